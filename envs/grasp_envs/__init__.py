@@ -1,0 +1,18 @@
+"""Goal-reaching environments for Gymnasium: importing this package registers them and loads no simulator."""
+
+import gymnasium as gym
+
+__all__ = ["ENV_IDS"]
+
+_SPECS: dict[str, tuple[str, int, dict[str, str]]] = {
+    "grasp/BallNav-v0": ("grasp_envs.ball_nav:BallNavEnv", 100, {"layout": "barrier"}),
+    "grasp/BallNavTrap-v0": ("grasp_envs.ball_nav:BallNavEnv", 100, {"layout": "trap"}),
+    "grasp/Reacher-v0": ("grasp_envs.reacher:ReacherEnv", 50, {}),
+}
+
+ENV_IDS: tuple[str, ...] = tuple(_SPECS)
+"""Every id that this package registers."""
+
+for _id, (_entry_point, _steps, _kwargs) in _SPECS.items():
+    if _id not in gym.registry:
+        gym.register(id=_id, entry_point=_entry_point, max_episode_steps=_steps, kwargs=_kwargs)

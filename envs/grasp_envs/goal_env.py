@@ -1,0 +1,291 @@
+"""The abstract goal environment that every environment of this package is an instance of."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import gymnasium as gym
+import numpy as np
+from gymnasium import spaces
+from numpy.typing import ArrayLike, NDArray
+
+PIXELS = 64
+"""Height and width of an image observation [pixels]."""
+
+OBSERVATIONS = ("state", "pixels")
+REWARD_TYPES = ("sparse", "dense")
+RENDER_MODES = (None, "rgb_array")
+
+_MIN_RENDER_SIZE = 16
+_MAX_DRAWS = 1_000
+
+Observation = dict[str, NDArray[Any]]
+
+
+class GoalEnv(gym.Env[Observation, NDArray[np.float32]], ABC):
+    """Reach a goal and stay there: a Dict-observation environment that hindsight relabelling can use.
+
+    The observation is a dictionary of `observation`, `achieved_goal` [G] and `desired_goal` [G]. Success
+    means that the achieved goal lies within `distance_threshold` of the desired one (Euclidean distance, in
+    the goal's unit).
+
+    A subclass says what the state is, how an action changes it and how the scene is drawn; everything that
+    a user of a goal environment relies on (spaces, rewards, options, errors, rendering) is here, once.
+
+    Attributes:
+        distance_threshold: Largest distance between achieved and desired goal in success [goal unit].
+    """
+
+    metadata: ClassVar[dict[str, Any]] = {"render_modes": ["rgb_array"], "render_fps": 20}  # type: ignore[misc]
+
+    def __init__(
+        self,
+        *,
+        state_size: int,
+        vector_space: spaces.Box,
+        goal_space: spaces.Box,
+        distance_threshold: float,
+        observation: str,
+        reward_type: str,
+        terminate_on_success: bool,
+        render_mode: str | None,
+        render_size: int,
+    ) -> None:
+        """Build the spaces and check the keywords that all environments share.
+
+        Args:
+            state_size: Length S of the vector that `reset(options={"state": ...})` takes.
+            vector_space: Space of the vector observation.
+            goal_space: Space of achieved and desired goals [G].
+            distance_threshold: Largest distance that counts as success [goal unit].
+            observation: `"state"` for the vector, `"pixels"` for a picture without the goal marker.
+            reward_type: `"sparse"` (0 in success, -1 otherwise) or `"dense"` (minus the distance).
+            terminate_on_success: Whether the episode ends with the first success.
+            render_mode: None or `"rgb_array"`.
+            render_size: Height and width of a rendered frame [pixels].
+
+        Raises:
+            ValueError: If a keyword has a value that is not among its choices.
+        """
+        _check_choice("observation", observation, OBSERVATIONS)
+        _check_choice("reward_type", reward_type, REWARD_TYPES)
+        _check_choice("render_mode", render_mode, RENDER_MODES)
+        if not isinstance(render_size, int | np.integer) or render_size < _MIN_RENDER_SIZE:
+            raise ValueError(f"render_size must be an integer of at least {_MIN_RENDER_SIZE}, got {render_size!r}")
+        self.observation_type = observation
+        self.reward_type = reward_type
+        self.terminate_on_success = bool(terminate_on_success)
+        self.distance_threshold = float(distance_threshold)
+        self.render_mode = render_mode
+        self.render_size = int(render_size)
+        self.action_space = spaces.Box(-1.0, 1.0, (2,), np.float32)
+        picture = spaces.Box(0, 255, (PIXELS, PIXELS, 3), np.uint8)
+        self.observation_space: spaces.Dict = spaces.Dict(  # pyright: ignore[reportIncompatibleVariableOverride]
+            {
+                "observation": vector_space if observation == "state" else picture,
+                "achieved_goal": goal_space,
+                "desired_goal": goal_space,
+            }
+        )
+        self._state_size = state_size
+        self._goal_size = goal_space.shape[0]
+        self._goal: NDArray[np.float64] | None = None
+
+    @property
+    def state(self) -> NDArray[np.float64]:
+        """The full physical state [S], as `reset(options={"state": ...})` takes it."""
+        return self._get_state().copy()
+
+    @property
+    def goal(self) -> NDArray[np.float64]:
+        """The desired goal [G] of this episode.
+
+        Raises:
+            gymnasium.error.ResetNeeded: If `reset` was not called yet.
+        """
+        if self._goal is None:
+            raise gym.error.ResetNeeded("call reset() first: there is no state and no goal before it")
+        return self._goal.copy()
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Observation, dict[str, Any]]:
+        """Start an episode, from a drawn or a given state and towards a drawn or a given goal.
+
+        Args:
+            seed: Seed of `np_random`; None goes on with the present generator.
+            options: None, or a dictionary with `"state"` [S], `"goal"` [G] or both. What is not given is
+                drawn, and never so that the episode starts in success.
+
+        Returns:
+            The observation and `{"is_success": bool}`.
+
+        Raises:
+            ValueError: If an option is unknown, has the wrong shape, is not finite or is not a possible
+                state or goal.
+        """
+        super().reset(seed=seed)
+        state, goal = self._read_options(options or {})
+        self._set_state(self._draw_state() if state is None else state)
+        self._goal = self._draw_goal() if goal is None else goal
+        if state is None or goal is None:
+            self._leave_success(redraw_goal=goal is None)
+        return self._observe(), {"is_success": self._is_success()}
+
+    def step(self, action: ArrayLike) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
+        """Apply one action [2]; entries beyond the bounds are clipped to [-1, 1].
+
+        Returns:
+            Observation, reward, terminated, truncated (always False: the time limit is a wrapper's) and
+            `{"is_success": bool}`.
+
+        Raises:
+            ValueError: If the action is not of shape [2] or not finite.
+        """
+        goal = self.goal
+        self._advance(_check_action(action))
+        success = self._is_success()
+        info = {"is_success": success}
+        reward = float(self.compute_reward(self._get_achieved_goal(), goal, info))
+        return self._observe(), reward, self.terminate_on_success and success, False, info
+
+    def compute_reward(
+        self, achieved_goal: ArrayLike, desired_goal: ArrayLike, info: Any = None
+    ) -> float | NDArray[np.float64]:
+        """Reward of having achieved one goal while another was desired, for any number of pairs at once.
+
+        Args:
+            achieved_goal: Achieved goals [*, G].
+            desired_goal: Desired goals [*, G].
+            info: Not used; the reward depends on the two goals alone.
+
+        Returns:
+            Rewards [*], a float for a single pair: 0 in success and -1 otherwise (sparse), or minus the
+            distance (dense).
+        """
+        distance = np.linalg.norm(np.asarray(achieved_goal) - np.asarray(desired_goal), axis=-1)
+        sparse = self.reward_type == "sparse"
+        reward = np.where(distance <= self.distance_threshold, 0.0, -1.0) if sparse else -distance
+        return float(reward) if reward.ndim == 0 else reward
+
+    def render(self) -> NDArray[np.uint8] | None:  # type: ignore[override]
+        """Picture of scene and goal, uint8 [render_size, render_size, 3]; None without a render mode."""
+        if self.render_mode is None:
+            gym.logger.warn('render() does nothing without a render mode: pass render_mode="rgb_array"')
+            return None
+        return self._picture(self.render_size, self.goal)
+
+    @abstractmethod
+    def goal_to_pixels(self, points: ArrayLike) -> NDArray[np.float64]:
+        """Where points of goal space [*, G] appear in the frame of `render()`.
+
+        Returns:
+            Pixel coordinates [*, 2], x to the right and y down; (0, 0) is the frame's upper left corner and
+            (0.5, 0.5) the centre of its first pixel.
+        """
+
+    @abstractmethod
+    def _draw_state(self) -> NDArray[np.float64]:
+        """Draw a starting state [S] from `np_random`."""
+
+    @abstractmethod
+    def _draw_goal(self) -> NDArray[np.float64]:
+        """Draw a goal [G] from `np_random`."""
+
+    @abstractmethod
+    def _why_not_state(self, state: NDArray[np.float64]) -> str | None:
+        """What is wrong with a finite state [S], or None."""
+
+    @abstractmethod
+    def _why_not_goal(self, goal: NDArray[np.float64]) -> str | None:
+        """What is wrong with a finite goal [G], or None."""
+
+    @abstractmethod
+    def _set_state(self, state: NDArray[np.float64]) -> None:
+        """Put the simulation into a state [S]."""
+
+    @abstractmethod
+    def _get_state(self) -> NDArray[np.float64]:
+        """The simulation's state [S]."""
+
+    @abstractmethod
+    def _advance(self, action: NDArray[np.float64]) -> None:
+        """Simulate one step under an action [2] inside its bounds."""
+
+    @abstractmethod
+    def _get_vector(self) -> NDArray[np.float64]:
+        """The vector observation."""
+
+    @abstractmethod
+    def _get_achieved_goal(self) -> NDArray[np.float64]:
+        """The achieved goal [G]."""
+
+    @abstractmethod
+    def _picture(self, size: int, goal: NDArray[np.float64] | None) -> NDArray[np.uint8]:
+        """Picture of the scene [size, size, 3], contiguous; no goal marker if the goal is None."""
+
+    def _observe(self) -> Observation:
+        vector = self.observation_type == "state"
+        return {
+            "observation": self._get_vector().copy() if vector else self._picture(PIXELS, None),
+            "achieved_goal": self._get_achieved_goal().copy(),
+            "desired_goal": self.goal,
+        }
+
+    def _is_success(self) -> bool:
+        return bool(np.linalg.norm(self._get_achieved_goal() - self.goal) <= self.distance_threshold)
+
+    def _leave_success(self, *, redraw_goal: bool) -> None:
+        for _ in range(_MAX_DRAWS):
+            if not self._is_success():
+                return
+            if redraw_goal:
+                self._goal = self._draw_goal()
+            else:
+                self._set_state(self._draw_state())
+        raise RuntimeError(f"no start without success in {_MAX_DRAWS} draws: starts and goals must differ")
+
+    def _read_options(
+        self, options: Mapping[str, Any]
+    ) -> tuple[NDArray[np.float64] | None, NDArray[np.float64] | None]:
+        unknown = sorted(map(str, set(options) - {"state", "goal"}))
+        if unknown:
+            raise ValueError(f"unknown reset option {', '.join(unknown)}; valid options: state, goal")
+        state = goal = None
+        if options.get("state") is not None:
+            state = _check_vector("state", options["state"], self._state_size)
+            _refuse("state", state, self._why_not_state(state))
+        if options.get("goal") is not None:
+            goal = _check_vector("goal", options["goal"], self._goal_size)
+            _refuse("goal", goal, self._why_not_goal(goal))
+        return state, goal
+
+
+def _check_choice(name: str, value: object, choices: tuple[object, ...]) -> None:
+    if not any(value is choice or (isinstance(value, str) and value == choice) for choice in choices):
+        raise ValueError(f"{name} must be one of {', '.join(map(repr, choices))}, got {value!r}")
+
+
+def _check_vector(name: str, value: ArrayLike, size: int) -> NDArray[np.float64]:
+    vector = np.array(value, dtype=np.float64)
+    if vector.shape != (size,):
+        raise ValueError(f"option {name} must have shape ({size},), got {vector.shape}")
+    if not np.isfinite(vector).all():
+        raise ValueError(f"option {name} must be finite, got {vector}")
+    return vector
+
+
+def _refuse(name: str, value: NDArray[np.float64], reason: str | None) -> None:
+    if reason is not None:
+        raise ValueError(f"option {name} {reason}, got {value}")
+
+
+def _check_action(action: ArrayLike) -> NDArray[np.float64]:
+    vector = np.asarray(action, dtype=np.float64)
+    if vector.shape != (2,):
+        raise ValueError(f"an action must have shape (2,), got {vector.shape}")
+    if not np.isfinite(vector).all():
+        raise ValueError(f"an action must be finite, got {vector}")
+    return np.clip(vector, -1.0, 1.0)

@@ -1,0 +1,410 @@
+"""The agent: looks like a Stable-Baselines3 model, plans with a learned world model."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+from typing import IO, Any, ClassVar, TypeVar
+
+import numpy as np
+import torch
+from gymnasium import spaces
+from numpy.typing import NDArray
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.policies import BasePolicy
+from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback
+from stable_baselines3.common.utils import safe_mean
+from tqdm import tqdm
+
+from grasp_agent import saving
+from grasp_agent.data import Dataset, Episode
+from grasp_agent.explore import ExploreConfig, Explorer
+from grasp_agent.memory import Memory
+from grasp_agent.models import EnsembleMLP, MLPConfig
+from grasp_agent.observation import StateMap, raw_vectors
+from grasp_agent.planners import Criteria, Planner
+from grasp_agent.policy import PlanView, World, WorldModelPolicy
+from grasp_agent.train import FitReport, TrainConfig, fit
+
+Self = TypeVar("Self", bound="GraspAgent")
+_TRIAL_STEPS = 300  # gradient steps after which one kind of network is preferred to the other
+
+
+class GraspAgent(BaseAlgorithm):
+    """An agent that learns a world model and plans with it by GRASP (Psenka et al. 2026, arXiv 2602.00475).
+
+    Used as any Stable-Baselines3 model: `learn`, `predict`, `save`, `load`, `set_env`, callbacks, logger,
+    `evaluate_policy`. Observations are those of a goal environment: a Dict of the vectors observation, achieved_goal and
+    desired_goal; actions are a bounded Box.
+
+    Args:
+        policy: "MultiInputPolicy", or a subclass of `WorldModelPolicy`.
+        env: environment, its id, or None if it is set or loaded later.
+        planner: any planner of the family; None for `GRASP()`.
+        horizon: steps of a plan; None for half of the environment's time limit, at most 50.
+        model: shape of the networks; None takes the kind, sharp or smooth, that predicts held-out data better.
+        train: how models are fitted.
+        explore: how experience is gathered.
+        criteria: how plans are judged.
+        goal_tolerance: success radius [goal units]; None takes the environment's `distance_threshold`, or else a
+            twentieth of the spread of the goals seen.
+        tensorboard_log: folder of TensorBoard's logs.
+        verbose: 0 silent, 1 information, 2 debugging.
+        seed: of everything random.
+        device: "auto", "cpu", "cuda", ...
+
+    Raises:
+        ValueError: if the spaces are not of that kind.
+    """
+
+    policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = {"MultiInputPolicy": WorldModelPolicy}
+    policy: WorldModelPolicy
+    name = "GRASP"
+
+    def __init__(
+        self,
+        policy: str | type[WorldModelPolicy],
+        env: GymEnv | str | None,
+        *,
+        planner: Planner[Any] | None = None,
+        horizon: int | None = None,
+        model: MLPConfig | None = None,
+        train: TrainConfig | None = None,
+        explore: ExploreConfig | None = None,
+        criteria: Criteria | None = None,
+        goal_tolerance: float | None = None,
+        tensorboard_log: str | None = None,
+        verbose: int = 0,
+        seed: int | None = None,
+        device: torch.device | str = "auto",
+        _init_setup_model: bool = True,
+    ) -> None:
+        if isinstance(policy, str) and policy not in self.policy_aliases:
+            raise ValueError(f"policy: expected one of {', '.join(self.policy_aliases)}, got {policy!r}")
+        self.train_config = train or TrainConfig()
+        super().__init__(
+            policy,
+            env,
+            learning_rate=self.train_config.lr,
+            tensorboard_log=tensorboard_log,
+            verbose=verbose,
+            seed=seed,
+            device=device,
+            support_multi_env=True,
+            supported_action_spaces=(spaces.Box,),
+        )
+        self.planner, self.model_config, self.criteria = planner, model, criteria
+        self.explore_config = explore or ExploreConfig()
+        self.horizon, self.goal_tolerance = horizon, goal_tolerance
+        self.env_id: str | None = None
+        self.env_kwargs: dict[str, Any] = {}
+        self.dataset = Dataset()
+        self.fit_report: FitReport | None = None
+        self._fitted_at = 0
+        if env is not None:
+            self._read_spec()
+        if _init_setup_model:
+            self._setup_model()
+
+    def _read_spec(self) -> None:
+        assert self.env is not None
+        spec = self.env.get_attr("spec")[0]
+        if spec is not None:
+            self.env_id = spec.id
+            self.env_kwargs = {k: v for k, v in spec.kwargs.items() if k != "render_mode"}
+        if self.horizon is None:
+            limit = getattr(spec, "max_episode_steps", None)
+            self.horizon = 50 if limit is None else min(50, max(10, limit // 2))
+        if self.goal_tolerance is None and self.env.has_attr("distance_threshold"):
+            self.goal_tolerance = float(self.env.get_attr("distance_threshold")[0])
+
+    def _setup_model(self) -> None:
+        self.set_random_seed(self.seed)
+        self.policy = self.policy_class(
+            self.observation_space,
+            self.action_space,
+            planner=self.planner,
+            horizon=self.horizon or 50,
+            criteria=self.criteria,
+            seed=self.seed or 0,
+        ).to(self.device)
+
+    @property
+    def last_plan(self) -> PlanView | None:
+        """The plan of the first environment at the last `predict`, for drawing."""
+        return self.policy.last_plan
+
+    def predict(
+        self,
+        observation: Any,
+        state: tuple[NDArray[Any], ...] | None = None,
+        episode_start: NDArray[np.bool_] | None = None,
+        deterministic: bool = False,
+    ) -> tuple[NDArray[Any], tuple[NDArray[Any], ...]]:
+        """The action for an observation, by planning; see `WorldModelPolicy.predict`."""
+        return self.policy.predict(observation, state, episode_start, deterministic)
+
+    def learn(
+        self: Self,
+        total_timesteps: int,
+        callback: MaybeCallback = None,
+        log_interval: int = 10,
+        tb_log_name: str = "GRASP",
+        reset_num_timesteps: bool = True,
+        progress_bar: bool = False,
+    ) -> Self:
+        """Gathers experience and fits the world model, in turns; ends with a last fit.
+
+        The first episodes follow time-correlated noise, the later ones plans: half of them to places that were rarely
+        seen, exploring from there, half to the task's goals.
+
+        Args:
+            total_timesteps: environment steps to take.
+            callback: Stable-Baselines3's callbacks.
+            log_interval: episodes between two lines in the log.
+            tb_log_name: name of the run in TensorBoard.
+            reset_num_timesteps: False goes on counting.
+            progress_bar: show progress of steps and fits.
+
+        Returns:
+            The agent itself.
+        """
+        total_timesteps, callback = self._setup_learn(
+            total_timesteps, callback, reset_num_timesteps, tb_log_name, progress_bar
+        )
+        assert self.env is not None
+        callback.on_training_start(locals(), globals())
+        size = self.action_space.shape[0]  # type: ignore[index]
+        explorer = Explorer(self.env.num_envs, size, self.explore_config, (self.seed or 0) + self.num_timesteps)
+        recorders = [_Recorder() for _ in range(self.env.num_envs)]
+        planner = self.policy.planner
+        # While learning, one round of improvement is enough: the model is not worth more.
+        self.policy.planner = replace(planner, iterations=min(planner.iterations, planner.verify_every))
+        try:
+            while self.num_timesteps < total_timesteps:
+                if self._refit_due(recorders):
+                    self._refit(recorders, explorer, _share(self.train_config), progress_bar)
+                if not self._collect(callback, explorer, recorders, log_interval):
+                    break
+        finally:
+            self.policy.planner = planner
+            for recorder in recorders:
+                self.dataset.add_all(recorder.flush())
+        if len(self.dataset) > self._fitted_at:
+            self._refit([], explorer, self.train_config, progress_bar)
+        callback.on_training_end()
+        return self
+
+    def _collect(self, callback: Any, explorer: Explorer, recorders: list[_Recorder], log_interval: int) -> bool:
+        """One step of every environment; False if a callback wants to stop."""
+        assert self.env is not None and isinstance(self._last_obs, dict)
+        raw = raw_vectors(self._last_obs)
+        achieved, desired = (np.asarray(self._last_obs[k], np.float32) for k in ("achieved_goal", "desired_goal"))
+        actions = explorer.act(self.policy, raw, achieved, desired)
+        new_obs, rewards, dones, infos = self.env.step(self.policy.to_space(actions))
+        assert isinstance(new_obs, dict)
+        self.num_timesteps += self.env.num_envs
+        callback.update_locals(locals())
+        going_on = bool(callback.on_step())
+        self._update_info_buffer(infos, dones)
+        following = raw_vectors(new_obs)
+        for row, recorder in enumerate(recorders):
+            end = raw_vectors(infos[row]["terminal_observation"]) if dones[row] else following[row]
+            recorder.step(raw[row], actions[row], end)
+            if dones[row]:
+                self.dataset.add_all(recorder.flush())
+                explorer.begin(row)
+                self._episode_num += 1
+                if log_interval and self._episode_num % log_interval == 0:
+                    self._log()
+        self._last_obs = new_obs
+        return going_on
+
+    def _refit_due(self, recorders: list[_Recorder]) -> bool:
+        seen = len(self.dataset) + sum(len(recorder.actions) for recorder in recorders)
+        if self.num_timesteps < self.explore_config.learning_starts:
+            return False
+        return seen >= max(self.explore_config.learning_starts, self._fitted_at * self.explore_config.refit_growth)
+
+    def _refit(self, recorders: list[_Recorder], explorer: Explorer, config: TrainConfig, progress_bar: bool) -> None:
+        """Fits a fresh model on all data and rebuilds what is derived from it."""
+        for recorder in recorders:
+            self.dataset.add_all(recorder.flush())
+        raw = self.dataset.states
+        goal_size = self.observation_space["achieved_goal"].shape[0]  # type: ignore[index]
+        state_map = self.policy.world.state_map if self.policy.world else StateMap.discover(raw, goal_size)
+        data = self.dataset.select(state_map.columns)
+        with tqdm(total=config.gradient_steps, desc="fitting", leave=False, disable=not progress_bar) as bar:
+            shape = self.model_config or self._better_kind(data, state_map, config)
+            model = self._fresh_model(state_map, shape)
+            report = fit(model, data, config, seed=self._fit_seed, on_step=lambda _: bar.update())
+        states = model.encode(torch.from_numpy(data.states).to(self.device))
+        memory = Memory.build(model, states, torch.from_numpy(data.origins), seed=self._fit_seed)
+        tolerance = self.goal_tolerance or 0.05 * float(data.states[:, list(state_map.goal_index)].std(0).mean())
+        self.policy.learned(World(model, memory, state_map, tolerance, report.error_high))
+        explorer.learned(self.policy, states)
+        self.fit_report, self._fitted_at = report, len(self.dataset)
+        for name, value in (
+            ("loss", report.loss),
+            ("error_mean", report.error_mean),
+            ("error_high", report.error_high),
+        ):
+            self.logger.record(f"model/{name}", value)
+        self.logger.record("model/transitions", len(self.dataset))
+        self.logger.record("model/roadmap", 0.0 if memory.roadmap is None else memory.roadmap.connected)
+        self._log()
+
+    @property
+    def _fit_seed(self) -> int:
+        return (self.seed or 0) + len(self.dataset)
+
+    def _fresh_model(self, state_map: StateMap, shape: MLPConfig) -> EnsembleMLP:
+        sizes = len(state_map.columns), self.action_space.shape[0]  # type: ignore[index]
+        return EnsembleMLP(*sizes, positions=state_map.goal_index, config=shape, seed=self._fit_seed).to(self.device)
+
+    def _better_kind(self, data: Dataset, state_map: StateMap, config: TrainConfig) -> MLPConfig:
+        trial = replace(config, gradient_steps=min(_TRIAL_STEPS, config.gradient_steps))
+        kinds = (MLPConfig.sharp(), MLPConfig.smooth())
+        errors = [
+            fit(self._fresh_model(state_map, kind), data, trial, seed=self._fit_seed).error_mean for kind in kinds
+        ]
+        return kinds[int(np.argmin(errors))]
+
+    def _log(self) -> None:
+        elapsed = max((time.time_ns() - self.start_time) / 1e9, 1e-9)
+        self.logger.record("time/episodes", self._episode_num, exclude="tensorboard")
+        self.logger.record("time/fps", int((self.num_timesteps - self._num_timesteps_at_start) / elapsed))
+        self.logger.record("time/total_timesteps", self.num_timesteps, exclude="tensorboard")
+        if self.ep_info_buffer:
+            self.logger.record("rollout/ep_rew_mean", safe_mean([info["r"] for info in self.ep_info_buffer]))
+            self.logger.record("rollout/ep_len_mean", safe_mean([info["l"] for info in self.ep_info_buffer]))
+        if self.ep_success_buffer:
+            self.logger.record("rollout/success_rate", safe_mean(list(self.ep_success_buffer)))
+        self.logger.dump(step=self.num_timesteps)
+
+    def set_env(self, env: GymEnv, force_reset: bool = True) -> None:
+        """Takes another environment of the same spaces; running plans are forgotten.
+
+        Raises:
+            ValueError: if its spaces differ.
+        """
+        super().set_env(env, force_reset)
+        self.policy.forget()
+
+    def _get_torch_save_params(self) -> tuple[list[str], list[str]]:
+        return ["policy"], []
+
+    def save(
+        self,
+        path: str | Path | IO[bytes],
+        exclude: Iterable[str] | None = None,
+        include: Iterable[str] | None = None,
+    ) -> None:
+        """Saves model, planner and settings in one zip of JSON and safetensors; `exclude` and `include` are ignored.
+
+        Raises:
+            ValueError: if nothing has been learned yet.
+        """
+        world = self.policy.world
+        if world is None:
+            raise ValueError("save: nothing has been learned yet; expected learn() before")
+        config = {
+            "env_id": self.env_id,
+            "env_kwargs": self.env_kwargs,
+            "observation_space": saving.space_to_config(self.observation_space),
+            "action_space": saving.space_to_config(self.action_space),
+            "num_timesteps": self.num_timesteps,
+            "seed": self.seed,
+            "horizon": self.policy.horizon,
+            "tolerance": world.tolerance,
+            "error": world.error,
+            "state_map": saving.to_config(world.state_map),
+            "model": saving.to_config(world.model.config),
+            "planner": saving.to_config(self.policy.planner),
+            "criteria": saving.to_config(self.policy.criteria),
+            "train": saving.to_config(self.train_config),
+            "explore": saving.to_config(self.explore_config),
+        }
+        weights = {f"model.{name}": tensor for name, tensor in world.model.state_dict().items()}
+        saving.write(path, config, {**weights, **world.memory.tensors()})
+
+    @classmethod
+    def load(  # type: ignore[override]
+        cls: type[Self],
+        path: str | Path | IO[bytes],
+        env: GymEnv | None = None,
+        device: torch.device | str = "auto",
+        custom_objects: dict[str, Any] | None = None,
+        print_system_info: bool = False,
+        force_reset: bool = True,
+        **kwargs: Any,
+    ) -> Self:
+        """Loads a saved agent; no code in the file is run.
+
+        Args:
+            path: file name or file object.
+            env: environment to go on with.
+            device: where the model lives.
+            custom_objects: not used.
+            print_system_info: not used.
+            force_reset: reset `env` before `learn`.
+            **kwargs: constructor arguments that replace the saved ones, e.g. `planner`.
+
+        Raises:
+            ValueError: for a missing, cut or foreign file, or an environment with other spaces.
+        """
+        config, tensors = saving.read(path)
+        try:
+            settings = {
+                "horizon": int(config["horizon"]),
+                "goal_tolerance": float(config["tolerance"]),
+                "seed": config["seed"],
+                **{k: saving.from_config(config[k]) for k in ("model", "planner", "criteria", "train", "explore")},
+            }
+            agent = cls("MultiInputPolicy", None, device=device, _init_setup_model=False, **{**settings, **kwargs})
+            agent.observation_space = saving.space_from_config(config["observation_space"])
+            agent.action_space = saving.space_from_config(config["action_space"])
+            agent.env_id, agent.env_kwargs = config["env_id"], dict(config["env_kwargs"])
+            agent.num_timesteps = agent._fitted_at = int(config["num_timesteps"])
+            agent._setup_model()
+            agent._restore(config, tensors)
+        except (KeyError, TypeError, AttributeError, RuntimeError, ValueError) as error:
+            raise ValueError(f"{path}: not a saved agent of this version: {error}") from error
+        if env is not None:
+            agent.set_env(env, force_reset)
+        return agent
+
+    def _restore(self, config: dict[str, Any], tensors: dict[str, torch.Tensor]) -> None:
+        state_map = saving.from_config(config["state_map"])
+        model = self._fresh_model(state_map, saving.from_config(config["model"]))
+        weights = {k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")}
+        model.load_state_dict(weights)
+        memory = Memory.restore(model, {k: v.to(self.device) for k, v in tensors.items()})
+        self.policy.learned(World(model, memory, state_map, float(config["tolerance"]), float(config["error"])))
+
+
+class _Recorder:
+    """Records the running episode of one environment."""
+
+    def __init__(self) -> None:
+        self.states: list[NDArray[np.float32]] = []
+        self.actions: list[NDArray[np.float32]] = []
+
+    def step(self, before: NDArray[np.float32], action: NDArray[np.float32], after: NDArray[np.float32]) -> None:
+        if not self.states:
+            self.states.append(before)
+        self.states.append(after)
+        self.actions.append(action)
+
+    def flush(self) -> Iterable[Episode]:
+        """The episode so far; recording goes on from its last state."""
+        if self.actions:
+            yield Episode(np.stack(self.states), np.stack(self.actions))
+        self.states, self.actions = [], []
+
+
+def _share(config: TrainConfig) -> TrainConfig:
+    """Fits on the way are shorter than the last one."""
+    return replace(config, gradient_steps=max(1, config.gradient_steps // 3))

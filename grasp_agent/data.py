@@ -1,0 +1,96 @@
+"""Experience: episodes of states and actions, and the windows that world models are trained on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Episode:
+    """One episode.
+
+    Attributes:
+        states: `[T + 1, S]` [the environment's units].
+        actions: `[T, A]`, scaled to [-1, 1].
+
+    Raises:
+        ValueError: if lengths do not fit or a value is not finite.
+    """
+
+    states: Array
+    actions: Array
+
+    def __post_init__(self) -> None:
+        if self.states.ndim != 2 or self.actions.ndim != 2 or len(self.states) != len(self.actions) + 1:
+            raise ValueError(
+                f"episode: expected states [T + 1, S] and actions [T, A], "
+                f"got {list(self.states.shape)} and {list(self.actions.shape)}"
+            )
+        if not (np.isfinite(self.states).all() and np.isfinite(self.actions).all()):
+            raise ValueError("episode: expected finite states and actions")
+
+
+class Dataset:
+    """Episodes, kept in order of arrival."""
+
+    def __init__(self) -> None:
+        self.episodes: list[Episode] = []
+
+    def add(self, episode: Episode) -> None:
+        """Appends an episode; one without a step is left out."""
+        if len(episode.actions):
+            self.episodes.append(episode)
+
+    def add_all(self, episodes: Iterable[Episode]) -> None:
+        """Appends episodes."""
+        for episode in episodes:
+            self.add(episode)
+
+    def select(self, columns: Sequence[int]) -> Dataset:
+        """The same episodes with some entries of the states."""
+        chosen = Dataset()
+        chosen.add_all(Episode(e.states[:, list(columns)], e.actions) for e in self.episodes)
+        return chosen
+
+    def __len__(self) -> int:
+        """Number of transitions."""
+        return sum(len(episode.actions) for episode in self.episodes)
+
+    @property
+    def states(self) -> Array:
+        """All states, `[M, S]`."""
+        return np.concatenate([episode.states for episode in self.episodes])
+
+    @property
+    def origins(self) -> NDArray[np.int64]:
+        """The episode that each of `states` belongs to, `[M]`."""
+        return np.repeat(np.arange(len(self.episodes)), [len(episode.states) for episode in self.episodes])
+
+    def windows(self, length: int) -> tuple[Array, Array]:
+        """All windows of `length` steps within an episode.
+
+        Returns:
+            States `[M, length + 1, S]` and actions `[M, length, A]`; episodes that are shorter give none.
+
+        Raises:
+            ValueError: if no episode is long enough.
+        """
+        long_enough = [episode for episode in self.episodes if len(episode.actions) >= length]
+        if not long_enough:
+            raise ValueError(
+                f"windows: expected an episode of at least {length} steps, got {len(self.episodes)} shorter"
+            )
+        pieces = [(_windows(e.states, length + 1), _windows(e.actions, length)) for e in long_enough]
+        states, actions = zip(*pieces, strict=True)
+        return np.concatenate(states), np.concatenate(actions)
+
+
+def _windows(values: Array, length: int) -> Array:
+    view = np.lib.stride_tricks.sliding_window_view(values, length, axis=0)
+    return np.moveaxis(view, -1, 1)

@@ -1,0 +1,271 @@
+"""Seeded evaluation: the same starts and goals for every agent, shares with their intervals.
+
+The interval is Wilson's score interval (1927, Journal of the American Statistical Association 22, 209-212).
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from itertools import chain
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import gymnasium as gym
+import numpy as np
+from scipy.stats import binomtest
+
+from grasp_agent.files import written_aside
+
+
+class Predictor(Protocol):
+    """Whatever has Stable-Baselines3's `predict`: a `GraspAgent`, SAC, a controller written by hand."""
+
+    def predict(
+        self, observation: Any, state: Any = None, episode_start: Any = None, deterministic: bool = False
+    ) -> tuple[Any, Any]:
+        """Chooses an action for an observation; the second result is the predictor's own state."""
+        ...
+
+
+class Moment(NamedTuple):
+    """One instant of a rollout: the environment stands here, the action is chosen but not yet taken."""
+
+    step: int
+    """Actions taken so far."""
+    observation: Any
+    """What the agent sees here."""
+    reward: float
+    """Reward for arriving here; 0 at the start."""
+    success: bool | None
+    """Whether the goal is reached here; None at the start and where the environment does not say."""
+    seconds: float | None
+    """Time that `predict` took [s]; None at the end, where no action is chosen."""
+    plan: Any | None
+    """The agent's `last_plan` after that `predict`; None for an agent without plans and at the end."""
+
+    @property
+    def distance(self) -> float | None:
+        """Distance from achieved to desired goal [goal units]; None where the observation has no goal."""
+        if not isinstance(self.observation, dict) or not {"achieved_goal", "desired_goal"} <= set(self.observation):
+            return None
+        gap = np.subtract(self.observation["achieved_goal"], self.observation["desired_goal"], dtype=np.float64)
+        return float(np.linalg.norm(gap))
+
+
+class Episode(NamedTuple):
+    """What happened in one episode."""
+
+    seed: int
+    """Seed of the reset."""
+    success_end: bool | None
+    """Success at the last step; None where the environment does not report success."""
+    success_any: bool | None
+    """Success at any step."""
+    return_: float
+    """Sum of rewards, not discounted."""
+    steps: int
+    """Actions taken."""
+    steps_to_success: int | None
+    """Actions taken until the goal was first reached; None if it never was."""
+    seconds_per_action_mean: float
+    """Mean time of a `predict` call [s]."""
+    seconds_per_action_max: float
+    """Slowest `predict` call [s]."""
+    replans: int | None
+    """Plans made after the first action; None for an agent that does not show its plans."""
+    final_distance: float | None
+    """Distance to the goal at the end [goal units]; None without a goal."""
+
+
+class Evaluation(NamedTuple):
+    """The episodes of one agent in one environment, and what they add up to."""
+
+    env_id: str
+    """Gymnasium id."""
+    agent: str
+    """The agent's name."""
+    seed: int
+    """Episode i was reset with `seed + i`."""
+    episodes: tuple[Episode, ...]
+    """One row per episode."""
+    seconds: np.ndarray
+    """`[sum of steps]`, time of every single `predict` call [s]."""
+    seconds_first_call: float
+    """Time of the process's throw-away first call [s]; part of no other figure."""
+
+    def summary(self) -> dict[str, Any]:
+        """The figures of a results table; success as a share with its Wilson 95 % interval.
+
+        Returns:
+            A dictionary ready for JSON; its times [s] are over all `predict` calls, planning included.
+        """
+        waits = [row.steps_to_success for row in self.episodes if row.steps_to_success is not None]
+        return {
+            "episodes": len(self.episodes),
+            **_share("success_end", [row.success_end for row in self.episodes]),
+            **_share("success_any", [row.success_any for row in self.episodes]),
+            "return_mean": float(np.mean([row.return_ for row in self.episodes])),
+            "steps_to_success_median": float(np.median(waits)) if waits else None,
+            "seconds_per_action_mean": float(self.seconds.mean()),
+            "seconds_per_action_p50": float(np.percentile(self.seconds, 50)),
+            "seconds_per_action_p99": float(np.percentile(self.seconds, 99)),
+            "seconds_per_action_max": float(self.seconds.max()),
+            "seconds_first_call": self.seconds_first_call,
+        }
+
+    def to_json(self, path: str | Path) -> None:
+        """Writes `{"summary": {...}, "episodes": [...]}` with the environment, the agent and the seed."""
+        content = {
+            "env_id": self.env_id,
+            "agent": self.agent,
+            "seed": self.seed,
+            "summary": self.summary(),
+            "episodes": [_named(row) for row in self.episodes],
+        }
+        with written_aside(path) as aside:
+            aside.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+    def to_csv(self, path: str | Path) -> None:
+        """Writes one line per episode under a line of column names; what is unknown stays empty."""
+        rows = [_named(row) for row in self.episodes]
+        with written_aside(path) as aside, aside.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, fieldnames=list(rows[0]))
+            writer.writeheader()
+            writer.writerows(rows)
+
+
+def evaluate(
+    agent: Predictor,
+    env: str | gym.Env[Any, Any],
+    episodes: int = 100,
+    seed: int = 10_000,
+    on_episode: Callable[[Episode], None] | None = None,
+    deterministic: bool = True,
+) -> Evaluation:
+    """Plays seeded episodes in a plain Gymnasium loop.
+
+    Before the clock starts, one reset and one `predict` are thrown away, so that the loading of libraries
+    does not count as planning; the time of that call is kept as `seconds_first_call`. It is marked as an
+    episode start of its own, of which the agent remembers nothing: every plan of the evaluation is made, and
+    timed, inside it.
+
+    Args:
+        agent: anything with Stable-Baselines3's `predict`.
+        env: a Gymnasium id, or a single environment (left open).
+        episodes: how many to play, at least 1.
+        seed: episode i is reset with `seed + i`.
+        on_episode: called after each episode, e.g. to move a progress bar.
+        deterministic: passed to `predict`.
+
+    Raises:
+        ValueError: if `episodes` is below 1, or `env` is neither an id nor a single environment.
+    """
+    if episodes < 1:
+        raise ValueError(f"episodes: expected at least 1, got {episodes}")
+    rows: list[Episode] = []
+    seconds: list[float] = []
+    with opened(env, agent) as plain:
+        observation, _ = plain.reset(seed=seed + episodes)
+        started = time.perf_counter()
+        agent.predict(observation, episode_start=np.ones(1, dtype=bool), deterministic=deterministic)
+        first_call = time.perf_counter() - started
+        for index in range(episodes):
+            row, times = _episode(seed + index, rollout(agent, plain, seed + index, deterministic))
+            rows.append(row)
+            seconds += times
+            if on_episode is not None:
+                on_episode(row)
+        env_id = plain.spec.id if plain.spec is not None else type(plain.unwrapped).__name__
+    return Evaluation(env_id, label(agent), seed, tuple(rows), np.array(seconds), first_call)
+
+
+def rollout(agent: Predictor, env: gym.Env[Any, Any], seed: int, deterministic: bool = True) -> Iterator[Moment]:
+    """Plays one episode, pausing at each instant: T steps give T + 1 moments, the last without an action.
+
+    The environment may be looked at or rendered while the generator waits.
+    """
+    observation, _ = env.reset(seed=seed)
+    reward, success, done, step = 0.0, None, False, 0
+    while not done:
+        started = time.perf_counter()
+        action, _ = agent.predict(observation, deterministic=deterministic)
+        seconds = time.perf_counter() - started
+        yield Moment(step, observation, reward, success, seconds, getattr(agent, "last_plan", None))
+        observation, value, terminated, truncated, info = env.step(action)
+        reward, done, step = float(value), terminated or truncated, step + 1
+        reported = info.get("is_success", info.get("success"))
+        success = None if reported is None else bool(reported)
+    yield Moment(step, observation, reward, success, None, None)
+
+
+@contextmanager
+def opened(env: str | gym.Env[Any, Any], agent: object, render_mode: str | None = None) -> Iterator[gym.Env[Any, Any]]:
+    """Makes an environment from its id and closes it at the end; one that is given stays open.
+
+    The agent's own id is made with the options that the agent was trained with.
+    """
+    if isinstance(env, str):
+        options = getattr(agent, "env_kwargs", {}) if getattr(agent, "env_id", None) == env else {}
+        made = gym.make(env, **(options if render_mode is None else {**options, "render_mode": render_mode}))
+        try:
+            yield made
+        finally:
+            made.close()
+    elif isinstance(env, gym.Env):
+        yield env
+    else:
+        raise ValueError(
+            f"env: expected a Gymnasium id or a single gymnasium.Env, got {type(env).__name__}; "
+            "for vector environments use stable_baselines3's evaluate_policy"
+        )
+
+
+def label(agent: Predictor) -> str:
+    """The agent's `name` if it has one, else its class's."""
+    return str(getattr(agent, "name", None) or type(agent).__name__)
+
+
+def _episode(seed: int, moments: Iterator[Moment]) -> tuple[Episode, list[float]]:
+    total, reached, seconds, plans, outcomes = 0.0, None, [], [], []
+    last = next(moments)
+    for moment in chain([last], moments):
+        last = moment
+        total += moment.reward
+        if moment.seconds is not None:
+            seconds.append(moment.seconds)
+        if moment.success is not None:
+            outcomes.append(moment.success)
+        if moment.success and reached is None:
+            reached = moment.step
+        if moment.plan is not None:
+            plans.append(bool(moment.plan.fresh))
+    row = Episode(
+        seed=seed,
+        success_end=outcomes[-1] if outcomes else None,
+        success_any=any(outcomes) if outcomes else None,
+        return_=total,
+        steps=last.step,
+        steps_to_success=reached,
+        seconds_per_action_mean=float(np.mean(seconds)),
+        seconds_per_action_max=max(seconds),
+        replans=sum(plans[1:]) if plans else None,
+        final_distance=last.distance,
+    )
+    return row, seconds
+
+
+def _share(name: str, outcomes: list[bool | None]) -> dict[str, Any]:
+    known = [outcome for outcome in outcomes if outcome is not None]
+    if not known:
+        return {name: None, f"{name}_low": None, f"{name}_high": None}
+    interval = binomtest(sum(known), len(known)).proportion_ci(confidence_level=0.95, method="wilson")
+    share = sum(known) / len(known)
+    return {name: share, f"{name}_low": float(interval.low), f"{name}_high": float(interval.high)}
+
+
+def _named(row: Episode) -> dict[str, Any]:
+    return {name.rstrip("_"): value for name, value in row._asdict().items()}

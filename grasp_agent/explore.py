@@ -1,0 +1,131 @@
+"""Exploration: time-correlated noise first, then plans to where the model knows least, and to the task's goals."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from grasp_agent.policy import Carry, WorldModelPolicy
+
+Array = NDArray[np.float32]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExploreConfig:
+    """How experience is gathered.
+
+    Attributes:
+        learning_starts: environment steps before the first model is fitted.
+        refit_growth: the model is fitted anew whenever the data have grown by this factor.
+        longest_hold: random actions are held for up to this many steps.
+        frontier_share: share of the later episodes that go to a rarely visited place first and explore from there
+            (Ecoffet et al. 2021, arXiv 2004.12919); the others pursue the task's goal.
+        noise: standard deviation of the noise on planned actions, as a share of half their range.
+
+    Raises:
+        ValueError: if a number is out of range.
+    """
+
+    learning_starts: int = 500
+    refit_growth: float = 2.0
+    longest_hold: int = 16
+    frontier_share: float = 0.5
+    noise: float = 0.1
+
+    def __post_init__(self) -> None:
+        if self.learning_starts < 1 or self.longest_hold < 1:
+            raise ValueError("learning_starts, longest_hold: expected at least 1")
+        if not self.refit_growth > 1:
+            raise ValueError(f"refit_growth: expected more than 1, got {self.refit_growth}")
+        if not 0 <= self.frontier_share <= 1 or not self.noise >= 0:
+            raise ValueError("frontier_share: expected a share in [0, 1]; noise: expected at least 0")
+
+
+class Explorer:
+    """Chooses the actions of n environments while the agent learns.
+
+    Args:
+        count: n.
+        action_size: A.
+        config: how.
+        seed: of everything random.
+    """
+
+    def __init__(self, count: int, action_size: int, config: ExploreConfig, seed: int) -> None:
+        self._config = config
+        self._random = np.random.default_rng(seed)
+        self._held = np.zeros((count, action_size), np.float32)
+        self._left = np.zeros(count, np.int64)
+        self._scale = np.ones(count)
+        self._planning = np.zeros(count, np.bool_)
+        self._places = np.zeros((count, 0), np.float32)
+        self._to_frontier = np.zeros(count, np.bool_)
+        self._carry: Carry | None = None
+        self._frontier: tuple[Array, NDArray[np.float64]] | None = None
+        for row in range(count):
+            self.begin(row)
+
+    def learned(self, policy: WorldModelPolicy, states: torch.Tensor) -> None:
+        """A new model has been fitted on states `[M, S]` [model units]: plans are dropped, the frontier is drawn anew."""
+        world = policy.world
+        if world is None:
+            return
+        points = world.memory.support.points
+        nearest = torch.cdist(states[-50_000:], points).argmin(-1)
+        visits = torch.bincount(nearest, minlength=len(points)).double().cpu().numpy()
+        places = world.model.decode(points).cpu().numpy()[:, list(world.state_map.goal_index)]
+        chances = 1 / np.maximum(visits, 1)
+        self._frontier = places, chances / chances.sum()
+        self._places = np.zeros((len(self._held), places.shape[1]), np.float32)
+        self._carry = None
+        for row in range(len(self._held)):
+            self.begin(row)
+
+    def begin(self, row: int) -> None:
+        """An episode begins: what it is for is drawn."""
+        self._left[row] = 0
+        self._scale[row] = self._config.longest_hold ** self._random.uniform()
+        self._planning[row] = self._frontier is not None
+        self._to_frontier[row] = self._planning[row] and self._random.uniform() < self._config.frontier_share
+        if self._frontier is not None:
+            places, chances = self._frontier
+            self._places[row] = places[self._random.choice(len(places), p=chances)]
+        if self._carry is not None:
+            self._carry.valid[row] = False
+
+    def act(self, policy: WorldModelPolicy, raw: Array, achieved: Array, desired: Array) -> Array:
+        """Actions `[n, A]` in [-1, 1] for observations `[n, O + G]` and goals `[n, G]`."""
+        actions = self._random_actions()
+        world = policy.world
+        if world is None or not self._planning.any():
+            return actions
+        arrived = np.linalg.norm(achieved - self._places, axis=-1) <= world.tolerance
+        self._planning &= ~(self._to_frontier & arrived)
+        rows = np.flatnonzero(self._planning)
+        aims = np.where(self._to_frontier[:, None], self._places, desired)
+        carry = None if self._carry is None else Carry(*(array[rows] for array in self._carry))
+        planned, after, _ = policy.decide(raw[rows], aims[rows], carry, deterministic=False)
+        self._keep(rows, after, len(raw))
+        given_up = self._to_frontier[rows] & ~after.accepted & (after.step >= policy.commit)
+        self._planning[rows[given_up]] = False
+        noise = self._random.normal(0, self._config.noise, planned.shape)
+        actions[rows] = np.clip(planned + noise, -1, 1)
+        return actions
+
+    def _keep(self, rows: NDArray[np.int64], after: Carry, count: int) -> None:
+        if self._carry is None:
+            self._carry = Carry(*(np.zeros((count, *array.shape[1:]), array.dtype) for array in after))
+        for kept, new in zip(self._carry, after, strict=True):
+            kept[rows] = new
+
+    def _random_actions(self) -> Array:
+        """Actions held for a random time, whose typical length each episode draws for itself."""
+        for row in np.flatnonzero(self._left == 0):
+            size = np.sqrt(self._random.uniform())
+            self._held[row] = size * self._random.uniform(-1, 1, self._held.shape[1])
+            self._left[row] = 1 + self._random.integers(np.ceil(self._scale[row]))
+        self._left -= 1
+        return self._held.copy()

@@ -1,0 +1,195 @@
+"""An ensemble of residual MLPs on vector observations, evaluated as one batched computation."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from grasp_agent.models.base import WorldModel
+from grasp_agent.models.normalizer import Normalizer
+
+
+@dataclass(frozen=True, kw_only=True)
+class MLPConfig:
+    """Shape of an `EnsembleMLP`.
+
+    Attributes:
+        members: K, ensemble members (Chua et al. 2018, arXiv 1805.12114).
+        width: units of a hidden layer.
+        depth: number of hidden layers.
+        octaves: frequencies of the sine and cosine features of positions (Tancik et al. 2020, arXiv 2006.10739);
+            without them a plain MLP blurs walls, and plans go through.
+        activation: "relu" or "silu".
+
+    Raises:
+        ValueError: if a number is out of range.
+    """
+
+    members: int = 4
+    width: int = 128
+    depth: int = 3
+    octaves: int = 5
+    activation: Literal["relu", "silu"] = "relu"
+
+    @classmethod
+    def sharp(cls) -> MLPConfig:
+        """For walls and contacts: ReLU and sine/cosine features of positions."""
+        return cls()
+
+    @classmethod
+    def smooth(cls) -> MLPConfig:
+        """For smooth motion: SiLU and no features."""
+        return cls(octaves=0, activation="silu")
+
+    def __post_init__(self) -> None:
+        for name, least in (("members", 1), ("width", 1), ("depth", 1), ("octaves", 0)):
+            if getattr(self, name) < least:
+                raise ValueError(f"{name}: expected at least {least}, got {getattr(self, name)}")
+        if self.activation not in ("relu", "silu"):
+            raise ValueError(f"activation: expected 'relu' or 'silu', got {self.activation!r}")
+
+
+class EnsembleMLP(WorldModel):
+    """K residual MLPs, `s' = s + scale * (net([features(s), a]) + W [s, a])`, on normalised states.
+
+    The linear path carries free motion, which is often linear; the network is left with what is not.
+
+    Args:
+        state_size: S.
+        action_size: A.
+        positions: entries of the state that are positions; they get sine and cosine features.
+        config: the network's shape.
+        seed: seed of the weights.
+    """
+
+    def __init__(
+        self,
+        state_size: int,
+        action_size: int,
+        *,
+        positions: Sequence[int] = (),
+        config: MLPConfig | None = None,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        self.config = config or MLPConfig()
+        self.members = self.config.members
+        self.state_size, self.action_size, self.positions = state_size, action_size, tuple(positions)
+        self.normalizer = Normalizer(state_size)
+        self.register_buffer("scale", torch.ones(state_size))
+        self.register_buffer("_positions", torch.tensor(self.positions, dtype=torch.long), persistent=False)
+        frequencies = math.pi / 2 * 2.0 ** torch.arange(self.config.octaves)
+        self.register_buffer("_frequencies", frequencies, persistent=False)
+        self.weights, self.biases = nn.ParameterList(), nn.ParameterList()
+        generator = torch.Generator().manual_seed(seed)
+        inputs = state_size + 2 * self.config.octaves * len(self.positions) + action_size
+        sizes = [inputs, *[self.config.width] * self.config.depth, state_size]
+        for fan_in, fan_out in zip(sizes, sizes[1:], strict=False):
+            bound = 1 / math.sqrt(fan_in)
+            for parameters, shape in ((self.weights, (fan_in, fan_out)), (self.biases, (1, fan_out))):
+                draw = torch.rand(self.members, *shape, generator=generator)
+                parameters.append(nn.Parameter((2 * draw - 1) * bound))
+        self.skip = nn.Parameter(torch.zeros(self.members, state_size + action_size, state_size))
+
+    scale: Tensor
+    _positions: Tensor
+    _frequencies: Tensor
+
+    def encode(self, observation: Tensor) -> Tensor:
+        """See `WorldModel.encode`: normalises."""
+        return self.normalizer(observation)
+
+    def decode(self, state: Tensor) -> Tensor:
+        """See `WorldModel.decode`."""
+        return self.normalizer.inverse(state)
+
+    def adapt(self, observations: Tensor, following: Tensor) -> None:
+        """Learns the normalisation from transitions `[M, O]`, `[M, O]`."""
+        self.normalizer.fit(observations)
+        change = (following - observations) / self.normalizer.std
+        self.scale.copy_(change.square().mean(0).sqrt().clamp_min(1e-4))
+
+    def step(self, state: Tensor, action: Tensor) -> Tensor:
+        """See `WorldModel.step`."""
+        inputs = torch.cat([state, action], dim=-1)
+        hidden = self._features(inputs)
+        *inner, last = zip(self.weights, self.biases, strict=True)
+        for weight, bias in inner:
+            hidden = self._activate(torch.baddbmm(bias, hidden, weight))
+        change = torch.baddbmm(torch.baddbmm(last[1], hidden, last[0]), inputs, self.skip)
+        return torch.addcmul(state, change, self.scale)
+
+    @torch.no_grad()
+    def action_jacobian(self, state: Tensor, action: Tensor) -> tuple[Tensor, Tensor]:
+        """See `WorldModel.action_jacobian`."""
+        inputs = torch.cat([state, action], dim=-1)
+        actions = slice(self.state_size, self.state_size + self.action_size)
+        # An action entry enters the first layer by its row of the weights, the same for all rows: [K, 1, A, width].
+        following, slopes = self._tangents(inputs, self.weights[0][:, None, actions], self.skip[:, None, actions])
+        return following, slopes.mT
+
+    @torch.no_grad()
+    def jacobian(self, state: Tensor, action: Tensor) -> tuple[Tensor, Tensor]:
+        """See `WorldModel.jacobian`."""
+        inputs = torch.cat([state, action], dim=-1)
+        size = inputs.shape[-1]
+        first = self.weights[0][:, None, :size].expand(-1, inputs.shape[1], -1, -1)
+        if self.positions and self.config.octaves:
+            angles = inputs[..., self._positions, None] * self._frequencies
+            sines, cosines = self.weights[0][:, size:].unflatten(1, (2, *angles.shape[-2:])).unbind(1)
+            rates = torch.einsum("kmpf,kpfw->kmpw", angles.cos() * self._frequencies, sines)
+            rates -= torch.einsum("kmpf,kpfw->kmpw", angles.sin() * self._frequencies, cosines)
+            first = first.index_add(2, self._positions, rates)
+        following, slopes = self._tangents(inputs, first, self.skip[:, None])
+        slopes[..., : self.state_size, :] += torch.eye(self.state_size, dtype=slopes.dtype, device=slopes.device)
+        return following, slopes.mT
+
+    def _tangents(self, inputs: Tensor, first: Tensor, skip: Tensor) -> tuple[Tensor, Tensor]:
+        """Next states `[K, M, S]` and the change's derivative `[K, M, D, S]`: D tangents run along with the values.
+
+        Args:
+            inputs: `[K, M, S + A]`.
+            first: `[K, M or 1, D, width]`, the tangents in the first layer.
+            skip: `[K, 1, D, S]`, the tangents of the linear path.
+        """
+        hidden, tangent = self._features(inputs), first
+        for index, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
+            hidden = torch.baddbmm(bias, hidden, weight)
+            if index:
+                rows = tangent.shape[1:3]
+                tangent = torch.bmm(tangent.flatten(1, 2), weight).unflatten(1, rows)
+            if index < len(self.weights) - 1:
+                tangent = tangent * self._slope(hidden)[:, :, None]
+                hidden = self._activate(hidden)
+        change = torch.baddbmm(hidden, inputs, self.skip)
+        following = torch.addcmul(inputs[..., : self.state_size], change, self.scale)
+        return following, (tangent + skip) * self.scale
+
+    def loss(self, states: Tensor, actions: Tensor) -> Tensor:
+        """See `WorldModel.loss`: mean squared error in units of a typical step, along the model's own rollout."""
+        total = states.new_zeros(())
+        state = states[:, :, 0]
+        for t in range(actions.shape[2]):
+            state = self.step(state, actions[:, :, t])
+            total = total + ((state - states[:, :, t + 1]) / self.scale).square().mean()
+        return total / actions.shape[2]
+
+    def _activate(self, values: Tensor) -> Tensor:
+        return torch.relu(values) if self.config.activation == "relu" else nn.functional.silu(values)
+
+    def _slope(self, values: Tensor) -> Tensor:
+        if self.config.activation == "relu":
+            return (values > 0).to(values.dtype)
+        gate = values.sigmoid()
+        return gate * (1 + values * (1 - gate))
+
+    def _features(self, inputs: Tensor) -> Tensor:
+        if not (self.positions and self.config.octaves):
+            return inputs
+        angles = (inputs[..., self._positions, None] * self._frequencies).flatten(-2)
+        return torch.cat([inputs, angles.sin(), angles.cos()], dim=-1)

@@ -1,0 +1,36 @@
+"""Normalisation of vectors, learned from data and saved with the model."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+
+class Normalizer(nn.Module):
+    """Shifts and scales vectors to mean 0 and standard deviation 1, entry by entry.
+
+    Args:
+        size: length of the vectors.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(size))
+        self.register_buffer("std", torch.ones(size))
+
+    def fit(self, values: Tensor) -> None:
+        """Learns mean and standard deviation from `[M, size]`; entries that never change keep scale 1."""
+        self.mean.copy_(values.mean(0))
+        std = values.std(0)
+        self.std.copy_(torch.where(std > 1e-6, std, torch.ones_like(std)))
+
+    def forward(self, values: Tensor) -> Tensor:
+        """Normalised values, `[..., size]`."""
+        return (values - self.mean) / self.std
+
+    def inverse(self, values: Tensor) -> Tensor:
+        """The original values of normalised ones, `[..., size]`."""
+        return values * self.std + self.mean

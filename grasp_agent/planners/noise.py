@@ -1,0 +1,56 @@
+"""Random numbers for planners: the same for every problem of a batch, white or smooth in time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+class NoiseSource:
+    """A seeded source of standard normal numbers that do not depend on the batch.
+
+    The numbers are drawn for the candidates of ONE problem and shared by all problems of a batch, so a problem's plan
+    does not depend on its place in the batch, nor on the problems beside it.
+
+    Args:
+        seed: seed of the stream.
+        device: where the numbers are made.
+        dtype: their floating point type.
+    """
+
+    def __init__(self, seed: int, device: torch.device, dtype: torch.dtype) -> None:
+        self._generator = torch.Generator(device=device).manual_seed(seed)
+        self._like = {"device": device, "dtype": dtype}
+
+    def normal(self, *shape: int) -> Tensor:
+        """Returns independent standard normal numbers of the given shape."""
+        return torch.randn(*shape, generator=self._generator, **self._like)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Coloured:
+    """Normal noise along the horizon with power spectrum 1 / f ** beta, every step with variance 1.
+
+    Attributes:
+        beta: 0 is white noise (the published algorithm); 2 to 4 is smooth in time (Pinneri et al. 2020,
+            arXiv 2008.06389, use such noise for the action sequences of iCEM).
+    """
+
+    beta: float = 3.0
+
+    def sample(self, source: NoiseSource, candidates: int, horizon: int, size: int) -> Tensor:
+        """Returns noise `[N, H, size]`."""
+        white = source.normal(candidates, horizon, size)
+        if self.beta == 0 or horizon < 3:
+            return white
+        length = 2 * horizon  # twice as long, then cut: the ends of a cut piece are not tied to each other
+        padded = torch.cat([white, source.normal(candidates, length - horizon, size)], dim=1)
+        spectrum = torch.fft.rfft(padded, dim=1)
+        frequency = torch.fft.rfftfreq(length, device=white.device, dtype=white.dtype).clamp_min(1 / length)
+        scale = frequency ** (-self.beta / 2)
+        power = scale.square()
+        power = 2 * power.sum() - power[0] - power[-1]  # the inner frequencies stand for two each
+        scale = scale * (length / power).sqrt()
+        return torch.fft.irfft(spectrum * scale[:, None], n=length, dim=1)[:, :horizon]

@@ -1,0 +1,217 @@
+"""A roadmap: a graph over replayed states whose edges the model itself can drive (after Kavraki et al. 1996)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from grasp_agent.planners.least_squares import least_squares
+from grasp_agent.planners.problem import Jacobian
+
+
+def farthest_points(states: Tensor, count: int) -> tuple[Tensor, float]:
+    """Points that cover states: each is the state farthest from those before it (Gonzalez 1985).
+
+    Args:
+        states: `[M, S]`.
+        count: number of points; fewer are returned where there are fewer distinct states.
+
+    Returns:
+        Indices `[P]`, and the covering radius: no state is farther than that from its nearest point.
+    """
+    nearest = (states - states.mean(0)).square().sum(-1)
+    index = nearest.argmin()  # begins in the middle, so that the choice does not depend on the states' order
+    nearest = torch.full_like(nearest, torch.inf)
+    chosen = []
+    for _ in range(min(count, states.shape[0])):
+        chosen.append(index)
+        nearest = torch.minimum(nearest, (states - states[index]).square().sum(-1))
+        index = nearest.argmax()
+        if not nearest[index] > 0:
+            break
+    return torch.stack(chosen), float(nearest.max().sqrt())
+
+
+@dataclass(frozen=True, kw_only=True)
+class Steering:
+    """Drives the model straight to a nearby state by Gauss-Newton on D_a F.
+
+    Attributes:
+        action_jacobian: the model's step and its derivative by the action.
+        members: K.
+        low: `[A]` lower bounds.
+        high: `[A]` upper bounds.
+        reach: greatest number of steps.
+        tolerance: distance at which the target counts as reached [state units].
+    """
+
+    action_jacobian: Jacobian
+    members: int
+    low: Tensor
+    high: Tensor
+    reach: int = 3
+    tolerance: float = 0.02
+
+    def __call__(self, start: Tensor, aim: Callable[[Tensor], Tensor]) -> Tensor:
+        """Steps `[M]` from `start` `[M, S]` until a state x meets `aim(x)`; infinite where a member misses it.
+
+        Args:
+            start: `[M, S]`.
+            aim: the target that belongs to states `[K, M, S]`; depends on the state where only some entries are named.
+        """
+        state = start.expand(self.members, -1, -1)
+        rest = ((self.low + self.high) / 2).expand(*state.shape[:-1], -1)
+        half = (self.high - self.low) / 2
+        steps = torch.full(state.shape[:-1], torch.inf, dtype=state.dtype, device=state.device)
+        steps[(state - aim(state)).norm(dim=-1) <= self.tolerance] = 0
+        for count in range(self.reach):
+            predicted, slopes = self.action_jacobian(state, rest)
+            change = least_squares(slopes, predicted - aim(predicted), 1e-3)
+            effort = (change / half).abs().amax(-1).clamp(1e-3, 1)  # the share of a step that is really needed
+            action = torch.minimum(torch.maximum(rest - change, self.low), self.high)
+            state, _ = self.action_jacobian(state, action)
+            arrived = (state - aim(state)).norm(dim=-1) <= self.tolerance
+            steps = torch.where(arrived, torch.minimum(steps, count + effort), steps)
+        return steps.amax(0)
+
+
+class RoadmapGraph:
+    """Routes over replayed states, planned by shortest paths.
+
+    Args:
+        nodes: `[P, S]` replayed states.
+        neighbours: `[P, D]`, indices of each node's neighbours.
+        steps: `[P, D]`, steps from a node to that neighbour, infinite where the model cannot drive there.
+        steering: what verified the edges; also connects starts and goals.
+        jitter: the copies beyond the first have edge times stretched by up to this factor, for different routes.
+        copies: number of copies.
+    """
+
+    def __init__(
+        self,
+        nodes: Tensor,
+        neighbours: Tensor,
+        steps: Tensor,
+        steering: Steering,
+        *,
+        jitter: float = 1.3,
+        copies: int = 4,
+    ) -> None:
+        self.nodes, self.neighbours, self.steps = nodes, neighbours, steps
+        self._steering = steering
+        generator = torch.Generator().manual_seed(0)
+        stretch = torch.rand(copies, *steps.shape, generator=generator).to(steps) * (jitter - 1) + 1
+        stretch[0] = 1
+        self._times = steps * stretch
+        self._between = _shortest(self._times, neighbours)
+
+    @classmethod
+    def build(cls, states: Tensor, steering: Steering, *, degree: int = 24) -> RoadmapGraph | None:
+        """Connects states `[P, S]` wherever every member of the model can drive; None where hardly any connect.
+
+        Args:
+            states: `[P, S]`, for example the farthest points of the replayed states.
+            steering: drives the model.
+            degree: D, neighbours tried for each node.
+        """
+        count = states.shape[0]
+        degree = min(degree, count - 1)
+        if degree < 1:
+            return None
+        distance = torch.cdist(states, states)
+        distance.fill_diagonal_(torch.inf)
+        neighbours = distance.topk(degree, largest=False).indices
+        targets = states[neighbours].flatten(0, 1)
+        steps = steering(states.repeat_interleave(degree, 0), lambda _: targets).view(count, degree)
+        graph = cls(states, neighbours, steps, steering)
+        return graph if graph.connected > 0.5 else None
+
+    @property
+    def connected(self) -> float:
+        """Share of ordered node pairs that are joined by a route."""
+        return float(self._between[0].isfinite().to(self.nodes.dtype).mean())
+
+    def routes(self, start: Tensor, aim: Callable[[Tensor], Tensor], copies: int) -> tuple[Tensor, Tensor]:
+        """Routes from start to goal.
+
+        Args:
+            start: `[B, S]`.
+            aim: the goal state that belongs to states `[..., B, M, S]`.
+            copies: R, number of routes for each problem; those beyond the graph's copies repeat.
+
+        Returns:
+            Way points `[B, R, W, S]` (the first is the start, the last the goal) and the times at which they are
+            passed `[B, R, W]` [steps], which never fall; infinite where there is no route.
+        """
+        batch, near = start.shape[0], min(16, self.nodes.shape[0])
+        nodes = self.nodes.expand(batch, -1, -1)
+        last = (nodes - aim(nodes)).norm(dim=-1).topk(near, largest=False).indices
+        first = (nodes - start[:, None]).norm(dim=-1).topk(near, largest=False).indices
+        rows = torch.arange(batch, device=start.device)[:, None]
+
+        def goal_aim(states: Tensor) -> Tensor:
+            return aim(states.unflatten(-2, (batch, near))).flatten(-3, -2)
+
+        leave = self._steering(nodes[rows, last].flatten(0, 1), goal_aim).view(batch, near)
+        targets = nodes[rows, first].flatten(0, 1)
+        enter = self._steering(start.repeat_interleave(near, 0), lambda _: targets).view(batch, near)
+        index = torch.arange(copies, device=start.device) % self._between.shape[0]
+        between = self._between[index]  # [R, P, P]
+        # Time from every node to the goal, by the best last node, [B, R, P].
+        onward = (between[:, :, last].permute(2, 0, 1, 3) + leave[:, None, None]).amin(-1)
+        here = (enter[:, None] + onward.gather(2, first[:, None].expand(-1, copies, -1))).min(-1)
+        node = first.gather(1, here.indices)
+        time = enter.gather(1, here.indices)
+        return self._descend(start, aim, onward, node, time, here.values, index)
+
+    def _descend(
+        self,
+        start: Tensor,
+        aim: Callable[[Tensor], Tensor],
+        onward: Tensor,
+        node: Tensor,
+        time: Tensor,
+        total: Tensor,
+        index: Tensor,
+    ) -> tuple[Tensor, Tensor]:
+        """Follows the time to the goal downhill, from the entry nodes `[B, R]`, until the best last node."""
+        batch, copies = node.shape
+        rows = torch.arange(batch, device=node.device)[:, None]
+        columns = torch.arange(copies, device=node.device)
+        points, times = (
+            [start[:, None].expand(-1, copies, -1), self.nodes[node]],
+            [torch.zeros_like(time), time],
+        )
+        moving = torch.ones_like(node, dtype=torch.bool)
+        for _ in range(self.nodes.shape[0]):
+            hops = self._times[index[None], node]  # [B, R, D]
+            following = self.neighbours[node]
+            through = hops + onward[rows[..., None], columns[:, None], following]
+            best = through.min(-1)
+            # A node from which the goal itself is nearest is the route's last.
+            moving = moving & (best.values <= onward[rows, columns, node] + 1e-4)
+            if not moving.any():
+                break
+            step = best.indices[..., None]
+            time = torch.where(moving, time + hops.gather(-1, step)[..., 0], time)
+            node = torch.where(moving, following.gather(-1, step)[..., 0], node)
+            points.append(self.nodes[node])
+            times.append(time)
+        end = aim(points[-1])
+        points.append(end)
+        times.append(total)
+        return torch.stack(points, 2), torch.stack(times, 2)
+
+
+def _shortest(times: Tensor, neighbours: Tensor) -> Tensor:
+    """All-pairs shortest times `[C, P, P]` of graphs with edge times `[C, P, D]` (Floyd 1962)."""
+    copies, count, _ = times.shape
+    between = torch.full((copies, count, count), torch.inf, dtype=times.dtype, device=times.device)
+    between.scatter_(2, neighbours.expand(copies, -1, -1), times)
+    between.diagonal(dim1=1, dim2=2).zero_()
+    for via in range(count):
+        torch.minimum(between, between[:, :, via, None] + between[:, None, via], out=between)
+    return between

@@ -1,0 +1,356 @@
+"""Planner, model and goal behind Stable-Baselines3's `predict`."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from gymnasium import spaces
+from numpy.typing import NDArray
+from stable_baselines3.common.policies import BasePolicy
+from torch import Tensor
+
+from grasp_agent.goals import EntryGoal
+from grasp_agent.memory import Memory
+from grasp_agent.models import EnsembleMLP
+from grasp_agent.observation import StateMap, batched, check_spaces, raw_vectors
+from grasp_agent.planners import GRASP, Criteria, GraspState, Plan, Planner, Problem, Tracking
+
+_REMEMBERED = 256  # answers
+
+
+class Carry(NamedTuple):
+    """The running plans of n environments: what `predict` returns as its state."""
+
+    actions: NDArray[np.float32]
+    """`[n, H, A]`, in [-1, 1]."""
+    states: NDArray[np.float32]
+    """`[n, H + 1, S]`, predicted states from the one at which the plan was made [model units]."""
+    goals: NDArray[np.float32]
+    """`[n, G]`, what the plans are for [the environment's units]."""
+    step: NDArray[np.int64]
+    """`[n]`, actions done."""
+    accepted: NDArray[np.bool_]
+    """`[n]`, whether the plan was found good enough."""
+    valid: NDArray[np.bool_]
+    """`[n]`, whether there is a plan."""
+
+
+class PlanView(NamedTuple):
+    """The plan of the first environment, for drawing."""
+
+    path: NDArray[np.float32]
+    """`[H + 1, G]`, predicted achieved goals from the state at which the plan was made [the environment's units]."""
+    virtual: NDArray[np.float32]
+    """`[N, H, G]`, virtual states of the candidates when the plan was made; empty if there were none."""
+    step: int
+    """Index of the action being executed."""
+    fresh: bool
+    """Whether the plan was made in this call."""
+    accepted: bool
+    """Whether it was found good enough under every member."""
+
+
+class World(NamedTuple):
+    """All that has been learned."""
+
+    model: EnsembleMLP
+    memory: Memory
+    state_map: StateMap
+    tolerance: float
+    """Success radius of the goal [the environment's units]."""
+    error: float
+    """99 % quantile of the held-out one-step error [model units]."""
+
+
+class WorldModelPolicy(BasePolicy):
+    """Plans with a learned world model; before anything is learned, `predict` raises.
+
+    Args:
+        observation_space: a Dict of vectors with observation, achieved_goal and desired_goal.
+        action_space: a bounded Box.
+        planner: any planner of the family.
+        horizon: steps of a plan.
+        criteria: how plans are judged.
+        commit: steps after which a plan that was not accepted is improved.
+        seed: seed of the planner's noise.
+    """
+
+    observation_space: spaces.Dict
+    action_space: spaces.Box
+
+    def __init__(
+        self,
+        observation_space: spaces.Space[Any],
+        action_space: spaces.Space[Any],
+        *,
+        planner: Planner[Any] | None = None,
+        horizon: int = 50,
+        criteria: Criteria | None = None,
+        commit: int = 8,
+        seed: int = 0,
+    ) -> None:
+        check_spaces(observation_space, action_space)
+        super().__init__(observation_space, action_space)
+        self.planner: Planner[Any] = planner or GRASP()
+        self.horizon, self.commit, self.seed = horizon, commit, seed
+        self.criteria = criteria or Criteria()
+        self.model: EnsembleMLP | None = None
+        self.last_plan: PlanView | None = None
+        self._world: World | None = None
+        self._draws = np.random.default_rng(seed)
+        self._carry: Carry | None = None
+        self._answers: OrderedDict[bytes, tuple[NDArray[np.float32], Carry, PlanView]] = OrderedDict()
+        self._feedback = Tracking(damping=self.criteria.damping)
+
+    @property
+    def world(self) -> World | None:
+        """What has been learned; None before."""
+        return self._world
+
+    def learned(self, world: World) -> None:
+        """Takes over a newly learned world; running plans are forgotten."""
+        self.model = world.model.requires_grad_(False)
+        self._world = world
+        self.forget()
+
+    def forget(self) -> None:
+        """Forgets the running plan and the answers given."""
+        self._carry, self.last_plan = None, None
+        self._answers.clear()
+
+    def predict(  # type: ignore[override]
+        self,
+        observation: Any,
+        state: tuple[NDArray[Any], ...] | None = None,
+        episode_start: NDArray[np.bool_] | None = None,
+        deterministic: bool = False,
+    ) -> tuple[NDArray[Any], tuple[NDArray[Any], ...]]:
+        """The action for an observation, by planning.
+
+        With neither `state` nor `episode_start` the last plan is remembered: it goes on where the observation is where
+        the plan said it would be and the goal is the same; the same observation gives the same action again.
+
+        Args:
+            observation: a Dict observation, single or batched; float32, float64, lists or tensors.
+            state: what the last call returned.
+            episode_start: `[n]`, True where a new episode begins: that plan is dropped.
+            deterministic: True plans with the same noise each time.
+
+        Returns:
+            Actions of the action space's type, inside its bounds, and the running plans.
+
+        Raises:
+            ValueError: for an observation that does not fit the space.
+            RuntimeError: if nothing has been learned yet.
+        """
+        if self._world is None:
+            raise RuntimeError("predict: nothing has been learned yet; expected learn() or load() before")
+        arrays, is_batch = batched(observation, self.observation_space)
+        raw, goals = raw_vectors(arrays), arrays["desired_goal"]
+        remembering = state is None and episode_start is None
+        with torch.inference_mode(False), torch.no_grad():
+            if remembering:
+                chosen, carry = self._remembered(raw, goals, deterministic)
+            else:
+                carry = self._dropped(state, episode_start, len(raw))
+                chosen, carry, self.last_plan = self.decide(raw, goals, carry, deterministic)
+        actions = self.to_space(chosen)
+        return (actions if is_batch else actions[0]), carry
+
+    def decide(
+        self, raw: NDArray[np.float32], goals: NDArray[np.float32], carry: Carry | None, deterministic: bool
+    ) -> tuple[NDArray[np.float32], Carry, PlanView | None]:
+        """Actions in [-1, 1] for n environments: plans go on, or are made.
+
+        Args:
+            raw: `[n, O + G]`, observation and achieved goal.
+            goals: `[n, G]`.
+            carry: running plans, None for none.
+            deterministic: whether the planner's noise is always the same.
+
+        Returns:
+            Actions `[n, A]`, running plans, and the first one to look at.
+        """
+        world = self._known()
+        size = self.action_space.shape[0]
+        if not len(raw):
+            return np.zeros((0, size), np.float32), self._blank(0), None
+        start = world.model.encode(torch.from_numpy(world.state_map.select(raw)).to(self.device))
+        carry = self._blank(len(raw)) if carry is None else Carry(*(np.array(array) for array in carry))
+        stale = ~self._on_course(start.cpu().numpy(), goals, carry)
+        virtual = None
+        if stale.any():
+            virtual = self._replan(stale, start, goals, carry, deterministic)
+        actions = self._corrected(start, goals, carry)
+        view = self._view(carry, bool(stale[0]), virtual if stale[0] else None)
+        carry.step[:] += 1
+        return actions, carry, view
+
+    def _on_course(self, start: NDArray[np.float32], goals: NDArray[np.float32], carry: Carry) -> NDArray[np.bool_]:
+        """True where a plan for this goal is running, is not at its end, and reality follows it."""
+        world = self._known()
+        rows = np.arange(len(start))
+        step = np.minimum(carry.step, self.horizon)
+        off = np.linalg.norm(start - carry.states[rows, step], axis=-1)
+        left = np.where(carry.accepted, carry.step < self.horizon, carry.step < self.commit)
+        near = off <= max(2 * world.error, 1e-3)
+        return carry.valid & left & near & (goals == carry.goals).all(-1)
+
+    def _replan(
+        self,
+        stale: NDArray[np.bool_],
+        start: Tensor,
+        goals: NDArray[np.float32],
+        carry: Carry,
+        deterministic: bool,
+    ) -> NDArray[np.float32] | None:
+        """Makes new plans for the stale rows, in place; returns the virtual states of the first of them."""
+        world = self._known()
+        rows = np.flatnonzero(stale)
+        warm_rows = carry.valid[rows] & (goals[rows] == carry.goals[rows]).all(-1)
+        seed = self.seed if deterministic else int(self._draws.integers(2**31))
+        seen: list[GraspState] = []
+
+        def watch(_: int, state: Any) -> None:
+            seen[:] = [state] if isinstance(state, GraspState) else []
+
+        # Rows with and without a running plan are planned apart, so that a row's plan does not depend on the others.
+        virtual = None
+        for warm in (True, False):
+            chosen = rows[warm_rows == warm]
+            if not len(chosen):
+                continue
+            problem = self.problem(start[torch.from_numpy(chosen)], goals[chosen])
+            previous = torch.from_numpy(_moved_up(carry.actions[chosen], carry.step[chosen])) if warm else None
+            plan = self.planner.plan(
+                problem, warm=None if previous is None else previous.to(self.device), seed=seed, on_step=watch
+            )
+            self._store(carry, chosen, plan, problem, goals)
+            if chosen[0] == 0 and seen:
+                decoded = world.model.decode(seen[0].states[0])[..., list(world.state_map.goal_index)]
+                virtual = decoded.cpu().numpy()
+        return virtual
+
+    def problem(self, start: Tensor, goals: NDArray[np.float32]) -> Problem:
+        """The planning problems of states `[B, S]` [model units] and goals `[B, G]` [the environment's units]."""
+        world = self._known()
+        model, index = world.model, torch.tensor(world.state_map.goal_index, device=start.device)
+        mean, std = model.normalizer.mean[index], model.normalizer.std[index]
+        unit = std.mean()
+        goal = EntryGoal(
+            index=index,
+            target=(torch.from_numpy(np.array(goals)).to(start) - mean) / std,
+            weights=(std / unit).square(),
+            tolerance=float(world.tolerance / unit),
+        )
+        ones = start.new_ones(self.action_space.shape[0])
+        return Problem(
+            dynamics=model.step,
+            action_jacobian=model.action_jacobian,
+            jacobian=model.jacobian,
+            members=model.members,
+            goal=goal,
+            start=start,
+            low=-ones,
+            high=ones,
+            horizon=self.horizon,
+            support=world.memory.support,
+            roadmap=world.memory.roadmap,
+            criteria=self.criteria,
+        )
+
+    def _store(
+        self, carry: Carry, rows: NDArray[np.int64], plan: Plan, problem: Problem, goals: NDArray[np.float32]
+    ) -> None:
+        carry.actions[rows] = plan.actions.cpu().numpy()
+        carry.states[rows] = torch.cat([problem.start[:, None], plan.states], 1).cpu().numpy()
+        carry.accepted[rows] = plan.accepted.cpu().numpy()
+        carry.goals[rows] = goals[rows]
+        carry.step[rows] = 0
+        carry.valid[rows] = True
+
+    def _corrected(self, start: Tensor, goals: NDArray[np.float32], carry: Carry) -> NDArray[np.float32]:
+        """The plans' present actions, each corrected by one tracking step towards the state that should follow."""
+        rows = np.arange(len(goals))
+        action = torch.from_numpy(carry.actions[rows, carry.step]).to(start)
+        target = torch.from_numpy(carry.states[rows, carry.step + 1]).to(start)
+        problem = replace(self.problem(start, goals), support=None, roadmap=None)
+        corrected = self._feedback.correct(problem, start[:, None], target[:, None], action[:, None])[:, 0]
+        return torch.where(corrected.isfinite(), corrected, action).clamp(-1, 1).cpu().numpy()
+
+    def _remembered(
+        self, raw: NDArray[np.float32], goals: NDArray[np.float32], deterministic: bool
+    ) -> tuple[NDArray[np.float32], Carry]:
+        key = raw.tobytes() + goals.tobytes() + bytes([deterministic])
+        answer = self._answers.get(key)
+        if answer is None:
+            known = self._carry if self._carry is not None and len(self._carry.step) == len(raw) else None
+            actions, carry, view = self.decide(raw, goals, known, deterministic)
+            answer = actions, carry, view
+            self._answers[key] = answer  # type: ignore[assignment]
+            if len(self._answers) > _REMEMBERED:
+                self._answers.popitem(last=False)
+        self._carry, self.last_plan = answer[1], answer[2]
+        return answer[0], Carry(*(np.array(array) for array in answer[1]))
+
+    def _dropped(
+        self, state: tuple[NDArray[Any], ...] | None, episode_start: NDArray[np.bool_] | None, count: int
+    ) -> Carry:
+        """The plans of `state` without those of environments that begin a new episode."""
+        if state is None:
+            return self._blank(count)
+        if len(state) != len(Carry._fields) or len(state[0]) != count:
+            raise ValueError(f"state: expected what predict returned for {count} environments")
+        carry = Carry(*(np.array(array) for array in state))
+        if episode_start is not None:
+            carry.valid[np.asarray(episode_start, dtype=bool)] = False
+        return carry
+
+    def _blank(self, count: int) -> Carry:
+        world = self._known()
+        size, state = self.action_space.shape[0], len(world.state_map.columns)
+        return Carry(
+            actions=np.zeros((count, self.horizon, size), np.float32),
+            states=np.zeros((count, self.horizon + 1, state), np.float32),
+            goals=np.zeros((count, len(world.state_map.goal_index)), np.float32),
+            step=np.zeros(count, np.int64),
+            accepted=np.zeros(count, np.bool_),
+            valid=np.zeros(count, np.bool_),
+        )
+
+    def _view(self, carry: Carry, fresh: bool, virtual: NDArray[np.float32] | None) -> PlanView:
+        world = self._known()
+        index = list(world.state_map.goal_index)
+        path = world.model.decode(torch.from_numpy(carry.states[0]).to(self.device)).cpu().numpy()[:, index]
+        empty = np.zeros((0, self.horizon, len(index)), np.float32)
+        shown = empty if virtual is None else virtual
+        return PlanView(path, shown, int(carry.step[0]), fresh, bool(carry.accepted[0]))
+
+    def to_space(self, actions: NDArray[np.float32]) -> NDArray[Any]:
+        """Actions in [-1, 1] as actions of the space: cast first, then clipped."""
+        space = self.action_space
+        low, high = space.low.astype(np.float64), space.high.astype(np.float64)
+        scaled = low + (actions.astype(np.float64) + 1) / 2 * (high - low)
+        return np.clip(scaled.astype(space.dtype), space.low, space.high)
+
+    def _known(self) -> World:
+        if self._world is None:
+            raise RuntimeError("expected a learned world model")
+        return self._world
+
+    def _predict(self, observation: Any, deterministic: bool = False) -> Tensor:
+        """Stable-Baselines3's hook on tensors."""
+        actions, _ = self.predict(observation, episode_start=None, deterministic=deterministic)
+        return torch.as_tensor(actions)
+
+
+def _moved_up(actions: NDArray[np.float32], step: NDArray[np.int64]) -> NDArray[np.float32]:
+    """Plans `[n, H, A]` without their first `step` actions; rest is added at the end."""
+    horizon = actions.shape[1]
+    index = step[:, None] + np.arange(horizon)
+    moved = np.take_along_axis(actions, np.minimum(index, horizon - 1)[..., None], axis=1)
+    return np.where((index < horizon)[..., None], moved, 0).astype(np.float32)

@@ -1,0 +1,122 @@
+"""Fitting a world model to a dataset."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from grasp_agent.data import Dataset
+from grasp_agent.models import EnsembleMLP
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """How a model is fitted.
+
+    Attributes:
+        gradient_steps: optimiser steps.
+        batch_size: windows in a batch, for each ensemble member its own.
+        lr: peak learning rate of AdamW; it falls to zero along a cosine.
+        weight_decay: AdamW's.
+        unroll: steps that the model is rolled out in the loss; more than 1 trains it on its own predictions.
+        holdout: share of the windows that is kept back to measure the model's error.
+
+    Raises:
+        ValueError: if a number is out of range.
+    """
+
+    gradient_steps: int = 4000
+    batch_size: int = 512
+    lr: float = 2e-3
+    weight_decay: float = 1e-5
+    unroll: int = 1
+    holdout: float = 0.05
+
+    def __post_init__(self) -> None:
+        for name in ("gradient_steps", "batch_size", "unroll"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}: expected at least 1, got {getattr(self, name)}")
+        if not self.lr > 0:
+            raise ValueError(f"lr: expected more than 0, got {self.lr}")
+        if not 0 < self.holdout < 1:
+            raise ValueError(f"holdout: expected a share in (0, 1), got {self.holdout}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class FitReport:
+    """What came of a fit.
+
+    Attributes:
+        loss: mean training loss over the last tenth of the steps.
+        error_mean: mean one-step error on held-out transitions, worst member [state units].
+        error_high: its 99 % quantile.
+    """
+
+    loss: float
+    error_mean: float
+    error_high: float
+
+
+def fit(
+    model: EnsembleMLP,
+    dataset: Dataset,
+    config: TrainConfig,
+    *,
+    seed: int = 0,
+    on_step: Callable[[int], None] | None = None,
+) -> FitReport:
+    """Fits a model in place.
+
+    Args:
+        model: the model; its weights are the start, its normalisation is learned anew.
+        dataset: at least one episode of `config.unroll` steps.
+        config: how.
+        seed: of the batches.
+        on_step: called after each gradient step with its number.
+
+    Returns:
+        Losses and held-out errors.
+    """
+    device = model.scale.device
+    generator = torch.Generator().manual_seed(seed)
+    raw_states, raw_actions = (torch.from_numpy(array) for array in dataset.windows(config.unroll))
+    model.adapt(raw_states[:, 0].to(device), raw_states[:, 1].to(device))
+    states, actions = model.encode(raw_states.to(device)), raw_actions.to(device)
+    order = torch.randperm(len(states), generator=generator)
+    kept = max(1, int(config.holdout * len(states)))
+    held, train = order[:kept].to(device), order[kept:] if len(order) > kept else order
+    optimiser = torch.optim.AdamW(model.parameters(), lr=config.lr, weight_decay=config.weight_decay)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimiser, config.lr, total_steps=config.gradient_steps + 1, pct_start=0.05
+    )
+    tail: list[Tensor] = []
+    for step in range(config.gradient_steps):
+        rows = train[torch.randint(len(train), (model.members, config.batch_size), generator=generator)].to(device)
+        loss = model.loss(states[rows], actions[rows])
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        schedule.step()
+        if step >= 0.9 * config.gradient_steps:
+            tail.append(loss.detach())
+        if on_step is not None:
+            on_step(step + 1)
+    for parameter in model.parameters():
+        parameter.grad = None
+    errors = _errors(model, states[held], actions[held])
+    return FitReport(
+        loss=float(torch.stack(tail).mean()),
+        error_mean=float(errors.mean()),
+        error_high=float(errors.quantile(0.99)),
+    )
+
+
+@torch.no_grad()
+def _errors(model: EnsembleMLP, states: Tensor, actions: Tensor) -> Tensor:
+    """One-step error of the worst member, `[M]`."""
+    rows = (model.members, -1, -1)
+    predicted = model.step(states[:, 0].expand(*rows), actions[:, 0].expand(*rows))
+    return (predicted - states[:, 1]).norm(dim=-1).amax(0)

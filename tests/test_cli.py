@@ -1,0 +1,191 @@
+import json
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+import grasp_agent
+import grasp_envs.ball_nav
+from grasp_agent.cli import main
+from grasp_agent.evaluate import evaluate
+
+ENV_ID = "grasp/BallNav-v0"
+
+
+class Straight:
+    """Heads for the goal; counts its calls, and gives up at one of them."""
+
+    env_id: str | None = ENV_ID
+
+    def __init__(self, interrupt_at: int | None = None) -> None:
+        self.env_kwargs: dict[str, Any] = {"layout": "open"}
+        self.interrupt_at, self.calls = interrupt_at, 0
+
+    def predict(self, observation, state=None, episode_start=None, deterministic=False):
+        self.calls += 1
+        if self.calls == self.interrupt_at:
+            raise KeyboardInterrupt
+        return np.clip(4 * (observation["desired_goal"] - observation["achieved_goal"]), -1, 1), None
+
+    def set_env(self, env) -> None:
+        if "achieved_goal" not in getattr(env.observation_space, "spaces", {}):
+            raise ValueError(f"Observation spaces do not match:\n{env.observation_space}")
+
+
+@pytest.fixture
+def agent(monkeypatch) -> Straight:
+    """An agent that stands for every bundled model."""
+    known = Straight()
+
+    def load(name, env=None, device="auto"):
+        if name != "ball-nav":
+            raise ValueError(f"no model {name!r} (choose from ball-nav, or the path of a saved file)")
+        return known
+
+    monkeypatch.setattr(grasp_agent, "load", load, raising=False)
+    monkeypatch.setattr(grasp_agent, "bundled", lambda: {"ball-nav": SimpleNamespace()}, raising=False)
+    return known
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        ("", "choose from demo, train, evaluate, record"),
+        ("evalaute ball-nav", "unknown command 'evalaute' (choose from demo, train, evaluate, record)"),
+        ("--verbose", "demo, train, evaluate, record"),
+        ("evaluate", "MODEL"),
+        (
+            "evaluate ball-nav --epsiodes 3",
+            "'--epsiodes' (choose from --episodes, --seed, --json, --csv, --env)",
+        ),
+        ("evaluate ball-nav --episodes many", "--episodes INT"),
+        ("evaluate ball-nav --episodes", "--episodes"),
+        ("evaluate ball-nav --episodes 0", "--episodes: expected at least 1, got 0"),
+        ("evaluate ball-nav --seed -1", "--seed: expected 0 or more, got -1"),
+        ("evaluate bal-nav", "choose from ball-nav"),
+        ("evaluate ball-nav --env grasp/Ball-v0", "choose from grasp/BallNav-v0"),
+        ("evaluate ball-nav --env nowhere:Ball-v0", "choose from grasp/BallNav-v0"),
+        ("evaluate ball-nav --env CartPole-v1", "spaces do not match"),
+        ("evaluate ball-nav --json .", "is a folder"),
+        ("record ball-nav film.avi", ".mp4 or .gif"),
+        ("record ball-nav film.mp4 --fps 0", "fps: expected"),
+        ("record bal-nav film.mp4", "choose from ball-nav"),
+        ("train grasp/Ball-v0 --steps 9 --out a.zip", "choose from grasp/BallNav-v0"),
+        ("train grasp/BallNav-v0 --out a.zip", "--steps INT"),
+        ("train grasp/BallNav-v0 --steps 9 --out .", "is a folder"),
+        ("demo --episodes -2", "expected at least 1, got -2"),
+    ],
+)
+@pytest.mark.usefixtures("agent")
+def test_a_mistake_gets_one_line_that_names_what_is_valid(arguments, named, capsys, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    assert main(arguments.split()) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("grasp: ")
+    assert err.count("\n") == 1
+    assert named in err
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("command", ["", "demo", "train", "evaluate", "record"])
+def test_help_describes_every_option(command, capsys):
+    with pytest.raises(SystemExit) as leaving:
+        main([*command.split(), "--help"])
+    assert leaving.value.code == 0
+    shown = capsys.readouterr().out
+    assert "usage: grasp" in shown
+    assert not any(line.rstrip(" │").endswith(("INT", "FILE", "ID")) for line in shown.splitlines())
+
+
+def test_evaluate_writes_what_the_library_finds(agent, capsys, tmp_path):
+    paths = tmp_path / "new" / "a.json", tmp_path / "a.csv"
+    arguments = f"evaluate ball-nav --episodes 3 --seed 7 --json {paths[0]} --csv {paths[1]}"
+    assert main(arguments.split()) == 0
+    content = json.loads(paths[0].read_text())
+    same = evaluate(agent, ENV_ID, episodes=3, seed=7)
+    assert [row["return"] for row in content["episodes"]] == [row.return_ for row in same.episodes]
+    assert content["summary"]["success_end"] == same.summary()["success_end"] == 1.0
+    assert content["env_id"] == ENV_ID
+    assert len(paths[1].read_text().splitlines()) == 4
+    assert "100.0 %" in capsys.readouterr().out
+
+
+def test_another_environment_can_be_named(agent, tmp_path):
+    agent.env_id = None
+    assert main(["evaluate", "ball-nav", "--episodes", "1"]) == 2
+    path = tmp_path / "a.json"
+    trap = "grasp/BallNavTrap-v0"
+    assert main(["evaluate", "ball-nav", "--episodes", "1", "--env", trap, "--json", str(path)]) == 0
+    assert json.loads(path.read_text())["env_id"] == trap
+
+
+@pytest.mark.usefixtures("agent")
+def test_record_writes_a_video_and_replaces_it_only_by_force(capsys, tmp_path):
+    path = tmp_path / "a.gif"
+    assert main(["record", "ball-nav", str(path), "--seed", "3"]) == 0
+    assert "101 pictures, success in 1 of 1" in capsys.readouterr().out
+    first = path.read_bytes()
+    assert main(["record", "ball-nav", str(path), "--seed", "4"]) == 2
+    assert "--force" in capsys.readouterr().err
+    assert path.read_bytes() == first
+    assert main(["record", "ball-nav", str(path), "--seed", "4", "--force"]) == 0
+    assert path.read_bytes() != first
+
+
+@pytest.mark.usefixtures("agent")
+def test_demo_shows_a_table_and_leaves_a_video_even_twice(capsys, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    for _ in range(2):
+        assert main(["demo", "--episodes", "2"]) == 0
+        out = capsys.readouterr().out
+        assert ENV_ID in out
+        assert "2/2" in out
+        assert [path.name for path in (tmp_path / "demo").iterdir()] == ["ball-nav.mp4"]
+
+
+@pytest.mark.usefixtures("agent")
+def test_demo_without_graphics_still_shows_its_table(capsys, monkeypatch, tmp_path):
+    def broken(self):
+        raise RuntimeError("no library\ncan draw here")
+
+    monkeypatch.setattr(grasp_envs.ball_nav.BallNavEnv, "render", broken)
+    assert main(["demo", "--episodes", "1", "--out", str(tmp_path)]) == 0
+    out, err = capsys.readouterr()
+    assert "1/1" in out
+    assert f"grasp: no video of ball-nav: {ENV_ID}: no library can draw here\n" in err
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("arguments", ["evaluate ball-nav --json a.json", "record ball-nav a.mp4", "demo"])
+def test_ctrl_c_ends_with_130_one_line_and_no_file(agent, arguments, capsys, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    agent.interrupt_at = 30
+    assert main(arguments.split()) == 130
+    assert capsys.readouterr().err.splitlines()[-1] == "grasp: interrupted"
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
+def test_train_learns_with_the_policy_of_the_observations_and_saves(capsys, monkeypatch, tmp_path):
+    said: list[Any] = []
+
+    class Learner:
+        def __init__(self, policy, env, seed):
+            said.append((policy, env, seed))
+
+        def learn(self, total_timesteps, progress_bar):
+            said.append((total_timesteps, progress_bar))
+
+        def save(self, path):
+            path.write_text("saved")
+
+    monkeypatch.setattr(grasp_agent, "GraspAgent", Learner, raising=False)
+    out = tmp_path / "new" / "a"
+    arguments = ["train", ENV_ID, "--steps", "9", "--out", str(out), "--seed", "4"]
+    assert main(arguments) == 0
+    assert said == [("MultiInputPolicy", ENV_ID, 4), (9, True)]
+    assert out.with_suffix(".zip").read_text() == "saved"
+    assert main(arguments) == 2
+    assert "--force" in capsys.readouterr().err
+    assert main([*arguments, "--force"]) == 0

@@ -1,0 +1,229 @@
+import subprocess
+from typing import Any, NamedTuple
+
+import gymnasium as gym
+import imageio_ffmpeg
+import numpy as np
+import pytest
+from gymnasium import spaces
+
+from grasp_agent.video import PLAN, UNSURE, record
+
+SIDE = 97
+
+
+class Slider(gym.Env[Any, Any]):
+    """A picture that turns darker with each of four steps; goals are places in it, from 0 to 1."""
+
+    metadata = {"render_modes": ["rgb_array"], "render_fps": 25}  # noqa: RUF012
+    observation_space = spaces.Dict({key: spaces.Box(0, 1, (2,)) for key in ("achieved_goal", "desired_goal")})
+    action_space = spaces.Box(-1, 1, (1,))
+
+    def __init__(self, render_mode: str | None = "rgb_array") -> None:
+        self.render_mode = render_mode
+        self.closed = False
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None):
+        super().reset(seed=seed)
+        self.steps = 0
+        return self.observe(), {}
+
+    def observe(self) -> Any:
+        return {"achieved_goal": np.array([0.1, 0.5]), "desired_goal": np.array([0.9, 0.5])}
+
+    def step(self, action: np.ndarray):
+        self.steps += 1
+        return self.observe(), 0.0, self.steps == 4, False, {"is_success": self.steps == 4}
+
+    def render(self):  # type: ignore[override]
+        return np.full((SIDE, SIDE, 3), 240 - 50 * self.steps, np.uint8)
+
+    def goal_to_pixels(self, points: np.ndarray) -> np.ndarray:
+        return points * SIDE
+
+    def close(self):
+        self.closed = True
+
+
+class Shown(NamedTuple):
+    path: np.ndarray
+    virtual: np.ndarray
+    step: int
+    fresh: bool
+    accepted: bool
+
+
+class Planner:
+    """Plans a straight way at the first step, one candidate above and one below of it."""
+
+    name = "straight"
+
+    def __init__(self, accepted: bool = True, fail_at: int | None = None, error: type[BaseException] = OSError) -> None:
+        self.accepted, self.fail_at, self.error = accepted, fail_at, error
+        self.last_plan: Shown | None = None
+        self.calls = 0
+
+    def predict(self, observation, state=None, episode_start=None, deterministic=False):
+        if self.calls == self.fail_at:
+            raise self.error
+        along = np.linspace(0.1, 0.9, 9)
+        path, rows = np.stack([along, np.full(9, 0.5)], axis=1), np.stack([along, np.full(9, 0.2)], axis=1)
+        self.last_plan = Shown(path, np.stack([rows, 1 - rows]), self.calls % 4, self.calls % 4 == 0, self.accepted)
+        self.calls += 1
+        return np.zeros(1, np.float32), None
+
+
+def decode(path) -> np.ndarray:
+    """All frames [F, height, width, 3], through ffmpeg itself."""
+    exe = imageio_ffmpeg.get_ffmpeg_exe()
+    width, height = next(iter_sizes(path))
+    raw = subprocess.run(
+        [
+            exe,
+            "-v",
+            "error",
+            "-i",
+            str(path),
+            "-f",
+            "rawvideo",
+            "-pix_fmt",
+            "rgb24",
+            "-fps_mode",
+            "passthrough",
+            "-",
+        ],
+        check=True,
+        capture_output=True,
+    ).stdout
+    return np.frombuffer(raw, np.uint8).reshape(-1, height, width, 3)
+
+
+def iter_sizes(path):
+    """Width and height that the file's video stream declares."""
+    said = subprocess.run([imageio_ffmpeg.get_ffmpeg_exe(), "-i", str(path)], capture_output=True, check=False).stderr
+    for word in said.decode().replace(",", " ").split():
+        width, _, height = word.partition("x")
+        if width.isdigit() and height.isdigit() and int(width) > 0:
+            yield int(width), int(height)
+
+
+def near(frame: np.ndarray, colour: tuple[int, int, int], tolerance: int) -> int:
+    """Number of pixels close to a colour."""
+    return int((np.abs(frame.astype(int) - colour).max(axis=-1) <= tolerance).sum())
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".gif"])
+def test_every_step_and_the_end_are_in_the_file(tmp_path, suffix):
+    made = record(Planner(), Slider(), tmp_path / f"a{suffix}", episodes=2)
+    frames = decode(made.path)
+    assert (made.frames, made.fps, made.successes) == (10, 25.0, (True, True))
+    assert frames.shape[0] == 10
+    assert frames.shape[2] == SIDE + 1
+    assert frames.shape[1] > SIDE + 1
+    for index, frame in enumerate(frames):
+        assert frame[5, 5].mean() == pytest.approx(240 - 50 * (index % 5), abs=6)
+
+
+def test_a_picture_without_caption_keeps_its_size_but_for_evenness(tmp_path):
+    made = record(Planner(), Slider(), tmp_path / "a.mp4", caption=False)
+    assert decode(made.path).shape == (5, SIDE + 1, SIDE + 1, 3)
+
+
+@pytest.mark.parametrize(("accepted", "colour"), [(True, PLAN), (False, UNSURE)])
+def test_the_plan_is_drawn_and_its_colour_tells_whether_it_is_trusted(tmp_path, accepted, colour):
+    made = record(Planner(accepted), Slider(), tmp_path / "a.gif")
+    plain = record(Planner(accepted), Slider(), tmp_path / "b.gif", draw_plan=False)
+    row = slice(SIDE // 2 - 3, SIDE // 2 + 4)
+    assert near(decode(made.path)[0][row], colour, 40) > 5
+    assert near(decode(plain.path)[0][row], colour, 40) == 0
+
+
+def test_candidates_fade_after_the_moment_of_planning(tmp_path):
+    class Still(Slider):
+        def render(self):
+            return np.full((SIDE, SIDE, 3), 240, np.uint8)
+
+    frames = decode(record(Planner(), Still(), tmp_path / "a.gif", caption=False).path).astype(int)
+    row = slice(int(0.2 * SIDE) - 2, int(0.2 * SIDE) + 3)
+    violet = [np.abs(frame[row, :SIDE] - 240).max() for frame in frames[:4]]
+    assert violet[0] > violet[1] > violet[2] > violet[3] > 0
+
+
+def test_the_line_shows_what_is_left_of_the_plan(tmp_path):
+    class Halfway(Planner):
+        def predict(self, *arguments, **options):
+            result = super().predict(*arguments, **options)
+            assert self.last_plan is not None
+            self.last_plan = self.last_plan._replace(step=7, virtual=np.empty((0, 8, 2)))
+            return result
+
+    class Arrived(Slider):
+        def observe(self):
+            return {"achieved_goal": np.array([0.8, 0.5]), "desired_goal": np.array([0.9, 0.5])}
+
+    frame = decode(record(Halfway(), Arrived(), tmp_path / "a.gif", caption=False).path)[0].astype(int)
+    changed = np.abs(frame[:SIDE] - 240).max(axis=(0, 2)) > 8
+    assert not changed[: int(0.72 * SIDE)].any()
+    assert changed[int(0.8 * SIDE) : int(0.9 * SIDE)].all()
+
+
+def test_the_mark_turns_green_on_success(tmp_path):
+    frames = decode(record(Planner(), Slider(), tmp_path / "a.gif").path)
+    greens = [int((frame[..., 1].astype(int) - frame[..., 0] > 60).sum()) for frame in frames]
+    assert greens[:-1] == [0] * 4
+    assert greens[-1] > 10
+
+
+def test_environments_and_agents_without_plans_are_filmed_too(tmp_path):
+    class Constant:
+        def predict(self, observation, state=None, episode_start=None, deterministic=False):
+            return 1, None
+
+    class Bare(Slider):
+        def observe(self):
+            return np.zeros(2)
+
+    class Blank(Slider):
+        goal_to_pixels = None  # type: ignore[assignment]
+
+    assert record(Planner(), Bare(), tmp_path / "a.mp4").frames == 5
+    assert record(Planner(), Blank(), tmp_path / "c.mp4").frames == 5
+    assert record(Constant(), Slider(), tmp_path / "b.mp4").frames == 5
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, OSError])
+@pytest.mark.parametrize("suffix", [".mp4", ".gif"])
+def test_what_breaks_off_leaves_no_file(tmp_path, error, suffix):
+    with pytest.raises(error):
+        record(Planner(fail_at=2, error=error), Slider(), tmp_path / f"a{suffix}")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_is_replaced_only_by_force(tmp_path):
+    (tmp_path / "a.mp4").write_text("old")
+    with pytest.raises(ValueError, match=r"a\.mp4 exists"):
+        record(Planner(), Slider(), tmp_path / "a.mp4")
+    assert (tmp_path / "a.mp4").read_text() == "old"
+    with pytest.raises(KeyboardInterrupt):
+        record(Planner(fail_at=1, error=KeyboardInterrupt), Slider(), tmp_path / "a.mp4", force=True)
+    assert (tmp_path / "a.mp4").read_text() == "old"
+    record(Planner(), Slider(), tmp_path / "a.mp4", force=True)
+    assert len(decode(tmp_path / "a.mp4")) == 5
+
+
+def test_a_given_environment_stays_open(tmp_path):
+    env = Slider()
+    record(Planner(), env, tmp_path / "a.mp4")
+    assert not env.closed
+
+
+def test_wrong_arguments_are_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"ends in \.mp4 or \.gif, got 'a\.avi'"):
+        record(Planner(), Slider(), tmp_path / "a.avi")
+    with pytest.raises(ValueError, match="episodes: expected at least 1, got 0"):
+        record(Planner(), Slider(), tmp_path / "a.mp4", episodes=0)
+    with pytest.raises(ValueError, match="fps: expected"):
+        record(Planner(), Slider(), tmp_path / "a.mp4", fps=-1)
+    with pytest.raises(ValueError, match='expected render_mode="rgb_array", got None'):
+        record(Planner(), Slider(render_mode=None), tmp_path / "a.mp4")
+    assert list(tmp_path.iterdir()) == []
