@@ -9,7 +9,7 @@ import grasp_envs  # noqa: F401  registers the grasp/ environments
 
 if TYPE_CHECKING:
     from grasp_agent.agent import GraspAgent
-    from grasp_agent.evaluate import evaluate
+    from grasp_agent.evaluation import evaluate
     from grasp_agent.explore import ExploreConfig
     from grasp_agent.models import EnsembleMLP, MLPConfig
     from grasp_agent.planners import GRASP, Criteria
@@ -22,7 +22,7 @@ __version__ = "0.1.0"
 # What needs torch is loaded when it is first asked for, so that importing the package takes no time.
 _HOMES = {
     "GraspAgent": "agent",
-    "evaluate": "evaluate",
+    "evaluate": "evaluation",
     "ExploreConfig": "explore",
     "EnsembleMLP": "models",
     "MLPConfig": "models",

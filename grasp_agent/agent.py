@@ -36,8 +36,8 @@ class GraspAgent(BaseAlgorithm):
     """An agent that learns a world model and plans with it by GRASP (Psenka et al. 2026, arXiv 2602.00475).
 
     Used as any Stable-Baselines3 model: `learn`, `predict`, `save`, `load`, `set_env`, callbacks, logger,
-    `evaluate_policy`. Observations are those of a goal environment: a Dict of the vectors observation, achieved_goal and
-    desired_goal; actions are a bounded Box.
+    `evaluate_policy`. Observations are those of a goal environment, a Dict of the vectors observation, achieved_goal
+    and desired_goal; actions are a bounded Box.
 
     Args:
         policy: "MultiInputPolicy", or a subclass of `WorldModelPolicy`.
@@ -179,9 +179,10 @@ class GraspAgent(BaseAlgorithm):
         size = self.action_space.shape[0]  # type: ignore[index]
         explorer = Explorer(self.env.num_envs, size, self.explore_config, (self.seed or 0) + self.num_timesteps)
         recorders = [_Recorder() for _ in range(self.env.num_envs)]
-        planner = self.policy.planner
-        # While learning, one round of improvement is enough: the model is not worth more.
+        planner, criteria = self.policy.planner, self.policy.criteria
+        # While learning, one round of improvement is enough, and what is not known is no reason to stay away.
         self.policy.planner = replace(planner, iterations=min(planner.iterations, planner.verify_every))
+        self.policy.criteria = replace(criteria, off_support=0.0)
         try:
             while self.num_timesteps < total_timesteps:
                 if self._refit_due(recorders):
@@ -189,7 +190,7 @@ class GraspAgent(BaseAlgorithm):
                 if not self._collect(callback, explorer, recorders, log_interval):
                     break
         finally:
-            self.policy.planner = planner
+            self.policy.planner, self.policy.criteria = planner, criteria
             for recorder in recorders:
                 self.dataset.add_all(recorder.flush())
         if len(self.dataset) > self._fitted_at:

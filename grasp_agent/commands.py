@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import gymnasium as gym
 
     from grasp_agent import GraspAgent
-    from grasp_agent.evaluate import Evaluation
+    from grasp_agent.evaluation import Evaluation
     from grasp_agent.video import Recording
 
 _DEMO_FPS = 20
@@ -157,7 +157,7 @@ class Evaluate(Command):
 
     def play(self, agent: GraspAgent) -> Evaluation:
         """Plays the episodes, with a progress bar."""
-        from grasp_agent.evaluate import evaluate
+        from grasp_agent.evaluation import evaluate
 
         with (
             _made_for(agent, self.env) as env,
@@ -273,7 +273,7 @@ def _made(env_id: str, agent: GraspAgent | None = None, render_mode: str | None 
     import gymnasium as gym
 
     import grasp_agent  # noqa: F401  registers its environments
-    from grasp_agent.evaluate import opened
+    from grasp_agent.evaluation import opened
 
     ours = [known for known in gym.registry if known.startswith("grasp/")]
     with ExitStack() as stack:

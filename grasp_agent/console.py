@@ -13,7 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 if TYPE_CHECKING:
-    from grasp_agent.evaluate import Evaluation
+    from grasp_agent.evaluation import Evaluation
 
 
 def complain(message: str) -> None:

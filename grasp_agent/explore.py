@@ -24,6 +24,7 @@ class ExploreConfig:
         frontier_share: share of the later episodes that go to a rarely visited place first and explore from there
             (Ecoffet et al. 2021, arXiv 2004.12919); the others pursue the task's goal.
         noise: standard deviation of the noise on planned actions, as a share of half their range.
+        surprise_share: chance that a plan which reality did not follow is given up for a burst of random actions.
 
     Raises:
         ValueError: if a number is out of range.
@@ -32,16 +33,20 @@ class ExploreConfig:
     learning_starts: int = 500
     refit_growth: float = 2.0
     longest_hold: int = 16
-    frontier_share: float = 0.5
+    frontier_share: float = 0.3
     noise: float = 0.1
+    surprise_share: float = 0.5
 
     def __post_init__(self) -> None:
         if self.learning_starts < 1 or self.longest_hold < 1:
             raise ValueError("learning_starts, longest_hold: expected at least 1")
         if not self.refit_growth > 1:
             raise ValueError(f"refit_growth: expected more than 1, got {self.refit_growth}")
-        if not 0 <= self.frontier_share <= 1 or not self.noise >= 0:
-            raise ValueError("frontier_share: expected a share in [0, 1]; noise: expected at least 0")
+        for name in ("frontier_share", "surprise_share"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name}: expected a share in [0, 1], got {getattr(self, name)}")
+        if not self.noise >= 0:
+            raise ValueError(f"noise: expected at least 0, got {self.noise}")
 
 
 class Explorer:
@@ -61,6 +66,7 @@ class Explorer:
         self._left = np.zeros(count, np.int64)
         self._scale = np.ones(count)
         self._planning = np.zeros(count, np.bool_)
+        self._burst = np.zeros(count, np.int64)
         self._places = np.zeros((count, 0), np.float32)
         self._to_frontier = np.zeros(count, np.bool_)
         self._carry: Carry | None = None
@@ -69,7 +75,7 @@ class Explorer:
             self.begin(row)
 
     def learned(self, policy: WorldModelPolicy, states: torch.Tensor) -> None:
-        """A new model has been fitted on states `[M, S]` [model units]: plans are dropped, the frontier is drawn anew."""
+        """A new model has been fitted on states `[M, S]` [model units]: plans and frontier are drawn anew."""
         world = policy.world
         if world is None:
             return
@@ -86,7 +92,7 @@ class Explorer:
 
     def begin(self, row: int) -> None:
         """An episode begins: what it is for is drawn."""
-        self._left[row] = 0
+        self._left[row] = self._burst[row] = 0
         self._scale[row] = self._config.longest_hold ** self._random.uniform()
         self._planning[row] = self._frontier is not None
         self._to_frontier[row] = self._planning[row] and self._random.uniform() < self._config.frontier_share
@@ -104,16 +110,25 @@ class Explorer:
             return actions
         arrived = np.linalg.norm(achieved - self._places, axis=-1) <= world.tolerance
         self._planning &= ~(self._to_frontier & arrived)
-        rows = np.flatnonzero(self._planning)
+        rows = np.flatnonzero(self._planning & (self._burst == 0))
+        self._burst = np.maximum(self._burst - 1, 0)
+        if not len(rows):
+            return actions
         aims = np.where(self._to_frontier[:, None], self._places, desired)
         carry = None if self._carry is None else Carry(*(array[rows] for array in self._carry))
         planned, after, _ = policy.decide(raw[rows], aims[rows], carry, deterministic=False)
+        if carry is not None:
+            self._surprise(rows[carry.valid & (carry.step < policy.commit) & (after.step == 1)])
         self._keep(rows, after, len(raw))
-        given_up = self._to_frontier[rows] & ~after.accepted & (after.step >= policy.commit)
-        self._planning[rows[given_up]] = False
         noise = self._random.normal(0, self._config.noise, planned.shape)
         actions[rows] = np.clip(planned + noise, -1, 1)
         return actions
+
+    def _surprise(self, rows: NDArray[np.int64]) -> None:
+        """Plans of these rows had to be made anew: some give way to a burst of random actions."""
+        for row in rows:
+            if self._random.uniform() < self._config.surprise_share:
+                self._burst[row] = 1 + self._random.integers(self._config.longest_hold)
 
     def _keep(self, rows: NDArray[np.int64], after: Carry, count: int) -> None:
         if self._carry is None:

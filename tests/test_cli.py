@@ -8,7 +8,7 @@ import pytest
 import grasp_agent
 import grasp_envs.ball_nav
 from grasp_agent.cli import main
-from grasp_agent.evaluate import evaluate
+from grasp_agent.evaluation import evaluate
 
 ENV_ID = "grasp/BallNav-v0"
 

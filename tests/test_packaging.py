@@ -27,7 +27,7 @@ ORDER = (
     "saving",
     "agent",
     "pretrained",
-    "evaluate",
+    "evaluation",
     "video",
     "console",
     "commands",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Literal
 
 import torch
@@ -89,7 +90,7 @@ class EnsembleMLP(WorldModel):
         generator = torch.Generator().manual_seed(seed)
         inputs = state_size + 2 * self.config.octaves * len(self.positions) + action_size
         sizes = [inputs, *[self.config.width] * self.config.depth, state_size]
-        for fan_in, fan_out in zip(sizes, sizes[1:], strict=False):
+        for fan_in, fan_out in pairwise(sizes):
             bound = 1 / math.sqrt(fan_in)
             for parameters, shape in ((self.weights, (fan_in, fan_out)), (self.biases, (1, fan_out))):
                 draw = torch.rand(self.members, *shape, generator=generator)

@@ -1,7 +1,7 @@
 """The planner family's one driver loop: best-so-far, incumbent, early stop, bounds, time budget, NaN guard.
 
-A planner is a frozen dataclass with three methods, `init`, `step` and `actions`; all that is not its own idea lives here,
-once, for every planner alike (the shape of optimistix, Rader et al. 2024, arXiv 2402.09983).
+A planner is a frozen dataclass with three methods, `init`, `step` and `actions`; all that is not its own idea lives
+here, once, for every planner alike (the shape of optimistix, Rader et al. 2024, arXiv 2402.09983).
 """
 
 from __future__ import annotations

@@ -63,7 +63,7 @@ class GRASP(Planner[GraspState]):
     """
 
     candidates: int = 16
-    iterations: int = 12
+    iterations: int = 6
     verify_every: int = 3
     initial: Initial = field(default_factory=lambda: Portfolio(first=Roadmap(), second=Rollout()))
     state_update: Descent | Adam = field(default_factory=lambda: Descent(lr=0.25))

@@ -18,7 +18,7 @@ Dynamics = Callable[[Tensor, Tensor], Tensor]
 """`(state [K, M, S], action [K, M, A]) -> next state [K, M, S]`; ensemble member k steps its own M rows."""
 
 Jacobian = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
-"""As `Dynamics`, but returns the next state and its derivative, `[K, M, S, A]` by the action alone or `[K, M, S, S + A]`."""
+"""As `Dynamics`, with the derivative of the next state: by the action `[K, M, S, A]`, or by all `[K, M, S, S + A]`."""
 
 
 class Goal(Protocol):
@@ -65,7 +65,7 @@ class Criteria:
         accept: a plan is good enough when its worst distance over those steps, under the worst ensemble member, plus
             its penalty for leaving the support, is below this.
         running: weight of the mean distance along the way; prefers plans that arrive early.
-        off_support: weight of the share of predicted states that lie off the replayed support.
+        off_support: weight of the share of steps that lie off the replayed support, on the way to the goal.
         feedback: True judges candidates as they are executed: with one tracking step on D_a F for each action, towards
             the members' common prediction. False judges the bare actions.
         damping: damping of that tracking step.
@@ -230,7 +230,9 @@ class Problem:
         distance = self.distance(rollouts)
         worst = distance[..., -rule.hold :].amax(-1)
         if self.support is not None:
-            worst = worst + rule.off_support * self.support.off(rollouts).to(worst.dtype).mean(-1)
+            # Standing at a goal that was never visited is no detour: only the way there counts.
+            strays = self.support.off(rollouts) & (distance > 1)
+            worst = worst + rule.off_support * strays.to(worst.dtype).mean(-1)
         cost = (worst + rule.running * distance.mean(-1)).amax(0).nan_to_num(nan=torch.inf)
         return Verdict(cost, worst.amax(0) <= rule.accept, rollouts.mean(0))
 

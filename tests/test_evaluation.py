@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from gymnasium import spaces
 
-from grasp_agent.evaluate import evaluate, written_aside
+from grasp_agent.evaluation import evaluate, written_aside
 
 
 class Line(gym.Env[Any, Any]):

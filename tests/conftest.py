@@ -1,0 +1,48 @@
+"""What several files of tests share: one tiny agent, trained once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from grasp_agent import GraspAgent
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread() -> None:
+    """Small networks are slower with more."""
+    import torch
+
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def agent_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A saved agent that has learned a little of grasp/BallNav-v0."""
+    from grasp_agent import ExploreConfig, GraspAgent, MLPConfig, TrainConfig
+
+    agent = GraspAgent(
+        "MultiInputPolicy",
+        "grasp/BallNav-v0",
+        model=MLPConfig(members=2, width=64, depth=2),
+        train=TrainConfig(gradient_steps=600, batch_size=256),
+        explore=ExploreConfig(learning_starts=400),
+        seed=0,
+        device="cpu",
+    ).learn(800)
+    path = tmp_path_factory.mktemp("agent") / "tiny.zip"
+    agent.save(path)
+    assert agent.env is not None
+    agent.env.close()
+    return path
+
+
+@pytest.fixture
+def agent(agent_file: Path) -> GraspAgent:
+    """That agent, freshly loaded."""
+    from grasp_agent import GraspAgent
+
+    return GraspAgent.load(agent_file, device="cpu")

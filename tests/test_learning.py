@@ -1,0 +1,184 @@
+"""Learning: Stable-Baselines3's callbacks, logger and counters; the same seed gives the same agent."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch
+from stable_baselines3.common.callbacks import BaseCallback, EvalCallback
+from stable_baselines3.common.env_util import make_vec_env
+from stable_baselines3.common.logger import KVWriter, Logger
+from stable_baselines3.common.monitor import Monitor
+
+from grasp_agent import GRASP, ExploreConfig, GraspAgent, MLPConfig, TrainConfig
+from grasp_agent.evaluate import evaluate
+
+ENV = "grasp/BallNav-v0"
+
+
+def tiny(env: Any = ENV, **settings: Any) -> GraspAgent:
+    """An agent that learns next to nothing, quickly."""
+    given: dict[str, Any] = {
+        "planner": GRASP(candidates=2, iterations=3),
+        "horizon": 12,
+        "model": MLPConfig(members=2, width=16, depth=1),
+        "train": TrainConfig(gradient_steps=60, batch_size=32),
+        "explore": ExploreConfig(learning_starts=100),
+        "seed": 3,
+        "device": "cpu",
+    }
+    return GraspAgent("MultiInputPolicy", env, **{**given, **settings})
+
+
+@pytest.fixture
+def env() -> Iterator[gym.Env[Any, Any]]:
+    env = gym.make(ENV)
+    yield env
+    env.close()
+
+
+class Notes(KVWriter):
+    """Keeps what is logged."""
+
+    def __init__(self) -> None:
+        self.rows: list[dict[str, Any]] = []
+
+    def write(self, key_values: dict[str, Any], key_excluded: dict[str, Any], step: int = 0) -> None:
+        self.rows.append({**key_values, "step": step})
+
+    def close(self) -> None:
+        pass
+
+
+def weights(agent: GraspAgent) -> list[torch.Tensor]:
+    assert agent.policy.world is not None
+    world = agent.policy.world
+    return [*world.model.state_dict().values(), *world.memory.tensors().values()]
+
+
+def test_learning_is_the_same_for_the_same_seed():
+    agents = [tiny(seed=seed).learn(250) for seed in (3, 3, 4)]
+    one, two, other = (weights(agent) for agent in agents)
+    assert all(torch.equal(a, b) for a, b in zip(one, two, strict=True))
+    assert not all(a.shape == b.shape and torch.equal(a, b) for a, b in zip(one, other, strict=False))
+    for first, second in zip(agents[0].dataset.episodes, agents[1].dataset.episodes, strict=True):
+        np.testing.assert_array_equal(first.states, second.states)
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_all_that_was_seen_is_learned_from(count: int):
+    env = make_vec_env(ENV, n_envs=count, seed=0)
+    agent = tiny(env).learn(240)
+    env.close()
+    assert agent.num_timesteps == 240
+    assert len(agent.dataset) == 240
+    assert agent.fit_report is not None
+    assert agent.policy.world is not None
+    # An episode's states follow one another: the environment's own physics leads from each to the next.
+    lengths = [len(episode.actions) for episode in agent.dataset.episodes]
+    assert max(lengths) <= 100
+    for episode in agent.dataset.episodes:
+        assert np.abs(np.diff(episode.states, axis=0)).max() < 0.2
+        assert np.abs(episode.actions).max() <= 1
+
+
+def test_a_callback_that_returns_false_stops_learning_and_what_was_seen_is_kept(env: gym.Env[Any, Any]):
+    agent = tiny(env).learn(1000, callback=lambda local, _: local["self"].num_timesteps < 130)
+    assert agent.num_timesteps == len(agent.dataset) == 130
+    assert agent.predict(env.reset(seed=0)[0])[0].shape == (2,)
+
+
+class Watch(BaseCallback):
+    """Counts events and keeps the names that it was shown."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.events: list[str] = []
+        self.shapes: list[tuple[int, ...]] = []
+
+    def _on_training_start(self) -> None:
+        self.events.append("start")
+
+    def _on_step(self) -> bool:
+        self.events.append("step")
+        self.shapes.append(np.shape(self.locals["rewards"]))
+        assert {"new_obs", "rewards", "dones", "infos"} <= set(self.locals)
+        return True
+
+    def _on_training_end(self) -> None:
+        self.events.append("end")
+
+
+def test_callbacks_see_each_step_once():
+    env = make_vec_env(ENV, n_envs=2, seed=0)
+    watch = Watch()
+    tiny(env).learn(120, callback=watch)
+    env.close()
+    assert watch.events == ["start", *["step"] * 60, "end"]
+    assert set(watch.shapes) == {(2,)}
+
+
+def test_the_logger_gets_progress_success_and_the_models_error():
+    agent, notes = tiny(), Notes()
+    agent.set_logger(Logger(None, [notes]))
+    agent.learn(300, log_interval=1)
+    keys = set().union(*notes.rows)
+    assert keys >= {"rollout/ep_rew_mean", "rollout/ep_len_mean", "rollout/success_rate", "time/fps"}
+    assert keys >= {"time/total_timesteps", "time/episodes", "model/loss", "model/error_mean", "model/transitions"}
+    assert notes.rows[-1]["step"] == 300
+    assert [row["model/transitions"] for row in notes.rows if "model/transitions" in row][-1] == 300
+    assert [row["time/episodes"] for row in notes.rows][-1] == 3
+
+
+def test_counting_goes_on_where_it_is_asked_to():
+    agent = tiny().learn(120)
+    assert agent.learn(60, reset_num_timesteps=False).num_timesteps == 180
+    assert len(agent.dataset) == 180
+    assert agent.learn(50).num_timesteps == 50
+    assert len(agent.dataset) == 230
+
+
+def test_the_planner_is_the_same_after_learning_as_before():
+    planner = GRASP(candidates=2, iterations=5, verify_every=2)
+    agent = tiny(planner=planner)
+    for stop in (150, 1000):
+        agent.learn(150, callback=lambda local, _, stop=stop: local["self"].num_timesteps < stop)
+        assert agent.policy.planner == planner
+
+
+def test_the_best_model_of_an_evaluation_is_written_and_loads(tmp_path: Path, env: gym.Env[Any, Any]):
+    watched = Monitor(env)
+    callback = EvalCallback(
+        watched, n_eval_episodes=1, eval_freq=150, best_model_save_path=str(tmp_path), verbose=0, warn=False
+    )
+    agent = tiny().learn(200, callback=callback)
+    assert agent.num_timesteps == 200
+    assert callback.n_calls == 200
+    best = GraspAgent.load(tmp_path / "best_model", device="cpu")
+    assert best.predict(env.reset(seed=0)[0])[0].shape == (2,)
+
+
+def test_fits_may_be_short():
+    agent = tiny(train=TrainConfig(gradient_steps=12, batch_size=32)).learn(150)
+    assert agent.fit_report is not None
+
+
+def test_a_loaded_agent_goes_on_learning(agent_file: Path):
+    env = gym.make(ENV)
+    agent = GraspAgent.load(agent_file, env=env, device="cpu", train=TrainConfig(gradient_steps=60, batch_size=32))
+    agent.learn(150, reset_num_timesteps=False)
+    env.close()
+    assert agent.num_timesteps == 950
+
+
+@pytest.mark.slow
+def test_a_few_thousand_steps_teach_the_agent_to_reach_its_goals(env: gym.Env[Any, Any]):
+    train = replace(TrainConfig(), gradient_steps=2000, batch_size=256)
+    agent = GraspAgent("MultiInputPolicy", ENV, train=train, seed=0, device="cpu").learn(4000)
+    assert evaluate(agent, env, episodes=20, seed=500).summary()["success_end"] >= 0.9

@@ -1,0 +1,295 @@
+"""Saved agents: saving and loading is the identity, and no file that is not one gets further than a ValueError."""
+
+from __future__ import annotations
+
+import io
+import json
+import pickle
+import zipfile
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import safetensors.torch
+import torch
+from stable_baselines3 import PPO
+
+from grasp_agent import GRASP, Criteria, GraspAgent
+from grasp_agent.planners import (
+    Adam,
+    Coloured,
+    Descent,
+    GaussNewton,
+    Gradient,
+    Line,
+    Portfolio,
+    Roadmap,
+    Rollout,
+    ShootingGradient,
+    Tracking,
+)
+from grasp_agent.saving import from_config, to_config
+
+Content = dict[str, bytes]
+WEIGHTS = "weights.safetensors"
+
+
+def observations(count: int = 6) -> list[dict[str, Any]]:
+    env = gym.make("grasp/BallNav-v0")
+    drawn = [env.reset(seed=seed)[0] for seed in range(count)]
+    env.close()
+    return drawn
+
+
+def answers(agent: GraspAgent) -> list[list[float]]:
+    return [agent.predict(o, episode_start=np.array([True]), deterministic=True)[0].tolist() for o in observations()]
+
+
+def content(path: Path) -> Content:
+    with zipfile.ZipFile(path) as archive:
+        return {name: archive.read(name) for name in archive.namelist()}
+
+
+def write(path: Path, members: Content) -> Path:
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, data in members.items():
+            archive.writestr(name, data)
+    return path
+
+
+def refused(path: Any) -> str:
+    """The one line with which a file is refused."""
+    with pytest.raises(ValueError, match=r".") as caught:
+        GraspAgent.load(path, device="cpu")
+    assert type(caught.value) is ValueError
+    line = str(caught.value)
+    assert "\n" not in line
+    return line
+
+
+@pytest.fixture
+def given(request: pytest.FixtureRequest, agent_file: Path) -> Content:
+    return content(agent_file)
+
+
+@pytest.mark.parametrize("form", ["path", "string", "without suffix", "file object"])
+def test_what_was_saved_predicts_the_same_bit_for_bit(agent: GraspAgent, tmp_path: Path, form: str):
+    expected = answers(agent)
+    path = tmp_path / "copy.zip"
+    if form == "file object":
+        stream = io.BytesIO()
+        agent.save(stream)
+        stream.seek(0)
+        assert answers(GraspAgent.load(stream, device="cpu")) == expected
+        return
+    target = {"path": path, "string": str(path), "without suffix": str(tmp_path / "copy")}[form]
+    agent.save(target)
+    assert [p.name for p in tmp_path.iterdir()] == ["copy.zip"]
+    assert answers(GraspAgent.load(target, device="cpu")) == expected
+    assert answers(GraspAgent.load(path, device="cpu")) == expected
+
+
+def test_the_same_content_gives_the_same_bytes(agent_file: Path, agent: GraspAgent, tmp_path: Path):
+    agent.save(tmp_path / "a.zip")
+    GraspAgent.load(tmp_path / "a.zip", device="cpu").save(tmp_path / "b.zip")
+    assert (tmp_path / "a.zip").read_bytes() == agent_file.read_bytes()
+    assert (tmp_path / "a.zip").read_bytes() == (tmp_path / "b.zip").read_bytes()
+
+
+PLANNERS = [
+    GRASP(),
+    GRASP.paper(iterations=7, sigma=0.125),
+    GRASP(
+        candidates=3,
+        budget=0.25,
+        initial=Portfolio(
+            first=Roadmap(stretch=2.0, tracking=Tracking(damping=0.5)), second=Line(sigma=0.3), share=0.25
+        ),
+        state_update=Adam(lr=0.5, beta1=0.25),
+        action_update=Gradient(optimiser=Descent(lr=2.0)),
+        noise=Coloured(beta=1.5),
+        sync=ShootingGradient(steps=2, optimiser=Adam(lr=0.75), hold=2),
+        anneal=False,
+    ),
+    GRASP(initial=Rollout(shape=Coloured(beta=0.5)), action_update=GaussNewton(damping=0.125), sync=Tracking()),
+]
+
+
+@pytest.mark.parametrize("planner", PLANNERS)
+def test_planner_and_settings_survive(agent: GraspAgent, planner: GRASP, tmp_path: Path):
+    agent.policy.planner = planner
+    agent.policy.criteria = Criteria(hold=2, accept=0.5, feedback=False)
+    agent.save(tmp_path / "other.zip")
+    loaded = GraspAgent.load(tmp_path / "other.zip", device="cpu")
+    assert loaded.policy.planner == planner
+    assert loaded.policy.criteria == agent.policy.criteria
+    assert loaded.policy.horizon == agent.policy.horizon
+    assert loaded.train_config == agent.train_config
+    assert loaded.explore_config == agent.explore_config
+    assert (loaded.num_timesteps, loaded.env_id, loaded.seed) == (800, "grasp/BallNav-v0", 0)
+    assert loaded.observation_space == agent.observation_space
+    assert loaded.action_space == agent.action_space
+    assert from_config(json.loads(json.dumps(to_config(planner)))) == planner
+    other = replace(planner, candidates=2)
+    assert GraspAgent.load(tmp_path / "other.zip", device="cpu", planner=other).policy.planner == other
+
+
+def test_a_loaded_agent_takes_an_environment(agent_file: Path):
+    env = gym.make("grasp/BallNav-v0")
+    agent = GraspAgent.load(agent_file, env=env, device="cpu")
+    assert agent.get_env() is not None
+    env.close()
+
+
+def test_a_missing_file_is_named(tmp_path: Path):
+    assert "nothing-here" in refused(tmp_path / "nothing-here.zip")
+    assert "nothing-here" in refused(tmp_path / "nothing-here")
+    refused(tmp_path)
+
+
+def test_a_file_cut_anywhere_is_refused(agent_file: Path, tmp_path: Path):
+    whole = agent_file.read_bytes()
+    path = tmp_path / "cut.zip"
+    for share in (0, 0.0001, 0.001, 0.01, 0.1, 0.3, 0.5, 0.7, 0.9, 0.99, 0.999, 0.9999):
+        path.write_bytes(whole[: int(share * len(whole))])
+        assert "cut.zip" in refused(path)
+        refused(io.BytesIO(path.read_bytes()))
+
+
+def test_a_file_with_a_wrong_byte_is_refused(agent_file: Path, tmp_path: Path):
+    whole = bytearray(agent_file.read_bytes())
+    path = tmp_path / "bent.zip"
+    for place in range(len(whole) // 40, len(whole) * 9 // 10, len(whole) // 20):
+        bent = bytearray(whole)
+        bent[place] ^= 0x55
+        path.write_bytes(bent)
+        refused(path)
+
+
+def test_files_of_other_programs_are_refused(tmp_path: Path):
+    text = tmp_path / "text.zip"
+    text.write_text("not a zip")
+    refused(text)
+    refused(write(tmp_path / "foreign.zip", {"readme.txt": b"hello"}))
+    model = PPO("MlpPolicy", "CartPole-v1", n_steps=8, batch_size=8, device="cpu")
+    model.save(tmp_path / "ppo.zip")
+    assert "another program" in refused(tmp_path / "ppo.zip")
+
+
+class Bomb:
+    """Runs code when it is unpickled."""
+
+    def __reduce__(self):
+        return (explode, ())
+
+
+exploded: list[int] = []
+
+
+def explode() -> None:
+    exploded.append(1)
+
+
+def test_no_code_in_a_file_is_run(given: Content, tmp_path: Path):
+    pickled = pickle.dumps(Bomb())
+    stream = io.BytesIO()
+    torch.save(Bomb(), stream)
+    exploded.clear()
+    plain = tmp_path / "plain.zip"
+    plain.write_bytes(pickled)
+    refused(plain)
+    for bomb in (pickled, stream.getvalue()):
+        for name in given:
+            refused(write(tmp_path / "bomb.zip", {**given, name: bomb}))
+        refused(write(tmp_path / "bomb.zip", {**given, "policy.pth": bomb}))
+    assert exploded == []
+    pickle.loads(pickled)
+    assert exploded == [1]  # the bomb was a real one
+
+
+def edited(**changes: Any) -> Callable[[dict[str, Any]], None]:
+    return lambda config: config.update(changes)
+
+
+def put(*path: str, value: Any) -> Callable[[dict[str, Any]], None]:
+    def change(config: dict[str, Any]) -> None:
+        for name in path[:-1]:
+            config = config[name]
+        config[path[-1]] = value
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (edited(format=2), "format 1"),
+        (edited(format=None), "format 1"),
+        (edited(planner={"type": "Popen"}), "unknown type 'Popen'"),
+        (edited(planner={"type": ["GRASP"]}), ""),
+        (edited(planner={"type": "GRASP", "speed": 3}), "speed"),
+        (edited(planner={"type": "GRASP", "candidates": -1}), "candidates"),
+        (edited(planner="GRASP"), ""),
+        (put("planner", "candidates", value="many"), ""),
+        (put("planner", "sync", "type", value="MLPConfig"), ""),
+        (edited(criteria=None), ""),
+        (edited(horizon="long"), ""),
+        (edited(horizon=0), ""),
+        (edited(tolerance=None), ""),
+        (edited(state_map={"type": "StateMap", "columns": [0, 99], "goal_index": [0, 1]}), ""),
+        (edited(model={"type": "TrainConfig"}), ""),
+        (put("model", "width", value=65), ""),
+        (put("model", "members", value=3), ""),
+        (edited(observation_space={"dict": {}}), ""),
+        (edited(action_space={"shape": [2], "dtype": "bad", "low": ["0", "0"], "high": ["1", "1"]}), ""),
+        (edited(action_space={"shape": [3], "dtype": "float32", "low": ["0"] * 3, "high": ["1"] * 3}), ""),
+        (edited(env_kwargs=5), ""),
+        (lambda config: config.pop("explore"), "explore"),
+        (lambda config: config.clear(), "format 1"),
+    ],
+)
+def test_a_config_that_is_not_ours_is_refused(given: Content, tmp_path: Path, change: Any, words: str):
+    config = json.loads(given["config.json"])
+    change(config)
+    path = write(tmp_path / "edited.zip", {**given, "config.json": json.dumps(config).encode()})
+    assert words in refused(path)
+
+
+@pytest.mark.parametrize("data", [b"", b"{", b"[]", b"null", b"\xff\xfe", b"[" * 100_000])
+def test_a_config_that_is_no_config_is_refused(given: Content, tmp_path: Path, data: bytes):
+    refused(write(tmp_path / "edited.zip", {**given, "config.json": data}))
+
+
+def test_weights_that_do_not_fit_are_refused(given: Content, tmp_path: Path):
+    tensors = safetensors.torch.load(given[WEIGHTS])
+    path = tmp_path / "bent.zip"
+    for name, tensor in tensors.items():
+        for wrong in (tensor.flatten()[:-1] if tensor.ndim else tensor.expand(2, 2).contiguous(), None):
+            changed = {**tensors, name: wrong}
+            members = {**given, WEIGHTS: safetensors.torch.save({k: v for k, v in changed.items() if v is not None})}
+            if name == "roadmap.steps" and wrong is None:
+                continue  # an agent without a roadmap
+            assert "not a saved agent" in refused(write(path, members)), name
+    for share in (0.0, 0.01, 0.5, 0.999):
+        cut = given[WEIGHTS][: int(share * len(given[WEIGHTS]))]
+        refused(write(path, {**given, WEIGHTS: cut}))
+
+
+def test_a_file_is_whole_or_not_there(agent: GraspAgent, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    path = tmp_path / "kept.zip"
+    agent.save(path)
+    before = path.read_bytes()
+
+    def full(*_: Any, **__: Any) -> bytes:
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(safetensors.torch, "save", full)
+    for target in (path, tmp_path / "new.zip"):
+        with pytest.raises(OSError, match="no space left"):
+            agent.save(target)
+    assert [p.name for p in tmp_path.iterdir()] == ["kept.zip"]
+    assert path.read_bytes() == before
