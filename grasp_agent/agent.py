@@ -19,17 +19,16 @@ from stable_baselines3.common.utils import safe_mean
 from tqdm import tqdm
 
 from grasp_agent import saving
-from grasp_agent.data import Dataset, Episode
+from grasp_agent.data import Dataset, Recorder
 from grasp_agent.explore import ExploreConfig, Explorer
-from grasp_agent.memory import Memory
-from grasp_agent.models import EnsembleMLP, MLPConfig
+from grasp_agent.models import MLPConfig
 from grasp_agent.observation import StateMap, raw_vectors
 from grasp_agent.planners import Criteria, Planner
-from grasp_agent.policy import PlanView, World, WorldModelPolicy
-from grasp_agent.train import FitReport, TrainConfig, fit
+from grasp_agent.policy import PlanView, WorldModelPolicy
+from grasp_agent.train import FitReport, TrainConfig
+from grasp_agent.world import World, learn_world
 
 Self = TypeVar("Self", bound="GraspAgent")
-_TRIAL_STEPS = 300  # gradient steps after which one kind of network is preferred to the other
 
 
 class GraspAgent(BaseAlgorithm):
@@ -60,7 +59,7 @@ class GraspAgent(BaseAlgorithm):
     """
 
     policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = {"MultiInputPolicy": WorldModelPolicy}
-    policy: WorldModelPolicy
+    policy: WorldModelPolicy  # pyright: ignore
     name = "GRASP"
 
     def __init__(
@@ -122,7 +121,7 @@ class GraspAgent(BaseAlgorithm):
 
     def _setup_model(self) -> None:
         self.set_random_seed(self.seed)
-        self.policy = self.policy_class(
+        self.policy = self.policy_class(  # pyright: ignore
             self.observation_space,
             self.action_space,
             planner=self.planner,
@@ -178,7 +177,7 @@ class GraspAgent(BaseAlgorithm):
         callback.on_training_start(locals(), globals())
         size = self.action_space.shape[0]  # type: ignore[index]
         explorer = Explorer(self.env.num_envs, size, self.explore_config, (self.seed or 0) + self.num_timesteps)
-        recorders = [_Recorder() for _ in range(self.env.num_envs)]
+        recorders = [Recorder() for _ in range(self.env.num_envs)]
         planner, criteria = self.policy.planner, self.policy.criteria
         # While learning, one round of improvement is enough, and what is not known is no reason to stay away.
         self.policy.planner = replace(planner, iterations=min(planner.iterations, planner.verify_every))
@@ -198,7 +197,7 @@ class GraspAgent(BaseAlgorithm):
         callback.on_training_end()
         return self
 
-    def _collect(self, callback: Any, explorer: Explorer, recorders: list[_Recorder], log_interval: int) -> bool:
+    def _collect(self, callback: Any, explorer: Explorer, recorders: list[Recorder], log_interval: int) -> bool:
         """One step of every environment; False if a callback wants to stop."""
         assert self.env is not None and isinstance(self._last_obs, dict)
         raw = raw_vectors(self._last_obs)
@@ -223,28 +222,33 @@ class GraspAgent(BaseAlgorithm):
         self._last_obs = new_obs
         return going_on
 
-    def _refit_due(self, recorders: list[_Recorder]) -> bool:
-        seen = len(self.dataset) + sum(len(recorder.actions) for recorder in recorders)
+    def _refit_due(self, recorders: list[Recorder]) -> bool:
+        seen = len(self.dataset) + sum(len(recorder) for recorder in recorders)
         if self.num_timesteps < self.explore_config.learning_starts:
             return False
         return seen >= max(self.explore_config.learning_starts, self._fitted_at * self.explore_config.refit_growth)
 
-    def _refit(self, recorders: list[_Recorder], explorer: Explorer, config: TrainConfig, progress_bar: bool) -> None:
+    def _refit(self, recorders: list[Recorder], explorer: Explorer, config: TrainConfig, progress_bar: bool) -> None:
         """Fits a fresh model on all data and rebuilds what is derived from it."""
         for recorder in recorders:
             self.dataset.add_all(recorder.flush())
-        raw = self.dataset.states
         goal_size = self.observation_space["achieved_goal"].shape[0]  # type: ignore[index]
-        state_map = self.policy.world.state_map if self.policy.world else StateMap.discover(raw, goal_size)
-        data = self.dataset.select(state_map.columns)
+        known = self.policy.world
+        state_map = known.state_map if known else StateMap.discover(self.dataset.states, goal_size)
         with tqdm(total=config.gradient_steps, desc="fitting", leave=False, disable=not progress_bar) as bar:
-            shape = self.model_config or self._better_kind(data, state_map, config)
-            model = self._fresh_model(state_map, shape)
-            report = fit(model, data, config, seed=self._fit_seed, on_step=lambda _: bar.update())
-        states = model.encode(torch.from_numpy(data.states).to(self.device))
-        memory = Memory.build(model, states, torch.from_numpy(data.origins), seed=self._fit_seed)
-        tolerance = self.goal_tolerance or 0.05 * float(data.states[:, list(state_map.goal_index)].std(0).mean())
-        self.policy.learned(World(model, memory, state_map, tolerance, report.error_high))
+            world, report = learn_world(
+                self.dataset,
+                state_map,
+                model=self.model_config,
+                train=config,
+                tolerance=self.goal_tolerance,
+                seed=(self.seed or 0) + len(self.dataset),
+                device=self.device,
+                on_step=bar.update,
+            )
+        self.policy.learned(world)
+        raw = torch.from_numpy(self.dataset.states[:, list(state_map.columns)])
+        states = world.model.encode(raw.to(self.device))
         explorer.learned(self.policy, states)
         self.fit_report, self._fitted_at = report, len(self.dataset)
         for name, value in (
@@ -254,24 +258,9 @@ class GraspAgent(BaseAlgorithm):
         ):
             self.logger.record(f"model/{name}", value)
         self.logger.record("model/transitions", len(self.dataset))
-        self.logger.record("model/roadmap", 0.0 if memory.roadmap is None else memory.roadmap.connected)
+        roadmap = world.memory.roadmap
+        self.logger.record("model/roadmap", 0.0 if roadmap is None else roadmap.connected)
         self._log()
-
-    @property
-    def _fit_seed(self) -> int:
-        return (self.seed or 0) + len(self.dataset)
-
-    def _fresh_model(self, state_map: StateMap, shape: MLPConfig) -> EnsembleMLP:
-        sizes = len(state_map.columns), self.action_space.shape[0]  # type: ignore[index]
-        return EnsembleMLP(*sizes, positions=state_map.goal_index, config=shape, seed=self._fit_seed).to(self.device)
-
-    def _better_kind(self, data: Dataset, state_map: StateMap, config: TrainConfig) -> MLPConfig:
-        trial = replace(config, gradient_steps=min(_TRIAL_STEPS, config.gradient_steps))
-        kinds = (MLPConfig.sharp(), MLPConfig.smooth())
-        errors = [
-            fit(self._fresh_model(state_map, kind), data, trial, seed=self._fit_seed).error_mean for kind in kinds
-        ]
-        return kinds[int(np.argmin(errors))]
 
     def _log(self) -> None:
         elapsed = max((time.time_ns() - self.start_time) / 1e9, 1e-9)
@@ -297,7 +286,7 @@ class GraspAgent(BaseAlgorithm):
     def _get_torch_save_params(self) -> tuple[list[str], list[str]]:
         return ["policy"], []
 
-    def save(
+    def save(  # type: ignore[override]
         self,
         path: str | Path | IO[bytes],
         exclude: Iterable[str] | None = None,
@@ -328,8 +317,7 @@ class GraspAgent(BaseAlgorithm):
             "train": saving.to_config(self.train_config),
             "explore": saving.to_config(self.explore_config),
         }
-        weights = {f"model.{name}": tensor for name, tensor in world.model.state_dict().items()}
-        saving.write(path, config, {**weights, **world.memory.tensors()})
+        saving.write(path, config, world.tensors())
 
     @classmethod
     def load(  # type: ignore[override]
@@ -370,40 +358,19 @@ class GraspAgent(BaseAlgorithm):
             agent.env_id, agent.env_kwargs = config["env_id"], dict(config["env_kwargs"])
             agent.num_timesteps = agent._fitted_at = int(config["num_timesteps"])
             agent._setup_model()
-            agent._restore(config, tensors)
+            world = World.restore(
+                {name: tensor.to(agent.device) for name, tensor in tensors.items()},
+                saving.from_config(config["model"]),
+                saving.from_config(config["state_map"]),
+                float(config["tolerance"]),
+                float(config["error"]),
+            )
+            agent.policy.learned(world)
         except (KeyError, TypeError, AttributeError, RuntimeError, ValueError) as error:
             raise ValueError(f"{path}: not a saved agent of this version: {error}") from error
         if env is not None:
             agent.set_env(env, force_reset)
         return agent
-
-    def _restore(self, config: dict[str, Any], tensors: dict[str, torch.Tensor]) -> None:
-        state_map = saving.from_config(config["state_map"])
-        model = self._fresh_model(state_map, saving.from_config(config["model"]))
-        weights = {k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")}
-        model.load_state_dict(weights)
-        memory = Memory.restore(model, {k: v.to(self.device) for k, v in tensors.items()})
-        self.policy.learned(World(model, memory, state_map, float(config["tolerance"]), float(config["error"])))
-
-
-class _Recorder:
-    """Records the running episode of one environment."""
-
-    def __init__(self) -> None:
-        self.states: list[NDArray[np.float32]] = []
-        self.actions: list[NDArray[np.float32]] = []
-
-    def step(self, before: NDArray[np.float32], action: NDArray[np.float32], after: NDArray[np.float32]) -> None:
-        if not self.states:
-            self.states.append(before)
-        self.states.append(after)
-        self.actions.append(action)
-
-    def flush(self) -> Iterable[Episode]:
-        """The episode so far; recording goes on from its last state."""
-        if self.actions:
-            yield Episode(np.stack(self.states), np.stack(self.actions))
-        self.states, self.actions = [], []
 
 
 def _share(config: TrainConfig) -> TrainConfig:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -89,6 +89,31 @@ class Dataset:
         pieces = [(_windows(e.states, length + 1), _windows(e.actions, length)) for e in long_enough]
         states, actions = zip(*pieces, strict=True)
         return np.concatenate(states), np.concatenate(actions)
+
+
+class Recorder:
+    """Records the running episode of one environment."""
+
+    def __init__(self) -> None:
+        self._states: list[Array] = []
+        self._actions: list[Array] = []
+
+    def __len__(self) -> int:
+        """Steps recorded."""
+        return len(self._actions)
+
+    def step(self, before: Array, action: Array, after: Array) -> None:
+        """One transition: states `[S]`, action `[A]`."""
+        if not self._states:
+            self._states.append(before)
+        self._states.append(after)
+        self._actions.append(action)
+
+    def flush(self) -> Iterator[Episode]:
+        """The episode so far, if any; recording starts anew."""
+        if self._actions:
+            yield Episode(np.stack(self._states), np.stack(self._actions))
+        self._states, self._actions = [], []
 
 
 def _windows(values: Array, length: int) -> Array:

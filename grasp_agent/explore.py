@@ -8,7 +8,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from grasp_agent.policy import Carry, WorldModelPolicy
+from grasp_agent.carry import Carry
+from grasp_agent.policy import WorldModelPolicy
 
 Array = NDArray[np.float32]
 
@@ -115,7 +116,7 @@ class Explorer:
         if not len(rows):
             return actions
         aims = np.where(self._to_frontier[:, None], self._places, desired)
-        carry = None if self._carry is None else Carry(*(array[rows] for array in self._carry))
+        carry = None if self._carry is None else self._carry.rows(rows)
         planned, after, _ = policy.decide(raw[rows], aims[rows], carry, deterministic=False)
         if carry is not None:
             self._surprise(rows[carry.valid & (carry.step < policy.commit) & (after.step == 1)])
@@ -130,11 +131,13 @@ class Explorer:
             if self._random.uniform() < self._config.surprise_share:
                 self._burst[row] = 1 + self._random.integers(self._config.longest_hold)
 
-    def _keep(self, rows: NDArray[np.int64], after: Carry, count: int) -> None:
-        if self._carry is None:
-            self._carry = Carry(*(np.zeros((count, *array.shape[1:]), array.dtype) for array in after))
-        for kept, new in zip(self._carry, after, strict=True):
-            kept[rows] = new
+    def _keep(self, rows: NDArray[np.int64], plans: Carry, count: int) -> None:
+        kept = self._carry
+        if kept is None:
+            _, horizon, action_size = plans.actions.shape
+            kept = Carry.blank(count, horizon, action_size, plans.states.shape[-1], plans.goals.shape[-1])
+            self._carry = kept
+        kept.put(rows, plans)
 
     def _random_actions(self) -> Array:
         """Actions held for a random time, whose typical length each episode draws for itself."""

@@ -13,30 +13,14 @@ from numpy.typing import NDArray
 from stable_baselines3.common.policies import BasePolicy
 from torch import Tensor
 
+from grasp_agent.carry import Carry
 from grasp_agent.goals import EntryGoal
-from grasp_agent.memory import Memory
 from grasp_agent.models import EnsembleMLP
-from grasp_agent.observation import StateMap, batched, check_spaces, raw_vectors
+from grasp_agent.observation import batched, check_spaces, raw_vectors
 from grasp_agent.planners import GRASP, Criteria, GraspState, Plan, Planner, Problem, Tracking
+from grasp_agent.world import World
 
 _REMEMBERED = 256  # answers
-
-
-class Carry(NamedTuple):
-    """The running plans of n environments: what `predict` returns as its state."""
-
-    actions: NDArray[np.float32]
-    """`[n, H, A]`, in [-1, 1]."""
-    states: NDArray[np.float32]
-    """`[n, H + 1, S]`, predicted states from the one at which the plan was made [model units]."""
-    goals: NDArray[np.float32]
-    """`[n, G]`, what the plans are for [the environment's units]."""
-    step: NDArray[np.int64]
-    """`[n]`, actions done."""
-    accepted: NDArray[np.bool_]
-    """`[n]`, whether the plan was found good enough."""
-    valid: NDArray[np.bool_]
-    """`[n]`, whether there is a plan."""
 
 
 class PlanView(NamedTuple):
@@ -52,18 +36,6 @@ class PlanView(NamedTuple):
     """Whether the plan was made in this call."""
     accepted: bool
     """Whether it was found good enough under every member."""
-
-
-class World(NamedTuple):
-    """All that has been learned."""
-
-    model: EnsembleMLP
-    memory: Memory
-    state_map: StateMap
-    tolerance: float
-    """Success radius of the goal [the environment's units]."""
-    error: float
-    """99 % quantile of the held-out one-step error [model units]."""
 
 
 class WorldModelPolicy(BasePolicy):
@@ -180,7 +152,7 @@ class WorldModelPolicy(BasePolicy):
         if not len(raw):
             return np.zeros((0, size), np.float32), self._blank(0), None
         start = world.model.encode(torch.from_numpy(world.state_map.select(raw)).to(self.device))
-        carry = self._blank(len(raw)) if carry is None else Carry(*(np.array(array) for array in carry))
+        carry = self._blank(len(raw)) if carry is None else carry.copy()
         stale = ~self._on_course(start.cpu().numpy(), goals, carry)
         virtual = None
         if stale.any():
@@ -198,7 +170,7 @@ class WorldModelPolicy(BasePolicy):
         off = np.linalg.norm(start - carry.states[rows, step], axis=-1)
         left = np.where(carry.accepted, carry.step < self.horizon, carry.step < self.commit)
         near = off <= max(2 * world.error, 1e-3)
-        return carry.valid & left & near & (goals == carry.goals).all(-1)
+        return carry.aims_at(goals) & left & near
 
     def _replan(
         self,
@@ -211,7 +183,7 @@ class WorldModelPolicy(BasePolicy):
         """Makes new plans for the stale rows, in place; returns the virtual states of the first of them."""
         world = self._known()
         rows = np.flatnonzero(stale)
-        warm_rows = carry.valid[rows] & (goals[rows] == carry.goals[rows]).all(-1)
+        warm_rows = carry.aims_at(goals)[rows]
         seed = self.seed if deterministic else int(self._draws.integers(2**31))
         seen: list[GraspState] = []
 
@@ -225,10 +197,8 @@ class WorldModelPolicy(BasePolicy):
             if not len(chosen):
                 continue
             problem = self.problem(start[torch.from_numpy(chosen)], goals[chosen])
-            previous = torch.from_numpy(_moved_up(carry.actions[chosen], carry.step[chosen])) if warm else None
-            plan = self.planner.plan(
-                problem, warm=None if previous is None else previous.to(self.device), seed=seed, on_step=watch
-            )
+            running = torch.from_numpy(carry.rows(chosen).remaining()).to(self.device) if warm else None
+            plan = self.planner.plan(problem, warm=running, seed=seed, on_step=watch)
             self._store(carry, chosen, plan, problem, goals)
             if chosen[0] == 0 and seen:
                 decoded = world.model.decode(seen[0].states[0])[..., list(world.state_map.goal_index)]
@@ -295,7 +265,7 @@ class WorldModelPolicy(BasePolicy):
             if len(self._answers) > _REMEMBERED:
                 self._answers.popitem(last=False)
         self._carry, self.last_plan = answer[1], answer[2]
-        return answer[0], Carry(*(np.array(array) for array in answer[1]))
+        return answer[0], answer[1].copy()
 
     def _dropped(
         self, state: tuple[NDArray[Any], ...] | None, episode_start: NDArray[np.bool_] | None, count: int
@@ -303,9 +273,7 @@ class WorldModelPolicy(BasePolicy):
         """The plans of `state` without those of environments that begin a new episode."""
         if state is None:
             return self._blank(count)
-        if len(state) != len(Carry._fields) or len(state[0]) != count:
-            raise ValueError(f"state: expected what predict returned for {count} environments")
-        carry = Carry(*(np.array(array) for array in state))
+        carry = Carry.of(state, count)
         if episode_start is not None:
             carry.valid[np.asarray(episode_start, dtype=bool)] = False
         return carry
@@ -313,14 +281,7 @@ class WorldModelPolicy(BasePolicy):
     def _blank(self, count: int) -> Carry:
         world = self._known()
         size, state = self.action_space.shape[0], len(world.state_map.columns)
-        return Carry(
-            actions=np.zeros((count, self.horizon, size), np.float32),
-            states=np.zeros((count, self.horizon + 1, state), np.float32),
-            goals=np.zeros((count, len(world.state_map.goal_index)), np.float32),
-            step=np.zeros(count, np.int64),
-            accepted=np.zeros(count, np.bool_),
-            valid=np.zeros(count, np.bool_),
-        )
+        return Carry.blank(count, self.horizon, size, state, len(world.state_map.goal_index))
 
     def _view(self, carry: Carry, fresh: bool, virtual: NDArray[np.float32] | None) -> PlanView:
         world = self._known()
@@ -346,11 +307,3 @@ class WorldModelPolicy(BasePolicy):
         """Stable-Baselines3's hook on tensors."""
         actions, _ = self.predict(observation, episode_start=None, deterministic=deterministic)
         return torch.as_tensor(actions)
-
-
-def _moved_up(actions: NDArray[np.float32], step: NDArray[np.int64]) -> NDArray[np.float32]:
-    """Plans `[n, H, A]` without their first `step` actions; rest is added at the end."""
-    horizon = actions.shape[1]
-    index = step[:, None] + np.arange(horizon)
-    moved = np.take_along_axis(actions, np.minimum(index, horizon - 1)[..., None], axis=1)
-    return np.where((index < horizon)[..., None], moved, 0).astype(np.float32)

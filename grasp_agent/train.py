@@ -67,7 +67,7 @@ def fit(
     config: TrainConfig,
     *,
     seed: int = 0,
-    on_step: Callable[[int], None] | None = None,
+    on_step: Callable[[], object] | None = None,
 ) -> FitReport:
     """Fits a model in place.
 
@@ -76,7 +76,7 @@ def fit(
         dataset: at least one episode of `config.unroll` steps.
         config: how.
         seed: of the batches.
-        on_step: called after each gradient step with its number.
+        on_step: called after each gradient step.
 
     Returns:
         Losses and held-out errors.
@@ -110,7 +110,7 @@ def fit(
         if step >= 0.9 * config.gradient_steps:
             tail.append(loss.detach())
         if on_step is not None:
-            on_step(step + 1)
+            on_step()
     for parameter in model.parameters():
         parameter.grad = None
     errors = _errors(model, states[held], actions[held])

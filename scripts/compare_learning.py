@@ -3,10 +3,9 @@
     python scripts/compare_learning.py                  # both, all seeds; resumes where it was stopped
     python scripts/compare_learning.py --agents sac     # one of them
 
-Writes `videos/learning_curve.json` (every run) and `videos/learning_curve.png`. Training seeds are 0, 1, 2; each point is
-measured on 50 episodes with seeds from 30000. GRASP is trained anew for each number of steps, as a user would call
-`learn(N)`; SAC + HER (64 x 64 network, four gradient steps per environment step if that learns faster) is evaluated
-on the way of one run.
+Writes `videos/learning_curve.json` (every run) and `videos/learning_curve.png`. Training seeds are 0, 1, 2; each point
+is measured on 50 episodes with seeds from 30000. GRASP is trained anew for each number of steps, as a user would call
+`learn(N)`; SAC + HER (two layers of 64, one gradient step per environment step) is evaluated on the way of one run.
 """
 
 from __future__ import annotations
@@ -81,9 +80,7 @@ def plot(results: dict[str, dict[str, dict[str, float]]], path: Path) -> None:
     for name, runs in results.items():
         steps = sorted({int(s) for run in runs.values() for s in run})
         curves = [[run[str(s)] for run in runs.values() if str(s) in run] for s in steps]
-        spans = [
-            binomtest(round(sum(c) * EPISODES), len(c) * EPISODES).proportion_ci(method="wilson") for c in curves
-        ]
+        spans = [binomtest(round(sum(c) * EPISODES), len(c) * EPISODES).proportion_ci(method="wilson") for c in curves]
         axes.plot(steps, [np.mean(c) for c in curves], "o-", color=COLOURS[name], label=LABELS[name], lw=2, ms=4)
         axes.fill_between(steps, [s.low for s in spans], [s.high for s in spans], color=COLOURS[name], alpha=0.15, lw=0)
     axes.axhline(0.9, color="#888", lw=0.8, ls=":")

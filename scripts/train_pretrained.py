@@ -3,8 +3,7 @@
     python scripts/train_pretrained.py            # all of them
     python scripts/train_pretrained.py reacher    # one of them
 
-Training seeds start at 0 (episodes are seeded by the environment's own stream), settings were chosen on seeds from 5000,
-and the score is measured on seeds from 10000.
+Models are trained with seed 0, settings were chosen on seeds from 5000, the score is measured on seeds from 10000.
 """
 
 from __future__ import annotations
@@ -81,7 +80,10 @@ def train(name: str) -> BundledModel:
     minutes = (time.monotonic() - began) / 60
     outcome = evaluate(GraspAgent.load(path, device="cpu"), recipe.env_id, EPISODES, SEED)
     summary = outcome.summary()
-    print(f"{name}: {minutes:.1f} min, {path.stat().st_size / 2**20:.2f} MB, success {summary['success_end']:.2f}, ", end="")
+    print(
+        f"{name}: {minutes:.1f} min, {path.stat().st_size / 2**20:.2f} MB, success {summary['success_end']:.2f}, ",
+        end="",
+    )
     print(f"ms per action {1000 * summary['seconds_per_action_mean']:.1f}")
     return BundledModel(
         env_id=recipe.env_id,

@@ -17,7 +17,7 @@ from stable_baselines3.common.logger import KVWriter, Logger
 from stable_baselines3.common.monitor import Monitor
 
 from grasp_agent import GRASP, ExploreConfig, GraspAgent, MLPConfig, TrainConfig
-from grasp_agent.evaluate import evaluate
+from grasp_agent.evaluation import evaluate
 
 ENV = "grasp/BallNav-v0"
 

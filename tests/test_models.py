@@ -138,8 +138,8 @@ def test_a_fit_is_the_same_for_the_same_seed_and_leaves_no_gradient():
         assert torch.equal(value, second.state_dict()[name])
     assert not torch.equal(first.weights[0], third.weights[0])
     assert all(parameter.grad is None for parameter in first.parameters())
-    fit(first, linear_system(), config, on_step=steps.append)
-    assert steps == list(range(1, 21))
+    fit(first, linear_system(), config, on_step=lambda: steps.append(1))
+    assert len(steps) == 20
 
 
 @pytest.mark.parametrize("steps", [1, 9])
@@ -150,9 +150,9 @@ def test_a_fit_may_be_as_short_as_one_step(steps: int):
 def test_the_error_is_measured_on_transitions_that_were_not_trained_on():
     random, chaos = np.random.default_rng(0), Dataset()
     for _ in range(2):
-        chaos.add(Episode(random.normal(size=(21, 2)).astype(np.float32), np.zeros((20, 1), np.float32)))
-    model = EnsembleMLP(2, 1, config=MLPConfig(members=1, width=128, depth=2, octaves=0))
-    report = fit(model, chaos, TrainConfig(gradient_steps=1000, batch_size=64, lr=0.003, holdout=0.2))
+        chaos.add(Episode(random.normal(size=(21, 12)).astype(np.float32), np.zeros((20, 1), np.float32)))
+    model = EnsembleMLP(12, 1, config=MLPConfig(members=1, width=128, depth=2, octaves=0))
+    report = fit(model, chaos, TrainConfig(gradient_steps=1000, batch_size=64, lr=0.003, weight_decay=0, holdout=0.2))
     assert report.loss < 0.1  # learned by heart
     assert report.error_mean > 0.8  # and worth nothing
 

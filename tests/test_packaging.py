@@ -21,6 +21,8 @@ ORDER = (
     "data",
     "train",
     "memory",
+    "world",
+    "carry",
     "policy",
     "explore",
     "files",

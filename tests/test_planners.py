@@ -188,7 +188,7 @@ def test_a_number_lost_once_does_not_end_the_search():
 
 
 class Script(NamedTuple):
-    count: int
+    done: int
     actions: Tensor
 
 
@@ -202,7 +202,7 @@ class Scripted(Planner[Script]):
         return Script(0, self._constant(problem, 0))
 
     def step(self, problem: Problem, state: Script, noise: NoiseSource) -> Script:
-        return Script(state.count + 1, self._constant(problem, state.count + 1))
+        return Script(state.done + 1, self._constant(problem, state.done + 1))
 
     def actions(self, problem: Problem, state: Script) -> Tensor:
         return state.actions

@@ -17,7 +17,7 @@ class Moments(NamedTuple):
 
     first: Tensor
     second: Tensor
-    count: int
+    steps: int
 
 
 class Optimiser(Protocol):
@@ -70,12 +70,12 @@ class Adam:
 
     def apply(self, values: Tensor, gradient: Tensor, memory: Moments | None) -> tuple[Tensor, Moments]:
         """One Adam step."""
-        first, second, count = memory or self.start(values)
-        count += 1
+        first, second, steps = memory or self.start(values)
+        steps += 1
         first = torch.lerp(gradient, first, self.beta1)
         second = torch.lerp(gradient.square(), second, self.beta2)
-        step = first / (1 - self.beta1**count) / ((second / (1 - self.beta2**count)).sqrt() + 1e-8)
-        return values - self.lr * step, Moments(first, second, count)
+        step = first / (1 - self.beta1**steps) / ((second / (1 - self.beta2**steps)).sqrt() + 1e-8)
+        return values - self.lr * step, Moments(first, second, steps)
 
 
 class ActionUpdate(Protocol):

@@ -62,7 +62,7 @@ class GRASP(Planner[GraspState]):
         warm_share: share of the candidates that start from the running plan, if there is one.
     """
 
-    candidates: int = 16
+    candidates: int = 8
     iterations: int = 6
     verify_every: int = 3
     initial: Initial = field(default_factory=lambda: Portfolio(first=Roadmap(), second=Rollout()))

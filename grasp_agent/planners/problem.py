@@ -24,8 +24,10 @@ Jacobian = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 class Goal(Protocol):
     """What a planner asks of a goal; the leading axes of `states` start with the problems, `[B, ...]`."""
 
-    tolerance: float
-    """Distance at which the goal counts as reached, in the units of `sqrt(cost)`."""
+    @property
+    def tolerance(self) -> float:
+        """Distance at which the goal counts as reached, in the units of `sqrt(cost)`."""
+        ...
 
     def cost(self, states: Tensor) -> Tensor:
         """Squared distance to the goal, `[..., B, N, H, S] -> [..., B, N, H]`: zero at the goal, differentiable."""
@@ -249,10 +251,10 @@ def _forward_mode(function: Callable[[Tensor], Tensor], inputs: Tensor) -> tuple
     """Values `[..., S]` and derivative `[..., S, I]` of a function of rows `[..., I]`, one tangent for each entry."""
     tangents = torch.eye(inputs.shape[-1], dtype=inputs.dtype, device=inputs.device)
 
-    def along(tangent: Tensor) -> tuple[Tensor, Tensor]:
-        return torch.func.jvp(function, (inputs,), (tangent.expand_as(inputs),))
+    def along(tangent: Tensor) -> Tensor:
+        return torch.func.jvp(function, (inputs,), (tangent.expand_as(inputs),))[1]
 
-    return torch.func.vmap(along, out_dims=(None, -1))(tangents)
+    return function(inputs), torch.func.vmap(along, out_dims=-1)(tangents)
 
 
 class _Fold(NamedTuple):

@@ -54,7 +54,7 @@ class ILQR:
         damping: added to the control Hessian [squared distance per squared action].
     """
 
-    steps: int = 4
+    steps: int = 3
     hold: int = 3
     running: float = 0.02
     effort: float = 1e-3

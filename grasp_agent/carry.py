@@ -1,0 +1,72 @@
+"""The running plans of several environments: what `predict` hands from call to call."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+class Carry(NamedTuple):
+    """The running plans of n environments."""
+
+    actions: NDArray[np.float32]
+    """`[n, H, A]`, in [-1, 1]."""
+    states: NDArray[np.float32]
+    """`[n, H + 1, S]`, predicted states from the one at which the plan was made [model units]."""
+    goals: NDArray[np.float32]
+    """`[n, G]`, what the plans are for [the environment's units]."""
+    step: NDArray[np.int64]
+    """`[n]`, actions done."""
+    accepted: NDArray[np.bool_]
+    """`[n]`, whether the plan was found good enough."""
+    valid: NDArray[np.bool_]
+    """`[n]`, whether there is a plan."""
+
+    @classmethod
+    def blank(cls, count: int, horizon: int, action_size: int, state_size: int, goal_size: int) -> Carry:
+        """No plans, for `count` environments."""
+        return cls(
+            actions=np.zeros((count, horizon, action_size), np.float32),
+            states=np.zeros((count, horizon + 1, state_size), np.float32),
+            goals=np.zeros((count, goal_size), np.float32),
+            step=np.zeros(count, np.int64),
+            accepted=np.zeros(count, np.bool_),
+            valid=np.zeros(count, np.bool_),
+        )
+
+    @classmethod
+    def of(cls, state: tuple[NDArray[Any], ...], count: int) -> Carry:
+        """A copy of what `predict` returned.
+
+        Raises:
+            ValueError: if it is not for `count` environments.
+        """
+        if len(state) != len(cls._fields) or any(len(array) != count for array in state):
+            raise ValueError(f"state: expected what predict returned for {count} environments")
+        return cls._make(np.array(array) for array in state)
+
+    def copy(self) -> Carry:
+        """A copy that shares nothing."""
+        return self._make(array.copy() for array in self)
+
+    def rows(self, index: NDArray[np.int64]) -> Carry:
+        """A copy of some environments' plans."""
+        return self._make(array[index] for array in self)
+
+    def put(self, index: NDArray[np.int64], plans: Carry) -> None:
+        """Replaces some environments' plans, in place."""
+        for mine, theirs in zip(self, plans, strict=True):
+            mine[index] = theirs  # type: ignore[index]
+
+    def aims_at(self, goals: NDArray[np.float32]) -> NDArray[np.bool_]:
+        """`[n]`, True where there is a plan for the goal `[n, G]`."""
+        return self.valid & (goals == self.goals).all(-1)
+
+    def remaining(self) -> NDArray[np.float32]:
+        """The plans `[n, H, A]` without the actions done; rest is added at the end."""
+        horizon = self.actions.shape[1]
+        index = self.step[:, None] + np.arange(horizon)
+        moved = np.take_along_axis(self.actions, np.minimum(index, horizon - 1)[..., None], axis=1)
+        return np.where((index < horizon)[..., None], moved, 0).astype(np.float32)

@@ -1,0 +1,100 @@
+"""All that is learned of an environment, and how it is learned from data."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from grasp_agent.data import Dataset
+from grasp_agent.memory import Memory
+from grasp_agent.models import EnsembleMLP, MLPConfig
+from grasp_agent.observation import StateMap
+from grasp_agent.train import FitReport, TrainConfig, fit
+
+_TRIAL_STEPS = 300  # gradient steps after which one kind of network is preferred to the other
+
+
+class World(NamedTuple):
+    """A world model with what is derived from the same data."""
+
+    model: EnsembleMLP
+    memory: Memory
+    state_map: StateMap
+    tolerance: float
+    """Success radius of the goal [the environment's units]."""
+    error: float
+    """99 % quantile of the held-out one-step error [model units]."""
+
+    def tensors(self) -> dict[str, Tensor]:
+        """What has to be saved beside the settings."""
+        weights = {f"model.{name}": tensor for name, tensor in self.model.state_dict().items()}
+        return {**weights, **self.memory.tensors()}
+
+    @classmethod
+    def restore(
+        cls, tensors: Mapping[str, Tensor], config: MLPConfig, state_map: StateMap, tolerance: float, error: float
+    ) -> World:
+        """The inverse of `tensors`; raises RuntimeError or KeyError where tensors are missing or do not fit."""
+        weights = {k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")}
+        action_size = weights["skip"].shape[1] - weights["scale"].shape[0]
+        model = fresh_model(state_map, action_size, config, seed=0).to(weights["skip"].device)
+        model.load_state_dict(weights)
+        return cls(model, Memory.restore(model, tensors), state_map, tolerance, error)
+
+
+def fresh_model(state_map: StateMap, action_size: int, config: MLPConfig, seed: int) -> EnsembleMLP:
+    """A model that has learned nothing; the goal's entries count as positions."""
+    size = len(state_map.columns)
+    return EnsembleMLP(size, action_size, positions=state_map.goal_index, config=config, seed=seed)
+
+
+def learn_world(
+    data: Dataset,
+    state_map: StateMap,
+    *,
+    model: MLPConfig | None,
+    train: TrainConfig,
+    tolerance: float | None,
+    seed: int,
+    device: torch.device,
+    on_step: Callable[[], object] | None = None,
+) -> tuple[World, FitReport]:
+    """Fits a fresh model and derives support and roadmap.
+
+    Args:
+        data: episodes of raw vectors, observation and achieved goal side by side.
+        state_map: their entries that make up the state.
+        model: shape of the networks; None takes the kind, sharp or smooth, that predicts held-out data better.
+        train: how the model is fitted.
+        tolerance: success radius [the environment's units]; None takes a twentieth of the spread of the goals.
+        seed: of weights and batches.
+        device: where the model lives.
+        on_step: called after each gradient step of the final fit.
+
+    Returns:
+        The world, and what came of the fit.
+    """
+    data = data.select(state_map.columns)
+    size = data.episodes[0].actions.shape[1]
+
+    def fitted(
+        kind: MLPConfig, config: TrainConfig, tick: Callable[[], object] | None = None
+    ) -> tuple[EnsembleMLP, FitReport]:
+        network = fresh_model(state_map, size, kind, seed).to(device)
+        return network, fit(network, data, config, seed=seed, on_step=tick)
+
+    if model is None:
+        kinds = MLPConfig.sharp(), MLPConfig.smooth()
+        trial = replace(train, gradient_steps=min(_TRIAL_STEPS, train.gradient_steps))
+        model = kinds[int(np.argmin([fitted(kind, trial)[1].error_mean for kind in kinds]))]
+    network, report = fitted(model, train, on_step)
+    states = network.encode(torch.from_numpy(data.states).to(device))
+    memory = Memory.build(network, states, torch.from_numpy(data.origins), seed=seed)
+    if tolerance is None:
+        tolerance = 0.05 * float(data.states[:, list(state_map.goal_index)].std(0).mean())
+    return World(network, memory, state_map, tolerance, report.error_high), report
