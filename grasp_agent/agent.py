@@ -10,19 +10,19 @@ from typing import IO, Any, ClassVar, TypeVar
 
 import numpy as np
 import torch
-from gymnasium import spaces
 from numpy.typing import NDArray
-from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.base_class import BaseAlgorithm, maybe_make_env
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback
-from stable_baselines3.common.utils import safe_mean
+from stable_baselines3.common.utils import check_for_correct_spaces, safe_mean
+from stable_baselines3.common.vec_env import unwrap_vec_normalize
 from tqdm import tqdm
 
 from grasp_agent import saving
 from grasp_agent.data import Dataset, Recorder
 from grasp_agent.explore import ExploreConfig, Explorer
 from grasp_agent.models import MLPConfig
-from grasp_agent.observation import StateMap, raw_vectors
+from grasp_agent.observation import StateMap, check_spaces, raw_vectors
 from grasp_agent.planners import Criteria, Planner
 from grasp_agent.policy import PlanView, WorldModelPolicy
 from grasp_agent.train import FitReport, TrainConfig
@@ -83,6 +83,9 @@ class GraspAgent(BaseAlgorithm):
         if isinstance(policy, str) and policy not in self.policy_aliases:
             raise ValueError(f"policy: expected one of {', '.join(self.policy_aliases)}, got {policy!r}")
         self.train_config = train or TrainConfig()
+        if env is not None:
+            env = maybe_make_env(env, verbose)
+            check_spaces(env.observation_space, env.action_space)
         super().__init__(
             policy,
             env,
@@ -92,7 +95,6 @@ class GraspAgent(BaseAlgorithm):
             seed=seed,
             device=device,
             support_multi_env=True,
-            supported_action_spaces=(spaces.Box,),
         )
         self.planner, self.model_config, self.criteria = planner, model, criteria
         self.explore_config = explore or ExploreConfig()
@@ -125,7 +127,7 @@ class GraspAgent(BaseAlgorithm):
             self.observation_space,
             self.action_space,
             planner=self.planner,
-            horizon=self.horizon or 50,
+            horizon=50 if self.horizon is None else self.horizon,
             criteria=self.criteria,
             seed=self.seed or 0,
         ).to(self.device)
@@ -280,7 +282,12 @@ class GraspAgent(BaseAlgorithm):
         Raises:
             ValueError: if its spaces differ.
         """
-        super().set_env(env, force_reset)
+        wrapped = self._wrap_env(env, self.verbose)
+        check_for_correct_spaces(wrapped, self.observation_space, self.action_space)
+        self.env, self.n_envs = wrapped, wrapped.num_envs
+        self._vec_normalize_env = unwrap_vec_normalize(wrapped)
+        if force_reset:
+            self._last_obs = None
         self.policy.forget()
 
     def _get_torch_save_params(self) -> tuple[list[str], list[str]]:
@@ -352,6 +359,7 @@ class GraspAgent(BaseAlgorithm):
                 "seed": config["seed"],
                 **{k: saving.from_config(config[k]) for k in ("model", "planner", "criteria", "train", "explore")},
             }
+            _check_types(settings)
             agent = cls("MultiInputPolicy", None, device=device, _init_setup_model=False, **{**settings, **kwargs})
             agent.observation_space = saving.space_from_config(config["observation_space"])
             agent.action_space = saving.space_from_config(config["action_space"])
@@ -367,10 +375,25 @@ class GraspAgent(BaseAlgorithm):
             )
             agent.policy.learned(world)
         except (KeyError, TypeError, AttributeError, RuntimeError, ValueError) as error:
-            raise ValueError(f"{path}: not a saved agent of this version: {error}") from error
+            reason = " ".join(str(error).split())
+            raise ValueError(f"{path}: not a saved agent of this version: {reason}") from error
         if env is not None:
             agent.set_env(env, force_reset)
         return agent
+
+
+def _check_types(settings: dict[str, Any]) -> None:
+    """Refuses settings of the wrong kind, which a damaged or foreign file may hold."""
+    kinds = {
+        "planner": Planner,
+        "criteria": Criteria,
+        "model": MLPConfig,
+        "train": TrainConfig,
+        "explore": ExploreConfig,
+    }
+    for name, kind in kinds.items():
+        if not isinstance(settings[name], kind):
+            raise ValueError(f"{name}: expected a {kind.__name__}, got {settings[name]!r}")
 
 
 def _share(config: TrainConfig) -> TrainConfig:

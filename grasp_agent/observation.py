@@ -48,6 +48,12 @@ class StateMap:
     columns: tuple[int, ...]
     goal_index: tuple[int, ...]
 
+    def __post_init__(self) -> None:
+        if not self.columns or min(self.columns) < 0:
+            raise ValueError(f"columns: expected indices from 0, got {self.columns}")
+        if not self.goal_index or min(self.goal_index) < 0 or max(self.goal_index) >= len(self.columns):
+            raise ValueError(f"goal_index: expected indices below {len(self.columns)}, got {self.goal_index}")
+
     @classmethod
     def discover(cls, raw: Array, goal_size: int) -> StateMap:
         """Finds the entries that stand in both, from samples `[M, O + G]` of observation and achieved goal."""

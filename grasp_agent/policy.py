@@ -16,7 +16,7 @@ from torch import Tensor
 from grasp_agent.carry import Carry
 from grasp_agent.goals import EntryGoal
 from grasp_agent.models import EnsembleMLP
-from grasp_agent.observation import batched, check_spaces, raw_vectors
+from grasp_agent.observation import KEYS, batched, check_spaces, raw_vectors
 from grasp_agent.planners import GRASP, Criteria, GraspState, Plan, Planner, Problem, Tracking
 from grasp_agent.world import World
 
@@ -66,6 +66,8 @@ class WorldModelPolicy(BasePolicy):
         seed: int = 0,
     ) -> None:
         check_spaces(observation_space, action_space)
+        if horizon < 1:
+            raise ValueError(f"horizon: expected at least 1, got {horizon}")
         super().__init__(observation_space, action_space)
         self.planner: Planner[Any] = planner or GRASP()
         self.horizon, self.commit, self.seed = horizon, commit, seed
@@ -84,7 +86,14 @@ class WorldModelPolicy(BasePolicy):
         return self._world
 
     def learned(self, world: World) -> None:
-        """Takes over a newly learned world; running plans are forgotten."""
+        """Takes over a newly learned world; running plans are forgotten.
+
+        Raises:
+            ValueError: if it does not fit the spaces.
+        """
+        sizes = [self.observation_space[key].shape[0] for key in KEYS]  # type: ignore[index]
+        if max(world.state_map.columns) >= sizes[0] + sizes[1] or len(world.state_map.goal_index) != sizes[2]:
+            raise ValueError(f"world: its state map does not fit observations of sizes {sizes}")
         self.model = world.model.requires_grad_(False)
         self._world = world
         self.forget()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import zipfile
+import zlib
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from pathlib import Path
@@ -135,7 +136,7 @@ def _read(stream: IO[bytes], name: str) -> tuple[dict[str, Any], dict[str, Tenso
             if not isinstance(config, dict) or config.get("format") != FORMAT:
                 raise ValueError(f"expected format {FORMAT}, written by this version")
             return config, safetensors.torch.load(archive.read("weights.safetensors"))
-    except (zipfile.BadZipFile, EOFError, OSError, NotImplementedError, RuntimeError) as error:
+    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError, RuntimeError) as error:
         raise ValueError(f"{name}: not a saved agent: {error}") from error
     except (ValueError, safetensors.SafetensorError) as error:
         raise ValueError(f"{name}: not a saved agent: {error}") from error

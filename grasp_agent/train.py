@@ -107,7 +107,7 @@ def fit(
         loss.backward()
         optimiser.step()
         schedule.step()
-        if step >= 0.9 * config.gradient_steps:
+        if step >= int(0.9 * config.gradient_steps):
             tail.append(loss.detach())
         if on_step is not None:
             on_step()

@@ -202,6 +202,8 @@ def _repair(state: State, sound: State) -> State:
 
 
 def _repaired(new: Any, old: Any) -> Any:
+    if isinstance(new, tuple) and isinstance(old, tuple):
+        return _repair(new, old)
     if isinstance(new, Tensor) and new.is_floating_point():
         return torch.where(new.isfinite(), new, old)
     return new

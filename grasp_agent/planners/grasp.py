@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from grasp_agent.planners.base import Planner
-from grasp_agent.planners.descent import ActionUpdate, Adam, Descent, GaussNewton, Gradient, Moments
+from grasp_agent.planners.descent import Adam, Descent, GaussNewton, Gradient, Moments
 from grasp_agent.planners.initial import Initial, Line, Portfolio, Roadmap, Rollout
 from grasp_agent.planners.noise import Coloured, NoiseSource
 from grasp_agent.planners.problem import Problem
@@ -67,7 +67,7 @@ class GRASP(Planner[GraspState]):
     verify_every: int = 3
     initial: Initial = field(default_factory=lambda: Portfolio(first=Roadmap(), second=Rollout()))
     state_update: Descent | Adam = field(default_factory=lambda: Descent(lr=0.25))
-    action_update: ActionUpdate = field(default_factory=GaussNewton)
+    action_update: Gradient | GaussNewton = field(default_factory=GaussNewton)
     goal_weight: float = 0.01
     sigma: float = 0.1
     noise: Coloured = Coloured(beta=3.0)
@@ -84,6 +84,13 @@ class GRASP(Planner[GraspState]):
         for name in ("goal_weight", "sigma"):
             if not getattr(self, name) >= 0:
                 raise ValueError(f"{name}: expected at least 0, got {getattr(self, name)}")
+        for name, kinds in (("state_update", (Descent, Adam)), ("action_update", (Gradient, GaussNewton))):
+            if not isinstance(getattr(self, name), kinds):
+                expected = " or ".join(kind.__name__ for kind in kinds)
+                raise ValueError(f"{name}: expected {expected}, got {getattr(self, name)!r}")
+        for name in ("initial", "sync"):
+            if not callable(getattr(self, name)):
+                raise ValueError(f"{name}: expected a callable part, got {getattr(self, name)!r}")
         if not 0 <= self.warm_share <= 1:
             raise ValueError(f"warm_share: expected a share in [0, 1], got {self.warm_share}")
 

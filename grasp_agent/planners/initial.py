@@ -40,7 +40,8 @@ class Line:
         last = problem.goal.project(first)
         share = torch.arange(1, problem.horizon + 1, device=first.device, dtype=first.dtype) / problem.horizon
         states = torch.lerp(first, last, share[:, None])
-        states = states + self.sigma * self.shape.sample(noise, count, problem.horizon, size)
+        if self.sigma:
+            states = states + self.sigma * self.shape.sample(noise, count, problem.horizon, size)
         states[:, :, -1:] = problem.goal.project(states[:, :, -1:])
         return states, problem.rest.expand(problem.size, count, problem.horizon, -1)
 
@@ -93,7 +94,7 @@ class Roadmap:
         states = _interpolate(points, times * self.stretch, problem.horizon)
         unreachable = ~times[..., -1].isfinite()
         if unreachable.any():
-            spare, _ = Line()(problem, count, noise)
+            spare, _ = Line(sigma=0.0)(problem, count, noise)
             states = torch.where(unreachable[..., None, None], spare, states)
         actions = problem.rest.expand(problem.size, count, problem.horizon, -1)
         return states, self.tracking(problem, states, actions)

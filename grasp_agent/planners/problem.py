@@ -239,22 +239,23 @@ class Problem:
         return Verdict(cost, worst.amax(0) <= rule.accept, rollouts.mean(0))
 
     def _generic_jacobian(self, states: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:
-        return _forward_mode(lambda a: self.dynamics(states, a), actions)
+        return _derivative(lambda a: self.dynamics(states, a), actions)
 
     def _generic_full_jacobian(self, states: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:
         size = states.shape[-1]
         rows = torch.cat([states, actions], dim=-1)
-        return _forward_mode(lambda x: self.dynamics(x[..., :size], x[..., size:]), rows)
+        return _derivative(lambda x: self.dynamics(x[..., :size], x[..., size:]), rows)
 
 
-def _forward_mode(function: Callable[[Tensor], Tensor], inputs: Tensor) -> tuple[Tensor, Tensor]:
-    """Values `[..., S]` and derivative `[..., S, I]` of a function of rows `[..., I]`, one tangent for each entry."""
-    tangents = torch.eye(inputs.shape[-1], dtype=inputs.dtype, device=inputs.device)
-
-    def along(tangent: Tensor) -> Tensor:
-        return torch.func.jvp(function, (inputs,), (tangent.expand_as(inputs),))[1]
-
-    return function(inputs), torch.func.vmap(along, out_dims=-1)(tangents)
+def _derivative(function: Callable[[Tensor], Tensor], inputs: Tensor) -> tuple[Tensor, Tensor]:
+    """Values `[..., S]` and derivative `[..., S, I]` of a function of rows `[..., I]`: one call, S batched products."""
+    leaf = inputs.detach().clone().requires_grad_()
+    with torch.enable_grad():
+        values = function(leaf)
+        basis = torch.eye(values.shape[-1], dtype=values.dtype, device=values.device)
+        basis = basis.view(-1, *[1] * (values.ndim - 1), values.shape[-1]).expand(-1, *values.shape)
+        (slopes,) = torch.autograd.grad(values, leaf, basis, is_grads_batched=True)
+    return values.detach(), slopes.movedim(0, -2)
 
 
 class _Fold(NamedTuple):
