@@ -182,7 +182,7 @@ class GraspAgent(BaseAlgorithm):
         recorders = [Recorder() for _ in range(self.env.num_envs)]
         planner, criteria = self.policy.planner, self.policy.criteria
         # While learning, one round of improvement is enough, and what is not known is no reason to stay away.
-        self.policy.planner = replace(planner, iterations=min(planner.iterations, planner.verify_every))
+        self.policy.planner = replace(planner, iterations=min(planner.iterations, planner.opening or planner.verify_every))
         self.policy.criteria = replace(criteria, off_support=0.0)
         try:
             while self.num_timesteps < total_timesteps:

@@ -69,9 +69,9 @@ VARIANTS = {
     "no roadmap, gradient sync": Variant(
         planner=lambda: GRASP(initial=Rollout(), sync=ShootingGradient(steps=15, optimiser=Adam(lr=0.1), hold=3))
     ),
-    "no roadmap, no sync": Variant(planner=lambda: GRASP(initial=Rollout(), iterations=6, sync_every=7)),
-    "no roadmap, sync only (one lifted iteration each)": Variant(
-        planner=lambda: GRASP(initial=Rollout(), iterations=2, sync_every=1, verify_every=1, sync=ILQR())
+    "no roadmap, no sync": Variant(planner=lambda: GRASP(initial=Rollout(), opening=0, sync_every=100)),
+    "no roadmap, syncs alone": Variant(
+        planner=lambda: GRASP(initial=Rollout(), iterations=3, opening=3, sync=ILQR())
     ),
     "published algorithm (300 iterations, sigma 0.1)": Variant(planner=lambda: GRASP.paper(iterations=300, sigma=0.1)),
     "default, judged without feedback": Variant(criteria=Criteria(feedback=False)),

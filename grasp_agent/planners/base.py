@@ -46,6 +46,7 @@ class Planner(ABC, Generic[State]):
         candidates: N, plans that are improved side by side.
         iterations: greatest number of calls of `step`.
         verify_every: every that many iterations the candidates are judged in full rollouts.
+        opening: iterations before this count begins; the candidates are judged after them, too.
         budget: wall-clock limit in seconds, None for none. With a budget a plan depends on the machine's speed.
 
     Raises:
@@ -55,10 +56,11 @@ class Planner(ABC, Generic[State]):
     candidates: int = 1
     iterations: int = 100
     verify_every: int = 1
+    opening: int = 0
     budget: float | None = None
 
     def __post_init__(self) -> None:
-        for name, least in (("candidates", 1), ("iterations", 0), ("verify_every", 1)):
+        for name, least in (("candidates", 1), ("iterations", 0), ("verify_every", 1), ("opening", 0)):
             value = getattr(self, name)
             if value < least:
                 raise ValueError(f"{name}: expected at least {least}, got {value}")
@@ -120,7 +122,8 @@ class Planner(ABC, Generic[State]):
             if on_step is not None:
                 on_step(iteration, state)
             last = iteration == self.iterations or clock.over
-            if last or iteration % self.verify_every == 0:
+            regular = iteration >= self.opening and (iteration - self.opening) % self.verify_every == 0
+            if last or regular:
                 state = sound = _repair(state, sound)
                 best.offer(self.actions(problem, state), clock)
         return best.plan(iteration, clock)

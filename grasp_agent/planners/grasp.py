@@ -48,6 +48,8 @@ class GRASP(Planner[GraspState]):
     the state input is never formed. The parts are objects and can be exchanged. `GRASP.paper()` is the published
     algorithm.
 
+    The first `opening` iterations are syncs alone: often the start needs nothing else, and noise would spoil it.
+
     Attributes:
         initial: where virtual states and actions start.
         state_update: how virtual states move along their gradient.
@@ -62,9 +64,10 @@ class GRASP(Planner[GraspState]):
         warm_share: share of the candidates that start from the running plan, if there is one.
     """
 
-    candidates: int = 8
-    iterations: int = 6
+    candidates: int = 16
+    iterations: int = 7
     verify_every: int = 3
+    opening: int = 1
     initial: Initial = field(default_factory=lambda: Portfolio(first=Roadmap(), second=Rollout()))
     state_update: Descent | Adam = field(default_factory=lambda: Descent(lr=0.25))
     action_update: Gradient | GaussNewton = field(default_factory=GaussNewton)
@@ -109,6 +112,7 @@ class GRASP(Planner[GraspState]):
             candidates=1,
             iterations=iterations,
             verify_every=100,
+            opening=0,
             initial=Line(),
             state_update=Adam(lr=0.1),
             action_update=Gradient(optimiser=Adam(lr=0.001)),
@@ -137,6 +141,8 @@ class GRASP(Planner[GraspState]):
         """One lifted iteration; every `sync_every`-th one is followed by a sync."""
         states, actions, state_memory, action_memory, iteration = state
         iteration += 1
+        if iteration <= self.opening:
+            return self._synced(problem, states, actions, iteration)
         previous = _shifted(problem, states)
         predicted, actions, action_memory = self.action_update.apply(
             problem, previous, states, actions, self.goal_weight, action_memory
@@ -148,7 +154,7 @@ class GRASP(Planner[GraspState]):
             draw = self.noise.sample(noise, states.shape[1], states.shape[2], states.shape[3])
             states = states + self.sigma * self._temperature(iteration) * draw
         states[:, :, -1:] = problem.goal.project(states[:, :, -1:])
-        if iteration % self.sync_every == 0:
+        if (iteration - self.opening) % self.sync_every == 0:
             return self._synced(problem, states, actions, iteration)
         return GraspState(states, actions, state_memory, action_memory, iteration)
 
@@ -159,7 +165,7 @@ class GRASP(Planner[GraspState]):
     def _temperature(self, iteration: int) -> float:
         if not self.anneal:
             return 1.0
-        return 1.0 - ((iteration - 1) % self.sync_every) / self.sync_every
+        return 1.0 - ((iteration - self.opening - 1) % self.sync_every) / self.sync_every
 
     def _synced(self, problem: Problem, states: Tensor, actions: Tensor, iteration: int) -> GraspState:
         """Each candidate keeps the better of its actions before and after the sync."""

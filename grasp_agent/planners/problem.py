@@ -73,9 +73,9 @@ class Criteria:
         damping: damping of that tracking step.
     """
 
-    hold: int = 3
+    hold: int = 6
     accept: float = 0.6
-    running: float = 0.02
+    running: float = 0.1
     off_support: float = 10.0
     feedback: bool = True
     damping: float = 0.01

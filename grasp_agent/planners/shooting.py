@@ -55,8 +55,8 @@ class ILQR:
     """
 
     steps: int = 3
-    hold: int = 3
-    running: float = 0.02
+    hold: int = 6
+    running: float = 0.05
     effort: float = 1e-3
     damping: float = 0.03
 
