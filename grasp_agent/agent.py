@@ -181,8 +181,8 @@ class GraspAgent(BaseAlgorithm):
         explorer = Explorer(self.env.num_envs, size, self.explore_config, (self.seed or 0) + self.num_timesteps)
         recorders = [Recorder() for _ in range(self.env.num_envs)]
         planner, criteria = self.policy.planner, self.policy.criteria
-        # While learning, one round of improvement is enough, and what is not known is no reason to stay away.
-        self.policy.planner = replace(planner, iterations=min(planner.iterations, planner.opening or planner.verify_every))
+        # While learning a light search is enough, and what is not known is no reason to stay away.
+        self.policy.planner = _light(planner)
         self.policy.criteria = replace(criteria, off_support=0.0)
         try:
             while self.num_timesteps < total_timesteps:
@@ -394,6 +394,12 @@ def _check_types(settings: dict[str, Any]) -> None:
     for name, kind in kinds.items():
         if not isinstance(settings[name], kind):
             raise ValueError(f"{name}: expected a {kind.__name__}, got {settings[name]!r}")
+
+
+def _light(planner: Planner[Any]) -> Planner[Any]:
+    """A quarter of the candidates and one round of improvement: a model that is still poor is not worth more."""
+    iterations = min(planner.iterations, planner.opening or planner.verify_every)
+    return replace(planner, candidates=max(4, planner.candidates // 4), iterations=iterations)
 
 
 def _share(config: TrainConfig) -> TrainConfig:

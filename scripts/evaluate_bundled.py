@@ -2,7 +2,7 @@
 
     python scripts/evaluate_bundled.py
 
-Per model: 100 episodes with seeds from 10000 in a plain loop, and Stable-Baselines3's `evaluate_policy` on one and on four
+Per model: 100 episodes with seeds from 10000 in a plain loop, and Stable-Baselines3's `evaluate_policy` on one and four
 environments. One thread. Writes `docs/results.json` and `docs/results.md`.
 """
 

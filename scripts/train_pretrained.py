@@ -34,8 +34,8 @@ class Recipe:
     description: str
     steps: int
     model: MLPConfig
-    train: TrainConfig = TrainConfig(gradient_steps=6000)
-    explore: ExploreConfig = ExploreConfig(learning_starts=2000, refit_growth=4.0)
+    train: TrainConfig = TrainConfig(gradient_steps=5000)
+    explore: ExploreConfig = ExploreConfig(learning_starts=1500, refit_growth=3.0)
     seed: int = 0
 
 
@@ -43,13 +43,13 @@ RECIPES = {
     "ball-nav": Recipe(
         env_id="grasp/BallNav-v0",
         description="A ball goes round a wall.",
-        steps=30_000,
+        steps=20_000,
         model=MLPConfig.sharp(),
     ),
     "ball-nav-trap": Recipe(
         env_id="grasp/BallNavTrap-v0",
         description="A ball leaves a U-shaped trap by moving away from its goal.",
-        steps=40_000,
+        steps=30_000,
         model=MLPConfig.sharp(),
     ),
     "reacher": Recipe(
