@@ -32,9 +32,9 @@ class ExploreConfig:
     """
 
     learning_starts: int = 500
-    refit_growth: float = 2.0
+    refit_growth: float = 1.5
     longest_hold: int = 16
-    frontier_share: float = 0.3
+    frontier_share: float = 0.5
     noise: float = 0.1
     surprise_share: float = 0.5
 
@@ -84,7 +84,7 @@ class Explorer:
         nearest = torch.cdist(states[-50_000:], points).argmin(-1)
         visits = torch.bincount(nearest, minlength=len(points)).double().cpu().numpy()
         places = world.model.decode(points).cpu().numpy()[:, list(world.state_map.goal_index)]
-        chances = 1 / np.maximum(visits, 1)
+        chances = 1 / np.maximum(visits, 1) ** 2
         self._frontier = places, chances / chances.sum()
         self._places = np.zeros((len(self._held), places.shape[1]), np.float32)
         self._carry = None

@@ -28,7 +28,7 @@ from grasp_agent.files import written_aside
 FOLDER = Path(__file__).parent.parent / "videos"
 ENV = "grasp/BallNav-v0"
 SEEDS = (0, 1, 2)
-STEPS = {"grasp": (500, 1000, 1500, 2000, 3000), "sac": (1000, 2000, 3000, 4000, 5000, 6000, 8000, 10000, 15000)}
+STEPS = {"grasp": (500, 1000, 2000, 3000), "sac": (1000, 2000, 3000, 4000, 5000, 6000, 8000, 10000, 15000)}
 EPISODES, EVALUATION_SEED = 50, 30_000
 LABELS = {"grasp": "GRASP, learned model", "sac": "SAC + HER"}
 COLOURS = {"grasp": "#2F6FDE", "sac": "#C8553D"}

@@ -51,12 +51,14 @@ RECIPES = {
         description="A ball leaves a U-shaped trap by moving away from its goal.",
         steps=30_000,
         model=MLPConfig.sharp(),
+        explore=ExploreConfig(learning_starts=1500, refit_growth=1.4, frontier_share=0.8),
     ),
     "reacher": Recipe(
         env_id="grasp/Reacher-v0",
         description="A two-link MuJoCo arm brings its fingertip to a target and holds it there.",
         steps=40_000,
         model=MLPConfig.smooth(),
+        train=TrainConfig(gradient_steps=8000, weight_decay=0.02),
     ),
 }
 

@@ -65,7 +65,7 @@ class GRASP(Planner[GraspState]):
     """
 
     candidates: int = 16
-    iterations: int = 7
+    iterations: int = 4
     verify_every: int = 3
     opening: int = 1
     initial: Initial = field(default_factory=lambda: Portfolio(first=Roadmap(), second=Rollout()))
