@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import math
 import time
+import warnings
 from collections.abc import Iterable
-from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any, ClassVar, TypeVar
 
@@ -12,21 +14,21 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from stable_baselines3.common.base_class import BaseAlgorithm, maybe_make_env
+from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback
 from stable_baselines3.common.utils import check_for_correct_spaces, safe_mean
-from stable_baselines3.common.vec_env import unwrap_vec_normalize
-from tqdm import tqdm
+from stable_baselines3.common.vec_env import VecEnv, unwrap_vec_normalize
 
 from grasp_agent import saving
-from grasp_agent.data import Dataset, Recorder
-from grasp_agent.explore import ExploreConfig, Explorer
+from grasp_agent.explore import ExploreConfig
+from grasp_agent.learner import Learner
 from grasp_agent.models import MLPConfig
-from grasp_agent.observation import StateMap, check_spaces, raw_vectors
+from grasp_agent.observation import check_spaces, raw_vectors
 from grasp_agent.planners import Criteria, Planner
 from grasp_agent.policy import PlanView, WorldModelPolicy
-from grasp_agent.train import FitReport, TrainConfig
-from grasp_agent.world import World, learn_world
+from grasp_agent.train import TrainConfig
+from grasp_agent.world import World
 
 Self = TypeVar("Self", bound="GraspAgent")
 
@@ -40,9 +42,9 @@ class GraspAgent(BaseAlgorithm):
 
     Args:
         policy: "MultiInputPolicy", or a subclass of `WorldModelPolicy`.
-        env: environment, its id, or None if it is set or loaded later.
+        env: environment, or its id.
         planner: any planner of the family; None for `GRASP()`.
-        horizon: steps of a plan; None for half of the environment's time limit, at most 50.
+        horizon: steps of a plan; None for half of the environment's time limit, from 10 to 50.
         model: shape of the networks; None takes the kind, sharp or smooth, that predicts held-out data better.
         train: how models are fitted.
         explore: how experience is gathered.
@@ -82,6 +84,10 @@ class GraspAgent(BaseAlgorithm):
     ) -> None:
         if isinstance(policy, str) and policy not in self.policy_aliases:
             raise ValueError(f"policy: expected one of {', '.join(self.policy_aliases)}, got {policy!r}")
+        if goal_tolerance is not None and not goal_tolerance > 0:
+            raise ValueError(f"goal_tolerance: expected more than 0, got {goal_tolerance}")
+        if env is None and _init_setup_model:
+            raise ValueError("env: expected an environment or its id, got None")
         self.train_config = train or TrainConfig()
         if env is not None:
             env = maybe_make_env(env, verbose)
@@ -101,28 +107,31 @@ class GraspAgent(BaseAlgorithm):
         self.horizon, self.goal_tolerance = horizon, goal_tolerance
         self.env_id: str | None = None
         self.env_kwargs: dict[str, Any] = {}
-        self.dataset = Dataset()
-        self.fit_report: FitReport | None = None
-        self._fitted_at = 0
+        self.learner = Learner(self.explore_config, self.train_config, model, seed or 0)
         if env is not None:
             self._read_spec()
         if _init_setup_model:
             self._setup_model()
 
     def _read_spec(self) -> None:
-        assert self.env is not None
-        spec = self.env.get_attr("spec")[0]
+        env = self._required_env()
+        spec = env.get_attr("spec")[0]
         if spec is not None:
-            self.env_id = spec.id
-            self.env_kwargs = {k: v for k, v in spec.kwargs.items() if k != "render_mode"}
+            self.env_id, self.env_kwargs = spec.id, {k: v for k, v in spec.kwargs.items() if k != "render_mode"}
+            try:
+                json.dumps(self.env_kwargs)
+            except TypeError:
+                self.env_kwargs = {}
+                warnings.warn(f"{spec.id} was made with options that cannot be saved; they are left out", stacklevel=3)
         if self.horizon is None:
             limit = getattr(spec, "max_episode_steps", None)
             self.horizon = 50 if limit is None else min(50, max(10, limit // 2))
-        if self.goal_tolerance is None and self.env.has_attr("distance_threshold"):
-            self.goal_tolerance = float(self.env.get_attr("distance_threshold")[0])
+        if self.goal_tolerance is None and env.has_attr("distance_threshold"):
+            self.goal_tolerance = float(env.get_attr("distance_threshold")[0])
 
     def _setup_model(self) -> None:
-        self.set_random_seed(self.seed)
+        if self.seed is not None and self.env is not None:
+            self.env.seed(self.seed)  # nothing here uses the global generators
         self.policy = self.policy_class(  # pyright: ignore
             self.observation_space,
             self.action_space,
@@ -172,94 +181,64 @@ class GraspAgent(BaseAlgorithm):
         Returns:
             The agent itself.
         """
+        env = self._required_env()
         total_timesteps, callback = self._setup_learn(
             total_timesteps, callback, reset_num_timesteps, tb_log_name, progress_bar
         )
-        assert self.env is not None
         callback.on_training_start(locals(), globals())
-        size = self.action_space.shape[0]  # type: ignore[index]
-        explorer = Explorer(self.env.num_envs, size, self.explore_config, (self.seed or 0) + self.num_timesteps)
-        recorders = [Recorder() for _ in range(self.env.num_envs)]
-        planner, criteria = self.policy.planner, self.policy.criteria
-        # While learning a light search is enough, and what is not known is no reason to stay away.
-        self.policy.planner = _light(planner)
-        self.policy.criteria = replace(criteria, off_support=0.0)
+        self.learner.begin(self.policy, env.num_envs)
+        callback.on_rollout_start()
         try:
             while self.num_timesteps < total_timesteps:
-                if self._refit_due(recorders):
-                    self._refit(recorders, explorer, _share(self.train_config), progress_bar)
-                if not self._collect(callback, explorer, recorders, log_interval):
+                if self.learner.due:
+                    callback.on_rollout_end()
+                    self._refit(last=False, progress_bar=progress_bar)
+                    callback.on_rollout_start()
+                if not self._collect(callback, env, log_interval):
                     break
         finally:
-            self.policy.planner, self.policy.criteria = planner, criteria
-            for recorder in recorders:
-                self.dataset.add_all(recorder.flush())
-        if len(self.dataset) > self._fitted_at:
-            self._refit([], explorer, self.train_config, progress_bar)
+            self.learner.end()
+        callback.on_rollout_end()
+        if self.learner.behind:
+            self._refit(last=True, progress_bar=progress_bar)
         callback.on_training_end()
         return self
 
-    def _collect(self, callback: Any, explorer: Explorer, recorders: list[Recorder], log_interval: int) -> bool:
+    def _required_env(self) -> VecEnv:
+        if self.env is None:
+            raise ValueError("learn: expected an environment; give one to load() or set_env()")
+        return self.env
+
+    def _collect(self, callback: BaseCallback, env: VecEnv, log_interval: int) -> bool:
         """One step of every environment; False if a callback wants to stop."""
-        assert self.env is not None and isinstance(self._last_obs, dict)
+        assert isinstance(self._last_obs, dict)
         raw = raw_vectors(self._last_obs)
         achieved, desired = (np.asarray(self._last_obs[k], np.float32) for k in ("achieved_goal", "desired_goal"))
-        actions = explorer.act(self.policy, raw, achieved, desired)
-        new_obs, rewards, dones, infos = self.env.step(self.policy.to_space(actions))
+        actions = self.learner.act(self.policy, raw, achieved, desired)
+        new_obs, rewards, dones, infos = env.step(self.policy.to_space(actions))
         assert isinstance(new_obs, dict)
-        self.num_timesteps += self.env.num_envs
+        self.num_timesteps += env.num_envs
         callback.update_locals(locals())
         going_on = bool(callback.on_step())
         self._update_info_buffer(infos, dones)
         following = raw_vectors(new_obs)
-        for row, recorder in enumerate(recorders):
-            end = raw_vectors(infos[row]["terminal_observation"]) if dones[row] else following[row]
-            recorder.step(raw[row], actions[row], end)
-            if dones[row]:
-                self.dataset.add_all(recorder.flush())
-                explorer.begin(row)
+        for row, done in enumerate(dones):
+            after = raw_vectors(infos[row]["terminal_observation"]) if done else following[row]
+            self.learner.record(row, raw[row], actions[row], after, bool(done))
+            if done:
                 self._episode_num += 1
                 if log_interval and self._episode_num % log_interval == 0:
                     self._log()
         self._last_obs = new_obs
         return going_on
 
-    def _refit_due(self, recorders: list[Recorder]) -> bool:
-        seen = len(self.dataset) + sum(len(recorder) for recorder in recorders)
-        if self.num_timesteps < self.explore_config.learning_starts:
-            return False
-        return seen >= max(self.explore_config.learning_starts, self._fitted_at * self.explore_config.refit_growth)
-
-    def _refit(self, recorders: list[Recorder], explorer: Explorer, config: TrainConfig, progress_bar: bool) -> None:
-        """Fits a fresh model on all data and rebuilds what is derived from it."""
-        for recorder in recorders:
-            self.dataset.add_all(recorder.flush())
-        goal_size = self.observation_space["achieved_goal"].shape[0]  # type: ignore[index]
-        known = self.policy.world
-        state_map = known.state_map if known else StateMap.discover(self.dataset.states, goal_size)
-        with tqdm(total=config.gradient_steps, desc="fitting", leave=False, disable=not progress_bar) as bar:
-            world, report = learn_world(
-                self.dataset,
-                state_map,
-                model=self.model_config,
-                train=config,
-                tolerance=self.goal_tolerance,
-                seed=(self.seed or 0) + len(self.dataset),
-                device=self.device,
-                on_step=bar.update,
-            )
-        self.policy.learned(world)
-        raw = torch.from_numpy(self.dataset.states[:, list(state_map.columns)])
-        states = world.model.encode(raw.to(self.device))
-        explorer.learned(self.policy, states)
-        self.fit_report, self._fitted_at = report, len(self.dataset)
-        for name, value in (
-            ("loss", report.loss),
-            ("error_mean", report.error_mean),
-            ("error_high", report.error_high),
-        ):
-            self.logger.record(f"model/{name}", value)
-        self.logger.record("model/transitions", len(self.dataset))
+    def _refit(self, *, last: bool, progress_bar: bool) -> None:
+        world = self.learner.refit(self.policy, self.goal_tolerance, last=last, progress_bar=progress_bar)
+        report = self.learner.report
+        assert report is not None
+        for name in ("loss", "error_mean", "error_high"):
+            self.logger.record(f"model/{name}", getattr(report, name))
+        self.logger.record("model/transitions", len(self.learner.dataset))
         roadmap = world.memory.roadmap
         self.logger.record("model/roadmap", 0.0 if roadmap is None else roadmap.connected)
         self._log()
@@ -286,6 +265,7 @@ class GraspAgent(BaseAlgorithm):
         check_for_correct_spaces(wrapped, self.observation_space, self.action_space)
         self.env, self.n_envs = wrapped, wrapped.num_envs
         self._vec_normalize_env = unwrap_vec_normalize(wrapped)
+        self._read_spec()
         if force_reset:
             self._last_obs = None
         self.policy.forget()
@@ -301,13 +281,9 @@ class GraspAgent(BaseAlgorithm):
     ) -> None:
         """Saves model, planner and settings in one zip of JSON and safetensors; `exclude` and `include` are ignored.
 
-        Raises:
-            ValueError: if nothing has been learned yet.
+        The experience itself is not saved: an agent that learns on after loading rehearses what its model knows.
         """
-        world = self.policy.world
-        if world is None:
-            raise ValueError("save: nothing has been learned yet; expected learn() before")
-        config = {
+        config: dict[str, Any] = {
             "env_id": self.env_id,
             "env_kwargs": self.env_kwargs,
             "observation_space": saving.space_to_config(self.observation_space),
@@ -315,16 +291,23 @@ class GraspAgent(BaseAlgorithm):
             "num_timesteps": self.num_timesteps,
             "seed": self.seed,
             "horizon": self.policy.horizon,
-            "tolerance": world.tolerance,
-            "error": world.error,
-            "state_map": saving.to_config(world.state_map),
-            "model": saving.to_config(world.model.config),
+            "goal_tolerance": self.goal_tolerance,
             "planner": saving.to_config(self.policy.planner),
             "criteria": saving.to_config(self.policy.criteria),
+            "model": saving.to_config(self.model_config),
             "train": saving.to_config(self.train_config),
             "explore": saving.to_config(self.explore_config),
+            "world": None,
         }
-        saving.write(path, config, world.tensors())
+        world = self.policy.world
+        if world is not None:
+            config["world"] = {
+                "tolerance": world.tolerance,
+                "error": world.error,
+                "state_map": saving.to_config(world.state_map),
+                "model": saving.to_config(world.model.config),
+            }
+        saving.write(path, config, {} if world is None else world.tensors())
 
     @classmethod
     def load(  # type: ignore[override]
@@ -353,32 +336,46 @@ class GraspAgent(BaseAlgorithm):
         """
         config, tensors = saving.read(path)
         try:
-            settings = {
-                "horizon": int(config["horizon"]),
-                "goal_tolerance": float(config["tolerance"]),
-                "seed": config["seed"],
-                **{k: saving.from_config(config[k]) for k in ("model", "planner", "criteria", "train", "explore")},
-            }
-            _check_types(settings)
-            agent = cls("MultiInputPolicy", None, device=device, _init_setup_model=False, **{**settings, **kwargs})
-            agent.observation_space = saving.space_from_config(config["observation_space"])
-            agent.action_space = saving.space_from_config(config["action_space"])
-            agent.env_id, agent.env_kwargs = config["env_id"], dict(config["env_kwargs"])
-            agent.num_timesteps = agent._fitted_at = int(config["num_timesteps"])
-            agent._setup_model()
-            world = World.restore(
-                {name: tensor.to(agent.device) for name, tensor in tensors.items()},
-                saving.from_config(config["model"]),
-                saving.from_config(config["state_map"]),
-                float(config["tolerance"]),
-                float(config["error"]),
-            )
-            agent.policy.learned(world)
-        except (KeyError, TypeError, AttributeError, RuntimeError, ValueError) as error:
+            agent = cls._from_file(config, tensors, device, kwargs)
+        except (LookupError, ArithmeticError, TypeError, AttributeError, RuntimeError, ValueError) as error:
             reason = " ".join(str(error).split())
             raise ValueError(f"{path}: not a saved agent of this version: {reason}") from error
         if env is not None:
             agent.set_env(env, force_reset)
+        return agent
+
+    @classmethod
+    def _from_file(
+        cls: type[Self],
+        config: dict[str, Any],
+        tensors: dict[str, torch.Tensor],
+        device: torch.device | str,
+        changes: dict[str, Any],
+    ) -> Self:
+        settings = {
+            "horizon": int(config["horizon"]),
+            "goal_tolerance": config["goal_tolerance"],
+            "seed": config["seed"],
+            **{k: saving.from_config(config[k]) for k in ("model", "planner", "criteria", "train", "explore")},
+            **changes,
+        }
+        _check_types(settings)
+        agent = cls("MultiInputPolicy", None, device=device, _init_setup_model=False, **settings)
+        agent.observation_space = saving.space_from_config(config["observation_space"])
+        agent.action_space = saving.space_from_config(config["action_space"])
+        agent.env_id, agent.env_kwargs = config["env_id"], dict(config["env_kwargs"])
+        if agent.env_id is not None and ":" in agent.env_id:
+            raise ValueError(f"env_id: a file must not name a module to import, got {agent.env_id!r}")
+        agent.num_timesteps = int(config["num_timesteps"])
+        agent._setup_model()
+        learned = config["world"]
+        if learned is not None:
+            numbers = changes.get("goal_tolerance") or float(learned["tolerance"]), float(learned["error"])
+            if not all(math.isfinite(number) and number > 0 for number in numbers):
+                raise ValueError(f"tolerance, error: expected positive numbers, got {numbers}")
+            tensors = {name: tensor.to(agent.device) for name, tensor in tensors.items()}
+            model, state_map = (saving.from_config(learned[name]) for name in ("model", "state_map"))
+            agent.policy.learned(World.restore(tensors, model, state_map, *numbers))
         return agent
 
 
@@ -392,16 +389,6 @@ def _check_types(settings: dict[str, Any]) -> None:
         "explore": ExploreConfig,
     }
     for name, kind in kinds.items():
-        if not isinstance(settings[name], kind):
+        optional = name == "model" and settings[name] is None
+        if not optional and not isinstance(settings[name], kind):
             raise ValueError(f"{name}: expected a {kind.__name__}, got {settings[name]!r}")
-
-
-def _light(planner: Planner[Any]) -> Planner[Any]:
-    """A quarter of the candidates and one round of improvement: a model that is still poor is not worth more."""
-    iterations = min(planner.iterations, planner.opening or planner.verify_every)
-    return replace(planner, candidates=max(4, planner.candidates // 4), iterations=iterations)
-
-
-def _share(config: TrainConfig) -> TrainConfig:
-    """Fits on the way are shorter than the last one."""
-    return replace(config, gradient_steps=max(1, config.gradient_steps // 3))

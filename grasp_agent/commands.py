@@ -252,7 +252,7 @@ def _load(model: str) -> GraspAgent:
     import grasp_agent
 
     with _user_errors(ValueError):
-        return grasp_agent.load(model)
+        return grasp_agent.load(model, device="cpu")  # for small networks it is the fastest
 
 
 @contextmanager

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from grasp_agent.carry import Carry
-from grasp_agent.policy import WorldModelPolicy
+from grasp_agent.planners import Planner
+from grasp_agent.policy import Search, WorldModelPolicy
 
 Array = NDArray[np.float32]
 
@@ -117,12 +119,14 @@ class Explorer:
             return actions
         aims = np.where(self._to_frontier[:, None], self._places, desired)
         carry = None if self._carry is None else self._carry.rows(rows)
-        planned, after, _ = policy.decide(raw[rows], aims[rows], carry, deterministic=False)
+        planned, after, _ = policy.decide(raw[rows], aims[rows], carry, deterministic=False, search=_light(policy))
         if carry is not None:
             self._surprise(rows[carry.valid & (carry.step < policy.commit) & (after.step == 1)])
-        self._keep(rows, after, len(raw))
         noise = self._random.normal(0, self._config.noise, planned.shape)
         actions[rows] = np.clip(planned + noise, -1, 1)
+        # Own noise is no surprise: what is expected next is what should follow the action really taken.
+        after.states[np.arange(len(rows)), after.step] = policy.foresee(raw[rows], actions[rows])
+        self._keep(rows, after, len(raw))
         return actions
 
     def _surprise(self, rows: NDArray[np.int64]) -> None:
@@ -147,3 +151,13 @@ class Explorer:
             self._left[row] = 1 + self._random.integers(np.ceil(self._scale[row]))
         self._left -= 1
         return self._held.copy()
+
+
+def _light(policy: WorldModelPolicy) -> Search:
+    """A light search, and no fear of the unknown: a model that is still poor is not worth more."""
+    planner: Planner[Any] = policy.planner
+    iterations = min(planner.iterations, planner.opening or planner.verify_every)
+    candidates = min(planner.candidates, max(4, planner.candidates // 4))
+    return Search(
+        replace(planner, candidates=candidates, iterations=iterations), replace(policy.criteria, off_support=0.0)
+    )

@@ -59,10 +59,16 @@ class Memory:
     def restore(cls, model: WorldModel, tensors: Mapping[str, Tensor]) -> Memory:
         """The inverse of `tensors`."""
         points = tensors["support.points"]
+        if points.ndim != 2 or points.shape[1] != model.state_size:
+            raise ValueError(f"support: expected points [P, {model.state_size}], got {list(points.shape)}")
         roadmap = None
         if "roadmap.steps" in tensors:
             steps = tensors["roadmap.steps"].to(points.dtype)
             neighbours = tensors["roadmap.neighbours"].long()
+            if steps.shape != neighbours.shape or len(steps) > len(points) or neighbours.max() >= len(steps):
+                raise ValueError(
+                    f"roadmap: steps {list(steps.shape)} and neighbours {list(neighbours.shape)} do not fit"
+                )
             roadmap = RoadmapGraph(points[: len(steps)], neighbours, steps, _steering(model, points))
         return cls(Support(points, float(tensors["support.radius"])), roadmap)
 

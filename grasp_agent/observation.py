@@ -41,7 +41,7 @@ class StateMap:
     """Which entries of observation and achieved goal make up the state; an entry that stands in both is kept once.
 
     Attributes:
-        columns: `[S]`, indices into the observation followed by the achieved goal.
+        columns: `[S]`, indices into the observation followed by the achieved goal; the whole observation comes first.
         goal_index: `[G]`, where the entries of the achieved goal stand in the state.
     """
 
@@ -60,11 +60,16 @@ class StateMap:
         size = raw.shape[1] - goal_size
         columns, goal_index = list(range(size)), []
         for entry in range(size, raw.shape[1]):
-            same = [c for c in range(size) if np.array_equal(raw[:, c], raw[:, entry])]
+            varies = bool(np.ptp(raw[:, entry]) > 0)
+            same = [c for c in range(size) if varies and np.array_equal(raw[:, c], raw[:, entry])]
             goal_index.append(columns.index(same[0]) if same else len(columns))
             if not same:
                 columns.append(entry)
         return cls(columns=tuple(columns), goal_index=tuple(goal_index))
+
+    def restore(self, states: Array, observation_size: int) -> Array:
+        """Raw vectors `[..., O + G]` of states `[..., S]`: the inverse of `select`."""
+        return np.concatenate([states[..., :observation_size], states[..., list(self.goal_index)]], axis=-1)
 
     def select(self, raw: Array) -> Array:
         """States `[..., S]` of raw vectors `[..., O + G]`."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -20,7 +19,7 @@ from grasp_agent.observation import KEYS, batched, check_spaces, raw_vectors
 from grasp_agent.planners import GRASP, Criteria, GraspState, Plan, Planner, Problem, Tracking
 from grasp_agent.world import World
 
-_REMEMBERED = 256  # answers
+_PATIENCE = 8  # times that the same observation gets the same answer
 
 
 class PlanView(NamedTuple):
@@ -38,8 +37,23 @@ class PlanView(NamedTuple):
     """Whether it was found good enough under every member."""
 
 
+class Search(NamedTuple):
+    """How plans are looked for."""
+
+    planner: Planner[Any]
+    criteria: Criteria
+
+
+class _Answer(NamedTuple):
+    """What was answered last."""
+
+    key: bytes
+    actions: NDArray[np.float32]
+    repeats: int
+
+
 class WorldModelPolicy(BasePolicy):
-    """Plans with a learned world model; before anything is learned, `predict` raises.
+    """Plans with a learned world model; before anything is learned, its actions are random.
 
     Args:
         observation_space: a Dict of vectors with observation, achieved_goal and desired_goal.
@@ -66,8 +80,8 @@ class WorldModelPolicy(BasePolicy):
         seed: int = 0,
     ) -> None:
         check_spaces(observation_space, action_space)
-        if horizon < 1:
-            raise ValueError(f"horizon: expected at least 1, got {horizon}")
+        if horizon < 1 or commit < 1:
+            raise ValueError(f"horizon, commit: expected at least 1, got {horizon} and {commit}")
         super().__init__(observation_space, action_space)
         self.planner: Planner[Any] = planner or GRASP()
         self.horizon, self.commit, self.seed = horizon, commit, seed
@@ -77,8 +91,7 @@ class WorldModelPolicy(BasePolicy):
         self._world: World | None = None
         self._draws = np.random.default_rng(seed)
         self._carry: Carry | None = None
-        self._answers: OrderedDict[bytes, tuple[NDArray[np.float32], Carry, PlanView]] = OrderedDict()
-        self._feedback = Tracking(damping=self.criteria.damping)
+        self._answer: _Answer | None = None
 
     @property
     def world(self) -> World | None:
@@ -94,14 +107,15 @@ class WorldModelPolicy(BasePolicy):
         sizes = [self.observation_space[key].shape[0] for key in KEYS]  # type: ignore[index]
         if max(world.state_map.columns) >= sizes[0] + sizes[1] or len(world.state_map.goal_index) != sizes[2]:
             raise ValueError(f"world: its state map does not fit observations of sizes {sizes}")
+        if world.model.action_size != self.action_space.shape[0]:
+            raise ValueError(f"world: its model has {world.model.action_size} actions, the space {self.action_space}")
         self.model = world.model.requires_grad_(False)
         self._world = world
         self.forget()
 
     def forget(self) -> None:
         """Forgets the running plan and the answers given."""
-        self._carry, self.last_plan = None, None
-        self._answers.clear()
+        self._carry, self.last_plan, self._answer = None, None, None
 
     def predict(  # type: ignore[override]
         self,
@@ -113,7 +127,9 @@ class WorldModelPolicy(BasePolicy):
         """The action for an observation, by planning.
 
         With neither `state` nor `episode_start` the last plan is remembered: it goes on where the observation is where
-        the plan said it would be and the goal is the same; the same observation gives the same action again.
+        the plan said it would be and the goal is the same, so the answer depends on what was asked before. An
+        observation asked twice in a row gets the same answer; one that stays the same for many steps is taken for a
+        plan that does not work. With `state` or `episode_start` nothing is remembered.
 
         Args:
             observation: a Dict observation, single or batched; float32, float64, lists or tensors.
@@ -126,15 +142,13 @@ class WorldModelPolicy(BasePolicy):
 
         Raises:
             ValueError: for an observation that does not fit the space.
-            RuntimeError: if nothing has been learned yet.
         """
-        if self._world is None:
-            raise RuntimeError("predict: nothing has been learned yet; expected learn() or load() before")
         arrays, is_batch = batched(observation, self.observation_space)
         raw, goals = raw_vectors(arrays), arrays["desired_goal"]
-        remembering = state is None and episode_start is None
         with torch.inference_mode(False), torch.no_grad():
-            if remembering:
+            if self._world is None:
+                chosen, carry = self._untaught(len(raw), deterministic), ()
+            elif state is None and episode_start is None:
                 chosen, carry = self._remembered(raw, goals, deterministic)
             else:
                 carry = self._dropped(state, episode_start, len(raw))
@@ -142,8 +156,17 @@ class WorldModelPolicy(BasePolicy):
         actions = self.to_space(chosen)
         return (actions if is_batch else actions[0]), carry
 
+    def _untaught(self, count: int, deterministic: bool) -> NDArray[np.float32]:
+        size = (count, self.action_space.shape[0])
+        return np.zeros(size, np.float32) if deterministic else self._draws.uniform(-1, 1, size).astype(np.float32)
+
     def decide(
-        self, raw: NDArray[np.float32], goals: NDArray[np.float32], carry: Carry | None, deterministic: bool
+        self,
+        raw: NDArray[np.float32],
+        goals: NDArray[np.float32],
+        carry: Carry | None,
+        deterministic: bool,
+        search: Search | None = None,
     ) -> tuple[NDArray[np.float32], Carry, PlanView | None]:
         """Actions in [-1, 1] for n environments: plans go on, or are made.
 
@@ -152,24 +175,29 @@ class WorldModelPolicy(BasePolicy):
             goals: `[n, G]`.
             carry: running plans, None for none.
             deterministic: whether the planner's noise is always the same.
+            search: how to look for plans; None for the policy's own way.
 
         Returns:
             Actions `[n, A]`, running plans, and the first one to look at.
         """
-        world = self._known()
         size = self.action_space.shape[0]
         if not len(raw):
             return np.zeros((0, size), np.float32), self._blank(0), None
-        start = world.model.encode(torch.from_numpy(world.state_map.select(raw)).to(self.device))
+        start = self._encoded(raw)
         carry = self._blank(len(raw)) if carry is None else carry.copy()
         stale = ~self._on_course(start.cpu().numpy(), goals, carry)
         virtual = None
         if stale.any():
-            virtual = self._replan(stale, start, goals, carry, deterministic)
+            search = search or Search(self.planner, self.criteria)
+            virtual = self._replan(stale, start, goals, carry, deterministic, search)
         actions = self._corrected(start, goals, carry)
         view = self._view(carry, bool(stale[0]), virtual if stale[0] else None)
         carry.step[:] += 1
         return actions, carry, view
+
+    def _encoded(self, raw: NDArray[np.float32]) -> Tensor:
+        world = self._known()
+        return world.model.encode(torch.from_numpy(world.state_map.select(raw)).to(self.device))
 
     def _on_course(self, start: NDArray[np.float32], goals: NDArray[np.float32], carry: Carry) -> NDArray[np.bool_]:
         """True where a plan for this goal is running, is not at its end, and reality follows it."""
@@ -177,7 +205,7 @@ class WorldModelPolicy(BasePolicy):
         rows = np.arange(len(start))
         step = np.minimum(carry.step, self.horizon)
         off = np.linalg.norm(start - carry.states[rows, step], axis=-1)
-        left = np.where(carry.accepted, carry.step < self.horizon, carry.step < self.commit)
+        left = (carry.step < self.horizon) & (carry.accepted | (carry.step < self.commit))
         near = off <= max(2 * world.error, 1e-3)
         return carry.aims_at(goals) & left & near
 
@@ -188,6 +216,7 @@ class WorldModelPolicy(BasePolicy):
         goals: NDArray[np.float32],
         carry: Carry,
         deterministic: bool,
+        search: Search,
     ) -> NDArray[np.float32] | None:
         """Makes new plans for the stale rows, in place; returns the virtual states of the first of them."""
         world = self._known()
@@ -205,16 +234,16 @@ class WorldModelPolicy(BasePolicy):
             chosen = rows[warm_rows == warm]
             if not len(chosen):
                 continue
-            problem = self.problem(start[torch.from_numpy(chosen)], goals[chosen])
+            problem = self.problem(start[torch.from_numpy(chosen)], goals[chosen], search.criteria)
             running = torch.from_numpy(carry.rows(chosen).remaining()).to(self.device) if warm else None
-            plan = self.planner.plan(problem, warm=running, seed=seed, on_step=watch)
+            plan = search.planner.plan(problem, warm=running, seed=seed, on_step=watch)
             self._store(carry, chosen, plan, problem, goals)
             if chosen[0] == 0 and seen:
                 decoded = world.model.decode(seen[0].states[0])[..., list(world.state_map.goal_index)]
                 virtual = decoded.cpu().numpy()
         return virtual
 
-    def problem(self, start: Tensor, goals: NDArray[np.float32]) -> Problem:
+    def problem(self, start: Tensor, goals: NDArray[np.float32], criteria: Criteria | None = None) -> Problem:
         """The planning problems of states `[B, S]` [model units] and goals `[B, G]` [the environment's units]."""
         world = self._known()
         model, index = world.model, torch.tensor(world.state_map.goal_index, device=start.device)
@@ -239,7 +268,7 @@ class WorldModelPolicy(BasePolicy):
             horizon=self.horizon,
             support=world.memory.support,
             roadmap=world.memory.roadmap,
-            criteria=self.criteria,
+            criteria=criteria or self.criteria,
         )
 
     def _store(
@@ -258,23 +287,36 @@ class WorldModelPolicy(BasePolicy):
         action = torch.from_numpy(carry.actions[rows, carry.step]).to(start)
         target = torch.from_numpy(carry.states[rows, carry.step + 1]).to(start)
         problem = replace(self.problem(start, goals), support=None, roadmap=None)
-        corrected = self._feedback.correct(problem, start[:, None], target[:, None], action[:, None])[:, 0]
+        feedback = Tracking(damping=self.criteria.damping)
+        corrected = feedback.correct(problem, start[:, None], target[:, None], action[:, None])[:, 0]
         return torch.where(corrected.isfinite(), corrected, action).clamp(-1, 1).cpu().numpy()
 
     def _remembered(
         self, raw: NDArray[np.float32], goals: NDArray[np.float32], deterministic: bool
     ) -> tuple[NDArray[np.float32], Carry]:
         key = raw.tobytes() + goals.tobytes() + bytes([deterministic])
-        answer = self._answers.get(key)
-        if answer is None:
-            known = self._carry if self._carry is not None and len(self._carry.step) == len(raw) else None
-            actions, carry, view = self.decide(raw, goals, known, deterministic)
-            answer = actions, carry, view
-            self._answers[key] = answer  # type: ignore[assignment]
-            if len(self._answers) > _REMEMBERED:
-                self._answers.popitem(last=False)
-        self._carry, self.last_plan = answer[1], answer[2]
-        return answer[0], answer[1].copy()
+        last, known = self._answer, self._carry
+        if last is not None and known is not None and last.key == key and last.repeats < _PATIENCE:
+            self._answer = last._replace(repeats=last.repeats + 1)
+            self.last_plan = self.last_plan and self.last_plan._replace(fresh=False)
+            return last.actions, known.copy()
+        if known is not None and len(known.step) != len(raw):
+            known = None
+        stuck = known is not None and last is not None and last.key == key
+        if stuck and known and not self._on_course(self._encoded(raw).cpu().numpy(), goals, known).all():
+            known, deterministic = None, False  # the same plan would not work any better
+        actions, self._carry, self.last_plan = self.decide(raw, goals, known, deterministic)
+        self._answer = _Answer(key, actions, 0)
+        return actions, self._carry.copy()
+
+    def foresee(self, raw: NDArray[np.float32], actions: NDArray[np.float32]) -> NDArray[np.float32]:
+        """States `[n, S]` [model units] that should follow observations `[n, O + G]` after actions `[n, A]`."""
+        world = self._known()
+        start = self._encoded(raw)
+        rows = (world.model.members, -1, -1)
+        with torch.no_grad():
+            following = world.model.step(start.expand(*rows), torch.from_numpy(actions).to(start).expand(*rows))
+        return following.mean(0).cpu().numpy()
 
     def _dropped(
         self, state: tuple[NDArray[Any], ...] | None, episode_start: NDArray[np.bool_] | None, count: int

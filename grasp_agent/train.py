@@ -11,6 +11,8 @@ from torch import Tensor
 from grasp_agent.data import Dataset
 from grasp_agent.models import EnsembleMLP
 
+_BLOCK = 20  # windows
+
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
@@ -86,12 +88,15 @@ def fit(
     raw_states, raw_actions = (torch.from_numpy(array) for array in dataset.windows(config.unroll))
     model.adapt(raw_states[:, 0].to(device), raw_states[:, 1].to(device))
     states, actions = model.encode(raw_states.to(device)), raw_actions.to(device)
-    order = torch.randperm(len(states), generator=generator)
+    # Whole blocks are held out: neighbouring windows overlap.
+    blocks = torch.arange(len(states)) // _BLOCK
+    order = torch.randperm(int(blocks[-1]) + 1, generator=generator)[blocks].argsort(stable=True)
     kept = max(1, int(config.holdout * len(states)))
     held, train = order[:kept].to(device), order[kept:] if len(order) > kept else order
+    decay = min(config.weight_decay * 10_000 / len(states), 0.1 / config.lr)  # more would overshoot zero
     optimiser = torch.optim.AdamW(
         [
-            {"params": [*model.weights], "weight_decay": config.weight_decay * 10_000 / len(states)},
+            {"params": [*model.weights], "weight_decay": decay},
             {"params": [*model.biases, model.skip], "weight_decay": 0.0},
         ],
         lr=config.lr,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -10,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from grasp_agent.data import Dataset
+from grasp_agent.data import Dataset, Episode
 from grasp_agent.memory import Memory
 from grasp_agent.models import EnsembleMLP, MLPConfig
 from grasp_agent.observation import StateMap
@@ -39,12 +40,27 @@ class World(NamedTuple):
     def restore(
         cls, tensors: Mapping[str, Tensor], config: MLPConfig, state_map: StateMap, tolerance: float, error: float
     ) -> World:
-        """The inverse of `tensors`; raises RuntimeError or KeyError where tensors are missing or do not fit."""
+        """The inverse of `tensors`; raises where tensors are missing or do not fit."""
         weights = {k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")}
+        found = [tuple(weights[f"weights.{layer}"].shape) for layer in range(config.depth + 1)]
+        if found[0][::2] != (config.members, config.width):
+            raise ValueError(f"weights of shapes {found} do not fit {config}")
         action_size = weights["skip"].shape[1] - weights["scale"].shape[0]
         model = fresh_model(state_map, action_size, config, seed=0).to(weights["skip"].device)
         model.load_state_dict(weights)
         return cls(model, Memory.restore(model, tensors), state_map, tolerance, error)
+
+    def imagined(self, observation_size: int, seed: int, actions_each: int = 8) -> Iterator[Episode]:
+        """What the model has learned, as one-step episodes from the support's points: a rehearsal for later fits."""
+        points = self.memory.support.points.repeat(actions_each, 1)
+        generator = torch.Generator().manual_seed(seed)
+        actions = (2 * torch.rand(len(points), self.model.action_size, generator=generator) - 1).to(points)
+        rows = (self.model.members, -1, -1)
+        with torch.no_grad():
+            following = self.model.step(points.expand(*rows), actions.expand(*rows)).mean(0)
+            pairs = self.model.decode(torch.stack([points, following], 1)).cpu().numpy()
+        for states, action in zip(self.state_map.restore(pairs, observation_size), actions.cpu().numpy(), strict=True):
+            yield Episode(states, action[None])
 
 
 def fresh_model(state_map: StateMap, action_size: int, config: MLPConfig, seed: int) -> EnsembleMLP:
@@ -96,5 +112,7 @@ def learn_world(
     states = network.encode(torch.from_numpy(data.states).to(device))
     memory = Memory.build(network, states, torch.from_numpy(data.origins), seed=seed)
     if tolerance is None:
-        tolerance = 0.05 * float(data.states[:, list(state_map.goal_index)].std(0).mean())
+        tolerance = 0.05 * float(data.states[:, list(state_map.goal_index)].std(0).mean()) or 1e-3
+    if not math.isfinite(report.error_high):
+        raise FloatingPointError("fit: the model diverged; expected a smaller lr or weight_decay, or more data")
     return World(network, memory, state_map, tolerance, report.error_high), report

@@ -115,7 +115,7 @@ def table(results: dict[str, dict[str, dict[str, float]]]) -> str:
         "# What each ingredient adds",
         "",
         f"Written by `python scripts/ablate.py`: {EPISODES} episodes a cell, seeds from {SEED}, real environment,",
-        "success at the end with 95 % Wilson interval. `open` executes one plan blindly: no feedback, no replanning.",
+        "success at the end with 95 % Wilson interval. `open`: at the end of one plan, executed blindly.",
     ]
     for task, rows in results.items():
         lines += [

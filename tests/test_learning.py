@@ -67,7 +67,7 @@ def test_learning_is_the_same_for_the_same_seed():
     one, two, other = (weights(agent) for agent in agents)
     assert all(torch.equal(a, b) for a, b in zip(one, two, strict=True))
     assert not all(a.shape == b.shape and torch.equal(a, b) for a, b in zip(one, other, strict=False))
-    for first, second in zip(agents[0].dataset.episodes, agents[1].dataset.episodes, strict=True):
+    for first, second in zip(agents[0].learner.dataset.episodes, agents[1].learner.dataset.episodes, strict=True):
         np.testing.assert_array_equal(first.states, second.states)
 
 
@@ -77,20 +77,20 @@ def test_all_that_was_seen_is_learned_from(count: int):
     agent = tiny(env).learn(240)
     env.close()
     assert agent.num_timesteps == 240
-    assert len(agent.dataset) == 240
-    assert agent.fit_report is not None
+    assert len(agent.learner.dataset) == 240
+    assert agent.learner.report is not None
     assert agent.policy.world is not None
     # An episode's states follow one another: the environment's own physics leads from each to the next.
-    lengths = [len(episode.actions) for episode in agent.dataset.episodes]
+    lengths = [len(episode.actions) for episode in agent.learner.dataset.episodes]
     assert max(lengths) <= 100
-    for episode in agent.dataset.episodes:
+    for episode in agent.learner.dataset.episodes:
         assert np.abs(np.diff(episode.states, axis=0)).max() < 0.2
         assert np.abs(episode.actions).max() <= 1
 
 
 def test_a_callback_that_returns_false_stops_learning_and_what_was_seen_is_kept(env: gym.Env[Any, Any]):
     agent = tiny(env).learn(1000, callback=lambda local, _: local["self"].num_timesteps < 130)
-    assert agent.num_timesteps == len(agent.dataset) == 130
+    assert agent.num_timesteps == len(agent.learner.dataset) == 130
     assert agent.predict(env.reset(seed=0)[0])[0].shape == (2,)
 
 
@@ -139,9 +139,9 @@ def test_the_logger_gets_progress_success_and_the_models_error():
 def test_counting_goes_on_where_it_is_asked_to():
     agent = tiny().learn(120)
     assert agent.learn(60, reset_num_timesteps=False).num_timesteps == 180
-    assert len(agent.dataset) == 180
+    assert len(agent.learner.dataset) == 180
     assert agent.learn(50).num_timesteps == 50
-    assert len(agent.dataset) == 230
+    assert len(agent.learner.dataset) == 230
 
 
 def test_the_planner_is_the_same_after_learning_as_before():
@@ -166,7 +166,7 @@ def test_the_best_model_of_an_evaluation_is_written_and_loads(tmp_path: Path, en
 
 def test_fits_may_be_short():
     agent = tiny(train=TrainConfig(gradient_steps=12, batch_size=32)).learn(150)
-    assert agent.fit_report is not None
+    assert agent.learner.report is not None
 
 
 def test_a_loaded_agent_goes_on_learning(agent_file: Path):

@@ -106,12 +106,6 @@ def test_normalisation_gives_mean_0_and_deviation_1_and_has_an_inverse():
     torch.testing.assert_close(normalizer.inverse(normal), values)
 
 
-def test_disagreement_is_the_greatest_distance_from_the_mean():
-    states = torch.tensor([[[0.0, 0.0]], [[0.0, 3.0]], [[0.0, 0.0]]])
-    assert network().disagreement(states).tolist() == [2.0]
-    assert network().disagreement(states[[0, 0, 2]]).tolist() == [0.0]
-
-
 def fitted(config: TrainConfig, seed: int = 0) -> tuple[EnsembleMLP, FitReport]:
     model = EnsembleMLP(2, 1, positions=(0,), config=MLPConfig(members=2, width=32, depth=2))
     return model, fit(model, linear_system(), config, seed=seed)

@@ -25,6 +25,7 @@ ORDER = (
     "carry",
     "policy",
     "explore",
+    "learner",
     "files",
     "saving",
     "agent",

@@ -260,7 +260,7 @@ def test_a_lifted_iteration_is_one_model_call_without_the_derivative_by_the_stat
 ):
     counted = Counted(point(members))
     problem = counted.problem if own_jacobian else replace(counted.problem, action_jacobian=None)
-    planner = GRASP(candidates=8, initial=Line(), action_update=update, sync_every=100)
+    planner = GRASP(candidates=8, initial=Line(), action_update=update, sync_every=100, opening=0)
     noise = NoiseSource(0, torch.device("cpu"), torch.float64)
     state = planner.init(problem, None, noise)
     counted.calls.clear()
@@ -270,6 +270,31 @@ def test_a_lifted_iteration_is_one_model_call_without_the_derivative_by_the_stat
     assert not counted.state_wanted_gradient
     assert not state.states.requires_grad
     assert not state.actions.requires_grad
+
+
+def test_disagreement_is_the_greatest_distance_from_the_mean_and_costs_what_the_criteria_say():
+    problem = point(4)
+    actions = torch.ones(5, 2, 12, 2, dtype=torch.float64)
+    spread = problem.disagreement(tensor([0.0], [3.0], [0.0])[:, None, None, None])
+    assert spread.tolist() == [[[2.0]]]
+    dear = replace(problem, criteria=replace(problem.criteria, disagreement=10.0, feedback=False))
+    cheap = replace(dear, criteria=replace(dear.criteria, disagreement=0.0))
+    extra = 10 * cheap.disagreement(cheap.rollout(actions)).mean(-1)
+    assert (extra > 0).all()
+    torch.testing.assert_close(dear.score(actions).cost, cheap.score(actions).cost + extra)
+
+
+@pytest.mark.parametrize("bad", [torch.inf, torch.nan])
+def test_a_state_entry_that_is_not_finite_costs_everything_even_if_the_goal_does_not_name_it(bad: float):
+    problem = problems.double_integrator()
+
+    def dynamics(state: Tensor, action: Tensor) -> Tensor:
+        return torch.cat([problem.dynamics(state, action)[..., :-1], 0 * action[..., :1] + bad], -1)
+
+    broken = replace(problem, dynamics=dynamics)
+    verdict = broken.score(torch.zeros(5, 2, problem.horizon, 2, dtype=torch.float64))
+    assert (verdict.cost == torch.inf).all()
+    assert not verdict.accepted.any()
 
 
 def hand_made() -> tuple[Problem, Tensor, Tensor]:

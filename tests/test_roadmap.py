@@ -219,7 +219,7 @@ class Sabotage:
 @pytest.mark.parametrize("sync", [Tracking(), ILQR(), ShootingGradient(), Sabotage()])
 def test_a_sync_never_raises_a_candidates_own_cost(sync: Sync):
     problem = point(4)
-    planner = GRASP(candidates=8, initial=Rollout(), sync=sync, sync_every=1)
+    planner = GRASP(candidates=8, initial=Rollout(), sync=sync, sync_every=1, opening=0)
     state = planner.init(problem, None, noise())
     for seed in range(4):
         alone = replace(planner, sync_every=10**6, anneal=False).step(problem, state, noise(seed))
@@ -235,7 +235,7 @@ def test_without_noise_no_random_number_is_drawn():
         def normal(self, *shape: int) -> Tensor:
             raise AssertionError("drew a random number")
 
-    planner, problem = GRASP(sigma=0, initial=Line()), point()
+    planner, problem = GRASP(sigma=0, initial=Line(), opening=0), point()
     state = planner.init(problem, None, noise())
     silent = Silent(0, torch.device("cpu"), torch.float64)
     moved = planner.step(problem, state, silent)
@@ -256,9 +256,9 @@ def test_an_ensemble_needs_no_jacobian_of_its_own():
 @pytest.mark.parametrize(
     ("make_it", "words"),
     [
-        (lambda: GRASP(candidates=0), "candidates: expected at least 1, got 0"),
-        (lambda: GRASP(iterations=-1), "iterations: expected at least 0, got -1"),
-        (lambda: GRASP(verify_every=0), "verify_every: expected at least 1, got 0"),
+        (lambda: GRASP(candidates=0), "candidates: expected a whole number of at least 1, got 0"),
+        (lambda: GRASP(iterations=-1), "iterations: expected a whole number of at least 0, got -1"),
+        (lambda: GRASP(verify_every=0), "verify_every: expected a whole number of at least 1, got 0"),
         (lambda: GRASP(budget=0), "budget: expected seconds > 0 or None, got 0"),
         (lambda: GRASP(sync_every=0), "sync_every: expected at least 1, got 0"),
         (lambda: GRASP(sigma=-1), "sigma: expected at least 0, got -1"),

@@ -45,7 +45,3 @@ class WorldModel(nn.Module, ABC):
     @abstractmethod
     def loss(self, states: Tensor, actions: Tensor) -> Tensor:
         """Training loss (scalar) on windows: states `[K, M, T + 1, S]`, actions `[K, M, T, A]`."""
-
-    def disagreement(self, states: Tensor) -> Tensor:
-        """Spread of the members' predictions `[K, ..., S] -> [...]`: the greatest distance from their mean."""
-        return (states - states.mean(0)).norm(dim=-1).amax(0)

@@ -29,7 +29,7 @@ class Plan(NamedTuple):
     states: Tensor
     """`[B, H, S]`, predicted states after each action, the mean over the members; finite."""
     cost: Tensor
-    """`[B]`; infinite where the model gave nothing finite, or the time did not suffice to judge any candidate."""
+    """`[B]`; infinite where the model gave nothing finite."""
     accepted: Tensor
     """`[B]`, True where the plan is good enough under every member."""
     iterations: int
@@ -62,8 +62,8 @@ class Planner(ABC, Generic[State]):
     def __post_init__(self) -> None:
         for name, least in (("candidates", 1), ("iterations", 0), ("verify_every", 1), ("opening", 0)):
             value = getattr(self, name)
-            if value < least:
-                raise ValueError(f"{name}: expected at least {least}, got {value}")
+            if not isinstance(value, int) or value < least:
+                raise ValueError(f"{name}: expected a whole number of at least {least}, got {value}")
         if self.budget is not None and not self.budget > 0:
             raise ValueError(f"budget: expected seconds > 0 or None, got {self.budget}")
 

@@ -38,9 +38,16 @@ class Descent:
 
     Attributes:
         lr: step size.
+
+    Raises:
+        ValueError: if it is not positive.
     """
 
     lr: float
+
+    def __post_init__(self) -> None:
+        if not self.lr > 0:
+            raise ValueError(f"lr: expected more than 0, got {self.lr}")
 
     def start(self, values: Tensor) -> None:
         """No memory."""
@@ -58,11 +65,18 @@ class Adam:
         lr: step size.
         beta1: decay of the gradient's average.
         beta2: decay of the squared gradient's average.
+
+    Raises:
+        ValueError: if the step size is not positive.
     """
 
     lr: float
     beta1: float = 0.9
     beta2: float = 0.999
+
+    def __post_init__(self) -> None:
+        if not self.lr > 0:
+            raise ValueError(f"lr: expected more than 0, got {self.lr}")
 
     def start(self, values: Tensor) -> Moments:
         """Zero averages."""
@@ -163,9 +177,9 @@ class GaussNewton:
         goal_weight: float,
         memory: Moments | None,
     ) -> tuple[Tensor, Tensor, None]:
-        """See `ActionUpdate.apply`; the goal term pulls to the goal's nearest state."""
+        """See `ActionUpdate.apply`; the goal term has weight 1 for each named entry, and its curvature is left out."""
         predicted, slopes = problem.linearise(previous, actions)
-        target = states
+        residual = predicted - states
         if goal_weight:
-            target = (states + goal_weight * problem.goal.project(predicted)) / (1 + goal_weight)
-        return predicted, actions - least_squares(slopes, predicted - target, self.damping), None
+            residual = residual + goal_weight * (predicted - problem.goal.project(predicted))
+        return predicted, actions - least_squares(slopes, residual, self.damping), None

@@ -17,7 +17,7 @@ class Initial(Protocol):
     """Makes first virtual states and actions."""
 
     def __call__(self, problem: Problem, count: int, noise: NoiseSource) -> tuple[Tensor, Tensor]:
-        """Virtual states `[B, count, H, S]`, the last of them at the goal, and actions `[B, count, H, A]`."""
+        """Virtual states `[B, count, H, S]` and actions `[B, count, H, A]`."""
         ...
 
 
@@ -42,7 +42,6 @@ class Line:
         states = torch.lerp(first, last, share[:, None])
         if self.sigma:
             states = states + self.sigma * self.shape.sample(noise, count, problem.horizon, size)
-        states[:, :, -1:] = problem.goal.project(states[:, :, -1:])
         return states, problem.rest.expand(problem.size, count, problem.horizon, -1)
 
 
@@ -63,9 +62,7 @@ class Rollout:
         half = (problem.high - problem.low) / 2
         draw = self.shape.sample(noise, count, problem.horizon, half.shape[0])
         actions = problem.clamp(problem.rest + self.sigma * half * draw).expand(problem.size, -1, -1, -1)
-        states = problem.follow(actions)
-        states[:, :, -1:] = problem.goal.project(states[:, :, -1:])
-        return states, actions
+        return problem.follow(actions), actions
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,6 +110,10 @@ class Portfolio:
     first: Initial
     second: Initial
     share: float = 0.5
+
+    def __post_init__(self) -> None:
+        if not 0 < self.share < 1:
+            raise ValueError(f"share: expected a share in (0, 1), got {self.share}")
 
     def __call__(self, problem: Problem, count: int, noise: NoiseSource) -> tuple[Tensor, Tensor]:
         """See `Initial`."""

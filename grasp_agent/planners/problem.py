@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import torch
@@ -65,12 +66,16 @@ class Criteria:
     Attributes:
         hold: number of last steps during which the goal has to be kept.
         accept: a plan is good enough when its worst distance over those steps, under the worst ensemble member, plus
-            its penalty for leaving the support, is below this.
+            its penalty for leaving the support, is below this; a negative number accepts none.
         running: weight of the mean distance along the way; prefers plans that arrive early.
         off_support: weight of the share of steps that lie off the replayed support, on the way to the goal.
         feedback: True judges candidates as they are executed: with one tracking step on D_a F for each action, towards
             the members' common prediction. False judges the bare actions.
         damping: damping of that tracking step.
+        disagreement: weight of the members' mean disagreement [tolerances per state unit].
+
+    Raises:
+        ValueError: if a number is out of range.
     """
 
     hold: int = 6
@@ -79,6 +84,14 @@ class Criteria:
     off_support: float = 10.0
     feedback: bool = True
     damping: float = 0.01
+    disagreement: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.hold < 1:
+            raise ValueError(f"hold: expected at least 1, got {self.hold}")
+        for name in ("running", "off_support", "damping", "disagreement"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise ValueError(f"{name}: expected a finite number of at least 0, got {getattr(self, name)}")
 
 
 class Verdict(NamedTuple):
@@ -151,10 +164,6 @@ class Problem:
         """`[A]`, the middle of the bounds: zero for symmetric actions."""
         return (self.low + self.high) / 2
 
-    def with_start(self, start: Tensor) -> Problem:
-        """The same problems from other start states `[B, S]`."""
-        return replace(self, start=start)
-
     def clamp(self, actions: Tensor) -> Tensor:
         """Actions `[..., A]` projected into the bounds."""
         return torch.minimum(torch.maximum(actions, self.low), self.high)
@@ -223,7 +232,7 @@ class Problem:
         """Cost of rollouts `[B, N, H, S]` under the candidates' own members alone, `[B, N]`."""
         distance = self.distance(states)
         cost = distance[..., -self.criteria.hold :].amax(-1) + self.criteria.running * distance.mean(-1)
-        return cost.nan_to_num(nan=torch.inf)
+        return torch.where(cost.isfinite(), cost, torch.inf)
 
     def score(self, actions: Tensor) -> Verdict:
         """Judges candidates `[B, N, H, A]` by their rollouts under all members; the worst member counts."""
@@ -235,8 +244,16 @@ class Problem:
             # Standing at a goal that was never visited is no detour: only the way there counts.
             strays = self.support.off(rollouts) & (distance > 1)
             worst = worst + rule.off_support * strays.to(worst.dtype).mean(-1)
-        cost = (worst + rule.running * distance.mean(-1)).amax(0).nan_to_num(nan=torch.inf)
-        return Verdict(cost, worst.amax(0) <= rule.accept, rollouts.mean(0))
+        cost = worst + rule.running * distance.mean(-1)
+        if rule.disagreement:
+            cost = cost + rule.disagreement * self.disagreement(rollouts).mean(-1)
+        finite = rollouts.isfinite().all(-1).all(-1).all(0)
+        cost = torch.where(finite, cost.amax(0), torch.inf)
+        return Verdict(cost, finite & (worst.amax(0) <= rule.accept), rollouts.mean(0))
+
+    def disagreement(self, rollouts: Tensor) -> Tensor:
+        """The greatest distance of a member's state from the members' mean, `[K, B, N, H, S] -> [B, N, H]`."""
+        return (rollouts - rollouts.mean(0)).norm(dim=-1).amax(0)
 
     def _generic_jacobian(self, states: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:
         return _derivative(lambda a: self.dynamics(states, a), actions)

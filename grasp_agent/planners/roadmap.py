@@ -185,14 +185,16 @@ class RoadmapGraph:
             [start[:, None].expand(-1, copies, -1), self.nodes[node]],
             [torch.zeros_like(time), time],
         )
-        moving = torch.ones_like(node, dtype=torch.bool)
+        moving = total.isfinite()
         for _ in range(self.nodes.shape[0]):
             hops = self._times[index[None], node]  # [B, R, D]
             following = self.neighbours[node]
             through = hops + onward[rows[..., None], columns[:, None], following]
             best = through.min(-1)
-            # A node from which the goal itself is nearest is the route's last.
-            moving = moving & (best.values <= onward[rows, columns, node] + 1e-4)
+            # A node from which the goal itself is nearest is the route's last; the time left must fall at each hop.
+            left = onward[rows, columns, node]
+            after = onward[rows[..., None], columns[:, None], following].gather(-1, best.indices[..., None])[..., 0]
+            moving = moving & (best.values <= left + 1e-4) & (after < left)
             if not moving.any():
                 break
             step = best.indices[..., None]

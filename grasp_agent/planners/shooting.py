@@ -60,6 +60,10 @@ class ILQR:
     effort: float = 1e-3
     damping: float = 0.03
 
+    def __post_init__(self) -> None:
+        if self.steps < 1 or self.hold < 1:
+            raise ValueError(f"steps, hold: expected at least 1, got {self.steps} and {self.hold}")
+
     def __call__(self, problem: Problem, states: Tensor, actions: Tensor) -> Tensor:
         """Improved actions `[B, N, H, A]`; a candidate's own cost never rises."""
         path = problem.follow(actions)
@@ -84,7 +88,8 @@ class ILQR:
 
     def _cost(self, problem: Problem, path: Tensor, actions: Tensor) -> Tensor:
         goal = (problem.goal.cost(path) * self._weights(path)).sum(-1)
-        return (goal + self.effort * actions.square().sum((-1, -2)) / actions.shape[-2]).nan_to_num(nan=torch.inf)
+        cost = goal + self.effort * actions.square().sum((-1, -2)) / actions.shape[-2]
+        return torch.where(cost.isfinite(), cost, torch.inf)
 
     def _backward(self, problem: Problem, path: Tensor, actions: Tensor) -> tuple[list[Tensor], list[Tensor]]:
         """Riccati recursion: feedback gains `[B, N, A, S]` and open-loop changes `[B, N, A]`, one for each step."""

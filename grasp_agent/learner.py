@@ -1,0 +1,112 @@
+"""Gathers experience and fits worlds to it, in turns; knows nothing of callbacks and logs."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from grasp_agent.data import Dataset, Recorder
+from grasp_agent.explore import ExploreConfig, Explorer
+from grasp_agent.models import MLPConfig
+from grasp_agent.observation import StateMap
+from grasp_agent.policy import WorldModelPolicy
+from grasp_agent.train import FitReport, TrainConfig
+from grasp_agent.world import World, learn_world
+
+Array = NDArray[np.float32]
+
+
+class Learner:
+    """What an agent's learning keeps from one call of `learn` to the next.
+
+    Args:
+        explore: how experience is gathered.
+        train: how models are fitted.
+        model: shape of the networks, None to choose by held-out error.
+        seed: of everything random.
+
+    Attributes:
+        dataset: the experience, episodes of raw vectors.
+        report: what came of the last fit.
+    """
+
+    def __init__(self, explore: ExploreConfig, train: TrainConfig, model: MLPConfig | None, seed: int) -> None:
+        self.dataset = Dataset()
+        self.report: FitReport | None = None
+        self._explore, self._train, self._model, self._seed = explore, train, model, seed
+        self._random = np.random.default_rng(seed)
+        self._fitted_at = 0
+        self._recorders: list[Recorder] = []
+        self._explorer = Explorer(0, 0, explore, seed)
+
+    def begin(self, policy: WorldModelPolicy, count: int) -> None:
+        """Begins to gather in `count` environments.
+
+        Goes on from the policy's world; one without its data, from a file, is rehearsed by what its model says.
+        """
+        size = policy.action_space.shape[0]
+        self._explorer = Explorer(count, size, self._explore, int(self._random.integers(2**31)))
+        self._recorders = [Recorder() for _ in range(count)]
+        if policy.world is not None:
+            if not len(self.dataset):
+                observation_size = policy.observation_space["observation"].shape[0]  # type: ignore[index]
+                self.dataset.add_all(policy.world.imagined(observation_size, seed=self._seed))
+                self._fitted_at = len(self.dataset)
+            self._explorer.learned(policy, self._encoded(policy.world))
+
+    def act(self, policy: WorldModelPolicy, raw: Array, achieved: Array, desired: Array) -> Array:
+        """Exploring actions `[n, A]` in [-1, 1] for observations `[n, O + G]` and goals `[n, G]`."""
+        return self._explorer.act(policy, raw, achieved, desired)
+
+    def record(self, row: int, before: Array, action: Array, after: Array, done: bool) -> None:
+        """One transition of one environment, raw vectors `[O + G]`."""
+        self._recorders[row].step(before, action, after)
+        if done:
+            self.dataset.add_all(self._recorders[row].flush())
+            self._explorer.begin(row)
+
+    def end(self) -> None:
+        """Keeps the episodes that are still running."""
+        for recorder in self._recorders:
+            self.dataset.add_all(recorder.flush())
+
+    @property
+    def due(self) -> bool:
+        """Whether the data have grown enough for another fit."""
+        seen = len(self.dataset) + sum(map(len, self._recorders))
+        return seen >= max(self._explore.learning_starts, self._fitted_at * self._explore.refit_growth)
+
+    @property
+    def behind(self) -> bool:
+        """Whether there are data that no fit has seen."""
+        return len(self.dataset) > self._fitted_at
+
+    def refit(self, policy: WorldModelPolicy, tolerance: float | None, *, last: bool, progress_bar: bool) -> World:
+        """Fits a fresh model on all data and hands it to the policy; fits on the way are shorter than the last."""
+        self.end()
+        steps = self._train.gradient_steps if last else max(1, self._train.gradient_steps // 3)
+        known = policy.world
+        goal_size = policy.observation_space["achieved_goal"].shape[0]  # type: ignore[index]
+        with tqdm(total=steps, desc="fitting", leave=False, disable=not progress_bar) as bar:
+            world, self.report = learn_world(
+                self.dataset,
+                known.state_map if known else StateMap.discover(self.dataset.states, goal_size),
+                model=self._model,
+                train=replace(self._train, gradient_steps=steps),
+                tolerance=tolerance,
+                seed=self._seed + len(self.dataset),
+                device=policy.device,
+                on_step=bar.update,
+            )
+        policy.learned(world)
+        self._explorer.learned(policy, self._encoded(world))
+        self._fitted_at = len(self.dataset)
+        return world
+
+    def _encoded(self, world: World) -> torch.Tensor:
+        raw = torch.from_numpy(world.state_map.select(self.dataset.states))
+        return world.model.encode(raw.to(world.model.scale.device))
