@@ -85,7 +85,7 @@ class Explorer:
         points = world.memory.support.points
         nearest = torch.cdist(states[-50_000:], points).argmin(-1)
         visits = torch.bincount(nearest, minlength=len(points)).double().cpu().numpy()
-        places = world.model.decode(points).cpu().numpy()[:, list(world.state_map.goal_index)]
+        places = world.achieved(points)
         chances = 1 / np.maximum(visits, 1) ** 2
         self._frontier = places, chances / chances.sum()
         self._places = np.zeros((len(self._held), places.shape[1]), np.float32)
@@ -125,7 +125,7 @@ class Explorer:
         noise = self._random.normal(0, self._config.noise, planned.shape)
         actions[rows] = np.clip(planned + noise, -1, 1)
         # Own noise is no surprise: what is expected next is what should follow the action really taken.
-        after.states[np.arange(len(rows)), after.step] = policy.foresee(raw[rows], actions[rows])
+        after.states[np.arange(len(rows)), after.step] = world.foresee(raw[rows], actions[rows]).cpu().numpy()
         self._keep(rows, after, len(raw))
         return actions
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
@@ -56,7 +55,7 @@ class Learner:
                 observation_size = policy.observation_space["observation"].shape[0]  # type: ignore[index]
                 self.dataset.add_all(policy.world.imagined(observation_size, seed=self._seed))
                 self._fitted_at = len(self.dataset)
-            self._explorer.learned(policy, self._encoded(policy.world))
+            self._explorer.learned(policy, policy.world.encode(self.dataset.states))
 
     def act(self, policy: WorldModelPolicy, raw: Array, achieved: Array, desired: Array) -> Array:
         """Exploring actions `[n, A]` in [-1, 1] for observations `[n, O + G]` and goals `[n, G]`."""
@@ -103,10 +102,6 @@ class Learner:
                 on_step=bar.update,
             )
         policy.learned(world)
-        self._explorer.learned(policy, self._encoded(world))
+        self._explorer.learned(policy, world.encode(self.dataset.states))
         self._fitted_at = len(self.dataset)
         return world
-
-    def _encoded(self, world: World) -> torch.Tensor:
-        raw = torch.from_numpy(world.state_map.select(self.dataset.states))
-        return world.model.encode(raw.to(world.model.scale.device))

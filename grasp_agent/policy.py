@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,7 +12,6 @@ from stable_baselines3.common.policies import BasePolicy
 from torch import Tensor
 
 from grasp_agent.carry import Carry
-from grasp_agent.goals import EntryGoal
 from grasp_agent.models import EnsembleMLP
 from grasp_agent.observation import KEYS, batched, check_spaces, raw_vectors
 from grasp_agent.planners import GRASP, Criteria, GraspState, Plan, Planner, Problem, Tracking
@@ -183,7 +181,7 @@ class WorldModelPolicy(BasePolicy):
         size = self.action_space.shape[0]
         if not len(raw):
             return np.zeros((0, size), np.float32), self._blank(0), None
-        start = self._encoded(raw)
+        start = self._known().encode(raw)
         carry = self._blank(len(raw)) if carry is None else carry.copy()
         stale = ~self._on_course(start.cpu().numpy(), goals, carry)
         virtual = None
@@ -194,10 +192,6 @@ class WorldModelPolicy(BasePolicy):
         view = self._view(carry, bool(stale[0]), virtual if stale[0] else None)
         carry.step[:] += 1
         return actions, carry, view
-
-    def _encoded(self, raw: NDArray[np.float32]) -> Tensor:
-        world = self._known()
-        return world.model.encode(torch.from_numpy(world.state_map.select(raw)).to(self.device))
 
     def _on_course(self, start: NDArray[np.float32], goals: NDArray[np.float32], carry: Carry) -> NDArray[np.bool_]:
         """True where a plan for this goal is running, is not at its end, and reality follows it."""
@@ -234,42 +228,14 @@ class WorldModelPolicy(BasePolicy):
             chosen = rows[warm_rows == warm]
             if not len(chosen):
                 continue
-            problem = self.problem(start[torch.from_numpy(chosen)], goals[chosen], search.criteria)
+            chosen_start = start[torch.from_numpy(chosen)]
+            problem = world.problem(chosen_start, goals[chosen], self.horizon, search.criteria)
             running = torch.from_numpy(carry.rows(chosen).remaining()).to(self.device) if warm else None
             plan = search.planner.plan(problem, warm=running, seed=seed, on_step=watch)
             self._store(carry, chosen, plan, problem, goals)
             if chosen[0] == 0 and seen:
-                decoded = world.model.decode(seen[0].states[0])[..., list(world.state_map.goal_index)]
-                virtual = decoded.cpu().numpy()
+                virtual = world.achieved(seen[0].states[0])
         return virtual
-
-    def problem(self, start: Tensor, goals: NDArray[np.float32], criteria: Criteria | None = None) -> Problem:
-        """The planning problems of states `[B, S]` [model units] and goals `[B, G]` [the environment's units]."""
-        world = self._known()
-        model, index = world.model, torch.tensor(world.state_map.goal_index, device=start.device)
-        mean, std = model.normalizer.mean[index], model.normalizer.std[index]
-        unit = std.mean()
-        goal = EntryGoal(
-            index=index,
-            target=(torch.from_numpy(np.array(goals)).to(start) - mean) / std,
-            weights=(std / unit).square(),
-            tolerance=float(world.tolerance / unit),
-        )
-        ones = start.new_ones(self.action_space.shape[0])
-        return Problem(
-            dynamics=model.step,
-            action_jacobian=model.action_jacobian,
-            jacobian=model.jacobian,
-            members=model.members,
-            goal=goal,
-            start=start,
-            low=-ones,
-            high=ones,
-            horizon=self.horizon,
-            support=world.memory.support,
-            roadmap=world.memory.roadmap,
-            criteria=criteria or self.criteria,
-        )
 
     def _store(
         self, carry: Carry, rows: NDArray[np.int64], plan: Plan, problem: Problem, goals: NDArray[np.float32]
@@ -286,7 +252,7 @@ class WorldModelPolicy(BasePolicy):
         rows = np.arange(len(goals))
         action = torch.from_numpy(carry.actions[rows, carry.step]).to(start)
         target = torch.from_numpy(carry.states[rows, carry.step + 1]).to(start)
-        problem = replace(self.problem(start, goals), support=None, roadmap=None)
+        problem = self._known().problem(start, goals, self.horizon, self.criteria)
         feedback = Tracking(damping=self.criteria.damping)
         corrected = feedback.correct(problem, start[:, None], target[:, None], action[:, None])[:, 0]
         return torch.where(corrected.isfinite(), corrected, action).clamp(-1, 1).cpu().numpy()
@@ -303,20 +269,11 @@ class WorldModelPolicy(BasePolicy):
         if known is not None and len(known.step) != len(raw):
             known = None
         stuck = known is not None and last is not None and last.key == key
-        if stuck and known and not self._on_course(self._encoded(raw).cpu().numpy(), goals, known).all():
+        if stuck and known and not self._on_course(self._known().encode(raw).cpu().numpy(), goals, known).all():
             known, deterministic = None, False  # the same plan would not work any better
         actions, self._carry, self.last_plan = self.decide(raw, goals, known, deterministic)
         self._answer = _Answer(key, actions, 0)
         return actions, self._carry.copy()
-
-    def foresee(self, raw: NDArray[np.float32], actions: NDArray[np.float32]) -> NDArray[np.float32]:
-        """States `[n, S]` [model units] that should follow observations `[n, O + G]` after actions `[n, A]`."""
-        world = self._known()
-        start = self._encoded(raw)
-        rows = (world.model.members, -1, -1)
-        with torch.no_grad():
-            following = world.model.step(start.expand(*rows), torch.from_numpy(actions).to(start).expand(*rows))
-        return following.mean(0).cpu().numpy()
 
     def _dropped(
         self, state: tuple[NDArray[Any], ...] | None, episode_start: NDArray[np.bool_] | None, count: int
@@ -335,10 +292,8 @@ class WorldModelPolicy(BasePolicy):
         return Carry.blank(count, self.horizon, size, state, len(world.state_map.goal_index))
 
     def _view(self, carry: Carry, fresh: bool, virtual: NDArray[np.float32] | None) -> PlanView:
-        world = self._known()
-        index = list(world.state_map.goal_index)
-        path = world.model.decode(torch.from_numpy(carry.states[0]).to(self.device)).cpu().numpy()[:, index]
-        empty = np.zeros((0, self.horizon, len(index)), np.float32)
+        path = self._known().achieved(torch.from_numpy(carry.states[0]).to(self.device))
+        empty = np.zeros((0, self.horizon, path.shape[-1]), np.float32)
         shown = empty if virtual is None else virtual
         return PlanView(path, shown, int(carry.step[0]), fresh, bool(carry.accepted[0]))
 

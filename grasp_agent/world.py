@@ -9,12 +9,15 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from grasp_agent.data import Dataset, Episode
+from grasp_agent.goals import EntryGoal
 from grasp_agent.memory import Memory
 from grasp_agent.models import EnsembleMLP, MLPConfig
 from grasp_agent.observation import StateMap
+from grasp_agent.planners import Criteria, Problem
 from grasp_agent.train import FitReport, TrainConfig, fit
 
 _TRIAL_STEPS = 300  # gradient steps after which one kind of network is preferred to the other
@@ -30,6 +33,47 @@ class World(NamedTuple):
     """Success radius of the goal [the environment's units]."""
     error: float
     """99 % quantile of the held-out one-step error [model units]."""
+
+    def encode(self, raw: NDArray[np.float32]) -> Tensor:
+        """States `[n, S]` [model units] of raw vectors `[n, O + G]`, observation and achieved goal side by side."""
+        return self.model.encode(torch.from_numpy(self.state_map.select(raw)).to(self.model.scale.device))
+
+    def foresee(self, raw: NDArray[np.float32], actions: NDArray[np.float32]) -> Tensor:
+        """States `[n, S]` [model units] that should follow raw vectors `[n, O + G]` after actions `[n, A]`."""
+        start, rows = self.encode(raw), (self.model.members, -1, -1)
+        with torch.no_grad():
+            return self.model.step(start.expand(*rows), torch.from_numpy(actions).to(start).expand(*rows)).mean(0)
+
+    def achieved(self, states: Tensor) -> NDArray[np.float32]:
+        """Achieved goals `[..., G]` [the environment's units] of states `[..., S]` [model units]."""
+        return self.model.decode(states).cpu().numpy()[..., list(self.state_map.goal_index)]
+
+    def problem(self, start: Tensor, goals: NDArray[np.float32], horizon: int, criteria: Criteria) -> Problem:
+        """The planning problems of states `[B, S]` [model units] and goals `[B, G]` [the environment's units]."""
+        model, index = self.model, torch.tensor(self.state_map.goal_index, device=start.device)
+        mean, std = model.normalizer.mean[index], model.normalizer.std[index]
+        unit = std.mean()
+        goal = EntryGoal(
+            index=index,
+            target=(torch.from_numpy(np.array(goals)).to(start) - mean) / std,
+            weights=(std / unit).square(),
+            tolerance=float(self.tolerance / unit),
+        )
+        ones = start.new_ones(model.action_size)
+        return Problem(
+            dynamics=model.step,
+            action_jacobian=model.action_jacobian,
+            jacobian=model.jacobian,
+            members=model.members,
+            goal=goal,
+            start=start,
+            low=-ones,
+            high=ones,
+            horizon=horizon,
+            support=self.memory.support,
+            roadmap=self.memory.roadmap,
+            criteria=criteria,
+        )
 
     def tensors(self) -> dict[str, Tensor]:
         """What has to be saved beside the settings."""

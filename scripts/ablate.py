@@ -83,9 +83,11 @@ def open_loop(agent: GraspAgent, env: gym.Env[Any, Any], seed: int) -> tuple[boo
     assert world is not None
     observation, _ = env.reset(seed=seed)
     batch = {key: value[None] for key, value in observation.items()}
-    start = world.model.encode(torch.from_numpy(world.state_map.select(raw_vectors(batch))))
+    start = world.encode(raw_vectors(batch))
     began = perf_counter()
-    plan = policy.planner.plan(policy.problem(start, batch["desired_goal"].astype(np.float32)))
+    plan = policy.planner.plan(
+        world.problem(start, batch["desired_goal"].astype(np.float32), policy.horizon, policy.criteria)
+    )
     seconds = perf_counter() - began
     info: dict[str, Any] = {}
     for action in policy.to_space(plan.actions[0].numpy()):
