@@ -28,7 +28,7 @@ from grasp_agent.files import written_aside
 FOLDER = Path(__file__).parent.parent / "videos"
 ENV = "grasp/BallNav-v0"
 SEEDS = (0, 1, 2)
-STEPS = {"grasp": (500, 1000, 2000, 3000), "sac": (1000, 2000, 3000, 4000, 5000, 6000, 8000, 10000, 15000)}
+STEPS = {"grasp": (500, 1000, 2000), "sac": (1000, 2000, 3000, 4000, 5000, 6000, 8000, 10000, 15000)}
 EPISODES, EVALUATION_SEED = 50, 30_000
 LABELS = {"grasp": "GRASP, learned model", "sac": "SAC + HER"}
 COLOURS = {"grasp": "#2F6FDE", "sac": "#C8553D"}
@@ -70,7 +70,7 @@ def sac_points(seed: int, done: dict[str, float]) -> Any:
 
 
 def plot(results: dict[str, dict[str, dict[str, float]]], path: Path) -> None:
-    """Draws the mean over the seeds with the Wilson interval of the pooled episodes."""
+    """Draws each seed thinly, their mean, and the Wilson interval of the pooled episodes."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -82,6 +82,9 @@ def plot(results: dict[str, dict[str, dict[str, float]]], path: Path) -> None:
         curves = [[run[str(s)] for run in runs.values() if str(s) in run] for s in steps]
         spans = [binomtest(round(sum(c) * EPISODES), len(c) * EPISODES).proportion_ci(method="wilson") for c in curves]
         axes.plot(steps, [np.mean(c) for c in curves], "o-", color=COLOURS[name], label=LABELS[name], lw=2, ms=4)
+        for run in runs.values():
+            points = sorted((int(s), share) for s, share in run.items())
+            axes.plot(*zip(*points, strict=True), color=COLOURS[name], lw=0.7, alpha=0.4)
         axes.fill_between(steps, [s.low for s in spans], [s.high for s in spans], color=COLOURS[name], alpha=0.15, lw=0)
     axes.axhline(0.9, color="#888", lw=0.8, ls=":")
     axes.set(xlabel="environment steps", ylabel="success at the end", ylim=(0, 1.02), xscale="log", title=ENV)
@@ -94,14 +97,14 @@ def plot(results: dict[str, dict[str, dict[str, float]]], path: Path) -> None:
         figure.savefig(aside)
 
 
-def main(agents: tuple[Literal["grasp", "sac"], ...] = ("grasp", "sac")) -> None:
+def main(agents: tuple[Literal["grasp", "sac"], ...] = ("grasp", "sac"), seeds: tuple[int, ...] = SEEDS) -> None:
     """Trains what is missing, then draws."""
     torch.set_num_threads(1)
     path = FOLDER / "learning_curve.json"
     points = {"grasp": grasp_points, "sac": sac_points}
-    with tqdm(total=len(SEEDS) * sum(len(STEPS[name]) for name in agents)) as bar:
+    with tqdm(total=len(seeds) * sum(len(STEPS[name]) for name in agents)) as bar:
         for name in agents:
-            for seed in SEEDS:
+            for seed in seeds:
                 done = _read(path).get(name, {}).get(str(seed), {})
                 bar.update(len(done))
                 for steps, share in points[name](seed, done):
