@@ -92,6 +92,7 @@ class GraspAgent(BaseAlgorithm):
         if env is not None:
             env = maybe_make_env(env, verbose)
             check_spaces(env.observation_space, env.action_space)
+            _check_wrappers(env)
         super().__init__(
             policy,
             env,
@@ -261,6 +262,7 @@ class GraspAgent(BaseAlgorithm):
         Raises:
             ValueError: if its spaces differ.
         """
+        _check_wrappers(env)
         wrapped = self._wrap_env(env, self.verbose)
         check_for_correct_spaces(wrapped, self.observation_space, self.action_space)
         self.env, self.n_envs = wrapped, wrapped.num_envs
@@ -334,6 +336,9 @@ class GraspAgent(BaseAlgorithm):
         Raises:
             ValueError: for a missing, cut or foreign file, or an environment with other spaces.
         """
+        unknown = set(kwargs) - {"planner", "horizon", "model", "train", "explore", "criteria", "goal_tolerance"}
+        if unknown:
+            raise ValueError(f"load: unknown setting {unknown.pop()!r}")
         config, tensors = saving.read(path)
         try:
             agent = cls._from_file(config, tensors, device, kwargs)
@@ -377,6 +382,13 @@ class GraspAgent(BaseAlgorithm):
             model, state_map = (saving.from_config(learned[name]) for name in ("model", "state_map"))
             agent.policy.learned(World.restore(tensors, model, state_map, *numbers))
         return agent
+
+
+def _check_wrappers(env: GymEnv) -> None:
+    """Refuses observations in which achieved and desired goals are scaled apart."""
+    normalize = unwrap_vec_normalize(env) if isinstance(env, VecEnv) else None
+    if normalize is not None and normalize.norm_obs:
+        raise ValueError("VecNormalize: expected norm_obs=False; the world model normalises observations itself")
 
 
 def _check_types(settings: dict[str, Any]) -> None:

@@ -5,11 +5,13 @@ What needs seconds to import is imported by the commands, so that `grasp --help`
 
 from __future__ import annotations
 
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
@@ -114,16 +116,21 @@ class Train(Command):
         if out.exists() and not self.force:
             raise UsageError(f"{out} exists (choose another --out, or --force)")
         _one_thread()
-        import gymnasium as gym
-
         from grasp_agent import GraspAgent
 
-        with _made(self.env) as env, _user_errors(ValueError):
-            policy = "MultiInputPolicy" if isinstance(env.observation_space, gym.spaces.Dict) else "MlpPolicy"
-            agent = GraspAgent(policy, self.env, seed=self.seed)
-        agent.learn(total_timesteps=self.steps, progress_bar=True)
-        agent.save(out)
-        say(f"saved {out} (next: grasp evaluate {out})")
+        with _made(self.env), _user_errors(ValueError):
+            agent = GraspAgent("MultiInputPolicy", self.env, seed=self.seed, device="cpu")
+        try:
+            agent.learn(total_timesteps=self.steps, progress_bar=sys.stderr.isatty())
+        except KeyboardInterrupt:
+            if agent.policy.world is not None:
+                agent.save(out)
+                complain(f"saved what was learned in {agent.num_timesteps} steps: {out}")
+            raise
+        with _user_errors(OSError):
+            agent.save(out)
+        named = f" --env {self.env}" if ":" in self.env else ""
+        say(f"saved {out} (next: grasp evaluate {out}{named})")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,7 +153,10 @@ class Evaluate(Command):
     def run(self) -> None:
         """Plays, prints and writes."""
         _check_numbers(episodes=self.episodes, seed=self.seed)
-        for path in filter(None, (self.json, self.csv)):
+        outputs = [path for path in (self.json, self.csv) if path is not None]
+        if len({path.resolve() for path in (*outputs, Path(self.model))}) <= len(outputs):
+            raise UsageError("--json, --csv: expected two files that are not the model's")
+        for path in outputs:
             _check_writable(path)
         outcome = self.play(_load(self.model))
         print_outcome(outcome)
@@ -238,6 +248,8 @@ def _check_writable(path: Path) -> None:
         raise UsageError(f"{path} is a folder (choose a file name)")
     with _user_errors(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=path.parent):
+            pass
 
 
 def _one_thread() -> None:
@@ -286,5 +298,6 @@ def _made(env_id: str, agent: GraspAgent | None = None, render_mode: str | None 
             others = "or any other registered Gymnasium id"
             raise UsageError(f"no environment {env_id!r} (choose from {', '.join(ours)}, {others})") from error
         except (gym.error.Error, ImportError, RuntimeError) as error:
-            raise UsageError(f"{env_id}: {error}") from error
+            reason = str(error) or f"it cannot be made or rendered ({type(error).__name__})"
+            raise UsageError(f"{env_id}: {reason}") from error
         yield env

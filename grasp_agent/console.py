@@ -56,7 +56,7 @@ def print_outcome(outcome: Evaluation) -> None:
         rows.add_row("steps to the goal, median", f"{summary['steps_to_success_median']:.0f}")
     rows.add_row("return, mean", f"{summary['return_mean']:.2f}")
     speeds = (f"{1000 * summary[f'seconds_per_action_{key}']:.1f}" for key in ("mean", "p50", "p99", "max"))
-    rows.add_row("ms per action, mean / median / 99 % / slowest", " / ".join(speeds))
+    rows.add_row("ms per action: mean/p50/p99/max", " / ".join(speeds))
     show(rows)
 
 
@@ -69,8 +69,9 @@ def table(*headers: str, title: str | None = None) -> Table:
 
 
 def show(rows: Table) -> None:
-    """Prints a table."""
-    Console().print(rows)
+    """Prints a table; in a file or a pipe it is as wide as it needs to be."""
+    console = Console()
+    console.print(rows, width=None if console.is_terminal else 200)
 
 
 def say(message: str) -> None:

@@ -119,7 +119,8 @@ def read(source: str | Path | IO[bytes]) -> tuple[dict[str, Any], dict[str, Tens
         path = Path(source)
         path = path if path.exists() or path.suffix else path.with_suffix(".zip")
         if not path.is_file():
-            raise ValueError(f"{path}: no such file")
+            what = "is a folder" if path.is_dir() else "no such file (a bundled model? use grasp_agent.load)"
+            raise ValueError(f"{path}: {what}")
         return _read(io.BytesIO(path.read_bytes()), str(path))
     return _read(source, getattr(source, "name", "file object"))
 

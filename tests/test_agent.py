@@ -13,6 +13,7 @@ import torch
 from gymnasium import spaces
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.evaluation import evaluate_policy
+from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
 from grasp_agent import GRASP, GraspAgent
 from grasp_agent.policy import WorldModelPolicy
@@ -273,3 +274,10 @@ def test_actions_fill_the_bounds_of_their_space_and_never_leave_them():
     corners = policy.to_space(np.array([[-1, -1], [1, 1], [0, 0], [1 + 1e-6, -1 - 1e-6]], np.float32))
     np.testing.assert_allclose(corners[:3], [[-3, 0.1], [1, 0.7], [-1, 0.4]], atol=1e-6)
     assert all(space.contains(action) for action in corners)
+
+
+def test_observations_normalised_apart_are_refused(env: gym.Env[Any, Any], agent: GraspAgent):
+    normalised = VecNormalize(DummyVecEnv([lambda: env]), norm_reward=False)
+    for make_it in (lambda: GraspAgent("MultiInputPolicy", normalised), lambda: agent.set_env(normalised)):
+        with pytest.raises(ValueError, match="expected norm_obs=False"):
+            make_it()

@@ -167,25 +167,49 @@ def test_ctrl_c_ends_with_130_one_line_and_no_file(agent, arguments, capsys, mon
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
 
 
-def test_train_learns_with_the_policy_of_the_observations_and_saves(capsys, monkeypatch, tmp_path):
-    said: list[Any] = []
+class Learner:
+    """Stands for `GraspAgent` where only its calls matter."""
 
-    class Learner:
-        def __init__(self, policy, env, seed):
-            said.append((policy, env, seed))
+    said: list[Any]
+    interrupt = False
 
-        def learn(self, total_timesteps, progress_bar):
-            said.append((total_timesteps, progress_bar))
+    def __init__(self, policy, env, seed, device):
+        type(self).said = [(policy, env, seed)]
+        self.policy = SimpleNamespace(world=None)
+        self.num_timesteps = 7
 
-        def save(self, path):
-            path.write_text("saved")
+    def learn(self, total_timesteps, progress_bar):
+        self.said.append((total_timesteps, progress_bar))
+        self.policy.world = "learned"
+        if self.interrupt:
+            raise KeyboardInterrupt
 
+    def save(self, path):
+        path.write_text("saved")
+
+
+def test_train_learns_and_saves_and_replaces_nothing_unasked(capsys, monkeypatch, tmp_path):
     monkeypatch.setattr(grasp_agent, "GraspAgent", Learner, raising=False)
     out = tmp_path / "new" / "a"
     arguments = ["train", ENV_ID, "--steps", "9", "--out", str(out), "--seed", "4"]
     assert main(arguments) == 0
-    assert said == [("MultiInputPolicy", ENV_ID, 4), (9, True)]
+    assert Learner.said == [("MultiInputPolicy", ENV_ID, 4), (9, False)]  # no bar where nobody watches
     assert out.with_suffix(".zip").read_text() == "saved"
     assert main(arguments) == 2
     assert "--force" in capsys.readouterr().err
     assert main([*arguments, "--force"]) == 0
+
+
+def test_train_keeps_what_was_learned_before_ctrl_c(capsys, monkeypatch, tmp_path):
+    monkeypatch.setattr(grasp_agent, "GraspAgent", type("Interrupted", (Learner,), {"interrupt": True}), raising=False)
+    out = tmp_path / "a.zip"
+    assert main(["train", ENV_ID, "--steps", "9", "--out", str(out)]) == 130
+    assert out.read_text() == "saved"
+    assert "saved what was learned in 7 steps" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("extra", [["--json", "a.json", "--csv", "a.json"], ["--json", "ball-nav"]])
+def test_evaluate_does_not_write_over_its_own_files(agent, extra, capsys, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    assert main(["evaluate", "ball-nav", "--episodes", "1", *extra]) == 2
+    assert "expected two files that are not the model's" in capsys.readouterr().err
