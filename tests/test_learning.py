@@ -11,7 +11,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch
-from stable_baselines3.common.callbacks import BaseCallback, EvalCallback
+from stable_baselines3.common.callbacks import BaseCallback, CheckpointCallback, EvalCallback
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.logger import KVWriter, Logger
 from stable_baselines3.common.monitor import Monitor
@@ -169,12 +169,36 @@ def test_fits_may_be_short():
     assert agent.learner.report is not None
 
 
-def test_a_loaded_agent_goes_on_learning(agent_file: Path):
+def test_a_loaded_agent_goes_on_learning_and_keeps_what_it_knew(agent_file: Path):
     env = gym.make(ENV)
-    agent = GraspAgent.load(agent_file, env=env, device="cpu", train=TrainConfig(gradient_steps=60, batch_size=32))
+    train = TrainConfig(gradient_steps=400, batch_size=256)
+    agent = GraspAgent.load(agent_file, env=env, device="cpu", train=train)
+    old = agent.policy.world
+    assert old is not None
     agent.learn(150, reset_num_timesteps=False)
     env.close()
+    new = agent.policy.world
+    assert new is not None
+    assert new is not old
     assert agent.num_timesteps == 950
+    # 150 steps see little of the arena: elsewhere the new model has to say what the old one said.
+    raw = np.random.default_rng(0).uniform(-0.9, 0.9, (200, 2)).astype(np.float32).repeat(2, axis=1)[:, [0, 2, 0, 2]]
+    actions = np.random.default_rng(1).uniform(-1, 1, (200, 2)).astype(np.float32)
+    steps = [world.achieved(world.foresee(raw, actions)) - raw[:, :2] for world in (old, new)]
+    moved = np.linalg.norm(steps[0], axis=-1).mean()
+    assert np.linalg.norm(steps[1] - steps[0], axis=-1).mean() < 0.5 * moved
+
+
+def test_what_a_checkpoint_holds_is_the_agents_own_planner_also_before_the_first_fit(tmp_path: Path):
+    agent = tiny(planner=GRASP(candidates=6, iterations=3))
+    files = CheckpointCallback(50, str(tmp_path), verbose=0)
+    agent.learn(200, callback=[files, EvalCallback(Monitor(gym.make(ENV)), eval_freq=60, n_eval_episodes=1, verbose=0)])
+    names = sorted(tmp_path.iterdir(), key=lambda path: int(path.stem.split("_")[-2]))
+    assert len(names) == 4
+    loaded = [GraspAgent.load(path, device="cpu") for path in names]
+    assert [one.policy.world is None for one in loaded] == [True, True, False, False]
+    assert all(one.policy.planner == agent.policy.planner for one in loaded)
+    assert all(one.policy.criteria == agent.policy.criteria for one in loaded)
 
 
 @pytest.mark.slow
