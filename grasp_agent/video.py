@@ -12,7 +12,8 @@ import imageio
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from grasp_agent.evaluation import Moment, Predictor, label, opened, rollout, written_aside
+from grasp_agent.evaluation import Moment, Predictor, label, opened, rollout
+from grasp_agent.files import written_aside
 
 Colour = tuple[int, int, int]
 

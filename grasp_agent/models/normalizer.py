@@ -24,7 +24,7 @@ class Normalizer(nn.Module):
     def fit(self, values: Tensor) -> None:
         """Learns mean and standard deviation from `[M, size]`; entries that never change keep scale 1."""
         self.mean.copy_(values.mean(0))
-        std = values.std(0, unbiased=False)
+        std = values.std(0, correction=min(1, len(values) - 1))
         self.std.copy_(torch.where(std > 1e-6, std, torch.ones_like(std)))
 
     def forward(self, values: Tensor) -> Tensor:
