@@ -46,14 +46,9 @@ class Moment(NamedTuple):
     """Time that `predict` took [s]; None at the end, where no action is chosen."""
     plan: Any | None
     """The agent's `last_plan` after that `predict`; None for an agent without plans and at the end."""
-
-    @property
-    def distance(self) -> float | None:
-        """Distance from achieved to desired goal [goal units]; None where the observation has no goal."""
-        if not isinstance(self.observation, dict) or not {"achieved_goal", "desired_goal"} <= set(self.observation):
-            return None
-        gap = np.subtract(self.observation["achieved_goal"], self.observation["desired_goal"], dtype=np.float64)
-        return float(np.linalg.norm(gap))
+    distance: float | None
+    """From the achieved to the desired goal [goal units]: the environment's own `goal_distance` where it has one, else
+    Euclidean; None where the observation has no goal."""
 
 
 class Episode(NamedTuple):
@@ -194,12 +189,13 @@ def rollout(agent: Predictor, env: gym.Env[Any, Any], seed: int, deterministic: 
         started = time.perf_counter()
         action, _ = agent.predict(observation, deterministic=deterministic)
         seconds = time.perf_counter() - started
-        yield Moment(step, observation, reward, success, seconds, getattr(agent, "last_plan", None))
+        plan, distance = getattr(agent, "last_plan", None), _distance(env, observation)
+        yield Moment(step, observation, reward, success, seconds, plan, distance)
         observation, value, terminated, truncated, info = env.step(action)
         reward, done, step = float(value), terminated or truncated, step + 1
         reported = info.get("is_success", info.get("success"))
         success = None if reported is None else bool(reported)
-    yield Moment(step, observation, reward, success, None, None)
+    yield Moment(step, observation, reward, success, None, None, _distance(env, observation))
 
 
 @contextmanager
@@ -227,6 +223,14 @@ def opened(env: str | gym.Env[Any, Any], agent: object, render_mode: str | None 
 def label(agent: Predictor) -> str:
     """The agent's `name` if it has one, else its class's."""
     return str(getattr(agent, "name", None) or type(agent).__name__)
+
+
+def _distance(env: gym.Env[Any, Any], observation: Any) -> float | None:
+    if not isinstance(observation, dict) or not {"achieved_goal", "desired_goal"} <= set(observation):
+        return None
+    achieved, desired = (np.asarray(observation[key], np.float64) for key in ("achieved_goal", "desired_goal"))
+    own = getattr(env.unwrapped, "goal_distance", None)
+    return float(np.linalg.norm(achieved - desired) if own is None else own(achieved, desired))
 
 
 def _episode(seed: int, moments: Iterator[Moment]) -> tuple[Episode, list[float]]:

@@ -137,7 +137,7 @@ class _Overlay:
     def __init__(self, env: gym.Env[Any, Any]) -> None:
         self._to_pixels = getattr(env.unwrapped, "goal_to_pixels", None)
         self._trail: list[np.ndarray] = []
-        self._candidates = np.empty((0, 0, 2))
+        self._candidates: list[np.ndarray] = []
         self._age = 0
 
     def drawn(self, image: Image.Image, moment: Moment) -> Image.Image:
@@ -149,17 +149,19 @@ class _Overlay:
         pen = _Pen(layer, image.width / 480)
         here = self._pixels(moment.observation["achieved_goal"])
         self._trail.append(here)
-        pen.line(np.array(self._trail), 1.6, TRAIL, np.linspace(40, 130, len(self._trail)))
+        for way in np.stack(self._trail, axis=1):
+            pen.line(way, 1.6, TRAIL, np.linspace(40, 130, len(way)))
         self._draw_candidates(pen, moment.plan)
         if moment.plan is not None:
             ahead = self._pixels(moment.plan.path[moment.plan.step + 1 :])
-            _draw_plan(pen, np.concatenate([here[None], ahead]), PLAN if moment.plan.accepted else UNSURE)
+            for way in np.concatenate([here[:, None], ahead], axis=1):
+                _draw_plan(pen, way, PLAN if moment.plan.accepted else UNSURE)
         return Image.alpha_composite(image.convert("RGBA"), layer.reduce(_SUPERSAMPLING)).convert("RGB")
 
     def _draw_candidates(self, pen: _Pen, plan: Any | None) -> None:
         self._age += 1
         if plan is not None and plan.fresh:
-            self._candidates, self._age = self._pixels(plan.virtual), 0
+            self._candidates, self._age = [way for place in self._pixels(plan.virtual) for way in place], 0
         if self._age < _FADE_FRAMES:
             strength = 1 - self._age / _FADE_FRAMES
             for states in self._candidates:
@@ -167,10 +169,14 @@ class _Overlay:
             for states in self._candidates:
                 pen.dots(states, 1.5, CANDIDATE, np.full(len(states), 120 * strength))
 
-    def _pixels(self, points: Any) -> np.ndarray:
+    def _pixels(self, goals: Any) -> np.ndarray:
+        """Where goals `[*, G]` lie in the picture: `[P, *, 2]` for the P places that a goal names."""
         assert self._to_pixels is not None
-        points = np.asarray(points, dtype=np.float64)
-        return np.asarray(self._to_pixels(points)) if points.size else np.empty((0, 0, 2))
+        goals = np.asarray(goals, dtype=np.float64)
+        if not goals.size:
+            return np.empty((0, 0, 0, 2))
+        pixels = np.asarray(self._to_pixels(goals))
+        return np.moveaxis(pixels.reshape(*goals.shape[:-1], -1, 2), -2, 0)
 
 
 def _draw_plan(pen: _Pen, points: np.ndarray, colour: Colour) -> None:

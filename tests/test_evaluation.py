@@ -120,6 +120,17 @@ def test_without_success_in_the_info_success_is_null():
     assert outcome.env_id == "CartPole-v1"
 
 
+def test_the_distance_is_the_environments_own_where_it_has_one():
+    class Doubled(Line):
+        def goal_distance(self, achieved_goal, desired_goal):
+            return 2.0 * np.abs(achieved_goal - desired_goal).max(axis=-1)
+
+    own, euclidean = (evaluate(Walker(), env, episodes=6, seed=3).episodes for env in (Doubled(), Line()))
+    # Five steps of one, past goals at one to three.
+    assert {row.final_distance for row in euclidean} <= {2.0, 3.0, 4.0}
+    assert [(row.final_distance or 0.0) / 2 for row in own] == [row.final_distance for row in euclidean]
+
+
 def test_json_and_csv_hold_every_episode(tmp_path):
     outcome = evaluate(Stopper(), Line(), episodes=3, seed=7)
     outcome.to_json(tmp_path / "new" / "a.json")

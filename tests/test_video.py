@@ -138,6 +138,29 @@ def test_the_plan_is_drawn_and_its_colour_tells_whether_it_is_trusted(tmp_path, 
     assert near(decode(plain.path)[0][row], colour, 40) == 0
 
 
+def test_the_plan_of_every_place_that_a_goal_names_is_drawn(tmp_path):
+    class Two(Slider):
+        def observe(self):
+            return {"achieved_goal": np.array([0.1, 0.3, 0.9, 0.7]), "desired_goal": np.array([0.9, 0.3, 0.1, 0.7])}
+
+    class Both(Planner):
+        def predict(self, *arguments, **options):
+            result = super().predict(*arguments, **options)
+            assert self.last_plan is not None
+            along = np.linspace(0.1, 0.9, 9)
+            path = np.stack([along, np.full(9, 0.3), along[::-1], np.full(9, 0.7)], axis=1)
+            self.last_plan = self.last_plan._replace(path=path, virtual=path[None] + [0, -0.2, 0, 0.2])
+            return result
+
+    frame = decode(record(Both(), Two(), tmp_path / "a.gif", caption=False).path)[0][:SIDE, :SIDE]
+    changed = np.abs(frame.astype(int) - 240).max(axis=-1) > 8
+    for height in (0.1, 0.3, 0.7, 0.9):
+        band = changed[int(height * SIDE) - 2 : int(height * SIDE) + 3]
+        assert band.any(axis=0).sum() >= 9
+    assert not changed[int(0.4 * SIDE) : int(0.6 * SIDE)].any()
+    assert min(near(frame[:48], PLAN, 40), near(frame[48:], PLAN, 40)) > 5
+
+
 def test_candidates_fade_after_the_moment_of_planning(tmp_path):
     class Still(Slider):
         def render(self):

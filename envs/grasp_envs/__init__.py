@@ -1,12 +1,16 @@
 """Goal-reaching environments for Gymnasium: importing this package registers them and loads no simulator."""
 
+from typing import Any
+
 import gymnasium as gym
 
 __all__ = ["ENV_IDS"]
 
-_SPECS: dict[str, tuple[str, int, dict[str, str]]] = {
+_SPECS: dict[str, tuple[str, int, dict[str, Any]]] = {
     "grasp/BallNav-v0": ("grasp_envs.ball_nav:BallNavEnv", 100, {"layout": "barrier"}),
     "grasp/BallNavTrap-v0": ("grasp_envs.ball_nav:BallNavEnv", 100, {"layout": "trap"}),
+    "grasp/BallNavMaze-v0": ("grasp_envs.ball_nav:BallNavEnv", 200, {"layout": "maze"}),
+    "grasp/BallNav4-v0": ("grasp_envs.ball_nav:BallNavEnv", 100, {"balls": 4, "layout": "barrier"}),
     "grasp/Reacher-v0": ("grasp_envs.reacher:ReacherEnv", 50, {}),
 }
 

@@ -1,16 +1,18 @@
-"""A ball among walls as a goal environment."""
+"""Balls among walls as a goal environment."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import cycle, islice
 from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 from gymnasium import spaces
 from numpy.typing import ArrayLike, NDArray
 
 from grasp_envs.ball_physics import LIMIT, RADIUS, STEP, Rectangle, ball_step, is_free, sample_free
-from grasp_envs.drawing import Scene
+from grasp_envs.drawing import BALLS, GOAL, Scene
 from grasp_envs.goal_env import GoalEnv
 
 __all__ = [
@@ -33,9 +35,9 @@ class Layout:
     walls: tuple[Rectangle, ...] = ()
     """Axis-aligned walls."""
     start: Rectangle = (-LIMIT, -LIMIT, LIMIT, LIMIT)
-    """Where the ball's centre starts: uniformly in the free part of this rectangle."""
+    """Where a ball's centre starts: uniformly in the free part of this rectangle."""
     goal: Rectangle = (-LIMIT, -LIMIT, LIMIT, LIMIT)
-    """Where the goal lies: uniformly in the free part of this rectangle."""
+    """Where its goal lies: uniformly in the free part of this rectangle."""
 
     def wall_array(self) -> NDArray[np.float64]:
         """The walls as an array [W, 4] for `ball_step`."""
@@ -55,48 +57,69 @@ LAYOUTS = MappingProxyType(
             start=(-0.15, -0.2, 0.15, 0.2),
             goal=(0.55, -0.35, 0.9, 0.35),
         ),
+        "maze": Layout(
+            walls=(
+                (-0.62, 0.47, 0.62, 0.57),
+                (-0.62, -0.57, -0.52, 0.57),
+                (-0.14, -0.05, 1.0, 0.05),
+                (-1.0, -0.57, 0.62, -0.47),
+            ),
+            start=(-0.9, 0.65, -0.7, 0.9),
+            goal=(-0.9, -0.9, -0.7, -0.65),
+        ),
     }
 )
 """The layouts by name."""
 
 
 class BallNavEnv(GoalEnv):
-    """A ball has to find its way around walls to a goal, and to stay there.
+    """Balls have to find their way around walls, each to a goal of its own, and to stay there.
 
     ## Description
 
     A ball moves in a square arena [-1, 1]^2 with walls; it must reach a goal and stay there. It slides along
     walls without friction, so pushing straight at a goal behind a wall gets it stuck. In the layout
-    `"trap"` it starts inside a U-shaped wall and has to move away from the goal first.
+    `"trap"` it starts inside a U-shaped wall and has to move away from the goal first. In the layout `"maze"`
+    a blind alley leads straight towards the goal, and the way around takes more than 80 steps.
+
+    With `balls=n` there are n of them, each with its own start and goal, all moved at once by one action.
+    They do not collide: they pass through each other, so each could be steered on its own (`blocks`).
+
+    | Id                     | Layout      | Balls | Time limit [steps] |
+    |------------------------|-------------|-------|--------------------|
+    | `grasp/BallNav-v0`     | `"barrier"` | 1     | 100                |
+    | `grasp/BallNavTrap-v0` | `"trap"`    | 1     | 100                |
+    | `grasp/BallNavMaze-v0` | `"maze"`    | 1     | 200                |
+    | `grasp/BallNav4-v0`    | `"barrier"` | 4     | 100                |
 
     ## Action space
 
-    `Box(-1, 1, (2,), float32)`; entries beyond the bounds are clipped.
+    `Box(-1, 1, (2 n,), float32)`; entries beyond the bounds are clipped. For ball i = 0, ..., n - 1:
 
-    | Num | Action                                        | Min | Max | Unit          |
-    |-----|-----------------------------------------------|-----|-----|---------------|
-    | 0   | displacement along x (to the right) in a step | -1  | 1   | 0.06 m / step |
-    | 1   | displacement along y (up) in a step           | -1  | 1   | 0.06 m / step |
+    | Num     | Action                                        | Min | Max | Unit          |
+    |---------|-----------------------------------------------|-----|-----|---------------|
+    | 2 i     | displacement along x (to the right) in a step | -1  | 1   | 0.06 m / step |
+    | 2 i + 1 | displacement along y (up) in a step           | -1  | 1   | 0.06 m / step |
 
-    There is no velocity: the position is the whole state. A step is two substeps of a moved and pushed-out
+    There is no velocity: the positions are the whole state. A step is two substeps of a moved and pushed-out
     disc (`ball_step`).
 
     ## Observation space
 
-    `Dict` of three float64 Boxes.
+    `Dict` of three float64 Boxes; positions stand ball after ball: x0, y0, x1, y1, ...
 
-    | Key             | Shape | Content                   | Min   | Max  | Unit |
-    |-----------------|-------|---------------------------|-------|------|------|
-    | `observation`   | (2,)  | x, y of the ball's centre | -0.94 | 0.94 | m    |
-    | `achieved_goal` | (2,)  | the same                  | -0.94 | 0.94 | m    |
-    | `desired_goal`  | (2,)  | x, y of the goal          | -0.94 | 0.94 | m    |
+    | Key             | Shape  | Content                       | Min   | Max  | Unit |
+    |-----------------|--------|-------------------------------|-------|------|------|
+    | `observation`   | (2 n,) | x, y of each ball's centre    | -0.94 | 0.94 | m    |
+    | `achieved_goal` | (2 n,) | the same                      | -0.94 | 0.94 | m    |
+    | `desired_goal`  | (2 n,) | x, y of each ball's goal      | -0.94 | 0.94 | m    |
 
-    With `observation="pixels"`, `observation` is a picture of the arena without the goal, uint8 (64, 64, 3).
+    With `observation="pixels"`, `observation` is a picture of the arena without goals, uint8 (64, 64, 3).
 
     ## Rewards
 
-    `"sparse"`: 0 if the centre is within 0.05 m of the goal, -1 otherwise. `"dense"`: minus that distance in
-    metres.
+    The distance is that of the ball that is farthest from its own goal. `"sparse"`: 0 if it is at most
+    0.05 m, -1 otherwise. `"dense"`: minus that distance in metres.
 
     ## Starting state
 
@@ -105,25 +128,29 @@ class BallNavEnv(GoalEnv):
     | `"open"`    | none                    | anywhere                     | anywhere                     |
     | `"barrier"` | an upright wall midway  | anywhere free                | anywhere free                |
     | `"trap"`    | a U open to the left    | [-0.15, 0.15], [-0.2, 0.2]   | [0.55, 0.9], [-0.35, 0.35]   |
+    | `"maze"`    | bends and a blind alley | [-0.9, -0.7], [0.65, 0.9]    | [-0.9, -0.7], [-0.9, -0.65]  |
 
-    Both are uniform, and never so close that the episode starts in success. Either is set by
-    `reset(options={"state": [x, y], "goal": [x, y]})`.
+    With `anywhere=True` both are anywhere free in every layout. They are uniform, independent from ball to
+    ball, and never so close that the episode starts in success. Either is set by
+    `reset(options={"state": [x0, y0, ...], "goal": [x0, y0, ...]})`.
 
     ## Episode end
 
-    Truncation after 100 steps; termination only with `terminate_on_success=True`, at the first success.
-    `info["is_success"]` says whether the ball is at the goal now.
+    Truncation at the time limit; termination only with `terminate_on_success=True`, at the first success.
+    `info["is_success"]` says whether every ball is at its goal now.
 
     ## Arguments
 
-    | Keyword                | Default     | Meaning                                                    |
-    |------------------------|-------------|------------------------------------------------------------|
-    | `layout`               | `"barrier"` | `"open"`, `"barrier"`, `"trap"`, or a `Layout` of your own |
-    | `observation`          | `"state"`   | or `"pixels"`                                              |
-    | `reward_type`          | `"sparse"`  | or `"dense"`                                               |
-    | `terminate_on_success` | `False`     | end the episode with the first success                     |
-    | `render_mode`          | `None`      | or `"rgb_array"`                                           |
-    | `render_size`          | `480`       | height and width of a frame [pixels]                       |
+    | Keyword                | Default     | Meaning                                                         |
+    |------------------------|-------------|-----------------------------------------------------------------|
+    | `balls`                | `1`         | how many                                                        |
+    | `layout`               | `"barrier"` | or `"open"`, `"trap"`, `"maze"`, or a `Layout` of your own      |
+    | `anywhere`             | `False`     | starts and goals all over the arena, e.g. for gathering data    |
+    | `observation`          | `"state"`   | or `"pixels"`                                                   |
+    | `reward_type`          | `"sparse"`  | or `"dense"`                                                    |
+    | `terminate_on_success` | `False`     | end the episode with the first success                          |
+    | `render_mode`          | `None`      | or `"rgb_array"`                                                |
+    | `render_size`          | `480`       | height and width of a frame [pixels]                            |
 
     ## Version history
 
@@ -133,7 +160,9 @@ class BallNavEnv(GoalEnv):
     def __init__(
         self,
         *,
+        balls: int = 1,
         layout: str | Layout = "barrier",
+        anywhere: bool = False,
         observation: str = "state",
         reward_type: str = "sparse",
         terminate_on_success: bool = False,
@@ -145,14 +174,18 @@ class BallNavEnv(GoalEnv):
         Raises:
             ValueError: If a keyword has a value that is not among its choices.
         """
+        if not isinstance(balls, int | np.integer) or balls < 1:
+            raise ValueError(f"balls must be an integer of at least 1, got {balls!r}")
         if not isinstance(layout, Layout) and layout not in tuple(LAYOUTS):
             choices = ", ".join(map(repr, LAYOUTS))
             raise ValueError(f"layout must be one of {choices} or a Layout, got {layout!r}")
-        plane = spaces.Box(-LIMIT, LIMIT, (2,), np.float64)
+        size = 2 * int(balls)
+        places = spaces.Box(-LIMIT, LIMIT, (size,), np.float64)
         super().__init__(
-            state_size=2,
-            vector_space=plane,
-            goal_space=plane,
+            state_size=size,
+            action_size=size,
+            vector_space=places,
+            goal_space=places,
             distance_threshold=0.05,
             observation=observation,
             reward_type=reward_type,
@@ -160,49 +193,80 @@ class BallNavEnv(GoalEnv):
             render_mode=render_mode,
             render_size=render_size,
         )
+        self.balls = int(balls)
         self.layout = layout if isinstance(layout, Layout) else LAYOUTS[layout]
+        self.anywhere = bool(anywhere)
         self.walls = self.layout.wall_array()
-        self._position = np.zeros(2)
+        self._positions = np.zeros((self.balls, 2))
         self._scenes: dict[int, Scene] = {}
 
+    @property
+    def blocks(self) -> tuple[tuple[tuple[int, ...], tuple[int, ...]], ...]:
+        """Which entries belong together and are independent of all others.
+
+        Returns:
+            One pair per ball: entries of the vector observation (and of the goals), entries of the action.
+        """
+        pairs = [(2 * ball, 2 * ball + 1) for ball in range(self.balls)]
+        return tuple((pair, pair) for pair in pairs)
+
+    def goal_distance(self, achieved_goal: ArrayLike, desired_goal: ArrayLike) -> NDArray[np.float64]:
+        """Distance [*] [m] of the ball that is farthest from its goal, for achieved and desired goals [*, 2 n]."""
+        gaps = self._by_ball(np.asarray(achieved_goal) - np.asarray(desired_goal))
+        return np.linalg.norm(gaps, axis=-1).max(axis=-1)
+
     def goal_to_pixels(self, points: ArrayLike) -> NDArray[np.float64]:
-        """Pixels [*, 2] (x right, y down) in the frame of `render()` of points of the arena [*, 2] [m]."""
-        return self._scene(self.render_size).to_pixels(points)
+        """Pixels [*, 2 n] (x right, y down, ball after ball) in the frame of `render()` of goals [*, 2 n] [m]."""
+        points = np.asarray(points, dtype=np.float64)
+        return self._scene(self.render_size).to_pixels(self._by_ball(points)).reshape(points.shape)
+
+    def _by_ball(self, vectors: NDArray[Any]) -> NDArray[Any]:
+        return vectors.reshape(*vectors.shape[:-1], self.balls, 2)
 
     def _draw_state(self) -> NDArray[np.float64]:
-        return sample_free(self.np_random, 1, self.walls, self.layout.start)[0]
+        return self._draw_places(self.layout.start)
 
     def _draw_goal(self) -> NDArray[np.float64]:
-        return sample_free(self.np_random, 1, self.walls, self.layout.goal)[0]
+        return self._draw_places(self.layout.goal)
+
+    def _draw_places(self, region: Rectangle) -> NDArray[np.float64]:
+        return sample_free(self.np_random, self.balls, self.walls, None if self.anywhere else region).ravel()
 
     def _why_not_state(self, state: NDArray[np.float64]) -> str | None:
-        if is_free(state, self.walls):
+        blocked = np.flatnonzero(~is_free(self._by_ball(state), self.walls))
+        if not blocked.size:
             return None
-        return f"must be a free position, within +-{LIMIT} and at least {RADIUS} away from every wall"
+        whose = "" if self.balls == 1 else f" for every ball (not so for {', '.join(map(str, blocked))})"
+        return f"must be a free position{whose}, within +-{LIMIT} and at least {RADIUS} away from every wall"
 
     def _why_not_goal(self, goal: NDArray[np.float64]) -> str | None:
         return self._why_not_state(goal)
 
     def _set_state(self, state: NDArray[np.float64]) -> None:
-        self._position = np.clip(state, -LIMIT, LIMIT)
+        self._positions = self._by_ball(np.clip(state, -LIMIT, LIMIT))
 
     def _get_state(self) -> NDArray[np.float64]:
-        return self._position
+        return self._positions.ravel()
 
     def _advance(self, action: NDArray[np.float64]) -> None:
-        self._position = ball_step(self._position, action, self.walls)
+        self._positions = ball_step(self._positions, self._by_ball(action), self.walls)
 
     def _get_vector(self) -> NDArray[np.float64]:
-        return self._position
+        return self._get_state()
 
     def _get_achieved_goal(self) -> NDArray[np.float64]:
-        return self._position
+        return self._get_state()
 
     def _picture(self, size: int, goal: NDArray[np.float64] | None) -> NDArray[np.uint8]:
         picture = self._scene(size).canvas()
+        colours = list(islice(cycle(BALLS), self.balls))
         if goal is not None:
-            picture.goal(goal, self.distance_threshold, self.distance_threshold + RADIUS)
-        picture.ball(self._position, RADIUS)
+            # A single goal stands out from its ball; among several, colour tells whose it is.
+            rings = [colour.body for colour in colours] if self.balls > 1 else [GOAL]
+            for place, ring in zip(self._by_ball(goal), rings, strict=True):
+                picture.goal(place, self.distance_threshold, self.distance_threshold + RADIUS, ring)
+        for position, colour in zip(self._positions, colours, strict=True):
+            picture.ball(position, RADIUS, colour)
         return picture.image
 
     def _scene(self, size: int) -> Scene:

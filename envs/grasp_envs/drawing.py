@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -11,14 +12,31 @@ Colour = tuple[int, int, int]
 Rectangle = tuple[float, float, float, float]
 Pixels = NDArray[np.float32]
 
+
+class BallColours(NamedTuple):
+    """A lit ball's three tones."""
+
+    body: Colour
+    """Colour of the ball, and of its goal among several."""
+    light: Colour
+    """Its highlight."""
+    dark: Colour
+    """Its rim."""
+
+
 PAPER: Colour = (226, 228, 226)
 FLOOR: Colour = (250, 250, 247)
 WALL: Colour = (84, 98, 115)
 SHADOW: Colour = (52, 60, 72)
-BALL: Colour = (233, 125, 78)
-BALL_LIGHT: Colour = (252, 190, 146)
-BALL_DARK: Colour = (196, 88, 48)
 GOAL: Colour = (52, 160, 116)
+BALLS: tuple[BallColours, ...] = (
+    BallColours((233, 125, 78), (252, 190, 146), (196, 88, 48)),
+    BallColours((66, 168, 146), (150, 218, 202), (36, 124, 106)),
+    BallColours((84, 132, 206), (164, 196, 240), (50, 92, 164)),
+    BallColours((226, 178, 64), (250, 222, 142), (182, 136, 32)),
+    BallColours((176, 104, 168), (222, 172, 216), (134, 68, 126)),
+    BallColours((146, 112, 88), (202, 174, 152), (106, 78, 58)),
+)
 
 _HALF_WIDTH = 1.08
 _CORNER = 0.03
@@ -83,19 +101,20 @@ class Canvas:
 
         self._paint(centre, radius + width, distance, colour, alpha, 0.0)
 
-    def goal(self, centre: ArrayLike, radius: float, halo: float) -> None:
+    def goal(self, centre: ArrayLike, radius: float, halo: float, colour: Colour = GOAL) -> None:
         """Draw the goal: a ring of the success radius in a faint disc of radius `halo`."""
-        self.disc(centre, halo, GOAL, alpha=0.16)
-        self.disc(centre, radius, GOAL, alpha=0.12)
-        self.ring(centre, radius, 0.014, GOAL)
+        self.disc(centre, halo, colour, alpha=0.16)
+        self.disc(centre, radius, colour, alpha=0.12)
+        self.ring(centre, radius, 0.014, colour)
 
-    def ball(self, centre: ArrayLike, radius: float) -> None:
+    def ball(self, centre: ArrayLike, radius: float, colours: BallColours = BALLS[0]) -> None:
         """Draw a softly lit ball with its shadow."""
         x, y = np.asarray(centre, dtype=np.float64)
         self.disc((x + 0.10 * radius, y - 0.22 * radius), radius, SHADOW, alpha=0.30, blur=0.45 * radius)
-        self.disc((x, y), radius, BALL_DARK)
-        self.disc((x - 0.03 * radius, y + 0.05 * radius), 0.90 * radius, BALL, blur=0.22 * radius)
-        self.disc((x - 0.30 * radius, y + 0.34 * radius), 0.30 * radius, BALL_LIGHT, alpha=0.85, blur=0.55 * radius)
+        self.disc((x, y), radius, colours.dark)
+        self.disc((x - 0.03 * radius, y + 0.05 * radius), 0.90 * radius, colours.body, blur=0.22 * radius)
+        glint = (x - 0.30 * radius, y + 0.34 * radius)
+        self.disc(glint, 0.30 * radius, colours.light, alpha=0.85, blur=0.55 * radius)
 
     def _paint(
         self,
@@ -138,10 +157,15 @@ class Scene:
         self._background[...] = PAPER
         canvas = Canvas(self._background)
         canvas.boxes([(-1.0, -1.0, 1.0, 1.0)], FLOOR, corner=0.04)
+        bare = self._background.copy()
+        walls = tuple(map(_into_the_frame, walls))
         right, down = _SHADOW_OFFSET
         shadows = [(x0 + right, y0 - down, x1 + right, y1 - down) for x0, y0, x1, y1 in walls]
         canvas.boxes(shadows, SHADOW, corner=_CORNER, alpha=0.28, blur=0.035)
         canvas.boxes(walls, WALL, corner=_CORNER)
+        beyond = np.abs(np.arange(size) + 0.5 - size / 2.0) * 2.0 * _HALF_WIDTH > size
+        frame = beyond | beyond[:, None]
+        self._background[frame] = bare[frame]
 
     def canvas(self) -> Canvas:
         """A fresh copy of the scene to paint on."""
@@ -150,3 +174,11 @@ class Scene:
     def to_pixels(self, points: ArrayLike) -> NDArray[np.float64]:
         """Pixel coordinates [*, 2] (x right, y down) of points [*, 2] of the arena."""
         return Canvas(self._background).to_pixels(points)
+
+
+def _into_the_frame(wall: Rectangle) -> Rectangle:
+    """A wall that ends at the arena's edge, continued until its rounded end is out of sight."""
+    x_low, y_low, x_high, y_high = (
+        edge if abs(edge) < 1.0 else edge + np.copysign(2.0 * _CORNER, edge) for edge in wall
+    )
+    return x_low, y_low, x_high, y_high

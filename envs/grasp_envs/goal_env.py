@@ -28,8 +28,8 @@ class GoalEnv(gym.Env[Observation, NDArray[np.float32]], ABC):
     """Reach a goal and stay there: a Dict-observation environment that hindsight relabelling can use.
 
     The observation is a dictionary of `observation`, `achieved_goal` [G] and `desired_goal` [G]. Success
-    means that the achieved goal lies within `distance_threshold` of the desired one (Euclidean distance, in
-    the goal's unit).
+    means that the achieved goal lies within `distance_threshold` of the desired one (`goal_distance`, in the
+    goal's unit).
 
     A subclass says what the state is, how an action changes it and how the scene is drawn; everything that
     a user of a goal environment relies on (spaces, rewards, options, errors, rendering) is here, once.
@@ -44,6 +44,7 @@ class GoalEnv(gym.Env[Observation, NDArray[np.float32]], ABC):
         self,
         *,
         state_size: int,
+        action_size: int,
         vector_space: spaces.Box,
         goal_space: spaces.Box,
         distance_threshold: float,
@@ -57,6 +58,7 @@ class GoalEnv(gym.Env[Observation, NDArray[np.float32]], ABC):
 
         Args:
             state_size: Length S of the vector that `reset(options={"state": ...})` takes.
+            action_size: Length A of an action; every entry lies in [-1, 1].
             vector_space: Space of the vector observation.
             goal_space: Space of achieved and desired goals [G].
             distance_threshold: Largest distance that counts as success [goal unit].
@@ -80,7 +82,9 @@ class GoalEnv(gym.Env[Observation, NDArray[np.float32]], ABC):
         self.distance_threshold = float(distance_threshold)
         self.render_mode = render_mode
         self.render_size = int(render_size)
-        self.action_space = spaces.Box(-1.0, 1.0, (2,), np.float32)
+        self.action_space: spaces.Box = spaces.Box(  # pyright: ignore[reportIncompatibleVariableOverride]
+            -1.0, 1.0, (action_size,), np.float32
+        )
         picture = spaces.Box(0, 255, (PIXELS, PIXELS, 3), np.uint8)
         self.observation_space: spaces.Dict = spaces.Dict(  # pyright: ignore[reportIncompatibleVariableOverride]
             {
@@ -90,6 +94,7 @@ class GoalEnv(gym.Env[Observation, NDArray[np.float32]], ABC):
             }
         )
         self._state_size = state_size
+        self._action_size = action_size
         self._goal_size = goal_space.shape[0]
         self._goal: NDArray[np.float64] | None = None
 
@@ -135,21 +140,31 @@ class GoalEnv(gym.Env[Observation, NDArray[np.float32]], ABC):
         return self._observe(), {"is_success": self._is_success()}
 
     def step(self, action: ArrayLike) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
-        """Apply one action [2]; entries beyond the bounds are clipped to [-1, 1].
+        """Apply one action [A]; entries beyond the bounds are clipped to [-1, 1].
 
         Returns:
             Observation, reward, terminated, truncated (always False: the time limit is a wrapper's) and
             `{"is_success": bool}`.
 
         Raises:
-            ValueError: If the action is not of shape [2] or not finite.
+            ValueError: If the action is not of shape [A] or not finite.
         """
         goal = self.goal
-        self._advance(_check_action(action))
+        self._advance(_check_action(action, self._action_size))
         success = self._is_success()
         info = {"is_success": success}
         reward = float(self.compute_reward(self._get_achieved_goal(), goal, info))
         return self._observe(), reward, self.terminate_on_success and success, False, info
+
+    def goal_distance(self, achieved_goal: ArrayLike, desired_goal: ArrayLike) -> NDArray[np.float64]:
+        """How far achieved goals [*, G] are from desired ones [*, G]; Euclidean unless a subclass says otherwise.
+
+        Success, rewards and whatever else asks how far the goal is mean this distance.
+
+        Returns:
+            Distances [*] [goal unit].
+        """
+        return np.linalg.norm(np.asarray(achieved_goal) - np.asarray(desired_goal), axis=-1)
 
     def compute_reward(
         self, achieved_goal: ArrayLike, desired_goal: ArrayLike, info: Any = None
@@ -163,9 +178,9 @@ class GoalEnv(gym.Env[Observation, NDArray[np.float32]], ABC):
 
         Returns:
             Rewards [*], a float for a single pair: 0 in success and -1 otherwise (sparse), or minus the
-            distance (dense).
+            `goal_distance` (dense).
         """
-        distance = np.linalg.norm(np.asarray(achieved_goal) - np.asarray(desired_goal), axis=-1)
+        distance = self.goal_distance(achieved_goal, desired_goal)
         sparse = self.reward_type == "sparse"
         reward = np.where(distance <= self.distance_threshold, 0.0, -1.0) if sparse else -distance
         return float(reward) if reward.ndim == 0 else reward
@@ -182,8 +197,9 @@ class GoalEnv(gym.Env[Observation, NDArray[np.float32]], ABC):
         """Where points of goal space [*, G] appear in the frame of `render()`.
 
         Returns:
-            Pixel coordinates [*, 2], x to the right and y down; (0, 0) is the frame's upper left corner and
-            (0.5, 0.5) the centre of its first pixel.
+            Pixel coordinates [*, 2 P] of the P places that a goal names, place after place (P = 1, unless
+            there are several bodies), x to the right and y down; (0, 0) is the frame's upper left corner
+            and (0.5, 0.5) the centre of its first pixel.
         """
 
     @abstractmethod
@@ -212,7 +228,7 @@ class GoalEnv(gym.Env[Observation, NDArray[np.float32]], ABC):
 
     @abstractmethod
     def _advance(self, action: NDArray[np.float64]) -> None:
-        """Simulate one step under an action [2] inside its bounds."""
+        """Simulate one step under an action [A] inside its bounds."""
 
     @abstractmethod
     def _get_vector(self) -> NDArray[np.float64]:
@@ -235,7 +251,7 @@ class GoalEnv(gym.Env[Observation, NDArray[np.float32]], ABC):
         }
 
     def _is_success(self) -> bool:
-        return bool(np.linalg.norm(self._get_achieved_goal() - self.goal) <= self.distance_threshold)
+        return bool(self.goal_distance(self._get_achieved_goal(), self.goal) <= self.distance_threshold)
 
     def _leave_success(self, *, redraw_goal: bool) -> None:
         for _ in range(_MAX_DRAWS):
@@ -282,10 +298,10 @@ def _refuse(name: str, value: NDArray[np.float64], reason: str | None) -> None:
         raise ValueError(f"option {name} {reason}, got {value}")
 
 
-def _check_action(action: ArrayLike) -> NDArray[np.float64]:
+def _check_action(action: ArrayLike, size: int) -> NDArray[np.float64]:
     vector = np.asarray(action, dtype=np.float64)
-    if vector.shape != (2,):
-        raise ValueError(f"an action must have shape (2,), got {vector.shape}")
+    if vector.shape != (size,):
+        raise ValueError(f"an action must have shape ({size},), got {vector.shape}")
     if not np.isfinite(vector).all():
         raise ValueError(f"an action must be finite, got {vector}")
     return np.clip(vector, -1.0, 1.0)

@@ -134,6 +134,7 @@ class ReacherEnv(GoalEnv):
         bound = np.array([1.0, 1.0, 1.0, 1.0, np.inf, np.inf])
         super().__init__(
             state_size=4,
+            action_size=2,
             vector_space=spaces.Box(-bound, bound, dtype=np.float64),
             goal_space=spaces.Box(-OUTER_REACH, OUTER_REACH, (2,), np.float64),
             distance_threshold=0.02,
