@@ -122,16 +122,19 @@ def _array(actions: Tensor) -> np.ndarray:
 
 
 def calibrated(bench: Bench, solver: Solver, setting: Setting) -> Setting:
-    """The setting with as many iterations as fit the task's budget on a problem that is not measured."""
+    """The setting with as many iterations as fit the task's budget on a problem that is not measured.
+
+    The quickest of several plans counts: what else runs on the machine should not cost the peer iterations.
+    """
     problem = bench.problem(bench.env.reset(seed=SEED - 1)[0])
     solver.adapter(problem, replace(setting, iterations=1), 0)(problem, 0)
     for _ in range(4):
         plan, times = solver.adapter(problem, setting, 0), []
-        for _ in range(3):
+        for _ in range(5):
             began = perf_counter()
             plan(problem, 0)
             times.append(perf_counter() - began)
-        setting = replace(setting, iterations=max(1, round(setting.iterations * bench.task.budget / median(times))))
+        setting = replace(setting, iterations=max(1, round(setting.iterations * bench.task.budget / min(times))))
     return setting
 
 
