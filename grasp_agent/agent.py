@@ -6,7 +6,7 @@ import json
 import math
 import time
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import IO, Any, ClassVar, TypeVar
 
@@ -25,7 +25,7 @@ from grasp_agent.explore import ExploreConfig
 from grasp_agent.learner import Learner
 from grasp_agent.models import MLPConfig
 from grasp_agent.observation import check_spaces, raw_vectors
-from grasp_agent.planners import Criteria, Planner
+from grasp_agent.planners import GRASP, Block, Criteria, Planner
 from grasp_agent.policy import PlanView, WorldModelPolicy
 from grasp_agent.train import TrainConfig
 from grasp_agent.world import World
@@ -49,6 +49,8 @@ class GraspAgent(BaseAlgorithm):
         train: how models are fitted.
         explore: how experience is gathered.
         criteria: how plans are judged.
+        blocks: parts of observation and action that move independently, each with a part of the goal, as pairs (entries
+            of the observation, entries of the action); None takes the environment's `blocks`, if it has any.
         goal_tolerance: success radius [goal units]; None takes the environment's `distance_threshold`, or else a
             twentieth of the spread of the goals seen.
         tensorboard_log: folder of TensorBoard's logs.
@@ -75,6 +77,7 @@ class GraspAgent(BaseAlgorithm):
         train: TrainConfig | None = None,
         explore: ExploreConfig | None = None,
         criteria: Criteria | None = None,
+        blocks: Sequence[tuple[Sequence[int], Sequence[int]]] | None = None,
         goal_tolerance: float | None = None,
         tensorboard_log: str | None = None,
         verbose: int = 0,
@@ -108,7 +111,10 @@ class GraspAgent(BaseAlgorithm):
         self.horizon, self.goal_tolerance = horizon, goal_tolerance
         self.env_id: str | None = None
         self.env_kwargs: dict[str, Any] = {}
-        self.learner = Learner(self.explore_config, self.train_config, model, seed or 0)
+        if blocks is None and self.env is not None and self.env.has_attr("blocks"):
+            blocks = self.env.get_attr("blocks")[0]
+        self.blocks = tuple(Block(tuple(states), tuple(actions)) for states, actions in blocks or ())
+        self.learner = Learner(self.explore_config, self.train_config, model, self.blocks, seed or 0)
         if env is not None:
             self._read_spec()
         if _init_setup_model:
@@ -294,8 +300,9 @@ class GraspAgent(BaseAlgorithm):
             "seed": self.seed,
             "horizon": self.policy.horizon,
             "goal_tolerance": self.goal_tolerance,
-            "planner": saving.to_config(self.policy.planner),
-            "criteria": saving.to_config(self.policy.criteria),
+            "blocks": saving.to_config(self.blocks),
+            "planner": _unless_default(self.policy.planner, GRASP()),
+            "criteria": _unless_default(self.policy.criteria, Criteria()),
             "model": saving.to_config(self.model_config),
             "train": saving.to_config(self.train_config),
             "explore": saving.to_config(self.explore_config),
@@ -336,7 +343,16 @@ class GraspAgent(BaseAlgorithm):
         Raises:
             ValueError: for a missing, cut or foreign file, or an environment with other spaces.
         """
-        unknown = set(kwargs) - {"planner", "horizon", "model", "train", "explore", "criteria", "goal_tolerance"}
+        unknown = set(kwargs) - {
+            "blocks",
+            "planner",
+            "horizon",
+            "model",
+            "train",
+            "explore",
+            "criteria",
+            "goal_tolerance",
+        }
         if unknown:
             raise ValueError(f"load: unknown setting {unknown.pop()!r}")
         config, tensors = saving.read(path)
@@ -361,6 +377,7 @@ class GraspAgent(BaseAlgorithm):
             "horizon": int(config["horizon"]),
             "goal_tolerance": config["goal_tolerance"],
             "seed": config["seed"],
+            "blocks": config["blocks"],
             **{k: saving.from_config(config[k]) for k in ("model", "planner", "criteria", "train", "explore")},
             **changes,
         }
@@ -380,8 +397,13 @@ class GraspAgent(BaseAlgorithm):
                 raise ValueError(f"tolerance, error: expected positive numbers, got {numbers}")
             tensors = {name: tensor.to(agent.device) for name, tensor in tensors.items()}
             model, state_map = (saving.from_config(learned[name]) for name in ("model", "state_map"))
-            agent.policy.learned(World.restore(tensors, model, state_map, *numbers))
+            agent.policy.learned(World.restore(tensors, model, state_map, agent.blocks, *numbers))
         return agent
+
+
+def _unless_default(settings: Any, default: Any) -> Any:
+    """JSON form of settings, null for the defaults: a file that asks for nothing special gets those of its reader."""
+    return None if settings == default else saving.to_config(settings)
 
 
 def _check_wrappers(env: GymEnv) -> None:
@@ -401,6 +423,6 @@ def _check_types(settings: dict[str, Any]) -> None:
         "explore": ExploreConfig,
     }
     for name, kind in kinds.items():
-        optional = name == "model" and settings[name] is None
+        optional = name in ("model", "planner", "criteria") and settings[name] is None
         if not optional and not isinstance(settings[name], kind):
             raise ValueError(f"{name}: expected a {kind.__name__}, got {settings[name]!r}")

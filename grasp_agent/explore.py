@@ -82,7 +82,7 @@ class Explorer:
         world = policy.world
         if world is None:
             return
-        points = world.memory.support.points
+        points = world.memory.points
         nearest = torch.cdist(states[-50_000:], points).argmin(-1)
         visits = torch.bincount(nearest, minlength=len(points)).double().cpu().numpy()
         places = world.achieved(points)

@@ -12,6 +12,7 @@ from grasp_agent.data import Dataset, Recorder
 from grasp_agent.explore import ExploreConfig, Explorer
 from grasp_agent.models import MLPConfig
 from grasp_agent.observation import StateMap
+from grasp_agent.planners import Block
 from grasp_agent.policy import WorldModelPolicy
 from grasp_agent.train import FitReport, TrainConfig
 from grasp_agent.world import World, learn_world
@@ -26,6 +27,7 @@ class Learner:
         explore: how experience is gathered.
         train: how models are fitted.
         model: shape of the networks, None to choose by held-out error.
+        blocks: parts of state and action that move independently; none if none are known.
         seed: of everything random.
 
     Attributes:
@@ -33,10 +35,18 @@ class Learner:
         report: what came of the last fit.
     """
 
-    def __init__(self, explore: ExploreConfig, train: TrainConfig, model: MLPConfig | None, seed: int) -> None:
+    def __init__(
+        self,
+        explore: ExploreConfig,
+        train: TrainConfig,
+        model: MLPConfig | None,
+        blocks: tuple[Block, ...],
+        seed: int,
+    ) -> None:
         self.dataset = Dataset()
         self.report: FitReport | None = None
         self._explore, self._train, self._model, self._seed = explore, train, model, seed
+        self._blocks = blocks
         self._random = np.random.default_rng(seed)
         self._fitted_at = 0
         self._recorders: list[Recorder] = []
@@ -97,6 +107,7 @@ class Learner:
                 model=self._model,
                 train=replace(self._train, gradient_steps=steps),
                 tolerance=tolerance,
+                blocks=self._blocks,
                 seed=self._seed + len(self.dataset),
                 device=policy.device,
                 on_step=bar.update,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -17,7 +17,7 @@ from grasp_agent.goals import EntryGoal
 from grasp_agent.memory import Memory
 from grasp_agent.models import EnsembleMLP, MLPConfig
 from grasp_agent.observation import StateMap
-from grasp_agent.planners import Criteria, Problem
+from grasp_agent.planners import Block, Criteria, Problem, ReplayWindows
 from grasp_agent.train import FitReport, TrainConfig, fit
 
 _TRIAL_STEPS = 300  # gradient steps after which one kind of network is preferred to the other
@@ -52,18 +52,23 @@ class World(NamedTuple):
         """The planning problems of states `[B, S]` [model units] and goals `[B, G]` [the environment's units]."""
         model, index = self.model, torch.tensor(self.state_map.goal_index, device=start.device)
         mean, std = model.normalizer.mean[index], model.normalizer.std[index]
-        unit = std.mean()
+        unit, blocks = std.mean(), self.memory.blocks
+        part = [next(b for b, block in enumerate(blocks) if i in block.states) for i in self.state_map.goal_index]
         goal = EntryGoal(
             index=index,
             target=(torch.from_numpy(np.array(goals)).to(start) - mean) / std,
             weights=(std / unit).square(),
             tolerance=float(self.tolerance / unit),
+            part=None if len(blocks) == 1 else torch.tensor(part, device=start.device),
         )
         ones = start.new_ones(model.action_size)
         return Problem(
             dynamics=model.step,
             action_jacobian=model.action_jacobian,
+            action_pullback=model.action_pullback,
             jacobian=model.jacobian,
+            state_jacobian=self.memory.state_jacobian,
+            blocks=() if len(blocks) == 1 else blocks,
             members=model.members,
             goal=goal,
             start=start,
@@ -72,6 +77,7 @@ class World(NamedTuple):
             horizon=horizon,
             support=self.memory.support,
             roadmap=self.memory.roadmap,
+            replay=self.memory.replay,
             criteria=criteria,
         )
 
@@ -82,7 +88,13 @@ class World(NamedTuple):
 
     @classmethod
     def restore(
-        cls, tensors: Mapping[str, Tensor], config: MLPConfig, state_map: StateMap, tolerance: float, error: float
+        cls,
+        tensors: Mapping[str, Tensor],
+        config: MLPConfig,
+        state_map: StateMap,
+        blocks: Sequence[Block],
+        tolerance: float,
+        error: float,
     ) -> World:
         """The inverse of `tensors`; raises where tensors are missing or do not fit."""
         weights = {k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")}
@@ -92,11 +104,12 @@ class World(NamedTuple):
         action_size = weights["skip"].shape[1] - weights["scale"].shape[0]
         model = fresh_model(state_map, action_size, config, seed=0).to(weights["skip"].device)
         model.load_state_dict(weights)
-        return cls(model, Memory.restore(model, tensors), state_map, tolerance, error)
+        check_blocks(blocks, state_map, action_size)
+        return cls(model, Memory.restore(model, tensors, blocks), state_map, tolerance, error)
 
     def imagined(self, observation_size: int, seed: int, actions_each: int = 8) -> Iterator[Episode]:
         """What the model has learned, as one-step episodes from the support's points: a rehearsal for later fits."""
-        points = self.memory.support.points.repeat(actions_each, 1)
+        points = self.memory.points.repeat(actions_each, 1)
         generator = torch.Generator().manual_seed(seed)
         actions = (2 * torch.rand(len(points), self.model.action_size, generator=generator) - 1).to(points)
         rows = (self.model.members, -1, -1)
@@ -120,6 +133,7 @@ def learn_world(
     model: MLPConfig | None,
     train: TrainConfig,
     tolerance: float | None,
+    blocks: Sequence[Block] = (),
     seed: int,
     device: torch.device,
     on_step: Callable[[], object] | None = None,
@@ -132,6 +146,7 @@ def learn_world(
         model: shape of the networks; None takes the kind, sharp or smooth, that predicts held-out data better.
         train: how the model is fitted.
         tolerance: success radius [the environment's units]; None takes a twentieth of the spread of the goals.
+        blocks: parts of state and action that move independently, each with a part of the goal; none if none are known.
         seed: of weights and batches.
         device: where the model lives.
         on_step: called after each gradient step of the final fit.
@@ -141,6 +156,7 @@ def learn_world(
     """
     data = data.select(state_map.columns)
     size = data.episodes[0].actions.shape[1]
+    check_blocks(blocks, state_map, size)
 
     def fitted(
         kind: MLPConfig, config: TrainConfig, tick: Callable[[], object] | None = None
@@ -154,9 +170,41 @@ def learn_world(
         model = kinds[int(np.argmin([fitted(kind, trial)[1].error_mean for kind in kinds]))]
     network, report = fitted(model, train, on_step)
     states = network.encode(torch.from_numpy(data.states).to(device))
-    memory = Memory.build(network, states, torch.from_numpy(data.origins), seed=seed)
+    memory = Memory.build(
+        network, states, torch.from_numpy(data.origins), blocks=blocks, replay=_pieces(network, data), seed=seed
+    )
     if tolerance is None:
         tolerance = 0.05 * float(data.states[:, list(state_map.goal_index)].std(0).mean()) or 1e-3
     if not math.isfinite(report.error_high):
         raise FloatingPointError("fit: the model diverged; expected a smaller lr or weight_decay, or more data")
     return World(network, memory, state_map, tolerance, report.error_high), report
+
+
+def check_blocks(blocks: Sequence[Block], state_map: StateMap, action_size: int) -> None:
+    """Refuses blocks that do not part state and action.
+
+    Raises:
+        ValueError: unless each entry stands in exactly one block, and each block has a part of the goal.
+    """
+    if not blocks:
+        return
+    for name, size in (("states", len(state_map.columns)), ("actions", action_size)):
+        entries = sorted(entry for block in blocks for entry in getattr(block, name))
+        if entries != list(range(size)):
+            raise ValueError(f"blocks: expected each of {size} {name} in one block, got {entries}")
+    idle = [block for block in blocks if not set(block.states) & set(state_map.goal_index)]
+    if idle:
+        raise ValueError(f"blocks: expected a part of the goal in each, found none in {idle[0]}")
+
+
+def _pieces(model: EnsembleMLP, data: Dataset) -> ReplayWindows:
+    """Pieces of the data, as long as half of the episodes allow and up to 50 steps, overlapping by half."""
+    length = int(min(50, np.median([len(episode.actions) for episode in data.episodes])))
+    pieces = [
+        (episode.states[first : first + length + 1], episode.actions[first : first + length])
+        for episode in data.episodes
+        for first in range(0, len(episode.actions) - length + 1, max(1, length // 2))
+    ]
+    states, actions = (torch.from_numpy(np.stack(values)) for values in zip(*pieces, strict=True))
+    device = model.scale.device
+    return ReplayWindows(model.encode(states.to(device)), actions.to(device))

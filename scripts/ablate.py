@@ -1,18 +1,16 @@
-"""What each ingredient of the default planner adds, on bundled models: closed loop and one blind plan.
+"""What each ingredient of the planner adds: one blind plan and the closed loop, on bundled models.
 
     python scripts/ablate.py                      # all tasks; resumes where it was stopped
 
 Writes `docs/ablation.json` and the table `docs/ablation.md`. 20 episodes a cell with seeds from 40000 (not used for
-training or tuning); the intervals are Wilson's, 95 %. One thread; times are means over all steps, plans included.
+training or tuning); the intervals are Wilson's, 95 %. One thread.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from time import perf_counter
 from typing import Any
 
 import gymnasium as gym
@@ -21,93 +19,194 @@ import torch
 import tyro
 from scipy.stats import binomtest
 from tqdm import tqdm
+from trials import TASKS, closed_loop, free_grasp, open_loop
 
 import grasp_agent
-from grasp_agent import GRASP, Criteria, GraspAgent, evaluate
+from grasp_agent import GRASP, Criteria
 from grasp_agent.files import written_aside
 from grasp_agent.observation import raw_vectors
 from grasp_agent.planners import (
+    CEM,
+    ICEM,
     ILQR,
     Adam,
+    Collocation,
     Coloured,
+    GaussNewton,
     Gradient,
+    GradientShooting,
+    LiftedNewton,
     Line,
     Planner,
+    Recombination,
+    Relaxation,
+    Replay,
     Roadmap,
     Rollout,
-    ShootingGradient,
+    Snap,
     Tracking,
+    Warp,
 )
 
 FOLDER = Path(__file__).parent.parent / "docs"
 EPISODES, SEED = 20, 40_000
-TASKS = ("ball-nav-trap", "reacher")
+ABLATED = ("trap", "reacher", "four balls")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Variant:
     """A changed planner, or changed rules of judging."""
 
-    planner: Callable[[], Planner[Any]] = GRASP
+    planner: Planner[Any] = GRASP()
     criteria: Criteria = Criteria()
 
 
-VARIANTS = {
-    "default (roadmap and rollout starts, GRASP)": Variant(),
-    "roadmap alone, no iterations": Variant(planner=lambda: GRASP(initial=Roadmap(), iterations=0)),
-    "GRASP alone, no roadmap": Variant(planner=lambda: GRASP(initial=Rollout())),
-    "published algorithm (200 iterations, sigma 0.1)": Variant(planner=lambda: GRASP.paper(iterations=200, sigma=0.1)),
-    "no roadmap, line starts": Variant(planner=lambda: GRASP(initial=Line(sigma=0.2, shape=Coloured(beta=3.0)))),
-    "no roadmap, no noise": Variant(planner=lambda: GRASP(initial=Rollout(), sigma=0.0)),
-    "no roadmap, white noise": Variant(planner=lambda: GRASP(initial=Rollout(), noise=Coloured(beta=0.0))),
-    "no roadmap, no goal term": Variant(planner=lambda: GRASP(initial=Rollout(), goal_weight=0.0)),
-    "no roadmap, Adam for actions": Variant(
-        planner=lambda: GRASP(initial=Rollout(), action_update=Gradient(optimiser=Adam(lr=0.05)))
+FREE = GRASP(proposals=None)
+PAPER = GRASP.paper(iterations=200, sigma=0.1)
+GRADIENT = Gradient(optimiser=Adam(lr=0.05))
+
+# Settings of the default, one changed at a time; then what is left without a roadmap, one changed at a time; then the
+# published algorithm, one changed at a time.
+VARIANTS: dict[str, Variant] = {
+    "default": Variant(),
+    "roadmap alone, no iterations": Variant(planner=GRASP(iterations=0)),
+    "proposals: replay, warped": Variant(planner=GRASP(proposals=Replay())),
+    "proposals: replay, warped, no iterations": Variant(planner=GRASP(proposals=Replay(), iterations=0)),
+    "judged without feedback": Variant(criteria=Criteria(feedback=False)),
+    "support not checked": Variant(criteria=Criteria(off_support=0.0)),
+    "disagreement penalised in judging": Variant(criteria=Criteria(disagreement=1.0)),
+    "no roadmap": Variant(planner=FREE),
+    "no roadmap; start: line with smooth noise": Variant(
+        planner=replace(FREE, initial=Line(sigma=0.3, shape=Coloured(beta=3.0)))
     ),
-    "no roadmap, tracking sync, 32 candidates": Variant(
-        planner=lambda: GRASP(candidates=32, initial=Rollout(), sync=Tracking(), sigma=0.25, reset_states=False)
+    "no roadmap; start: rollout, warped to the goal": Variant(planner=replace(FREE, initial=Warp(source=Rollout()))),
+    "no roadmap; start: smooth curves snapped to replay": Variant(
+        planner=replace(FREE, initial=Snap(source=Line(sigma=1.0, shape=Coloured(beta=3.0))))
     ),
-    "no roadmap, gradient sync": Variant(
-        planner=lambda: GRASP(initial=Rollout(), sync=ShootingGradient(steps=15, optimiser=Adam(lr=0.1), hold=3))
+    "no roadmap; 4 candidates": Variant(planner=replace(FREE, candidates=4)),
+    "no roadmap; 64 candidates": Variant(planner=replace(FREE, candidates=64)),
+    "no roadmap; no noise": Variant(planner=replace(FREE, sigma=0.0)),
+    "no roadmap; white noise": Variant(planner=replace(FREE, noise=Coloured(beta=0.0))),
+    "no roadmap; noise does not fall": Variant(planner=replace(FREE, anneal=False)),
+    "no roadmap; no goal term": Variant(planner=replace(FREE, update=Relaxation(goal_weight=0.0))),
+    "no roadmap; goal term 1, falling": Variant(planner=replace(FREE, update=Relaxation(goal_weight=1.0, anneal=True))),
+    "no roadmap; actions by Adam": Variant(planner=replace(FREE, update=Relaxation(actions=GRADIENT))),
+    "no roadmap; lifted Newton": Variant(planner=replace(FREE, update=LiftedNewton())),
+    "no roadmap; lifted Newton, tracking sync": Variant(
+        planner=replace(FREE, update=LiftedNewton(), sync=Tracking(), opening=0, iterations=12)
     ),
-    "no roadmap, no sync": Variant(planner=lambda: GRASP(initial=Rollout(), opening=0, sync_every=100)),
-    "no roadmap, syncs alone": Variant(planner=lambda: GRASP(initial=Rollout(), iterations=3, opening=3, sync=ILQR())),
-    "default, judged without feedback": Variant(criteria=Criteria(feedback=False)),
-    "default, support not checked": Variant(criteria=Criteria(off_support=0.0)),
+    "no roadmap; recombination": Variant(planner=replace(FREE, recombination=Recombination())),
+    "no roadmap; lifted Newton, recombination, 64 candidates": Variant(
+        planner=replace(
+            FREE, candidates=64, update=LiftedNewton(), sync=Tracking(), recombination=Recombination(), iterations=12
+        )
+    ),
+    "no roadmap; goal held by the last 6 virtual states": Variant(planner=replace(FREE, pinned=6)),
+    "no roadmap; virtual states not reset": Variant(planner=replace(FREE, reset_states=False)),
+    "no roadmap; sync: tracking": Variant(planner=replace(FREE, sync=Tracking())),
+    "no roadmap; sync: gradient": Variant(
+        planner=replace(
+            FREE, sync=GradientShooting(candidates=1, iterations=15, optimiser=Adam(lr=0.1), hold=6, running=0.05)
+        )
+    ),
+    "no roadmap; sync: CEM": Variant(planner=replace(FREE, sync=CEM(iterations=3, samples=32, elites=4, sigma=0.2))),
+    "no roadmap; no sync": Variant(planner=replace(FREE, opening=0, sync_every=100)),
+    "no roadmap; syncs alone": Variant(planner=replace(FREE, iterations=3, opening=3)),
+    "no roadmap; selection of smooth curves (64)": Variant(planner=replace(free_grasp(), iterations=12)),
+    "iLQR alone, 16 candidates": Variant(planner=ILQR(candidates=16, iterations=9)),
+    "iCEM": Variant(planner=ICEM()),
+    "iCEM, factored": Variant(planner=ICEM(factored=True)),
+    "iCEM, roadmap": Variant(planner=ICEM(proposals=Roadmap())),
+    "published": Variant(planner=PAPER),
+    "published; no noise": Variant(planner=replace(PAPER, sigma=0.0)),
+    "published; no goal term": Variant(planner=replace(PAPER, update=replace(PAPER.update, goal_weight=0.0))),  # type: ignore[type-var]
+    "published; no sync": Variant(planner=replace(PAPER, sync_every=10**6)),
+    "published; Gauss-Newton actions": Variant(
+        planner=replace(PAPER, update=Relaxation(states=Adam(lr=0.1), actions=GaussNewton(), goal_weight=1.0))
+    ),
 }
 
 
-def open_loop(agent: GraspAgent, env: gym.Env[Any, Any], seed: int) -> tuple[bool, float]:
-    """Success at the end of one blind plan, and the seconds that planning took."""
-    policy, world = agent.policy, agent.policy.world
+# The paper's own findings, on the task where its algorithm works at all.
+FINDINGS_TASK, FINDINGS_HORIZON = "barrier", 30
+LATCO = Collocation.paper(iterations=100)
+PAPER_LONG = GRASP.paper(iterations=500, sigma=0.1)
+FINDINGS: dict[str, Planner[Any]] = {
+    "published": PAPER_LONG,
+    "published; no noise": replace(PAPER_LONG, sigma=0.0),
+    "published; no goal term": replace(PAPER_LONG, update=replace(PAPER_LONG.update, goal_weight=0.0)),  # type: ignore[type-var]
+    "published; no sync": replace(PAPER_LONG, sync_every=10**6),
+    "LatCo": LATCO,
+}
+
+
+def finding(planner: Planner[Any]) -> dict[str, float]:
+    """Where virtual states, the model's rollout and reality end, after all iterations."""
+    agent = grasp_agent.load(TASKS[FINDINGS_TASK].model, device="cpu")
+    agent.policy.planner, agent.policy.horizon = planner, FINDINGS_HORIZON
+    agent.policy.criteria = Criteria(accept=-1.0)  # nothing ends the search
+    world = agent.policy.world
     assert world is not None
-    observation, _ = env.reset(seed=seed)
-    batch = {key: value[None] for key, value in observation.items()}
-    start = world.encode(raw_vectors(batch))
-    began = perf_counter()
-    plan = policy.planner.plan(
-        world.problem(start, batch["desired_goal"].astype(np.float32), policy.horizon, policy.criteria)
-    )
-    seconds = perf_counter() - began
-    info: dict[str, Any] = {}
-    for action in policy.to_space(plan.actions[0].numpy()):
-        *_, info = env.step(action)
-    return bool(info["is_success"]), seconds
+    env = gym.make(TASKS[FINDINGS_TASK].env_id)
+    real, virtual, model, gaps = [], [], [], []
+    for index in range(EPISODES):
+        observation, _ = env.reset(seed=SEED + index)
+        batch = {key: value[None] for key, value in observation.items()}
+        start, goals = world.encode(raw_vectors(batch)), batch["desired_goal"].astype(np.float32)
+        problem = world.problem(start, goals, FINDINGS_HORIZON, agent.policy.criteria)
+        seen: list[Any] = []
+        planner.plan(problem, on_step=lambda _, state: seen.append(state))  # noqa: B023
+        # The last virtual state of GRASP is AT the goal; the one before it is free.
+        states, actions = seen[-1].states[:, :, :-1], seen[-1].actions
+        path = problem.follow(actions)[:, :, :-1]
+        virtual.append(bool((problem.distances(states)[0, 0, -1] <= 2).all()))
+        model.append(bool((problem.distances(path)[0, 0, -1] <= 2).all()))
+        gaps.append(float((states - path)[0, 0, -1].norm() / problem.goal.tolerance))
+        info: dict[str, Any] = {}
+        for action in agent.policy.to_space(actions[0, 0].clamp(-1, 1).numpy()):
+            *_, info = env.step(action)
+        real.append(bool(info["is_success"]))
+    env.close()
+    return {"real": sum(real), "virtual": sum(virtual), "model": sum(model), "gap": float(np.median(gaps))}
+
+
+def findings_table(rows: dict[str, dict[str, float]]) -> list[str]:
+    """The paper's findings as Markdown."""
+    lines = [
+        "",
+        f"## What the paper found, on {FINDINGS_TASK} with H = {FINDINGS_HORIZON}",
+        "",
+        "The LAST iterate of one candidate, not the best. `virtual`, `model`: the last free virtual state, and the",
+        "model's rollout of the actions at that step, lie within two tolerances of the goal; `gap`: median distance",
+        "between the two [tolerances]; `real`: success at the end of the actions in the environment.",
+        "",
+        "| planner | virtual | model | gap | real |",
+        "|---|---|---|---|---|",
+    ]
+    for name, row in rows.items():
+        shares = [_share(row[key]) for key in ("virtual", "model")]
+        lines.append(f"| {name} | {' | '.join(shares)} | {row['gap']:.1f} | {_share(row['real'])} |")
+    return lines
 
 
 def measure(task: str, variant: Variant) -> dict[str, float]:
     """One row of the table."""
-    agent = grasp_agent.load(task, device="cpu")
-    agent.policy.planner, agent.policy.criteria = variant.planner(), variant.criteria
-    closed = evaluate(agent, str(agent.env_id), EPISODES, SEED).summary()
-    env = gym.make(str(agent.env_id))
-    blind = [open_loop(agent, env, SEED + index) for index in range(EPISODES)]
+    agent = grasp_agent.load(TASKS[task].model, device="cpu")
+    agent.policy.planner, agent.policy.criteria = variant.planner, variant.criteria
+    agent.policy.commit = agent.policy.horizon
+    env = gym.make(TASKS[task].env_id)
+    blind, closed = [], []
+    for index in range(EPISODES):
+        agent.policy.forget()
+        blind.append(open_loop(agent, env, SEED + index))
+        closed.append(closed_loop(agent, env, SEED + index))
     env.close()
     return {
-        "closed": round(EPISODES * closed["success_end"]),
-        "ms": 1000 * closed["seconds_per_action_mean"],
-        "open": sum(success for success, _ in blind),
-        "plan_ms": 1000 * float(np.mean([seconds for _, seconds in blind])),
+        "open": sum(trial.end for trial in blind),
+        "plan_ms": 1000 * float(np.median([trial.seconds for trial in blind])),
+        "accepted": sum(trial.accepted for trial in blind),
+        "closed": sum(trial.end for trial in closed),
+        "closed_s": float(np.median([trial.seconds for trial in closed])),
     }
 
 
@@ -117,19 +216,22 @@ def table(results: dict[str, dict[str, dict[str, float]]]) -> str:
         "# What each ingredient adds",
         "",
         f"Written by `python scripts/ablate.py`: {EPISODES} episodes a cell, seeds from {SEED}, real environment,",
-        "success at the end with 95 % Wilson interval. `open`: at the end of one plan, executed blindly.",
+        "success at the end with 95 % Wilson interval. `open`: at the end of one plan, executed blindly; `accepted`:",
+        "the planner held it to be good enough; `closed`: the agent's own loop, with the time of all its planning.",
     ]
-    for task, rows in results.items():
-        lines += [
-            "",
-            f"## {task}",
-            "",
-            "| planner | closed loop | ms per action | open | ms per plan |",
-            "|---|---|---|---|---|",
-        ]
-        for name, row in rows.items():
-            cells = [_share(row["closed"]), f"{row['ms']:.1f}", _share(row["open"]), f"{row['plan_ms']:.0f}"]
-            lines.append(f"| {name} | {' | '.join(cells)} |")
+    for task in ABLATED:
+        rows = results.get(task, {})
+        if not rows:
+            continue
+        lines += ["", f"## {task}", "", "| planner | open | accepted | ms per plan | closed | s per episode |"]
+        lines.append("|---|---|---|---|---|---|")
+        for name in VARIANTS:
+            if name in rows:
+                row = rows[name]
+                cells = [_share(row["open"]), f"{row['accepted'] / EPISODES:.2f}", f"{row['plan_ms']:.0f}"]
+                lines.append(f"| {name} | {' | '.join(cells)} | {_share(row['closed'])} | {row['closed_s']:.2f} |")
+    if "findings" in results:
+        lines += findings_table(results["findings"])
     return "\n".join(lines) + "\n"
 
 
@@ -138,14 +240,23 @@ def _share(successes: float) -> str:
     return f"{successes / EPISODES:.2f} ({span.low:.2f}-{span.high:.2f})"
 
 
-def main(tasks: tuple[str, ...] = TASKS) -> None:
-    """Measures what is missing, then writes the table."""
+def main(tasks: tuple[str, ...] = ABLATED, variants: tuple[str, ...] = tuple(VARIANTS), findings: bool = True) -> None:
+    """Measures what is missing, then writes the table.
+
+    Args:
+        tasks: only these.
+        variants: only these.
+        findings: measure what the paper found, too.
+    """
     torch.set_num_threads(1)
     path = FOLDER / "ablation.json"
     results: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
-    cells = [(task, name) for name in VARIANTS for task in tasks if name not in results.get(task, {})]
+    cells = [(task, name) for task in tasks for name in variants if name not in results.get(task, {})]
+    if findings:
+        cells += [("findings", name) for name in FINDINGS if name not in results.get("findings", {})]
     for task, name in tqdm(cells):
-        results.setdefault(task, {})[name] = measure(task, VARIANTS[name])
+        row = finding(FINDINGS[name]) if task == "findings" else measure(task, VARIANTS[name])
+        results.setdefault(task, {})[name] = row
         with written_aside(path) as aside:
             aside.write_text(json.dumps(results, indent=1) + "\n")
         with written_aside(FOLDER / "ablation.md") as aside:

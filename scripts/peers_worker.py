@@ -51,9 +51,8 @@ class Task:
 
 
 TASKS = {
-    "trap": Task(model="ball-nav-trap", env_id="grasp/BallNavTrap-v0", horizon=50, budget=0.15, commit=25),
-    "barrier": Task(model="ball-nav", env_id="grasp/BallNav-v0", horizon=50, budget=0.1, commit=25),
-    "maze": Task(model="ball-nav-maze", env_id="grasp/BallNavMaze-v0", horizon=120, budget=0.3, commit=40),
+    "trap": Task(model="ball-nav-trap", env_id="grasp/BallNavTrap-v0", horizon=50, budget=0.1, commit=50),
+    "maze": Task(model="ball-nav-maze", env_id="grasp/BallNavMaze-v0", horizon=120, budget=0.25, commit=120),
 }
 
 SettingName = Literal["default", "equal-time", "equal-time-few"]

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from grasp_agent.goals import EntryGoal
-from grasp_agent.planners import Criteria, Problem, RoadmapGraph, Steering
-from grasp_agent.planners.problem import Dynamics
+from grasp_agent.planners import Block, Criteria, NoiseSource, Problem, RoadmapGraph, Steering
+from grasp_agent.planners.problem import Dynamics, Jacobian
 
 STEP = 0.25
 GAP = (0.5, 0.9)
@@ -20,6 +22,10 @@ GAP = (0.5, 0.9)
 
 def tensor(*rows: object) -> Tensor:
     return torch.tensor(rows, dtype=torch.float64)
+
+
+def noise(seed: int = 0) -> NoiseSource:
+    return NoiseSource(seed, torch.device("cpu"), torch.float64)
 
 
 STARTS = tensor([-1.0, 0.2], [-0.5, -0.7], [0.4, 0.8], [0.9, -0.9], [-0.2, 0.1])
@@ -36,7 +42,7 @@ def slide(members: int = 1) -> Dynamics:
     """An integrator: position moves by the action."""
 
     def step(state: Tensor, action: Tensor) -> Tensor:
-        return state + STEP * spread(members) * action
+        return state + STEP * spread(members)[: len(state)] * action
 
     return step
 
@@ -87,6 +93,8 @@ class Counted:
         self.calls: list[tuple[str, int]] = []
         self.state_wanted_gradient = False
         plain = rowwise(problem)
+        full = problem.jacobian or problem._generic_full_jacobian
+        pullback = problem.action_pullback or problem._generic_pullback
 
         def dynamics(state: Tensor, action: Tensor) -> Tensor:
             self._note("dynamics", state)
@@ -96,20 +104,28 @@ class Counted:
             self._note("action_jacobian", state)
             return plain(state, action)
 
+        def action_pullback(state: Tensor, action: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+            self._note("action_pullback", state)
+            return pullback(state, action)
+
         def jacobian(state: Tensor, action: Tensor) -> tuple[Tensor, Tensor]:
             self._note("jacobian", state)
-            by_state, by_action = problem.jacobians(state.movedim(0, 1), action.movedim(0, 1))
-            slopes = torch.cat([by_state, by_action], -1).movedim(0, 1)
-            return problem.dynamics(state, action), slopes
+            return full(state, action)
 
-        self.problem = replace(problem, dynamics=dynamics, action_jacobian=action_jacobian, jacobian=jacobian)
+        self.problem = replace(
+            problem,
+            dynamics=dynamics,
+            action_jacobian=action_jacobian,
+            action_pullback=action_pullback,
+            jacobian=jacobian,
+        )
 
     def _note(self, name: str, state: Tensor) -> None:
         self.calls.append((name, state.shape[0] * state.shape[1]))
         self.state_wanted_gradient |= state.requires_grad
 
 
-def rowwise(problem: Problem):
+def rowwise(problem: Problem) -> Jacobian:
     """The problem's `linearise` as a model's action_jacobian, on rows `[K, M, ...]`."""
 
     def action_jacobian(state: Tensor, action: Tensor) -> tuple[Tensor, Tensor]:
@@ -163,7 +179,7 @@ def point(members: int = 1) -> Problem:
     slopes = STEP * spread(members)[..., None] * torch.eye(2, dtype=torch.float64)
 
     def action_jacobian(state: Tensor, action: Tensor) -> tuple[Tensor, Tensor]:
-        return problem.dynamics(state, action), slopes.expand(-1, state.shape[1], -1, -1)
+        return problem.dynamics(state, action), slopes[: len(state)].expand(-1, state.shape[1], -1, -1)
 
     def jacobian(state: Tensor, action: Tensor) -> tuple[Tensor, Tensor]:
         following, by_action = action_jacobian(state, action)
@@ -174,7 +190,28 @@ def point(members: int = 1) -> Problem:
 
 
 def double_integrator() -> Problem:
-    return make(accelerate, torch.cat([STARTS, torch.zeros_like(STARTS)], 1), 0.7 * TARGETS, horizon=16)
+    problem = make(accelerate, torch.cat([STARTS, torch.zeros_like(STARTS)], 1), 0.7 * TARGETS, horizon=16)
+    by_state = torch.eye(4, dtype=torch.float64) + STEP * torch.diag(torch.ones(2, dtype=torch.float64), 2)
+    return replace(problem, state_jacobian=by_state)
+
+
+def several(count: int = 3, members: int = 1, **settings: Any) -> Problem:
+    """Free points side by side, each with the start of one row of `STARTS` and the target of another: a block each."""
+    problem = make(slide(members), STARTS.repeat(1, count), members=members, **settings)
+    shifts = [(torch.arange(5) + 2 * block) % 5 for block in range(count)]
+    start = torch.cat([STARTS[shift] for shift in shifts], 1)
+    target = torch.cat([TARGETS[shift.flip(0)] for shift in shifts], 1)
+    size = 2 * count
+    goal = EntryGoal(
+        index=torch.arange(size),
+        target=target,
+        weights=torch.ones(size, dtype=torch.float64),
+        tolerance=0.1,
+        part=torch.arange(size) // 2,
+    )
+    ones = torch.ones(size, dtype=torch.float64)
+    blocks = tuple(Block((2 * b, 2 * b + 1), (2 * b, 2 * b + 1)) for b in range(count))
+    return replace(problem, start=start, goal=goal, low=-ones, high=ones, blocks=blocks)
 
 
 def grid(count: int = 12) -> Tensor:

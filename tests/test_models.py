@@ -67,6 +67,34 @@ def test_the_models_derivatives_are_those_of_autograd(kind: str):
 
 
 @every_kind
+@pytest.mark.parametrize("members", [1, 2, 3])
+def test_the_pullback_is_autograds_product_for_as_many_members_as_are_asked(kind: str, members: int):
+    model = network(kind)
+    state, action = (values[:members] for values in inputs())
+    leaf = action.clone().requires_grad_()
+    expected = model.step(state, leaf)
+    following, pull = model.action_pullback(state, action)
+    torch.testing.assert_close(following, expected.detach())
+    for seed in range(2):  # it may be asked twice
+        cotangent = torch.randn(expected.shape, generator=torch.Generator().manual_seed(seed)).double()
+        (product,) = torch.autograd.grad(expected, leaf, cotangent, retain_graph=True)
+        torch.testing.assert_close(pull(cotangent), product)
+        slopes = model.action_jacobian(state, action)[1]
+        torch.testing.assert_close(product, (cotangent[..., None, :] @ slopes)[..., 0, :])
+    assert not following.requires_grad
+
+
+@every_kind
+def test_the_first_members_alone_answer_as_they_do_among_all(kind: str):
+    model = network(kind)
+    state, action = inputs()
+    torch.testing.assert_close(model.step(state[:2], action[:2]), model.step(state, action)[:2])
+    for derivative in (model.jacobian, model.action_jacobian):
+        for few, every in zip(derivative(state[:2], action[:2]), derivative(state, action), strict=True):
+            torch.testing.assert_close(few, every[:2])
+
+
+@every_kind
 def test_members_of_one_batch_are_the_members_alone(kind: str):
     model = network(kind)
     state, action = inputs()

@@ -1,17 +1,21 @@
-"""The README's code runs as it stands, and its table is the one that the script wrote."""
+"""The code of the README and of docs/planners.md runs as it stands; the README's table is what the script wrote."""
 
 import re
 from pathlib import Path
+from typing import Any
 
+import gymnasium as gym
+import numpy as np
 import pytest
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-BLOCKS = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+PLANNERS = (ROOT / "docs" / "planners.md").read_text(encoding="utf-8")
+BLOCKS, PLANNER_BLOCKS = (re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL) for text in (README, PLANNERS))
 
 
 def test_there_are_code_blocks():
-    assert len(BLOCKS) == 3
+    assert (len(BLOCKS), len(PLANNER_BLOCKS)) == (3, 2)
 
 
 @pytest.mark.parametrize("block", [0, 2])
@@ -19,6 +23,23 @@ def test_a_block_runs(block: int, capsys: pytest.CaptureFixture[str]):
     exec(compile(BLOCKS[block], f"README block {block}", "exec"), {})
     if block == 0:
         assert capsys.readouterr().out.strip() == "True"
+
+
+def test_the_planners_that_are_composed_on_the_page_are_made():
+    exec(compile(PLANNER_BLOCKS[0], "docs/planners.md block 0", "exec"), {})
+
+
+def test_the_planner_of_your_own_plans():
+    names: dict[str, Any] = {"__name__": "planners_page"}
+    exec(compile(PLANNER_BLOCKS[1], "docs/planners.md block 1", "exec"), names)
+    agent, env = names["agent"], gym.make("grasp/BallNav-v0")
+    assert type(agent.policy.planner) is names["RandomSearch"]
+    observation, _ = env.reset(seed=0)
+    action, _ = agent.predict(observation, episode_start=np.array([True]), deterministic=True)
+    env.close()
+    assert agent.action_space.contains(action)
+    assert agent.last_plan.fresh
+    assert len(agent.last_plan.virtual) == 0  # its state knows no virtual states
 
 
 @pytest.mark.slow

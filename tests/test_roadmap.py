@@ -4,26 +4,36 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import problems
 import pytest
 import torch
-from problems import GAP, STEP, double_integrator, grid, make, point, slide, steering, tensor, walled
+from problems import GAP, STEP, grid, make, noise, point, rows, slide, steering, tensor, walled
 from torch import Tensor
 
 from grasp_agent.planners import (
+    CEM,
     GRASP,
+    ICEM,
     ILQR,
+    MPPI,
+    Candidates,
+    Collocation,
     Coloured,
     Criteria,
+    Descent,
+    GradientShooting,
+    LiftedNewton,
     Line,
     NoiseSource,
+    Portfolio,
     Problem,
+    Recombination,
+    Relaxation,
     Roadmap,
     RoadmapGraph,
     Rollout,
-    ShootingGradient,
-    Support,
     Tracking,
     farthest_points,
 )
@@ -32,10 +42,6 @@ from grasp_agent.planners.least_squares import least_squares
 
 # torch's own forward-mode derivatives still use what torch deprecates.
 pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated:DeprecationWarning")
-
-
-def noise(seed: int = 0) -> NoiseSource:
-    return NoiseSource(seed, torch.device("cpu"), torch.float64)
 
 
 def hits_the_wall(before: Tensor, after: Tensor, margin: float = 1e-3) -> Tensor:
@@ -72,10 +78,11 @@ def test_no_edge_of_a_roadmap_crosses_a_wall():
 
 def test_routes_lead_through_the_gap_and_their_times_never_fall():
     problem = problems.wall()
-    assert problem.roadmap is not None
-    points, times = problem.roadmap.routes(problem.start, lambda s: problem.goal.project(s[..., None, :])[..., 0, :], 3)
+    graph = problems.wall_roadmap()
+    assert graph is not None
+    points, times = graph.routes(problem.start, lambda s: problem.goal.project(s[..., None, :])[..., 0, :], 3)
     torch.testing.assert_close(points[:, :, 0], problem.start[:, None].expand(-1, 3, -1))
-    assert (problem.distance(points[:, :, -1:]) < 1e-9).all()
+    assert (problem.distances(points[:, :, -1:]) < 1e-9).all()
     assert times.isfinite().all()
     assert (times.diff(dim=-1) >= 0).all()
     assert (times[..., 0] == 0).all()
@@ -98,19 +105,43 @@ def test_states_that_cannot_be_joined_give_no_roadmap_and_planning_starts_elsewh
     assert RoadmapGraph.build(far_apart, steering(make(slide()))) is None
     assert RoadmapGraph.build(far_apart[:1], steering(make(slide()))) is None
     problem = point()
-    states, actions = Roadmap(otherwise=Line())(problem, 3, noise())
-    expected = Line()(problem, 3, noise())
-    assert torch.equal(states, expected[0])
-    assert torch.equal(actions, expected[1])
+    found, expected = Roadmap(otherwise=Line())(problem, 3, noise()), Line()(problem, 3, noise())
+    assert torch.equal(found.states, expected.states)
+    assert torch.equal(found.actions, expected.actions)
+    assert found.rollouts is None
 
 
 def test_a_goal_without_a_route_leaves_the_other_problems_theirs():
     start, target = tensor([-0.5, -0.5], [-0.5, -0.5]), tensor([0.5, -0.5], [5.0, 5.0])
     problem = replace(make(walled, start, target, horizon=24), roadmap=problems.wall_roadmap())
-    states, actions = Roadmap()(problem, 2, noise())
+    states, actions = Roadmap()(problem, 3, noise()).pair
     assert states.isfinite().all()
     assert actions.isfinite().all()
-    assert (problem.score(actions).accepted == torch.tensor([[True], [False]])).all()
+    # The first candidate heads straight for its goal: one stays at the wall, one slides up along it to the gap. Ways
+    # round are there for the near goal only; straight lines stand in for the others.
+    assert problem.score(actions).accepted.tolist() == [[False, True, True], [True, False, False]]
+    torch.testing.assert_close(states[1:, 1:], Line(sigma=0.0)(rows(problem, [1]), 2, noise()).states)
+
+
+@pytest.mark.parametrize("count", [1, 4])
+def test_the_first_candidate_heads_straight_for_the_goal_and_the_others_take_routes(count: int):
+    problem = problems.wall()
+    assert problem.roadmap is not None
+    found = Roadmap(stretch=1.5)(problem, count, noise())
+    assert found.size == count
+    assert (problem.distances(found.states[:, :1]) < 1e-9).all()
+    if count > 1:
+        ways = problem.roadmap.paths(
+            problem.start, lambda s: problem.goal.project(s[..., None, :])[..., 0, :], count - 1, 24, 1.5
+        )
+        assert torch.equal(found.states[:, 1:], ways)
+    free = point()
+    straight = Roadmap()(replace(free, roadmap=RoadmapGraph.build(grid(), steering(free))), 1, noise())
+    arrived = free.distances(free.follow(straight.actions))[:, 0, :, 0] < 0.5
+    # No axis needs longer than it must: one step at full speed covers a quarter.
+    least = ((problems.TARGETS - problems.STARTS).abs().amax(-1) / STEP).ceil().long()
+    assert (arrived.long().argmax(-1) + 1 <= least).all()
+    assert (arrived.cummax(-1).values == arrived).all()
 
 
 @pytest.mark.parametrize("members", [1, 4])
@@ -139,25 +170,6 @@ def test_farthest_points_cover_the_states():
     assert (len(twice), radius) == (4, 0.0)
 
 
-def test_the_support_is_the_balls_around_its_points():
-    support = Support(tensor([0.0, 0.0], [3.0, 4.0]), 1.0)
-    states = tensor([0.0, 0.99], [0.0, 1.01], [3.9, 4.0], [2.0, 2.0])
-    assert support.off(states).tolist() == [False, True, False, True]
-    assert support.off(states.view(2, 1, 2, 2)).tolist() == [[[False, True]], [[False, True]]]
-
-
-def test_leaving_the_support_costs_what_the_criteria_say():
-    problem = make(
-        slide(), tensor([0.0, 0.0]), tensor([1.0, 0.0]), horizon=4, criteria=Criteria(hold=1, running=0, off_support=10)
-    )
-    problem = replace(problem, support=Support(tensor([0.0, 0.0]), 0.6))
-    actions = tensor([1.0, 0.0]).expand(1, 1, 4, 2)  # 1/4, 1/2, 3/4, 1; the goal is no stray
-    verdict = problem.score(actions)
-    assert verdict.cost.item() == pytest.approx(10 / 4)
-    assert not verdict.accepted.item()
-    assert replace(problem, support=None).score(actions).accepted.item()
-
-
 @pytest.mark.parametrize("size", [1, 2, 3])
 def test_least_squares_agrees_with_lapack(size: int):
     generator = torch.Generator().manual_seed(size)
@@ -183,40 +195,23 @@ def test_noise_has_variance_one_at_each_step_and_is_smooth_where_it_should_be(be
     assert (sample[..., 0] * sample[..., 1]).mean().abs() < 0.07
 
 
-def test_tracking_reproduces_a_path_that_can_be_driven():
-    problem = double_integrator()
-    actions = 0.9 * torch.tanh(Coloured().sample(noise(), 3, 16, 2)).expand(5, -1, -1, -1)
-    path = problem.follow(actions)
-    tracked = Tracking(damping=1e-6)(problem, path, torch.zeros_like(actions))
-    torch.testing.assert_close(problem.follow(tracked), path, atol=1e-4, rtol=0)
-
-
-def test_ilqr_finds_the_optimum_of_a_linear_quadratic_problem():
-    problem = replace(double_integrator(), low=tensor(-50.0, -50.0), high=tensor(50.0, 50.0))
-    ilqr = ILQR(steps=200, damping=1e-6)
-    rest = torch.zeros(5, 1, 16, 2, dtype=torch.float64)
-    found = ilqr(problem, problem.follow(rest), rest)
-    # Positions are linear in the actions: the optimum is one weighted least-squares problem for each axis.
-    unit = torch.eye(16, dtype=torch.float64)[:, None, :, None].expand(-1, -1, -1, 2)
-    still = replace(problem, start=torch.zeros(16, 4).double())
-    response = still.follow(unit)[:, 0, :, 0].T
-    weights = torch.full((16,), ilqr.running / 16, dtype=torch.float64)
-    weights[-ilqr.hold :] += 1 / ilqr.hold
-    matrix = torch.cat([weights.sqrt()[:, None] * response, (ilqr.effort / 16) ** 0.5 * torch.eye(16).double()])
-    wanted = 0.7 * problems.TARGETS - problems.STARTS
-    right = torch.cat([weights.sqrt()[:, None].expand(-1, 10) * wanted.reshape(1, 10), torch.zeros(16, 10).double()])
-    best = torch.linalg.lstsq(matrix, right).solution.T.reshape(5, 2, 16).mT
-    torch.testing.assert_close(found[:, 0], best, atol=1e-3, rtol=1e-3)
-
-
 class Sabotage:
     """A sync that makes some candidates worse and others meaningless."""
 
-    def __call__(self, problem: Problem, states: Tensor, actions: Tensor) -> Tensor:
-        return torch.cat([-actions[:, :4], actions[:, 4:] * torch.nan], dim=1)
+    def refine(self, problem: Problem, given: Candidates, noise: NoiseSource) -> Tensor:
+        return torch.cat([-given.actions[:, :4], given.actions[:, 4:] * torch.nan], dim=1)
 
 
-@pytest.mark.parametrize("sync", [Tracking(), ILQR(), ShootingGradient(), Sabotage()])
+SYNCS = [
+    Tracking(),
+    ILQR(candidates=1, iterations=3),
+    GradientShooting.sync(),
+    CEM(iterations=3, samples=48, elites=6),
+    Sabotage(),
+]
+
+
+@pytest.mark.parametrize("sync", SYNCS)
 def test_a_sync_never_raises_a_candidates_own_cost(sync: Sync):
     problem = point(4)
     planner = GRASP(candidates=8, initial=Rollout(), sync=sync, sync_every=1, opening=0)
@@ -224,7 +219,7 @@ def test_a_sync_never_raises_a_candidates_own_cost(sync: Sync):
     for seed in range(4):
         alone = replace(planner, sync_every=10**6, anneal=False).step(problem, state, noise(seed))
         synced = replace(planner, anneal=False).step(problem, state, noise(seed))
-        before, after = (problem.own_cost(problem.follow(s.actions)) for s in (alone, synced))
+        before, after = (problem.merit(problem.follow(s.actions)) for s in (alone, synced))
         assert (after <= before + 1e-12).all()
         assert (after == before).all() == isinstance(sync, Sabotage) or (after < before).any()
         state = alone
@@ -235,7 +230,7 @@ def test_without_noise_no_random_number_is_drawn():
         def normal(self, *shape: int) -> Tensor:
             raise AssertionError("drew a random number")
 
-    planner, problem = GRASP(sigma=0, initial=Line(), opening=0), point()
+    planner, problem = GRASP(sigma=0, proposals=None, initial=Line(), opening=0), point()
     state = planner.init(problem, None, noise())
     silent = Silent(0, torch.device("cpu"), torch.float64)
     moved = planner.step(problem, state, silent)
@@ -246,11 +241,14 @@ def test_without_noise_no_random_number_is_drawn():
 
 def test_an_ensemble_needs_no_jacobian_of_its_own():
     problem = point(4)
-    plain = replace(problem, action_jacobian=None, jacobian=None)
-    for planner in (GRASP(), GRASP(candidates=3, initial=Line(), sync=Tracking())):
+    plain = replace(problem, action_jacobian=None, action_pullback=None, jacobian=None)
+    for planner in (GRASP(), GRASP(candidates=3, proposals=None, initial=Line(), sync=Tracking())):
         expected, plan = planner.plan(problem), planner.plan(plain)
         assert plan.accepted.all()
         torch.testing.assert_close(plan.actions, expected.actions)
+
+
+WRONG: Any = "a name"
 
 
 @pytest.mark.parametrize(
@@ -262,8 +260,40 @@ def test_an_ensemble_needs_no_jacobian_of_its_own():
         (lambda: GRASP(budget=0), "budget: expected seconds > 0 or None, got 0"),
         (lambda: GRASP(sync_every=0), "sync_every: expected at least 1, got 0"),
         (lambda: GRASP(sigma=-1), "sigma: expected at least 0, got -1"),
-        (lambda: GRASP(goal_weight=float("nan")), "goal_weight: expected at least 0, got nan"),
-        (lambda: GRASP(warm_share=2), r"warm_share: expected a share in \[0, 1\], got 2"),
+        (lambda: GRASP(pinned=0), "pinned: expected at least 1, got 0"),
+        (lambda: GRASP(proposed=0), "proposed: expected a whole number of at least 1, got 0"),
+        (lambda: GRASP(shortlist=0), "shortlist: expected a whole number of at least 1, got 0"),
+        (lambda: GRASP(opening=-1), "opening: expected a whole number of at least 0, got -1"),
+        (lambda: GRASP(proposals=WRONG), "proposals: expected a callable or None, got 'a name'"),
+        (lambda: GRASP(initial=WRONG), "initial: expected a callable part, got 'a name'"),
+        (lambda: GRASP(update=WRONG), "update: expected a part with the method apply, got 'a name'"),
+        (lambda: GRASP(sync=WRONG), "sync: expected a part with the method refine, got 'a name'"),
+        (lambda: Relaxation(goal_weight=float("nan")), "goal_weight: expected at least 0, got nan"),
+        (lambda: Relaxation(states=WRONG), "states: expected a part with the method apply, got 'a name'"),
+        (lambda: Relaxation(actions=WRONG), "actions: expected a part with the method apply, got 'a name'"),
+        (lambda: LiftedNewton(hold=0), "hold: expected at least 1, got 0"),
+        (lambda: LiftedNewton(damping=0), "damping: expected more than 0, got 0"),
+        (lambda: LiftedNewton(step_size=-1), "step_size: expected more than 0, got -1"),
+        (lambda: ILQR(hold=0), "hold: expected at least 1, got 0"),
+        (lambda: GradientShooting(hold=0), "hold: expected at least 1, got 0"),
+        (lambda: CEM(elites=1), r"elites: expected from 2 to the number of samples \(300\), got 1"),
+        (lambda: CEM(samples=5, elites=6), r"to the number of samples \(5\), got 6"),
+        (lambda: CEM(sigma=0), "sigma: expected more than 0, got 0"),
+        (lambda: ICEM(decay=0.5), "decay: expected at least 1, got 0.5"),
+        (lambda: ICEM(kept=2), r"kept: expected a share in \[0, 1\], got 2"),
+        (lambda: ICEM(momentum=-1), r"momentum: expected a share in \[0, 1\], got -1"),
+        (lambda: MPPI(samples=1), "samples: expected at least 2, got 1"),
+        (lambda: MPPI(temperature=0), "temperature: expected more than 0, got 0"),
+        (lambda: Collocation(hold=0), "multiplier_every, hold, rounds: expected at least 1"),
+        (lambda: Collocation(rounds=0), "multiplier_every, hold, rounds: expected at least 1"),
+        (lambda: Collocation(slack=0), "slack: expected more than 0, got 0"),
+        (lambda: Recombination(share=0), r"share: expected a share in \(0, 1\], got 0"),
+        (lambda: Portfolio(first=Line(), second=Line(), share=1), r"share: expected a share in \(0, 1\), got 1"),
+        (lambda: Descent(lr=0), "lr: expected more than 0, got 0"),
+        (lambda: Criteria(hold=0), "hold: expected at least 1, got 0"),
+        (lambda: Criteria(stride=0), "stride: expected at least 1, got 0"),
+        (lambda: Criteria(excursion=-1), "excursion: expected a finite number of at least 0, got -1"),
+        (lambda: Criteria(running=torch.inf), "running: expected a finite number of at least 0, got inf"),
         (lambda: replace(point(), start=torch.zeros(2)), r"start: expected shape \[B, S\], got \[2\]"),
         (lambda: replace(point(), low=torch.zeros(3)), r"one shape \[A\], got \[3\] and \[2\]"),
         (lambda: replace(point(), low=torch.ones(2).double()), "finite bounds with low < high"),

@@ -19,16 +19,23 @@ from stable_baselines3 import PPO
 
 from grasp_agent import GRASP, Criteria, GraspAgent
 from grasp_agent.planners import (
+    CEM,
+    ICEM,
     Adam,
     Coloured,
     Descent,
     GaussNewton,
     Gradient,
+    GradientShooting,
+    LiftedNewton,
     Line,
+    Planner,
     Portfolio,
+    Recombination,
+    Relaxation,
+    Replay,
     Roadmap,
     Rollout,
-    ShootingGradient,
     Tracking,
 )
 from grasp_agent.saving import from_config, to_config
@@ -108,18 +115,26 @@ PLANNERS = [
         initial=Portfolio(
             first=Roadmap(stretch=2.0, tracking=Tracking(damping=0.5)), second=Line(sigma=0.3), share=0.25
         ),
-        state_update=Adam(lr=0.5, beta1=0.25),
-        action_update=Gradient(optimiser=Descent(lr=2.0)),
+        update=Relaxation(
+            states=Adam(lr=0.5, beta1=0.25), actions=Gradient(optimiser=Descent(lr=2.0)), goal_weight=0.5, anneal=True
+        ),
         noise=Coloured(beta=1.5),
-        sync=ShootingGradient(steps=2, optimiser=Adam(lr=0.75), hold=2),
+        sync=GradientShooting(iterations=2, optimiser=Adam(lr=0.75), hold=2),
         anneal=False,
     ),
-    GRASP(initial=Rollout(shape=Coloured(beta=0.5)), action_update=GaussNewton(damping=0.125), sync=Tracking()),
+    GRASP(
+        proposals=None,
+        initial=Rollout(shape=Coloured(beta=0.5)),
+        update=Relaxation(actions=GaussNewton(damping=0.125)),
+        sync=Tracking(),
+    ),
+    GRASP(update=LiftedNewton(damping=0.5), sync=CEM(samples=8, elites=2), recombination=Recombination(share=0.5)),
+    ICEM(proposals=Replay(), factored=True),
 ]
 
 
 @pytest.mark.parametrize("planner", PLANNERS)
-def test_planner_and_settings_survive(agent: GraspAgent, planner: GRASP, tmp_path: Path):
+def test_planner_and_settings_survive(agent: GraspAgent, planner: Planner[Any], tmp_path: Path):
     agent.policy.planner = planner
     agent.policy.criteria = Criteria(hold=2, accept=0.5, feedback=False)
     agent.save(tmp_path / "other.zip")
@@ -135,6 +150,20 @@ def test_planner_and_settings_survive(agent: GraspAgent, planner: GRASP, tmp_pat
     assert from_config(json.loads(json.dumps(to_config(planner)))) == planner
     other = replace(planner, candidates=2)
     assert GraspAgent.load(tmp_path / "other.zip", device="cpu", planner=other).policy.planner == other
+
+
+def test_what_was_not_set_is_left_to_the_reader(agent_file: Path, agent: GraspAgent, tmp_path: Path):
+    config = json.loads(content(agent_file)["config.json"])
+    assert (config["planner"], config["criteria"]) == (None, None)
+    assert (agent.policy.planner, agent.policy.criteria) == (GRASP(), Criteria())
+    for planner, criteria in ((GRASP(candidates=3), Criteria()), (GRASP(), Criteria(excursion=2.0))):
+        given = GraspAgent.load(agent_file, device="cpu", planner=planner, criteria=criteria)
+        given.save(tmp_path / "given.zip")
+        config = json.loads(content(tmp_path / "given.zip")["config.json"])
+        assert from_config(config["planner"]) == (planner if planner != GRASP() else None)
+        assert from_config(config["criteria"]) == (criteria if criteria != Criteria() else None)
+        loaded = GraspAgent.load(tmp_path / "given.zip", device="cpu")
+        assert (loaded.policy.planner, loaded.policy.criteria) == (planner, criteria)
 
 
 def test_a_loaded_agent_takes_an_environment(agent_file: Path):
@@ -243,6 +272,8 @@ LONG_BOX = {"shape": [3], "dtype": "float32", "low": ["0"] * 3, "high": ["1"] * 
         ("observation_space", {"dict": {}}, ""),
         ("action_space", SHORT_BOX, ""),
         ("action_space", LONG_BOX, ""),
+        ("blocks", 5, ""),
+        ("blocks", [[[0, 1], [0, 1]], [[1], []]], "each of 2 states in one block"),
         ("env_kwargs", 5, ""),
         ("explore", ..., "explore"),
     ],
@@ -250,6 +281,7 @@ LONG_BOX = {"shape": [3], "dtype": "float32", "low": ["0"] * 3, "high": ["1"] * 
 def test_a_config_that_is_not_ours_is_refused(given: Content, tmp_path: Path, where: str, value: Any, words: str):
     config = json.loads(given["config.json"])
     *folders, name = where.split()
+    config["planner"] = to_config(GRASP())
     inner = config
     for folder in folders:
         inner = inner[folder]
@@ -272,8 +304,8 @@ def test_weights_that_do_not_fit_are_refused(given: Content, tmp_path: Path):
         for wrong in (tensor.flatten()[:-1] if tensor.ndim else tensor.expand(2, 2).contiguous(), None):
             changed = {**tensors, name: wrong}
             members = {**given, WEIGHTS: safetensors.torch.save({k: v for k, v in changed.items() if v is not None})}
-            if name == "roadmap.steps" and wrong is None:
-                continue  # an agent without a roadmap
+            if name in ("roadmap.0.steps", "state_jacobian") and wrong is None:
+                continue  # an agent without a roadmap, one without a linear model
             assert "not a saved agent" in refused(write(path, members)), name
     for share in (0.0, 0.01, 0.5, 0.999):
         cut = given[WEIGHTS][: int(share * len(given[WEIGHTS]))]

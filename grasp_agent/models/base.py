@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 
 from torch import Tensor, nn
 
@@ -32,15 +33,19 @@ class WorldModel(nn.Module, ABC):
 
     @abstractmethod
     def step(self, state: Tensor, action: Tensor) -> Tensor:
-        """The next state of every member's rows: `[K, M, S], [K, M, A] -> [K, M, S]`."""
+        """The next state of members' rows: `[k, M, S], [k, M, A] -> [k, M, S]`, by the first k <= K members."""
 
     @abstractmethod
     def action_jacobian(self, state: Tensor, action: Tensor) -> tuple[Tensor, Tensor]:
-        """As `step`, with the derivative by the action, `[K, M, S, A]`; without autograd."""
+        """As `step`, with the derivative by the action, `[k, M, S, A]`; without autograd."""
+
+    @abstractmethod
+    def action_pullback(self, state: Tensor, action: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+        """As `step`, with the product of a row vector and that derivative, `[k, M, S] -> [k, M, A]`."""
 
     @abstractmethod
     def jacobian(self, state: Tensor, action: Tensor) -> tuple[Tensor, Tensor]:
-        """As `step`, with the derivative by state and action, `[K, M, S, S + A]`; without autograd."""
+        """As `step`, with the derivative by state and action, `[k, M, S, S + A]`; without autograd."""
 
     @abstractmethod
     def loss(self, states: Tensor, actions: Tensor) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal
@@ -96,6 +96,7 @@ class EnsembleMLP(WorldModel):
                 draw = torch.rand(self.members, *shape, generator=generator)
                 parameters.append(nn.Parameter((2 * draw - 1) * bound))
         self.skip = nn.Parameter(torch.zeros(self.members, state_size + action_size, state_size))
+        self._pairs = list(zip(self.weights, self.biases, strict=True))  # walking through a ParameterList takes time
 
     scale: Tensor
     _positions: Tensor
@@ -119,11 +120,34 @@ class EnsembleMLP(WorldModel):
         """See `WorldModel.step`."""
         inputs = torch.cat([state, action], dim=-1)
         hidden = self._features(inputs)
-        *inner, last = zip(self.weights, self.biases, strict=True)
+        (*inner, last), skip = self._layers(len(state))
         for weight, bias in inner:
             hidden = self._activate(torch.baddbmm(bias, hidden, weight))
-        change = torch.baddbmm(torch.baddbmm(last[1], hidden, last[0]), inputs, self.skip)
+        change = torch.baddbmm(torch.baddbmm(last[1], hidden, last[0]), inputs, skip)
         return torch.addcmul(state, change, self.scale)
+
+    @torch.no_grad()
+    def action_pullback(self, state: Tensor, action: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+        """See `WorldModel.action_pullback`: the layers' transposed products by hand, without autograd's graph."""
+        inputs = torch.cat([state, action], dim=-1)
+        layers, skip = self._layers(len(state))
+        hidden, kept = self._features(inputs), []
+        for weight, bias in layers[:-1]:
+            kept.append(torch.baddbmm(bias, hidden, weight))
+            hidden = self._activate(kept[-1])
+        change = torch.baddbmm(torch.baddbmm(layers[-1][1], hidden, layers[-1][0]), inputs, skip)
+        following = torch.addcmul(state, change, self.scale)
+        actions = slice(self.state_size, self.state_size + self.action_size)
+
+        def pull(cotangent: Tensor) -> Tensor:
+            outer = cotangent * self.scale
+            inner = torch.bmm(outer, layers[-1][0].mT)
+            for index in range(len(kept) - 1, 0, -1):
+                inner = torch.bmm(self._sloped(inner, kept[index]), layers[index][0].mT)
+            inner = torch.bmm(self._sloped(inner, kept[0]), layers[0][0][:, actions].mT)
+            return inner.baddbmm_(outer, skip[:, actions].mT)
+
+        return following, pull
 
     @torch.no_grad()
     def action_jacobian(self, state: Tensor, action: Tensor) -> tuple[Tensor, Tensor]:
@@ -131,22 +155,23 @@ class EnsembleMLP(WorldModel):
         inputs = torch.cat([state, action], dim=-1)
         actions = slice(self.state_size, self.state_size + self.action_size)
         # An action entry enters the first layer by its row of the weights, the same for all rows: [K, 1, A, width].
-        following, slopes = self._tangents(inputs, self.weights[0][:, None, actions], self.skip[:, None, actions])
+        layers, skip = self._layers(len(state))
+        following, slopes = self._tangents(inputs, layers[0][0][:, None, actions], skip[:, None, actions])
         return following, slopes.mT
 
     @torch.no_grad()
     def jacobian(self, state: Tensor, action: Tensor) -> tuple[Tensor, Tensor]:
         """See `WorldModel.jacobian`."""
         inputs = torch.cat([state, action], dim=-1)
-        size = inputs.shape[-1]
-        first = self.weights[0][:, None, :size].expand(-1, inputs.shape[1], -1, -1)
+        size, (layers, skip) = inputs.shape[-1], self._layers(len(state))
+        first = layers[0][0][:, None, :size].expand(-1, inputs.shape[1], -1, -1)
         if self.positions and self.config.octaves:
             angles = inputs[..., self._positions, None] * self._frequencies
-            sines, cosines = self.weights[0][:, size:].unflatten(1, (2, *angles.shape[-2:])).unbind(1)
+            sines, cosines = layers[0][0][:, size:].unflatten(1, (2, *angles.shape[-2:])).unbind(1)
             rates = torch.einsum("kmpf,kpfw->kmpw", angles.cos() * self._frequencies, sines)
             rates -= torch.einsum("kmpf,kpfw->kmpw", angles.sin() * self._frequencies, cosines)
             first = first.index_add(2, self._positions, rates)
-        following, slopes = self._tangents(inputs, first, self.skip[:, None])
+        following, slopes = self._tangents(inputs, first, skip[:, None])
         slopes[..., : self.state_size, :] += torch.eye(self.state_size, dtype=slopes.dtype, device=slopes.device)
         return following, slopes.mT
 
@@ -159,15 +184,17 @@ class EnsembleMLP(WorldModel):
             skip: `[K, 1, D, S]`, the tangents of the linear path.
         """
         hidden, tangent = self._features(inputs), first
-        for index, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
+        layers, linear = self._layers(len(inputs))
+        for index, (weight, bias) in enumerate(layers):
             hidden = torch.baddbmm(bias, hidden, weight)
             if index:
                 rows = tangent.shape[1:3]
                 tangent = torch.bmm(tangent.flatten(1, 2), weight).unflatten(1, rows)
-            if index < len(self.weights) - 1:
-                tangent = tangent * self._slope(hidden)[:, :, None]
+            if index < len(layers) - 1:
+                shape = (*hidden.shape[:2], *tangent.shape[2:])
+                tangent = self._sloped(tangent.expand(shape), hidden[:, :, None].expand(shape))
                 hidden = self._activate(hidden)
-        change = torch.baddbmm(hidden, inputs, self.skip)
+        change = torch.baddbmm(hidden, inputs, linear)
         following = torch.addcmul(inputs[..., : self.state_size], change, self.scale)
         return following, (tangent + skip) * self.scale
 
@@ -180,8 +207,21 @@ class EnsembleMLP(WorldModel):
             total = total + ((state - states[:, :, t + 1]) / self.scale).square().mean()
         return total / actions.shape[2]
 
+    def _layers(self, members: int) -> tuple[list[tuple[Tensor, Tensor]], Tensor]:
+        """Weights and biases of the first members' layers, and their linear path."""
+        if members == self.members:
+            return self._pairs, self.skip
+        return [(weight[:members], bias[:members]) for weight, bias in self._pairs], self.skip[:members]
+
+    def _sloped(self, tangent: Tensor, values: Tensor) -> Tensor:
+        """A tangent in front of an activation, behind it; the same for a cotangent the other way."""
+        if self.config.activation == "relu":
+            return torch.ops.aten.threshold_backward(tangent, values, 0)  # one pass, five times as fast as a mask
+        return tangent * self._slope(values)
+
     def _activate(self, values: Tensor) -> Tensor:
-        return torch.relu(values) if self.config.activation == "relu" else nn.functional.silu(values)
+        # In place: what `_sloped` asks of the values, their sign, stays.
+        return torch.relu_(values) if self.config.activation == "relu" else nn.functional.silu(values)
 
     def _slope(self, values: Tensor) -> Tensor:
         if self.config.activation == "relu":

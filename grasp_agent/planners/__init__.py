@@ -1,40 +1,66 @@
 """Planners: torch only, no Gymnasium, no files. Every planner plans for a batch of problems with any one-step model."""
 
-from grasp_agent.planners.base import Plan, Planner
-from grasp_agent.planners.descent import Adam, Descent, GaussNewton, Gradient
+from grasp_agent.planners.base import Initial, Plan, Planner
+from grasp_agent.planners.blocks import Recombination
+from grasp_agent.planners.cem import CEM, ICEM
+from grasp_agent.planners.collocation import Collocation
+from grasp_agent.planners.descent import Adam, Descent, GaussNewton, Gradient, Relaxation
 from grasp_agent.planners.grasp import GRASP, GraspState, lifted_loss
-from grasp_agent.planners.initial import Line, Portfolio, Roadmap, Rollout
+from grasp_agent.planners.ilqr import ILQR
+from grasp_agent.planners.initial import Line, Portfolio, Rollout
+from grasp_agent.planners.judging import Block, BlockSupport, Criteria, Goal, Support, Verdict
+from grasp_agent.planners.mppi import MPPI
+from grasp_agent.planners.newton import LiftedNewton
 from grasp_agent.planners.noise import Coloured, NoiseSource
-from grasp_agent.planners.problem import Criteria, Goal, Problem, Support, Verdict
-from grasp_agent.planners.roadmap import RoadmapGraph, Steering, farthest_points
-from grasp_agent.planners.shooting import ILQR, ShootingGradient
+from grasp_agent.planners.problem import Candidates, Problem
+from grasp_agent.planners.proposals import Replay, Roadmap, Snap, Warp
+from grasp_agent.planners.replay import ReplayWindows
+from grasp_agent.planners.roadmap import BlockRoadmap, RoadmapGraph, Steering, block_dynamics, farthest_points
+from grasp_agent.planners.shooting import GradientShooting
 from grasp_agent.planners.tracking import Tracking
 
 __all__ = [
+    "CEM",
     "GRASP",
+    "ICEM",
     "ILQR",
+    "MPPI",
     "Adam",
+    "Block",
+    "BlockRoadmap",
+    "BlockSupport",
+    "Candidates",
+    "Collocation",
     "Coloured",
     "Criteria",
     "Descent",
     "GaussNewton",
     "Goal",
     "Gradient",
+    "GradientShooting",
     "GraspState",
+    "Initial",
+    "LiftedNewton",
     "Line",
     "NoiseSource",
     "Plan",
     "Planner",
     "Portfolio",
     "Problem",
+    "Recombination",
+    "Relaxation",
+    "Replay",
+    "ReplayWindows",
     "Roadmap",
     "RoadmapGraph",
     "Rollout",
-    "ShootingGradient",
+    "Snap",
     "Steering",
     "Support",
     "Tracking",
     "Verdict",
+    "Warp",
+    "block_dynamics",
     "farthest_points",
     "lifted_loss",
 ]

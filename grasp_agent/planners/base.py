@@ -10,13 +10,13 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 import torch
 from torch import Tensor
 
 from grasp_agent.planners.noise import NoiseSource
-from grasp_agent.planners.problem import Problem
+from grasp_agent.planners.problem import Candidates, Problem
 
 State = TypeVar("State", bound=tuple[Any, ...])
 
@@ -38,14 +38,26 @@ class Plan(NamedTuple):
     """Wall-clock time it took."""
 
 
+class Initial(Protocol):
+    """Makes virtual states and actions to start from: any callable of this form."""
+
+    def __call__(self, problem: Problem, count: int, noise: NoiseSource) -> Candidates:
+        """`count` candidates for each problem."""
+        ...
+
+
 @dataclass(frozen=True, kw_only=True)
 class Planner(ABC, Generic[State]):
     """A planner's settings; its state lives outside, in a NamedTuple.
 
     Attributes:
         candidates: N, plans that are improved side by side.
+        proposals: plans from elsewhere (routes through replayed states, recorded pieces, a callable of yours), which
+            are judged first and then improved; None for none.
+        proposed: how many of them.
         iterations: greatest number of calls of `step`.
         verify_every: every that many iterations the candidates are judged in full rollouts.
+        shortlist: of more candidates than that, only the best under their own members are judged under all.
         opening: iterations before this count begins; the candidates are judged after them, too.
         budget: wall-clock limit in seconds, None for none. With a budget a plan depends on the machine's speed.
 
@@ -54,22 +66,35 @@ class Planner(ABC, Generic[State]):
     """
 
     candidates: int = 1
+    proposals: Initial | None = None
+    proposed: int = 4
     iterations: int = 100
     verify_every: int = 1
+    shortlist: int = 16
     opening: int = 0
     budget: float | None = None
 
     def __post_init__(self) -> None:
-        for name, least in (("candidates", 1), ("iterations", 0), ("verify_every", 1), ("opening", 0)):
+        leasts = {"candidates": 1, "proposed": 1, "iterations": 0, "verify_every": 1, "shortlist": 1, "opening": 0}
+        for name, least in leasts.items():
             value = getattr(self, name)
             if not isinstance(value, int) or value < least:
                 raise ValueError(f"{name}: expected a whole number of at least {least}, got {value}")
         if self.budget is not None and not self.budget > 0:
             raise ValueError(f"budget: expected seconds > 0 or None, got {self.budget}")
+        if self.proposals is not None and not callable(self.proposals):
+            raise ValueError(f"proposals: expected a callable or None, got {self.proposals!r}")
 
     @abstractmethod
-    def init(self, problem: Problem, warm: Tensor | None, noise: NoiseSource) -> State:
-        """The first state; `warm` is the running plan's actions `[B, H, A]`, if there is one."""
+    def init(self, problem: Problem, given: Candidates | None, noise: NoiseSource) -> State:
+        """The first state.
+
+        Args:
+            problem: what to plan for.
+            given: candidates to improve (proposals, then the running plan), if there are any. They come first; where
+                there are fewer than `candidates`, the planner adds its own.
+            noise: random numbers.
+        """
 
     @abstractmethod
     def step(self, problem: Problem, state: State, noise: NoiseSource) -> State:
@@ -77,7 +102,14 @@ class Planner(ABC, Generic[State]):
 
     @abstractmethod
     def actions(self, problem: Problem, state: State) -> Tensor:
-        """The candidates that the state stands for, `[B, N, H, A]`."""
+        """The candidates that the state stands for, `[B, N, H, A]`; improved given ones keep their places."""
+
+    def refine(self, problem: Problem, given: Candidates, noise: NoiseSource) -> Tensor:
+        """Improves given candidates by all iterations, unjudged, `[B, N, H, A]`: the planner as GRASP's sync."""
+        state = self.init(problem, given, noise)
+        for _ in range(self.iterations):
+            state = self.step(problem, state, noise)
+        return self.actions(problem, state)[:, : given.size]
 
     def plan(
         self,
@@ -103,18 +135,21 @@ class Planner(ABC, Generic[State]):
         """
         clock = _Clock(self.budget)
         noise = NoiseSource(seed, problem.start.device, problem.start.dtype)
-        best = _Best(problem)
+        best = _Best(problem, self.shortlist)
         if warm is not None:
             warm = problem.clamp(warm.nan_to_num())
             best.offer(warm[:, None], clock)
             if best.done or clock.over:
                 return best.plan(0, clock)
-        state = sound = self.init(problem, warm, noise)
+        given = self._given(problem, warm, noise, best, clock)
+        if best.done or clock.over:
+            return best.plan(0, clock)
+        state = sound = self.init(problem, given, noise)
         if on_step is not None:
             on_step(0, state)
-        rest = problem.rest.expand(problem.size, 1, problem.horizon, -1)
-        best.offer(torch.cat([rest, self.actions(problem, state)], dim=1), clock)
         iteration = 0
+        if self.iterations == 0 or given is None:
+            best.offer(torch.cat([problem.resting(1), self.actions(problem, state)], dim=1), clock)
         while iteration < self.iterations and not best.done and not clock.over:
             iteration += 1
             with clock.timing("step"):
@@ -127,6 +162,19 @@ class Planner(ABC, Generic[State]):
                 state = sound = _repair(state, sound)
                 best.offer(self.actions(problem, state), clock)
         return best.plan(iteration, clock)
+
+    def _given(
+        self, problem: Problem, warm: Tensor | None, noise: NoiseSource, best: _Best, clock: _Clock
+    ) -> Candidates | None:
+        """What to improve: the proposals, which are judged here, and the running plan."""
+        given = None
+        if self.proposals is not None:
+            given = self.proposals(problem, self.proposed, noise)
+            best.offer(given.actions, clock, given.rollouts if problem.criteria.feedback else None)
+        if warm is not None and not best.done:
+            running = Candidates(problem.follow(warm[:, None]), warm[:, None])
+            given = running if given is None else given.join(running)
+        return given
 
 
 class _Clock:
@@ -167,7 +215,8 @@ class _Timing:
 class _Best:
     """The best candidate so far of each problem; an accepted one is never replaced."""
 
-    def __init__(self, problem: Problem) -> None:
+    def __init__(self, problem: Problem, shortlist: int) -> None:
+        self._shortlist = shortlist
         size, horizon = problem.size, problem.horizon
         self._problem = problem
         self._actions = problem.rest.expand(size, horizon, -1).clone()
@@ -176,13 +225,17 @@ class _Best:
         self._accepted = torch.zeros_like(self._cost, dtype=torch.bool)
         self.done = size == 0
 
-    def offer(self, actions: Tensor, clock: _Clock) -> None:
-        """Judges candidates `[B, N, H, A]` and keeps the better of old and new."""
+    def offer(self, actions: Tensor, clock: _Clock, rollouts: Tensor | None = None) -> None:
+        """Judges candidates `[B, N, H, A]`, by known rollouts if given, and keeps the better of old and new."""
         if self.done:
             return
         with clock.timing("verify"):
             actions = self._problem.clamp(torch.where(actions.isfinite(), actions, self._problem.rest))
-            verdict = self._problem.score(actions)
+            if rollouts is None and actions.shape[1] > self._shortlist:
+                merit = self._problem.merit(self._problem.follow(actions))
+                index = merit.topk(self._shortlist, largest=False).indices.sort(1).values
+                actions = actions.take_along_dim(index[..., None, None], 1)
+            verdict = self._problem.score(actions) if rollouts is None else self._problem.verdict(rollouts)
             # An accepted candidate comes before a cheaper one that is not.
             index = (verdict.cost.masked_fill(~verdict.accepted, torch.inf)).argmin(1)
             index = torch.where(verdict.accepted.any(1), index, verdict.cost.argmin(1))

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
 from grasp_agent.planners.least_squares import least_squares
-from grasp_agent.planners.problem import Problem
+from grasp_agent.planners.problem import Candidates, Problem
 
 
 class Moments(NamedTuple):
@@ -87,9 +87,10 @@ class Adam:
         first, second, steps = memory or self.start(values)
         steps += 1
         first = torch.lerp(gradient, first, self.beta1)
-        second = torch.lerp(gradient.square(), second, self.beta2)
-        step = first / (1 - self.beta1**steps) / ((second / (1 - self.beta2**steps)).sqrt() + 1e-8)
-        return values - self.lr * step, Moments(first, second, steps)
+        second = torch.addcmul(self.beta2 * second, gradient, gradient, value=1 - self.beta2)
+        root = second.sqrt().mul_((1 - self.beta2**steps) ** -0.5).add_(1e-8)
+        moved = torch.addcdiv(values, first, root, value=-self.lr / (1 - self.beta1**steps))
+        return moved, Moments(first, second, steps)
 
 
 class ActionUpdate(Protocol):
@@ -100,21 +101,13 @@ class ActionUpdate(Protocol):
         ...
 
     def apply(
-        self,
-        problem: Problem,
-        previous: Tensor,
-        states: Tensor,
-        actions: Tensor,
-        goal_weight: float,
-        memory: Moments | None,
+        self, problem: Problem, candidates: Candidates, goal_weight: float, memory: Moments | None
     ) -> tuple[Tensor, Tensor, Moments | None]:
         """Predicted states `[B, N, H, S]`, moved actions and memory, from ONE batched model call.
 
         Args:
             problem: the problem.
-            previous: `[B, N, H, S]`, the virtual states that the actions start from, without gradient.
-            states: `[B, N, H, S]`, the virtual states that they should lead to.
-            actions: `[B, N, H, A]`.
+            candidates: virtual states, which are where the actions start from and where they should lead to.
             goal_weight: gamma, the weight of the dense goal term.
             memory: what `start` or the last call returned.
         """
@@ -136,23 +129,17 @@ class Gradient:
         return self.optimiser.start(actions)
 
     def apply(
-        self,
-        problem: Problem,
-        previous: Tensor,
-        states: Tensor,
-        actions: Tensor,
-        goal_weight: float,
-        memory: Moments | None,
+        self, problem: Problem, candidates: Candidates, goal_weight: float, memory: Moments | None
     ) -> tuple[Tensor, Tensor, Moments | None]:
         """See `ActionUpdate.apply`."""
-        leaf = actions.detach().requires_grad_()
-        with torch.enable_grad():
-            predicted = problem.step(previous, leaf)
-            # sum_t |F(s_t, a_t) - s_{t+1}|^2 + gamma sum_t |F(s_t, a_t) - g|^2, s_t without gradient (eq. 10).
-            loss = (predicted - states).square().sum() + goal_weight * problem.goal.cost(predicted).sum()
-            (gradient,) = torch.autograd.grad(loss, leaf)
-        actions, memory = self.optimiser.apply(actions, gradient, memory)
-        return predicted.detach(), actions, memory
+        states, actions = candidates.pair
+        predicted, pull = problem.pullback(problem.shifted(states), actions)
+        # sum_t |F(s_t, a_t) - s_{t+1}|^2 + gamma sum_t |F(s_t, a_t) - g|^2, s_t without gradient (eq. 10).
+        cotangent = 2 * (predicted - states)
+        if goal_weight:
+            cotangent = cotangent + goal_weight * problem.goal.gradient(predicted)
+        actions, memory = self.optimiser.apply(actions, pull(cotangent), memory)
+        return predicted, actions, memory
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -169,17 +156,61 @@ class GaussNewton:
         """No memory."""
 
     def apply(
-        self,
-        problem: Problem,
-        previous: Tensor,
-        states: Tensor,
-        actions: Tensor,
-        goal_weight: float,
-        memory: Moments | None,
+        self, problem: Problem, candidates: Candidates, goal_weight: float, memory: Moments | None
     ) -> tuple[Tensor, Tensor, None]:
         """See `ActionUpdate.apply`; the goal term has weight 1 for each named entry, and its curvature is left out."""
-        predicted, slopes = problem.linearise(previous, actions)
+        states, actions = candidates.pair
+        predicted, slopes = problem.linearise(problem.shifted(states), actions)
         residual = predicted - states
         if goal_weight:
             residual = residual + goal_weight * (predicted - problem.goal.project(predicted))
         return predicted, actions - least_squares(slopes, residual, self.damping), None
+
+
+class RelaxationMemory(NamedTuple):
+    """What the optimisers of states and actions remember."""
+
+    states: Moments | None
+    actions: Moments | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Relaxation:
+    """The published lifted step: states move to their predictions, actions to their states and to the goal (eq. 10).
+
+    Attributes:
+        states: how virtual states move along their gradient.
+        actions: how actions move.
+        goal_weight: gamma, weight of the dense goal term.
+        anneal: True lets gamma fall linearly, towards zero, within each phase between two syncs.
+
+    Raises:
+        ValueError: if a part is of the wrong kind.
+    """
+
+    states: Descent | Adam = Descent(lr=0.25)
+    actions: ActionUpdate = field(default_factory=GaussNewton)
+    goal_weight: float = 0.01
+    anneal: bool = False
+
+    def __post_init__(self) -> None:
+        if not self.goal_weight >= 0:
+            raise ValueError(f"goal_weight: expected at least 0, got {self.goal_weight}")
+        for name in ("states", "actions"):
+            if not callable(getattr(getattr(self, name), "apply", None)):
+                raise ValueError(f"{name}: expected a part with the method apply, got {getattr(self, name)!r}")
+
+    def start(self, candidates: Candidates) -> RelaxationMemory:
+        """Fresh memory."""
+        return RelaxationMemory(self.states.start(candidates.states), self.actions.start(candidates.actions))
+
+    def apply(
+        self, problem: Problem, candidates: Candidates, memory: RelaxationMemory, phase: float
+    ) -> tuple[Candidates, RelaxationMemory]:
+        """See `Update.apply`."""
+        goal_weight = self.goal_weight * (phase if self.anneal else 1.0)
+        predicted, actions, action_memory = self.actions.apply(problem, candidates, goal_weight, memory.actions)
+        # With s_t free of gradient, |F(s_t, a_t) - s_{t+1}|^2 pulls s_{t+1} to its prediction and nothing else.
+        gradient = 2 * (candidates.states - predicted)
+        states, state_memory = self.states.apply(candidates.states, gradient, memory.states)
+        return Candidates(states, actions), RelaxationMemory(state_memory, action_memory)

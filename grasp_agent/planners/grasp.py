@@ -7,32 +7,39 @@ arXiv 2602.00475. Equation numbers are that paper's.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
-from grasp_agent.planners.base import Planner
-from grasp_agent.planners.descent import (
-    ActionUpdate,
-    Adam,
-    Descent,
-    GaussNewton,
-    Gradient,
-    Moments,
-    Optimiser,
-)
-from grasp_agent.planners.initial import Initial, Line, Portfolio, Roadmap, Rollout
+from grasp_agent.planners.base import Initial, Planner
+from grasp_agent.planners.blocks import Recombination
+from grasp_agent.planners.descent import Adam, Gradient, Relaxation
+from grasp_agent.planners.ilqr import ILQR
+from grasp_agent.planners.initial import Line, Rollout, filled
 from grasp_agent.planners.noise import Coloured, NoiseSource
-from grasp_agent.planners.problem import Problem
-from grasp_agent.planners.shooting import ILQR, ShootingGradient
+from grasp_agent.planners.problem import Candidates, Problem
+from grasp_agent.planners.proposals import Roadmap
+from grasp_agent.planners.shooting import GradientShooting
 
 
 class Sync(Protocol):
-    """Brings actions and their true rollout together: `(problem, states, actions) -> actions`."""
+    """Brings actions and their true rollout together: `Tracking`, or any planner of the family."""
 
-    def __call__(self, problem: Problem, states: Tensor, actions: Tensor) -> Tensor:
-        """Better actions `[B, N, H, A]`, given virtual states `[B, N, H, S]`."""
+    def refine(self, problem: Problem, given: Candidates, noise: NoiseSource) -> Tensor:
+        """Better actions `[B, N, H, A]`, given virtual states and actions."""
+        ...
+
+
+class Update(Protocol):
+    """One lifted iteration: ONE batched model call over all time steps; D_a F only, never D_s F."""
+
+    def start(self, candidates: Candidates) -> Any:
+        """Fresh memory."""
+        ...
+
+    def apply(self, problem: Problem, candidates: Candidates, memory: Any, phase: float) -> tuple[Candidates, Any]:
+        """The moved virtual states and actions, and the memory; `phase` falls from 1 after a sync towards 0."""
         ...
 
 
@@ -43,8 +50,8 @@ class GraspState(NamedTuple):
     """`[B, N, H, S]`, virtual states s_1 .. s_H; the last is at the goal."""
     actions: Tensor
     """`[B, N, H, A]`, actions a_0 .. a_{H-1}."""
-    state_memory: Moments | None
-    action_memory: Moments | None
+    memory: Any
+    """The update's."""
     iteration: int
 
 
@@ -59,50 +66,47 @@ class GRASP(Planner[GraspState]):
     The first `opening` iterations are syncs alone: often the start needs nothing else, and noise would spoil it.
 
     Attributes:
-        initial: where virtual states and actions start.
-        state_update: how virtual states move along their gradient.
-        action_update: how actions move.
-        goal_weight: gamma, weight of the dense goal term.
+        initial: where virtual states and actions start that were not given.
+        update: one lifted iteration.
         sigma: standard deviation of the noise on the virtual states [state units].
         noise: shape of that noise along time.
         anneal: True lets the noise fall linearly, towards zero, within each phase between two syncs.
         sync: the serial planner that repairs the relaxation.
         sync_every: K_sync, iterations between two syncs.
+        pinned: last virtual states that are put onto the goal (1 as published: the goal is touched; more: it is held).
         reset_states: True puts the virtual states onto the rollout after each sync.
-        warm_share: share of the candidates that start from the running plan, if there is one.
+        recombination: what puts new candidates together after a sync; None for nothing. Candidates change places, so a
+            GRASP that is another one's sync has none.
     """
 
     candidates: int = 16
+    proposals: Initial | None = field(default_factory=Roadmap)
     iterations: int = 4
     verify_every: int = 3
     opening: int = 1
-    initial: Initial = field(default_factory=lambda: Portfolio(first=Roadmap(), second=Rollout()))
-    state_update: Optimiser = field(default_factory=lambda: Descent(lr=0.25))
-    action_update: ActionUpdate = field(default_factory=GaussNewton)
-    goal_weight: float = 0.01
+    initial: Initial = field(default_factory=Rollout)
+    update: Update = field(default_factory=Relaxation)
     sigma: float = 0.1
     noise: Coloured = Coloured(beta=3.0)
     anneal: bool = True
-    sync: Sync = field(default_factory=ILQR)
+    sync: Sync = field(default_factory=lambda: ILQR(candidates=1, iterations=3))
     sync_every: int = 3
+    pinned: int = 1
     reset_states: bool = True
-    warm_share: float = 0.25
+    recombination: Recombination | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.sync_every < 1:
-            raise ValueError(f"sync_every: expected at least 1, got {self.sync_every}")
-        for name in ("goal_weight", "sigma"):
-            if not getattr(self, name) >= 0:
-                raise ValueError(f"{name}: expected at least 0, got {getattr(self, name)}")
-        for name in ("state_update", "action_update"):
-            if not callable(getattr(getattr(self, name), "apply", None)):
-                raise ValueError(f"{name}: expected a part with the method apply, got {getattr(self, name)!r}")
-        for name in ("initial", "sync"):
-            if not callable(getattr(self, name)):
-                raise ValueError(f"{name}: expected a callable part, got {getattr(self, name)!r}")
-        if not 0 <= self.warm_share <= 1:
-            raise ValueError(f"warm_share: expected a share in [0, 1], got {self.warm_share}")
+        for name in ("sync_every", "pinned"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}: expected at least 1, got {getattr(self, name)}")
+        if not self.sigma >= 0:
+            raise ValueError(f"sigma: expected at least 0, got {self.sigma}")
+        for name, method in (("update", "apply"), ("sync", "refine")):
+            if not callable(getattr(getattr(self, name), method, None)):
+                raise ValueError(f"{name}: expected a part with the method {method}, got {getattr(self, name)!r}")
+        if not callable(self.initial):
+            raise ValueError(f"initial: expected a callable part, got {self.initial!r}")
 
     @classmethod
     def paper(cls, *, iterations: int = 1000, sigma: float = 0.5) -> GRASP:
@@ -119,78 +123,69 @@ class GRASP(Planner[GraspState]):
         """
         return cls(
             candidates=1,
+            proposals=None,
             iterations=iterations,
             verify_every=100,
             opening=0,
             initial=Line(),
-            state_update=Adam(lr=0.1),
-            action_update=Gradient(optimiser=Adam(lr=0.001)),
-            goal_weight=1.0,
+            update=Relaxation(states=Adam(lr=0.1), actions=Gradient(optimiser=Adam(lr=0.001)), goal_weight=1.0),
             sigma=sigma,
             noise=Coloured(beta=0.0),
             anneal=False,
-            sync=ShootingGradient(steps=25, optimiser=Descent(lr=0.1)),
+            sync=GradientShooting.sync(),
             sync_every=100,
             reset_states=False,
-            warm_share=1.0,
         )
 
-    def init(self, problem: Problem, warm: Tensor | None, noise: NoiseSource) -> GraspState:
+    def init(self, problem: Problem, given: Candidates | None, noise: NoiseSource) -> GraspState:
         """See `Planner.init`."""
-        states, actions = self.initial(problem, self.candidates, noise)
-        count = round(self.warm_share * self.candidates)
-        if warm is not None and count:
-            kept = warm[:, None].expand(-1, count, -1, -1)
-            actions = torch.cat([actions[:, : self.candidates - count], kept], 1)
-            path = problem.follow(actions)[:, self.candidates - count :]
-            states = torch.cat([states[:, : self.candidates - count], path], 1)
-        states = torch.cat([states[:, :, :-1], problem.goal.project(states[:, :, -1:])], 2)
-        return self._fresh(states, actions, 0)
+        states, actions = filled(problem, given, self.candidates, self.initial, noise).pair
+        return self._fresh(Candidates(self._held(problem, states), actions), 0)
 
     def step(self, problem: Problem, state: GraspState, noise: NoiseSource) -> GraspState:
         """One lifted iteration; every `sync_every`-th one is followed by a sync."""
-        states, actions, state_memory, action_memory, iteration = state
-        iteration += 1
+        candidates = Candidates(state.states, state.actions)
+        iteration = state.iteration + 1
         if iteration <= self.opening:
-            return self._synced(problem, states, actions, iteration)
-        previous = _shifted(problem, states)
-        predicted, actions, action_memory = self.action_update.apply(
-            problem, previous, states, actions, self.goal_weight, action_memory
-        )
-        actions = problem.clamp(actions)
-        # With s_t free of gradient, |F(s_t, a_t) - s_{t+1}|^2 pulls s_{t+1} to its prediction and nothing else.
-        states, state_memory = self.state_update.apply(states, 2 * (states - predicted), state_memory)
+            return self._synced(problem, candidates, iteration, noise)
+        phase = 1.0 - ((iteration - self.opening - 1) % self.sync_every) / self.sync_every
+        moved, memory = self.update.apply(problem, candidates, state.memory, phase)
+        states = moved.states
         if self.sigma:
             draw = self.noise.sample(noise, states.shape[1], states.shape[2], states.shape[3])
-            states = states + self.sigma * self._temperature(iteration) * draw
-        states[:, :, -1:] = problem.goal.project(states[:, :, -1:])
+            states = states + self.sigma * (phase if self.anneal else 1.0) * draw
+        candidates = Candidates(self._held(problem, states), problem.clamp(moved.actions))
         if (iteration - self.opening) % self.sync_every == 0:
-            return self._synced(problem, states, actions, iteration)
-        return GraspState(states, actions, state_memory, action_memory, iteration)
+            return self._synced(problem, candidates, iteration, noise)
+        return GraspState(*candidates.pair, memory, iteration)
 
     def actions(self, problem: Problem, state: GraspState) -> Tensor:
         """See `Planner.actions`."""
         return state.actions
 
-    def _temperature(self, iteration: int) -> float:
-        if not self.anneal:
-            return 1.0
-        return 1.0 - ((iteration - self.opening - 1) % self.sync_every) / self.sync_every
-
-    def _synced(self, problem: Problem, states: Tensor, actions: Tensor, iteration: int) -> GraspState:
+    def _synced(self, problem: Problem, candidates: Candidates, iteration: int, noise: NoiseSource) -> GraspState:
         """Each candidate keeps the better of its actions before and after the sync."""
-        after = problem.clamp(self.sync(problem, states, actions))
+        states, actions = candidates.pair
+        after = problem.clamp(self.sync.refine(problem, candidates, noise))
         path, path_after = problem.follow(actions), problem.follow(after)
-        better = (problem.own_cost(path_after) < problem.own_cost(path))[..., None, None]
-        actions = torch.where(better, after, actions)
+        costs, costs_after = problem.part_merits(path), problem.part_merits(path_after)
+        better = costs_after.sum(-1) < costs.sum(-1)
+        keep = better[..., None, None]
+        actions = torch.where(keep, after, actions)
         if self.reset_states:
-            states = torch.where(better, path_after, path)
-            states[:, :, -1:] = problem.goal.project(states[:, :, -1:])
-        return self._fresh(states, actions, iteration)
+            states = torch.where(keep, path_after, path)
+        candidates = Candidates(states, actions)
+        if self.recombination is not None:
+            candidates = self.recombination(problem, candidates, torch.where(better[..., None], costs_after, costs))
+        return self._fresh(Candidates(self._held(problem, candidates.states), candidates.actions), iteration)
 
-    def _fresh(self, states: Tensor, actions: Tensor, iteration: int) -> GraspState:
-        memories = self.state_update.start(states), self.action_update.start(actions)
-        return GraspState(states, actions, *memories, iteration)
+    def _held(self, problem: Problem, states: Tensor) -> Tensor:
+        """Virtual states with the last ones put onto the goal."""
+        cut = states.shape[2] - min(self.pinned, states.shape[2])
+        return torch.cat([states[:, :, :cut], problem.goal.project(states[:, :, cut:])], 2)
+
+    def _fresh(self, candidates: Candidates, iteration: int) -> GraspState:
+        return GraspState(*candidates.pair, self.update.start(candidates), iteration)
 
 
 def lifted_loss(problem: Problem, states: Tensor, actions: Tensor, goal_weight: float) -> Tensor:
@@ -198,12 +193,6 @@ def lifted_loss(problem: Problem, states: Tensor, actions: Tensor, goal_weight: 
 
     Zero on a true rollout that stays at the goal; with `goal_weight` 0, zero on every true rollout.
     """
-    predicted = problem.step(_shifted(problem, states), actions)
+    predicted = problem.step(problem.shifted(states).detach(), actions)
     goal = problem.goal.cost(predicted).sum(-1)
     return (predicted - states).square().sum((-1, -2)) + goal_weight * goal
-
-
-def _shifted(problem: Problem, states: Tensor) -> Tensor:
-    """s_0 .. s_{H-1}, without gradient."""
-    first = problem.start[:, None, None].expand(-1, states.shape[1], 1, -1)
-    return torch.cat([first, states[:, :, :-1]], dim=2).detach()

@@ -1,4 +1,4 @@
-"""Small damped least-squares problems, solved in a batch."""
+"""Small symmetric systems and damped least-squares problems, solved in a batch."""
 
 from __future__ import annotations
 
@@ -9,17 +9,26 @@ from torch import Tensor
 def least_squares(slopes: Tensor, residual: Tensor, damping: float) -> Tensor:
     """Damped solution x of `slopes x = residual`: `[..., S, A], [..., S] -> [..., A]`."""
     size = slopes.shape[-1]
-    transposed = slopes.mT
-    normal = transposed @ slopes
+    products = slopes.mT @ torch.cat([slopes, residual[..., None]], -1)
+    if size == 2:  # written out: most of the time of a serial rollout would go into many tiny calls
+        a, b, x, _, d, y = products.flatten(-2).unbind(-1)
+        ridge = (damping / 2) * (a + d) + 1e-8
+        a, d = a + ridge, d + ridge
+        return torch.stack([d * x - b * y, a * y - b * x], -1) / (a * d - b * b)[..., None]
+    normal = products[..., :-1]
     diagonal = normal.diagonal(dim1=-2, dim2=-1)
     # The mean keeps actions without effect still; the floor keeps a zero matrix solvable.
     ridge = damping * diagonal.mean(-1, keepdim=True) + 1e-8
-    normal = normal + torch.diag_embed(ridge.expand_as(diagonal))
-    right = (transposed @ residual[..., None])[..., 0]
+    return solve_symmetric(normal + torch.diag_embed(ridge.expand_as(diagonal)), products[..., -1:])[..., 0]
+
+
+def solve_symmetric(matrix: Tensor, right: Tensor) -> Tensor:
+    """Solution of symmetric systems: `[..., A, A], [..., A, R] -> [..., A, R]`; written out for A <= 2."""
+    size = matrix.shape[-1]
     if size == 1:
-        return right / normal[..., 0]
+        return right / matrix
     if size == 2:
-        a, b, d = normal[..., 0, 0], normal[..., 0, 1], normal[..., 1, 1]
-        x, y = right.unbind(-1)
-        return torch.stack([d * x - b * y, a * y - b * x], -1) / (a * d - b * b)[..., None]
-    return torch.linalg.solve_ex(normal, right)[0]
+        a, b, d = matrix[..., :1, :1], matrix[..., :1, 1:], matrix[..., 1:, 1:]
+        x, y = right[..., :1, :], right[..., 1:, :]
+        return torch.cat([d * x - b * y, a * y - b * x], -2) / (a * d - b * b)
+    return torch.linalg.solve_ex(matrix, right)[0]

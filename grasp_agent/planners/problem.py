@@ -2,107 +2,59 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor
 
+from grasp_agent.planners.judging import Block, Criteria, Goal, Region, Verdict
 from grasp_agent.planners.least_squares import least_squares
 
 if TYPE_CHECKING:
-    from grasp_agent.planners.roadmap import RoadmapGraph
+    from grasp_agent.planners.replay import ReplayWindows
+    from grasp_agent.planners.roadmap import Router
 
 Dynamics = Callable[[Tensor, Tensor], Tensor]
-"""`(state [K, M, S], action [K, M, A]) -> next state [K, M, S]`; ensemble member k steps its own M rows."""
+"""`(state [k, M, S], action [k, M, A]) -> next state [k, M, S]`, k <= K: the first k members step M rows each."""
 
 Jacobian = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
-"""As `Dynamics`, with the derivative of the next state: by the action `[K, M, S, A]`, or by all `[K, M, S, S + A]`."""
+"""As `Dynamics`, with the derivative of the next state: by the action `[k, M, S, A]`, or by all `[k, M, S, S + A]`."""
+
+Pullback = Callable[[Tensor, Tensor], tuple[Tensor, Callable[[Tensor], Tensor]]]
+"""As `Dynamics`, with the product of a row vector `[k, M, S]` and D_a F, a function to `[k, M, A]`."""
 
 
-class Goal(Protocol):
-    """What a planner asks of a goal; the leading axes of `states` start with the problems, `[B, ...]`."""
+class Candidates(NamedTuple):
+    """Plans side by side, as virtual states and actions."""
+
+    states: Tensor
+    """`[B, N, H, S]`, s_1 .. s_H."""
+    actions: Tensor
+    """`[B, N, H, A]`, a_0 .. a_{H-1}."""
+    rollouts: Tensor | None = None
+    """`[K, B, N, H, S]`, rollouts under all members with feedback towards the states, if known: what is judged."""
 
     @property
-    def tolerance(self) -> float:
-        """Distance at which the goal counts as reached, in the units of `sqrt(cost)`."""
-        ...
+    def pair(self) -> tuple[Tensor, Tensor]:
+        """States and actions."""
+        return self.states, self.actions
 
-    def cost(self, states: Tensor) -> Tensor:
-        """Squared distance to the goal, `[..., B, N, H, S] -> [..., B, N, H]`: zero at the goal, differentiable."""
-        ...
+    @property
+    def size(self) -> int:
+        """N."""
+        return self.actions.shape[1]
 
-    def project(self, states: Tensor) -> Tensor:
-        """The nearest states that are at the goal, `[..., B, N, H, S] -> [..., B, N, H, S]`."""
-        ...
+    def first(self, count: int) -> Candidates:
+        """The first ones."""
+        return Candidates(self.states[:, :count], self.actions[:, :count])
 
-
-class Support:
-    """The region of states that a model has seen: balls around points that cover the replayed states.
-
-    Args:
-        points: `[P, S]` covering points.
-        radius: a state farther than this from every point is off the support.
-    """
-
-    def __init__(self, points: Tensor, radius: float) -> None:
-        self.points = points
-        self.radius = radius
-        self._squares = points.square().sum(-1)
-
-    def off(self, states: Tensor) -> Tensor:
-        """True where a state `[..., S]` lies off the support, `[...]`."""
-        flat = states.reshape(-1, states.shape[-1])
-        nearest = torch.addmm(self._squares, flat, self.points.T, alpha=-2).amin(-1) + flat.square().sum(-1)
-        return (nearest > self.radius**2).view(states.shape[:-1])
-
-
-@dataclass(frozen=True, kw_only=True)
-class Criteria:
-    """How a candidate is judged (all distances in units of the goal's tolerance).
-
-    Attributes:
-        hold: number of last steps during which the goal has to be kept.
-        accept: a plan is good enough when its worst distance over those steps, under the worst ensemble member, plus
-            its penalty for leaving the support, is below this; a negative number accepts none.
-        running: weight of the mean distance along the way; prefers plans that arrive early.
-        off_support: weight of the share of steps that lie off the replayed support, on the way to the goal.
-        feedback: True judges candidates as they are executed: with one tracking step on D_a F for each action, towards
-            the members' common prediction. False judges the bare actions.
-        damping: damping of that tracking step.
-        disagreement: weight of the members' mean disagreement [tolerances per state unit].
-
-    Raises:
-        ValueError: if a number is out of range.
-    """
-
-    hold: int = 6
-    accept: float = 0.6
-    running: float = 0.1
-    off_support: float = 10.0
-    feedback: bool = True
-    damping: float = 0.01
-    disagreement: float = 0.0
-
-    def __post_init__(self) -> None:
-        if self.hold < 1:
-            raise ValueError(f"hold: expected at least 1, got {self.hold}")
-        for name in ("running", "off_support", "damping", "disagreement"):
-            if not 0 <= getattr(self, name) < math.inf:
-                raise ValueError(f"{name}: expected a finite number of at least 0, got {getattr(self, name)}")
-
-
-class Verdict(NamedTuple):
-    """What `Problem.score` says of candidates."""
-
-    cost: Tensor
-    """`[B, N]`, lower is better; infinite where the model's answer is not finite."""
-    accepted: Tensor
-    """`[B, N]`, True where the candidate is good enough to stop searching."""
-    states: Tensor
-    """`[B, N, H, S]`, predicted states after each action, the mean over the members."""
+    def join(self, other: Candidates | None) -> Candidates:
+        """These, then the others."""
+        if other is None:
+            return self
+        return Candidates(torch.cat([self.states, other.states], 1), torch.cat([self.actions, other.actions], 1))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,9 +72,14 @@ class Problem:
         horizon: number of actions in a plan.
         members: K, how many members `dynamics` evaluates.
         action_jacobian: the model's own derivative by the action; None lets torch compute it.
+        action_pullback: the model's own vector-Jacobian product by the action; None lets torch compute it.
         jacobian: the model's own derivative by state and action; None lets torch compute it.
+        state_jacobian: `[S, S]`, how the next state depends on the state on average, regressed from replay; None takes
+            the identity.
+        blocks: independent parts of state and action, in the order of the goal's parts; none for one block of all.
         support: region of states that the model knows, if it is known.
-        roadmap: graph over replayed states, if there is one (see `grasp_agent.planners.roadmap`).
+        roadmap: finds routes through replayed states, if there is one (see `grasp_agent.planners.roadmap`).
+        replay: recorded pieces of trajectories, if there are any (see `grasp_agent.planners.replay`).
         criteria: how candidates are judged.
 
     Raises:
@@ -137,9 +94,13 @@ class Problem:
     horizon: int
     members: int = 1
     action_jacobian: Jacobian | None = None
+    action_pullback: Pullback | None = None
     jacobian: Jacobian | None = None
-    support: Support | None = None
-    roadmap: RoadmapGraph | None = None
+    state_jacobian: Tensor | None = None
+    blocks: tuple[Block, ...] = ()
+    support: Region | None = None
+    roadmap: Router | None = None
+    replay: ReplayWindows | None = None
     criteria: Criteria = field(default_factory=Criteria)
 
     def __post_init__(self) -> None:
@@ -164,14 +125,28 @@ class Problem:
         """`[A]`, the middle of the bounds: zero for symmetric actions."""
         return (self.low + self.high) / 2
 
+    @property
+    def independent(self) -> tuple[Block, ...]:
+        """The blocks; one of everything where none are known."""
+        return self.blocks or (Block(tuple(range(self.start.shape[1])), tuple(range(self.low.shape[0]))),)
+
+    def resting(self, count: int) -> Tensor:
+        """Actions at rest, `[B, count, H, A]`."""
+        return self.rest.expand(self.size, count, self.horizon, -1)
+
     def clamp(self, actions: Tensor) -> Tensor:
         """Actions `[..., A]` projected into the bounds."""
         return torch.minimum(torch.maximum(actions, self.low), self.high)
 
+    def shifted(self, states: Tensor) -> Tensor:
+        """The states that the actions of a plan start from: s_0 .. s_{H-1} of s_1 .. s_H, `[B, N, H, S]`."""
+        first = self.start[:, None, None].expand(-1, states.shape[1], 1, -1)
+        return torch.cat([first, states[:, :, :-1]], dim=2)
+
     def step(self, states: Tensor, actions: Tensor) -> Tensor:
         """One step of each candidate under its own member: `[B, N, ..., S], [B, N, ..., A] -> [B, N, ..., S]`.
 
-        Candidate n is stepped by member n % K. Where N is not a multiple of K, each is stepped by the members' mean.
+        Candidate n is stepped by member n % k, where k is the largest divisor of N up to K.
         """
         fold = _Fold.of(states, self.members)
         return fold.back(self.dynamics(fold.rows(states), fold.rows(actions)))
@@ -182,74 +157,102 @@ class Problem:
         The derivative by the state is not formed.
         """
         fold = _Fold.of(states, self.members)
-        jacobian = self.action_jacobian or self._generic_jacobian
-        following, slopes = jacobian(fold.rows(states), fold.rows(actions))
+        following, slopes = self.linearise_rows(fold.rows(states), fold.rows(actions))
         return fold.back(following), fold.back(slopes)
 
-    def jacobians(self, states: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:
-        """Derivatives of `step` by the state, `[B, N, ..., S, S]`, and by the action, `[B, N, ..., S, A]`.
+    def pullback(self, states: Tensor, actions: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+        """As `step`, with the product of a cotangent `[B, N, ..., S]` and D_a F, a function to `[B, N, ..., A]`."""
+        fold = _Fold.of(states, self.members)
+        pullback = self.action_pullback or self._generic_pullback
+        following, pull = pullback(fold.rows(states), fold.rows(actions))
+        return fold.back(following), lambda cotangent: fold.back(pull(fold.rows(cotangent)))
 
-        For serial planners that follow true rollouts; the lifted iteration never calls it.
+    def jacobians(self, states: Tensor, actions: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """As `step`, with the derivatives by the state, `[B, N, ..., S, S]`, and by the action, `[B, N, ..., S, A]`.
+
+        For planners that follow true rollouts, and for full collocation; GRASP's lifted iteration never calls it.
         """
         fold = _Fold.of(states, self.members)
         jacobian = self.jacobian or self._generic_full_jacobian
-        slopes = fold.back(jacobian(fold.rows(states), fold.rows(actions))[1])
-        return slopes[..., : states.shape[-1]], slopes[..., states.shape[-1] :]
+        following, slopes = map(fold.back, jacobian(fold.rows(states), fold.rows(actions)))
+        return following, slopes[..., : states.shape[-1]], slopes[..., states.shape[-1] :]
 
     def follow(self, actions: Tensor) -> Tensor:
         """Rollout of each candidate under its own member: `[B, N, H, A] -> [B, N, H, S]`."""
-        state = self.start[:, None].expand(-1, actions.shape[1], -1)
+        fold = _Fold.of(actions[:, :, 0], self.members)
+        state = fold.rows(self.start[:, None].expand(-1, actions.shape[1], -1))
         states = []
-        for t in range(actions.shape[2]):
-            state = self.step(state, actions[:, :, t])
+        for action in fold.rows(actions.flatten(2)).unflatten(-1, actions.shape[2:]).unbind(2):
+            state = self.dynamics(state, action)
             states.append(state)
-        return torch.stack(states, dim=2)
+        return fold.back(torch.stack(states, dim=2))
 
     def rollout(self, actions: Tensor) -> Tensor:
         """Rollout of each candidate under ALL members: `[B, N, H, A] -> [K, B, N, H, S]`."""
         rows = actions.flatten(0, 1).expand(self.members, -1, -1, -1)
         state = self.start[:, None].expand(-1, actions.shape[1], -1).flatten(0, 1).expand(self.members, -1, -1)
+        advance = self.step_together if self.criteria.feedback and self.members > 1 else self.dynamics
         states = []
-        for t in range(actions.shape[2]):
-            action = rows[:, :, t]
-            if self.criteria.feedback and self.members > 1:
-                action = self._fed_back(state, action)
-            state = self.dynamics(state, action)
+        for action in rows.unbind(2):
+            state = advance(state, action)
             states.append(state)
         return torch.stack(states, dim=2).unflatten(1, actions.shape[:2])
 
-    def _fed_back(self, state: Tensor, action: Tensor) -> Tensor:
-        """Actions `[K, M, A]` corrected so that every member comes to where the members meet on average."""
-        jacobian = self.action_jacobian or self._generic_jacobian
-        predicted, slopes = jacobian(state, action)
-        return self.clamp(action - least_squares(slopes, predicted - predicted.mean(0), self.criteria.damping))
+    def linearise_rows(self, state: Tensor, action: Tensor) -> tuple[Tensor, Tensor]:
+        """Next states of rows `[k, M, S]`, and their derivative by the action `[k, M, S, A]`."""
+        return (self.action_jacobian or self._generic_jacobian)(state, action)
 
-    def distance(self, states: Tensor) -> Tensor:
-        """Distance to the goal in units of its tolerance, `[..., B, N, H, S] -> [..., B, N, H]`."""
-        return self.goal.cost(states).clamp_min(0).sqrt() / self.goal.tolerance
+    def step_together(self, state: Tensor, action: Tensor) -> Tensor:
+        """Next states `[K, M, S]`, the actions corrected so that every member comes to where they meet on average."""
+        predicted, slopes = self.linearise_rows(state, action)
+        change = least_squares(slopes, predicted - predicted.mean(0), self.criteria.damping)
+        return self.dynamics(state, self.clamp(action - change))
 
-    def own_cost(self, states: Tensor) -> Tensor:
-        """Cost of rollouts `[B, N, H, S]` under the candidates' own members alone, `[B, N]`."""
-        distance = self.distance(states)
-        cost = distance[..., -self.criteria.hold :].amax(-1) + self.criteria.running * distance.mean(-1)
-        return torch.where(cost.isfinite(), cost, torch.inf)
+    def distances(self, states: Tensor) -> Tensor:
+        """Each part's distance to the goal in units of its tolerance, `[..., B, N, H, S] -> [..., B, N, H, G]`."""
+        return self.goal.parts(states).clamp_min(0).sqrt() / self.goal.tolerance
+
+    def part_merits(self, states: Tensor) -> Tensor:
+        """What a planner should lower: each part's cost of rollouts `[B, N, H, S]`, `[B, N, G]`.
+
+        As `score`, under the candidates' own members alone: hold at the end, way there, steps off the support.
+        """
+        rule = self.criteria
+        distances = self.distances(states)
+        cost = distances[..., -rule.hold :, :].amax(-2) + rule.running * distances.mean(-2)
+        if self.support is not None and rule.off_support:
+            strays = self.support.off(states[..., :: rule.stride, :]) & (distances[..., :: rule.stride, :] > 1)
+            cost = cost + rule.off_support * rule.stride * strays.to(cost.dtype).sum(-2)
+        return torch.where(states.isfinite().all(-1).all(-1)[..., None], cost, torch.inf)
+
+    def merit(self, states: Tensor) -> Tensor:
+        """The sum of the parts' merits, `[B, N]`: lower is better."""
+        return self.part_merits(states).sum(-1)
 
     def score(self, actions: Tensor) -> Verdict:
-        """Judges candidates `[B, N, H, A]` by their rollouts under all members; the worst member counts."""
+        """Judges candidates `[B, N, H, A]` by their rollouts under all members."""
+        return self.verdict(self.rollout(actions))
+
+    def verdict(self, rollouts: Tensor) -> Verdict:
+        """Judges rollouts `[K, B, N, H, S]`; the worst member and part count."""
         rule = self.criteria
-        rollouts = self.rollout(actions)
-        distance = self.distance(rollouts)
+        distances = self.distances(rollouts)
+        distance = distances.amax(-1)
         worst = distance[..., -rule.hold :].amax(-1)
-        if self.support is not None:
+        if self.support is not None and rule.off_support:
             # Standing at a goal that was never visited is no detour: only the way there counts.
-            strays = self.support.off(rollouts) & (distance > 1)
-            worst = worst + rule.off_support * strays.to(worst.dtype).mean(-1)
+            strays = (self.support.off(rollouts) & (distances > 1)).any(-1)
+            worst = worst + rule.off_support * strays.to(worst.dtype).sum(-1)
         cost = worst + rule.running * distance.mean(-1)
         if rule.disagreement:
             cost = cost + rule.disagreement * self.disagreement(rollouts).mean(-1)
         finite = rollouts.isfinite().all(-1).all(-1).all(0)
         cost = torch.where(finite, cost.amax(0), torch.inf)
-        return Verdict(cost, finite & (worst.amax(0) <= rule.accept), rollouts.mean(0))
+        reached = (distance <= rule.accept).cummax(-1).values
+        reached = reached | (self.distances(self.start[:, None, None]).amax(-1) <= rule.accept)
+        stays = (distance <= rule.excursion) | ~reached
+        accepted = finite & (worst.amax(0) <= rule.accept) & stays.all(-1).all(0)
+        return Verdict(cost, accepted, rollouts.mean(0))
 
     def disagreement(self, rollouts: Tensor) -> Tensor:
         """The greatest distance of a member's state from the members' mean, `[K, B, N, H, S] -> [B, N, H]`."""
@@ -262,6 +265,12 @@ class Problem:
         size = states.shape[-1]
         rows = torch.cat([states, actions], dim=-1)
         return _derivative(lambda x: self.dynamics(x[..., :size], x[..., size:]), rows)
+
+    def _generic_pullback(self, states: Tensor, actions: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+        leaf = actions.detach().requires_grad_()
+        with torch.enable_grad():
+            values = self.dynamics(states, leaf)
+        return values.detach(), lambda cotangent: torch.autograd.grad(values, leaf, cotangent)[0]
 
 
 def _derivative(function: Callable[[Tensor], Tensor], inputs: Tensor) -> tuple[Tensor, Tensor]:
@@ -276,26 +285,24 @@ def _derivative(function: Callable[[Tensor], Tensor], inputs: Tensor) -> tuple[T
 
 
 class _Fold(NamedTuple):
-    """How candidates `[B, N, ...]` are laid out as the rows `[K, M]` of an ensemble."""
+    """How candidates `[B, N, ...]` are laid out as the rows `[k, M]` of an ensemble's first k members."""
 
     shape: tuple[int, ...]
     members: int
-    shared: bool
 
     @staticmethod
     def of(states: Tensor, members: int) -> _Fold:
-        return _Fold(tuple(states.shape[:-1]), members, states.shape[1] % members != 0)
+        count = states.shape[1]
+        return _Fold(tuple(states.shape[:-1]), next(k for k in range(members, 0, -1) if count % k == 0))
 
     def rows(self, values: Tensor) -> Tensor:
         if self.members == 1:
             return values.reshape(1, -1, values.shape[-1])
-        if self.shared:
-            return values.reshape(1, -1, values.shape[-1]).expand(self.members, -1, -1)
         return values.unflatten(1, (-1, self.members)).movedim(2, 0).flatten(1, -2)
 
     def back(self, rows: Tensor) -> Tensor:
         rest = rows.shape[2:]
-        if self.members == 1 or self.shared:
-            return rows.mean(0).view(*self.shape, *rest)
+        if self.members == 1:
+            return rows.view(*self.shape, *rest)
         batch, count, *inner = self.shape
         return rows.view(self.members, batch, count // self.members, *inner, *rest).movedim(0, 2).flatten(1, 2)

@@ -2,14 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
+from grasp_agent.planners.judging import Block
 from grasp_agent.planners.least_squares import least_squares
 from grasp_agent.planners.problem import Jacobian
+
+Aim = Callable[[Tensor], Tensor]
+"""The goal state that belongs to states `[..., B, M, S]`: depends on them where only some entries are named."""
+
+
+class Router(Protocol):
+    """Finds ways through replayed states."""
+
+    @property
+    def connected(self) -> float:
+        """Share of ordered node pairs that are joined by a route."""
+        ...
+
+    def paths(self, start: Tensor, aim: Aim, count: int, horizon: int, stretch: float) -> Tensor:
+        """Ways from start to goal as states at steps 1 .. H, `[B, count, H, S]`; not finite where there is none.
+
+        Args:
+            start: `[B, S]`.
+            aim: the goal.
+            count: ways for each problem, which differ as far as there are different ones.
+            horizon: H.
+            stretch: each is driven this much slower than the roadmap says.
+        """
+        ...
 
 
 def farthest_points(states: Tensor, count: int) -> tuple[Tensor, float]:
@@ -134,7 +160,13 @@ class RoadmapGraph:
         """Share of ordered node pairs that are joined by a route."""
         return float(self._between[0].isfinite().to(self.nodes.dtype).mean())
 
-    def routes(self, start: Tensor, aim: Callable[[Tensor], Tensor], copies: int) -> tuple[Tensor, Tensor]:
+    def paths(self, start: Tensor, aim: Aim, count: int, horizon: int, stretch: float) -> Tensor:
+        """See `Router.paths`."""
+        points, times = self.routes(start, aim, count)
+        states = _interpolate(points, times * stretch, horizon)
+        return states.masked_fill(~times[..., -1:, None].isfinite(), torch.nan)
+
+    def routes(self, start: Tensor, aim: Aim, copies: int) -> tuple[Tensor, Tensor]:
         """Routes from start to goal.
 
         Args:
@@ -170,7 +202,7 @@ class RoadmapGraph:
     def _descend(
         self,
         start: Tensor,
-        aim: Callable[[Tensor], Tensor],
+        aim: Aim,
         onward: Tensor,
         node: Tensor,
         time: Tensor,
@@ -217,3 +249,58 @@ def _shortest(times: Tensor, neighbours: Tensor) -> Tensor:
     for via in range(count):
         torch.minimum(between, between[:, :, via, None] + between[:, None, via], out=between)
     return between
+
+
+class BlockRoadmap:
+    """A roadmap for each block: n balls in a room need no map of all their joint positions.
+
+    Args:
+        graphs: the blocks' roadmaps, each over the block's own entries.
+        blocks: the blocks.
+    """
+
+    def __init__(self, graphs: Sequence[RoadmapGraph], blocks: Sequence[Block]) -> None:
+        self.graphs, self._blocks = tuple(graphs), tuple(blocks)
+
+    @property
+    def connected(self) -> float:
+        """See `Router.connected`: of the worst block."""
+        return min(graph.connected for graph in self.graphs)
+
+    def paths(self, start: Tensor, aim: Aim, count: int, horizon: int, stretch: float) -> Tensor:
+        """See `Router.paths`."""
+        states = start[:, None, None].expand(-1, count, horizon, -1).clone()
+        for graph, block in zip(self.graphs, self._blocks, strict=True):
+            entries = list(block.states)
+
+            def part_aim(parts: Tensor, entries: list[int] = entries) -> Tensor:
+                whole = parts.new_zeros(*parts.shape[:-1], start.shape[-1])
+                whole[..., entries] = parts
+                return aim(whole)[..., entries]
+
+            states[..., entries] = graph.paths(start[:, entries], part_aim, count, horizon, stretch)
+        return states
+
+
+def block_dynamics(action_jacobian: Jacobian, block: Block, others: Tensor, rest: Tensor) -> Jacobian:
+    """A block's own step and derivative by its own actions, the other blocks standing at `others` `[S]`, at rest."""
+
+    def step(state: Tensor, action: Tensor) -> tuple[Tensor, Tensor]:
+        states, actions = list(block.states), list(block.actions)
+        whole, acting = others.expand(*state.shape[:-1], -1).clone(), rest.expand(*action.shape[:-1], -1).clone()
+        whole[..., states], acting[..., actions] = state, action
+        following, slopes = action_jacobian(whole, acting)
+        return following[..., states], slopes[..., states, :][..., actions]
+
+    return step
+
+
+def _interpolate(points: Tensor, times: Tensor, horizon: int) -> Tensor:
+    """States at steps 1..H on a path of way points `[B, R, W, S]` passed at `times` `[B, R, W]`; holds the last."""
+    steps = torch.arange(1, horizon + 1, device=points.device, dtype=points.dtype)
+    steps = steps.expand(*times.shape[:2], -1).contiguous()
+    upper = torch.searchsorted(times.contiguous(), steps).clamp(1, times.shape[-1] - 1)
+    before, after = times.gather(2, upper - 1), times.gather(2, upper)
+    share = ((steps - before) / (after - before).clamp_min(1e-6)).clamp(0, 1)[..., None]
+    wide = upper[..., None].expand(-1, -1, -1, points.shape[-1])
+    return torch.lerp(points.gather(2, wide - 1), points.gather(2, wide), share)

@@ -1,146 +1,81 @@
-"""Shooting: actions improved through their true rollout, by gradient descent or by iterative LQR."""
+"""Gradient shooting: actions improved by back-propagation through their true rollout, from several starts."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from grasp_agent.planners.descent import Adam, Descent
-from grasp_agent.planners.problem import Problem
+from grasp_agent.planners.base import Initial, Planner
+from grasp_agent.planners.descent import Adam, Descent, Moments
+from grasp_agent.planners.initial import Rollout, filled
+from grasp_agent.planners.judging import goal_weights
+from grasp_agent.planners.noise import Coloured, NoiseSource
+from grasp_agent.planners.problem import Candidates, Problem
+
+
+class ShootingState(NamedTuple):
+    """Gradient shooting between two steps."""
+
+    actions: Tensor
+    """`[B, N, H, A]`."""
+    memory: Moments | None
 
 
 @dataclass(frozen=True, kw_only=True)
-class ShootingGradient:
-    """A few gradient steps on the rollout's distance to the goal: GRASP's published sync.
+class GradientShooting(Planner[ShootingState]):
+    """Gradient steps on the rollout's distance to the goal.
+
+    As GRASP's sync it is the published one (Psenka et al. 2026, arXiv 2602.00475): `GradientShooting.sync()`.
 
     Attributes:
-        steps: J_sync, number of gradient steps.
+        initial: where candidates start.
         optimiser: what does a step.
-        hold: number of last steps whose distance counts (the paper: 1).
+        hold: number of last steps whose squared distance counts.
+        running: weight of the mean squared distance along the way.
     """
 
-    steps: int = 25
-    optimiser: Descent | Adam = Descent(lr=0.1)
-    hold: int = 1
-
-    def __call__(self, problem: Problem, states: Tensor, actions: Tensor) -> Tensor:
-        """Improved actions `[B, N, H, A]`; the virtual states are not used."""
-        memory = self.optimiser.start(actions)
-        for _ in range(self.steps):
-            leaf = actions.detach().requires_grad_()
-            with torch.enable_grad():
-                loss = problem.goal.cost(problem.follow(leaf)[..., -self.hold :, :]).sum()
-                (gradient,) = torch.autograd.grad(loss, leaf)
-            actions, memory = self.optimiser.apply(actions, gradient, memory)
-            actions = problem.clamp(actions)
-        return actions
-
-
-@dataclass(frozen=True, kw_only=True)
-class ILQR:
-    """Iterative LQR with clamped controls: Gauss-Newton through the true rollout (Li and Todorov 2004).
-
-    The model's Jacobians of all time steps come from one batched call; only rollouts and the Riccati recursion are
-    serial. The cost is the squared distance to the goal over the last `hold` steps, plus `running` times its mean along
-    the way, plus `effort` times the squared actions.
-
-    Attributes:
-        steps: greatest number of iterations.
-        hold: number of last steps at the goal.
-        running: weight of the distance along the way.
-        effort: weight of the squared actions.
-        damping: added to the control Hessian [squared distance per squared action].
-    """
-
-    steps: int = 3
+    candidates: int = 16
+    iterations: int = 100
+    verify_every: int = 10
+    initial: Initial = field(default_factory=Rollout)
+    optimiser: Descent | Adam = Adam(lr=0.1)
     hold: int = 6
     running: float = 0.05
-    effort: float = 1e-3
-    damping: float = 0.03
 
     def __post_init__(self) -> None:
-        if self.steps < 1 or self.hold < 1:
-            raise ValueError(f"steps, hold: expected at least 1, got {self.steps} and {self.hold}")
+        super().__post_init__()
+        if self.hold < 1:
+            raise ValueError(f"hold: expected at least 1, got {self.hold}")
 
-    def __call__(self, problem: Problem, states: Tensor, actions: Tensor) -> Tensor:
-        """Improved actions `[B, N, H, A]`; a candidate's own cost never rises."""
-        path = problem.follow(actions)
-        cost = self._cost(problem, path, actions)
-        scale = torch.ones_like(cost)
-        for _ in range(self.steps):
-            gains, offsets = self._backward(problem, path, actions)
-            trial_path, trial = self._forward(problem, path, actions, gains, offsets, scale)
-            trial_cost = self._cost(problem, trial_path, trial)
-            better = trial_cost < cost
-            keep = better[..., None, None]
-            path, actions = torch.where(keep, trial_path, path), torch.where(keep, trial, actions)
-            cost = torch.where(better, trial_cost, cost)
-            scale = torch.where(better, (2 * scale).clamp_max(1.0), scale / 4)
-        return actions
+    @classmethod
+    def sync(cls, *, steps: int = 25, lr: float = 0.1) -> GradientShooting:
+        """GRASP's published sync: plain gradient steps on the last state's squared distance."""
+        return cls(candidates=1, iterations=steps, optimiser=Descent(lr=lr), hold=1, running=0.0)
 
-    def _weights(self, path: Tensor) -> Tensor:
-        horizon = path.shape[-2]
-        weights = torch.full((horizon,), self.running / horizon, dtype=path.dtype, device=path.device)
-        weights[-self.hold :] += 1 / min(self.hold, horizon)
-        return weights
+    @classmethod
+    def paper(cls, *, iterations: int = 1000) -> GradientShooting:
+        """The published rival of GRASP: one candidate, SGD with rate 1 on the last state, white starts."""
+        initial = Rollout(sigma=0.003, shape=Coloured(beta=0.0))
+        return cls(candidates=1, iterations=iterations, initial=initial, optimiser=Descent(lr=1.0), hold=1, running=0.0)
 
-    def _cost(self, problem: Problem, path: Tensor, actions: Tensor) -> Tensor:
-        goal = (problem.goal.cost(path) * self._weights(path)).sum(-1)
-        cost = goal + self.effort * actions.square().sum((-1, -2)) / actions.shape[-2]
-        return torch.where(cost.isfinite(), cost, torch.inf)
+    def init(self, problem: Problem, given: Candidates | None, noise: NoiseSource) -> ShootingState:
+        """See `Planner.init`."""
+        actions = filled(problem, given, self.candidates, self.initial, noise).actions
+        return ShootingState(actions, self.optimiser.start(actions))
 
-    def _backward(self, problem: Problem, path: Tensor, actions: Tensor) -> tuple[list[Tensor], list[Tensor]]:
-        """Riccati recursion: feedback gains `[B, N, A, S]` and open-loop changes `[B, N, A]`, one for each step."""
-        previous = torch.cat([problem.start[:, None, None].expand(-1, path.shape[1], 1, -1), path[:, :, :-1]], dim=2)
-        by_state, by_action = problem.jacobians(previous, actions)
-        slope, curvature = _quadratic(problem, path)
-        weights = self._weights(path)
-        effort = 2 * self.effort / path.shape[2]
-        eye = torch.eye(actions.shape[-1], dtype=actions.dtype, device=actions.device)
-        value, bend = torch.zeros_like(slope[:, :, 0]), torch.zeros_like(curvature[:, :, 0])
-        gains, offsets = [], []
-        for t in reversed(range(path.shape[2])):
-            value, bend = value + weights[t] * slope[:, :, t], bend + weights[t] * curvature[:, :, t]
-            a, b = by_state[:, :, t], by_action[:, :, t]
-            down = b.mT @ bend
-            h_uu = down @ b + (effort + self.damping) * eye
-            h_ux = down @ a
-            g_u = (b.mT @ value[..., None])[..., 0] + effort * actions[:, :, t]
-            solved = torch.linalg.solve_ex(h_uu, torch.cat([h_ux, g_u[..., None]], -1))[0]
-            gain, offset = -solved[..., :-1], -solved[..., -1]
-            value = (a.mT @ value[..., None] + h_ux.mT @ offset[..., None])[..., 0]
-            bend = a.mT @ bend @ a + h_ux.mT @ gain
-            gains.append(gain)
-            offsets.append(offset)
-        return gains[::-1], offsets[::-1]
+    def step(self, problem: Problem, state: ShootingState, noise: NoiseSource) -> ShootingState:
+        """One gradient step, projected into the bounds."""
+        leaf = state.actions.detach().requires_grad_()
+        with torch.enable_grad():
+            path = problem.follow(leaf)
+            loss = (problem.goal.cost(path) * goal_weights(path, self.hold, self.running)).sum()
+            (gradient,) = torch.autograd.grad(loss, leaf)
+        actions, memory = self.optimiser.apply(state.actions, gradient, state.memory)
+        return ShootingState(problem.clamp(actions), memory)
 
-    def _forward(
-        self,
-        problem: Problem,
-        path: Tensor,
-        actions: Tensor,
-        gains: list[Tensor],
-        offsets: list[Tensor],
-        scale: Tensor,
-    ) -> tuple[Tensor, Tensor]:
-        state = before = problem.start[:, None].expand(-1, actions.shape[1], -1)
-        trial_path, trial = [], []
-        for t in range(actions.shape[2]):
-            feedback = (gains[t] @ (state - before)[..., None])[..., 0]
-            action = problem.clamp(actions[:, :, t] + scale[..., None] * offsets[t] + feedback)
-            state = problem.step(state, action)
-            before = path[:, :, t]
-            trial_path.append(state)
-            trial.append(action)
-        return torch.stack(trial_path, 2), torch.stack(trial, 2)
-
-
-def _quadratic(problem: Problem, path: Tensor) -> tuple[Tensor, Tensor]:
-    """Gradient `[..., S]` and Hessian `[..., S, S]` of the goal's cost at each state."""
-    leaf = path.detach().requires_grad_()
-    with torch.enable_grad():
-        (slope,) = torch.autograd.grad(problem.goal.cost(leaf).sum(), leaf, create_graph=True)
-        rows = [torch.autograd.grad(slope[..., i].sum(), leaf, retain_graph=True)[0] for i in range(path.shape[-1])]
-    return slope.detach(), torch.stack(rows, -2)
+    def actions(self, problem: Problem, state: ShootingState) -> Tensor:
+        """See `Planner.actions`."""
+        return state.actions

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from grasp_agent.planners.least_squares import least_squares
-from grasp_agent.planners.problem import Problem
+from grasp_agent.planners.noise import NoiseSource
+from grasp_agent.planners.problem import Candidates, Problem
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,19 +20,55 @@ class Tracking:
 
     Attributes:
         damping: Levenberg-Marquardt damping relative to the curvature.
+        together: False follows with each candidate's own member; True with the mean over all members, so that a long
+            plan does not drift with one member's error.
     """
 
     damping: float = 0.01
+    together: bool = False
 
-    def __call__(self, problem: Problem, states: Tensor, actions: Tensor) -> Tensor:
-        """Actions `[B, N, H, A]` whose rollout follows `states` `[B, N, H, S]` as closely as one sweep can."""
-        state = problem.start[:, None].expand(-1, actions.shape[1], -1)
+    def refine(self, problem: Problem, given: Candidates, noise: NoiseSource | None = None) -> Tensor:
+        """Actions `[B, N, H, A]` whose rollout follows the virtual states as closely as one sweep can."""
+        if self.together and problem.members > 1:
+            return self._follow_together(problem, given)[0]
+        state = problem.start[:, None].expand(-1, given.size, -1)
         tracked = []
-        for t in range(actions.shape[2]):
-            action = self.correct(problem, state, states[:, :, t], actions[:, :, t])
-            state = problem.step(state, action)
-            tracked.append(action)
+        for target, action in zip(given.states.unbind(2), given.actions.unbind(2), strict=True):
+            corrected = self.correct(problem, state, target, action)
+            state = problem.step(state, corrected)
+            tracked.append(corrected)
         return torch.stack(tracked, dim=2)
+
+    def propose(self, problem: Problem, states: Tensor, actions: Tensor) -> Candidates:
+        """Candidates that follow virtual states, together with all members' rollouts where those are at hand."""
+        if self.together and problem.members > 1:
+            tracked, rollouts = self._follow_together(problem, Candidates(states, actions))
+            return Candidates(states, tracked, rollouts)
+        return Candidates(states, self.refine(problem, Candidates(states, actions)))
+
+    def _follow_together(self, problem: Problem, given: Candidates) -> tuple[Tensor, Tensor]:
+        """Actions `[B, N, H, A]` and all members' rollouts `[K, B, N, H, S]`, from one call and one derivative a step.
+
+        Two rollouts run side by side: a bare one, whose mean over the members is steered along the targets, so that the
+        actions serve blindly, too; and one in which every member is steered along them by itself, as reality will be,
+        for judging.
+        """
+        members, shape = problem.members, given.actions.shape[:2]
+        start = problem.start[:, None].expand(-1, given.size, -1).flatten(0, 1)
+        state, rows = start.repeat(2, 1).expand(members, -1, -1), len(start)
+        targets, actions = given.states.flatten(0, 1), given.actions.flatten(0, 1)
+        tracked, states = [], []
+        for target, action in zip(targets.unbind(1), actions.unbind(1), strict=True):
+            predicted, slopes = problem.linearise_rows(state, action.repeat(2, 1).expand(members, -1, -1))
+            wanted = predicted[:, :rows].mean(0) - target
+            change = least_squares(slopes[:, :rows].mean(0), wanted, self.damping)
+            corrected = problem.clamp(action - change)
+            apart = least_squares(slopes[:, rows:], predicted[:, rows:] - target, self.damping)
+            bare, fed = corrected.expand(members, -1, -1), problem.clamp(action - apart)
+            state = problem.dynamics(state, torch.cat([bare, fed], 1))
+            tracked.append(corrected)
+            states.append(state[:, rows:])
+        return torch.stack(tracked, 1).unflatten(0, shape), torch.stack(states, 2).unflatten(1, shape)
 
     def correct(self, problem: Problem, state: Tensor, target: Tensor, action: Tensor) -> Tensor:
         """The action `[B, N, A]`, corrected so that one step from `state` comes nearer to `target` `[B, N, S]`."""

@@ -1,0 +1,165 @@
+"""The cross-entropy method, as published and as iCEM: with coloured noise, kept elites and a shifted mean.
+
+CEM: Rubinstein and Kroese 2004; for planning with learned models Chua et al. 2018 (arXiv 1805.12114). iCEM: Pinneri et
+al. 2020 (arXiv 2008.06389).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from grasp_agent.planners.base import Planner
+from grasp_agent.planners.blocks import gather_parts
+from grasp_agent.planners.noise import Coloured, NoiseSource
+from grasp_agent.planners.problem import Candidates, Problem
+
+
+class Search(NamedTuple):
+    """Normal distributions over plans, and the best samples that were met."""
+
+    mean: Tensor
+    """`[B, N, H, A]`."""
+    std: Tensor
+    """`[B, N, H, A]`."""
+    elites: Tensor
+    """`[B, N, E, H, A]`, the best first."""
+    costs: Tensor
+    """`[B, N, E, G]`, their costs, part by part where the search is factored (else G is 1)."""
+    iteration: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class CEM(Planner[Search]):
+    """Samples plans around a mean, and moves mean and spread to the best of them.
+
+    Attributes:
+        candidates: distributions side by side.
+        samples: plans drawn from each in an iteration.
+        elites: how many of the best make the next distribution.
+        sigma: first standard deviation, as a share of half the actions' range.
+        noise: the samples' noise along time; white as published.
+    """
+
+    iterations: int = 30
+    samples: int = 300
+    elites: int = 30
+    sigma: float = 1.0
+    noise: Coloured = Coloured(beta=0.0)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check(self.samples, self.elites, self.sigma)
+
+    def init(self, problem: Problem, given: Candidates | None, noise: NoiseSource) -> Search:
+        """See `Planner.init`."""
+        return begun(problem, given, self.candidates, self.elites, self.sigma)
+
+    def step(self, problem: Problem, state: Search, noise: NoiseSource) -> Search:
+        """One iteration."""
+        samples = drawn(problem, state, self.noise, self.samples, noise)
+        elites, costs = best(problem, samples, costs_of(problem, samples, factored=False), self.elites)
+        return Search(elites.mean(2), elites.std(2), elites, costs, state.iteration + 1)
+
+    def actions(self, problem: Problem, state: Search) -> Tensor:
+        """The means, then the best samples: `[B, 2 N, H, A]`."""
+        return torch.cat([state.mean, state.elites[:, :, 0]], 1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ICEM(Planner[Search]):
+    """The improved cross-entropy method; the defaults are the published ones where the paper gives one for all tasks.
+
+    Attributes:
+        candidates: distributions side by side.
+        samples: plans drawn in the first iteration.
+        decay: the number of samples falls by this factor in each iteration, down to twice the elites.
+        elites: how many of the best make the next distribution.
+        kept: share of the elites that stay in the race.
+        momentum: share of the old mean and spread that is kept.
+        sigma: first standard deviation, as a share of half the actions' range.
+        noise: the samples' noise along time.
+        factored: True picks elites for each block of the problem apart: the fair rival, on problems that fall apart,
+            of planners that know the blocks.
+    """
+
+    iterations: int = 10
+    samples: int = 256
+    decay: float = 1.25
+    elites: int = 10
+    kept: float = 0.3
+    momentum: float = 0.1
+    sigma: float = 0.5
+    noise: Coloured = Coloured(beta=3.0)
+    factored: bool = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check(self.samples, self.elites, self.sigma)
+        if not self.decay >= 1:
+            raise ValueError(f"decay: expected at least 1, got {self.decay}")
+        for name in ("kept", "momentum"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name}: expected a share in [0, 1], got {getattr(self, name)}")
+
+    def init(self, problem: Problem, given: Candidates | None, noise: NoiseSource) -> Search:
+        """See `Planner.init`."""
+        return begun(problem, given, self.candidates, self.elites, self.sigma)
+
+    def step(self, problem: Problem, state: Search, noise: NoiseSource) -> Search:
+        """One iteration."""
+        count = max(2 * self.elites, int(self.samples / self.decay**state.iteration))
+        samples = drawn(problem, state, self.noise, count, noise)
+        costs = costs_of(problem, samples, factored=self.factored)
+        kept = max(1, round(self.kept * self.elites))
+        samples = torch.cat([state.elites[:, :, :kept], samples], 2)
+        costs = torch.cat([state.costs[:, :, :kept].expand(*costs.shape[:2], -1, costs.shape[-1]), costs], 2)
+        elites, costs = best(problem, samples, costs, self.elites)
+        mean = torch.lerp(elites.mean(2), state.mean, self.momentum)
+        std = torch.lerp(elites.std(2), state.std, self.momentum)
+        return Search(mean, std, elites, costs, state.iteration + 1)
+
+    def actions(self, problem: Problem, state: Search) -> Tensor:
+        """The best samples, then the means: `[B, 2 N, H, A]`."""
+        return torch.cat([state.elites[:, :, 0], state.mean], 1)
+
+
+def begun(problem: Problem, given: Candidates | None, count: int, elites: int, sigma: float) -> Search:
+    """Distributions around the given plans, or around rest; the given are the first elites, of unknown cost."""
+    means = problem.resting(max(count, 1) if given is None else max(count, given.size)).clone()
+    if given is not None:
+        means[:, : given.size] = given.actions
+    std = (sigma * (problem.high - problem.low) / 2).expand_as(means)
+    costs = means.new_full((*means.shape[:2], elites, 1), torch.inf)
+    if given is not None:
+        costs[:, : given.size, 0, 0] = problem.merit(problem.follow(given.actions))
+    return Search(means, std, means[:, :, None].expand(-1, -1, elites, -1, -1), costs, 0)
+
+
+def drawn(problem: Problem, state: Search, noise: Coloured, count: int, source: NoiseSource) -> Tensor:
+    """Plans drawn from the distributions, `[B, N, count, H, A]`, inside the bounds."""
+    sides, horizon, size = state.mean.shape[1:]
+    draw = noise.sample(source, sides * count, horizon, size).unflatten(0, (sides, count))
+    return problem.clamp(state.mean[:, :, None] + state.std[:, :, None] * draw)
+
+
+def costs_of(problem: Problem, samples: Tensor, *, factored: bool) -> Tensor:
+    """Costs of plans `[B, N, P, H, A]`: `[B, N, P, G]`, part by part, or their sum with G = 1."""
+    costs = problem.part_merits(problem.follow(samples.flatten(1, 2))).unflatten(1, samples.shape[1:3])
+    return costs if factored else costs.sum(-1, keepdim=True)
+
+
+def best(problem: Problem, samples: Tensor, costs: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """The best plans `[B, N, count, H, A]`, each block's actions chosen by its own cost, and their costs."""
+    lowest = costs.topk(count, dim=2, largest=False)
+    return gather_parts(problem, samples, lowest.indices), lowest.values
+
+
+def _check(samples: int, elites: int, sigma: float) -> None:
+    if not 2 <= elites <= samples:
+        raise ValueError(f"elites: expected from 2 to the number of samples ({samples}), got {elites}")
+    if not sigma > 0:
+        raise ValueError(f"sigma: expected more than 0, got {sigma}")

@@ -1,0 +1,178 @@
+"""What a good plan is: goals, the region that a model knows, and the rules by which candidates are judged."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+
+
+class Goal(Protocol):
+    """What a planner asks of a goal; the leading axes of `states` start with the problems, `[B, ...]`.
+
+    A goal has G parts, one for each block of a problem that falls apart (several balls, several arms), else one.
+    """
+
+    @property
+    def tolerance(self) -> float:
+        """Distance at which a part counts as reached, in the units of `sqrt(parts)`."""
+        ...
+
+    def parts(self, states: Tensor) -> Tensor:
+        """Squared distance of each part to the goal, `[..., B, N, H, S] -> [..., B, N, H, G]`; zero at the goal."""
+        ...
+
+    def cost(self, states: Tensor) -> Tensor:
+        """Sum of the parts, `[..., B, N, H, S] -> [..., B, N, H]`; differentiable."""
+        ...
+
+    def gradient(self, states: Tensor) -> Tensor:
+        """Derivative of `cost`, `[..., B, N, H, S] -> [..., B, N, H, S]`."""
+        ...
+
+    def curvature(self, states: Tensor) -> Tensor:
+        """Second derivative of `cost`, `[..., B, N, H, S] -> [..., B, N, H, S, S]`, positive semi-definite."""
+        ...
+
+    def project(self, states: Tensor) -> Tensor:
+        """The nearest states that are at the goal, `[..., B, N, H, S] -> [..., B, N, H, S]`."""
+        ...
+
+
+class Block(NamedTuple):
+    """Entries of state and action that move independently of all others: one ball of several."""
+
+    states: tuple[int, ...]
+    """Entries of the state."""
+    actions: tuple[int, ...]
+    """Entries of the action."""
+
+
+class Region(Protocol):
+    """The states that a model has seen."""
+
+    def off(self, states: Tensor) -> Tensor:
+        """True where a part of a state `[..., S]` is unlike all that was seen, `[..., G]`; G is 1 without blocks."""
+        ...
+
+    def nearest(self, states: Tensor) -> Tensor:
+        """The nearest of the seen states that cover the region, `[..., S] -> [..., S]`, part by part."""
+        ...
+
+
+class Support:
+    """The region of states that a model has seen: balls around points that cover the replayed states.
+
+    Args:
+        points: `[P, S]` covering points.
+        radius: a state farther than this from every point is off the support.
+    """
+
+    def __init__(self, points: Tensor, radius: float) -> None:
+        self.points = points
+        self.radius = radius
+        self._squares = points.square().sum(-1)
+
+    def off(self, states: Tensor) -> Tensor:
+        """See `Region.off`."""
+        flat = states.reshape(-1, states.shape[-1])
+        nearest = self._partial(flat).amin(-1) + flat.square().sum(-1)
+        return (nearest > self.radius**2).view(*states.shape[:-1], 1)
+
+    def nearest(self, states: Tensor) -> Tensor:
+        """See `Region.nearest`."""
+        index = self._partial(states.reshape(-1, states.shape[-1])).argmin(-1)
+        return self.points[index].view(states.shape)
+
+    def _partial(self, flat: Tensor) -> Tensor:
+        """Squared distances `[M, P]` of states to the points, without the states' own squares."""
+        return torch.addmm(self._squares, flat, self.points.T, alpha=-2)
+
+
+class BlockSupport:
+    """A region for each block.
+
+    Args:
+        supports: the blocks' regions, each of the block's entries alone.
+        blocks: the blocks.
+    """
+
+    def __init__(self, supports: Sequence[Support], blocks: Sequence[Block]) -> None:
+        self.supports, self._blocks = tuple(supports), tuple(blocks)
+
+    def off(self, states: Tensor) -> Tensor:
+        """See `Region.off`."""
+        parts = [s.off(states[..., list(b.states)]) for s, b in zip(self.supports, self._blocks, strict=True)]
+        return torch.cat(parts, -1)
+
+    def nearest(self, states: Tensor) -> Tensor:
+        """See `Region.nearest`."""
+        states = states.clone()
+        for support, block in zip(self.supports, self._blocks, strict=True):
+            entries = list(block.states)
+            states[..., entries] = support.nearest(states[..., entries])
+        return states
+
+
+@dataclass(frozen=True, kw_only=True)
+class Criteria:
+    """How a candidate is judged (all distances in units of the goal's tolerance).
+
+    Attributes:
+        hold: number of last steps during which the goal has to be kept.
+        accept: a plan is good enough when its worst distance over those steps, under the worst ensemble member, plus
+            its penalty for leaving the support, is below this; a negative number accepts none.
+        excursion: a plan that has come to the goal (within `accept`) must not go farther than this away again.
+        running: weight of the mean distance along the way; prefers plans that arrive early.
+        off_support: weight of each step that lies off the replayed support, on the way to the goal: three of them make
+            a plan unacceptable, however long it is.
+        stride: while planners search, the support is checked at each step of this many; a verdict checks all.
+        feedback: True judges candidates as they are executed: with one tracking step on D_a F for each action, towards
+            the members' common prediction. False judges the bare actions.
+        damping: damping of that tracking step.
+        disagreement: weight of the members' mean disagreement [tolerances per state unit].
+
+    Raises:
+        ValueError: if a number is out of range.
+    """
+
+    hold: int = 6
+    accept: float = 0.6
+    excursion: float = 1.0
+    running: float = 0.1
+    off_support: float = 0.25
+    stride: int = 3
+    feedback: bool = True
+    damping: float = 0.01
+    disagreement: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name in ("hold", "stride"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}: expected at least 1, got {getattr(self, name)}")
+        for name in ("excursion", "running", "off_support", "damping", "disagreement"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise ValueError(f"{name}: expected a finite number of at least 0, got {getattr(self, name)}")
+
+
+class Verdict(NamedTuple):
+    """What `Problem.score` says of candidates."""
+
+    cost: Tensor
+    """`[B, N]`, lower is better; infinite where the model's answer is not finite."""
+    accepted: Tensor
+    """`[B, N]`, True where the candidate is good enough to stop searching."""
+    states: Tensor
+    """`[B, N, H, S]`, predicted states after each action, the mean over the members."""
+
+
+def goal_weights(states: Tensor, hold: int, running: float) -> Tensor:
+    """Weights `[H]` of the squared distances along `states` `[..., H, S]`: `running` in all, 1 over the last `hold`."""
+    horizon = states.shape[-2]
+    weights = torch.full((horizon,), running / horizon, dtype=states.dtype, device=states.device)
+    weights[-hold:] += 1 / min(hold, horizon)
+    return weights

@@ -1,0 +1,81 @@
+"""Model predictive path integral control (Williams et al. 2017, arXiv 1707.02342)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from grasp_agent.planners.base import Planner
+from grasp_agent.planners.noise import Coloured, NoiseSource
+from grasp_agent.planners.problem import Candidates, Problem
+
+
+class MPPIState(NamedTuple):
+    """MPPI between two iterations."""
+
+    mean: Tensor
+    """`[B, N, H, A]`."""
+    best: Tensor
+    """`[B, N, H, A]`, the best sample that was met."""
+    cost: Tensor
+    """`[B, N]`, its cost."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MPPI(Planner[MPPIState]):
+    """Moves a mean to the average of samples around it, weighted by the exponential of their cost.
+
+    Attributes:
+        candidates: means side by side.
+        samples: plans drawn around each mean in an iteration.
+        sigma: their standard deviation, as a share of half the actions' range.
+        temperature: lambda, in units of the samples' mean excess over the best cost, so that it needs no tuning to the
+            scale of the cost.
+        noise: the samples' noise along time; white as published.
+    """
+
+    iterations: int = 20
+    samples: int = 500
+    sigma: float = 0.5
+    temperature: float = 0.1
+    noise: Coloured = Coloured(beta=0.0)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.samples < 2:
+            raise ValueError(f"samples: expected at least 2, got {self.samples}")
+        for name in ("sigma", "temperature"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name}: expected more than 0, got {getattr(self, name)}")
+
+    def init(self, problem: Problem, given: Candidates | None, noise: NoiseSource) -> MPPIState:
+        """See `Planner.init`."""
+        mean = problem.resting(self.candidates if given is None else max(self.candidates, given.size)).clone()
+        if given is not None:
+            mean[:, : given.size] = given.actions
+        return MPPIState(mean, mean, mean.new_full(mean.shape[:2], torch.inf))
+
+    def step(self, problem: Problem, state: MPPIState, noise: NoiseSource) -> MPPIState:
+        """One iteration."""
+        sides, horizon, size = state.mean.shape[1:]
+        draw = self.noise.sample(noise, sides * self.samples, horizon, size).unflatten(0, (sides, -1))
+        draw = draw.index_fill(1, torch.zeros(1, dtype=torch.long, device=draw.device), 0)  # the mean itself takes part
+        half = (problem.high - problem.low) / 2
+        samples = problem.clamp(state.mean[:, :, None] + self.sigma * half * draw)
+        cost = problem.merit(problem.follow(samples.flatten(1, 2))).unflatten(1, samples.shape[1:3])
+        cost = cost.nan_to_num(posinf=1e9)
+        lowest = cost.min(-1, keepdim=True)
+        excess = cost - lowest.values
+        weights = torch.softmax(-excess / (self.temperature * excess.mean(-1, keepdim=True) + 1e-9), -1)
+        mean = problem.clamp((weights[..., None, None] * samples).sum(2))
+        winner = samples.take_along_dim(lowest.indices[..., None, None], 2)[:, :, 0]
+        better = lowest.values[..., 0] < state.cost
+        best = torch.where(better[..., None, None], winner, state.best)
+        return MPPIState(mean, best, torch.where(better, lowest.values[..., 0], state.cost))
+
+    def actions(self, problem: Problem, state: MPPIState) -> Tensor:
+        """The means, then the best samples: `[B, 2 N, H, A]`."""
+        return torch.cat([state.mean, state.best], 1)

@@ -1,0 +1,232 @@
+"""Tables and plots of the planner benchmark, from `docs/benchmark.json` and `docs/peers.json`.
+
+    python scripts/report_benchmark.py
+
+Writes `docs/benchmark.md`, its summary `docs/duel.md` and `videos/horizon.png`. Intervals are Wilson's, 95 %; a paired
+difference to the default GRASP is tested by McNemar's exact test.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+import tyro
+from benchmark_planners import DUEL_BUDGETS, DUEL_HORIZONS, HORIZONS
+from matplotlib import pyplot
+from scipy.stats import binomtest
+from trials import PLANNERS, TASKS
+
+from grasp_agent.files import written_aside
+
+ROOT = Path(__file__).parent.parent
+Cell = dict[str, list[Any]]
+COLOURS = ("#3b6fb6", "#6fa8dc", "#8a6fc0", "#c06f9f", "#d9803f", "#e0a96d", "#b5651d", "#f0c27b", "#7a8a99", "#a3b1bd")
+
+
+def load(name: str) -> dict[str, Any]:
+    """A file of results, empty if there is none."""
+    path = ROOT / "docs" / name
+    return json.loads(path.read_text()) if path.exists() else {}
+
+
+def share(outcomes: list[int]) -> str:
+    """Share of successes with its interval."""
+    span = binomtest(sum(outcomes), len(outcomes)).proportion_ci(method="wilson")
+    return f"{np.mean(outcomes):.2f} ({span.low:.2f}-{span.high:.2f})"
+
+
+def mcnemar(first: list[int], second: list[int]) -> float:
+    """Probability of so unequal discordant pairs if both were equally good."""
+    wins = sum(a > b for a, b in zip(first, second, strict=True))
+    losses = sum(a < b for a, b in zip(first, second, strict=True))
+    return float(binomtest(wins, wins + losses).pvalue) if wins + losses else 1.0
+
+
+def cells(study: dict[str, Cell], task: str, horizon: int, mode: str) -> dict[str, Cell]:
+    """The planners' cells of one task, horizon and mode."""
+    found = {}
+    for key, cell in study.items():
+        its_task, planner, length, its_mode, _ = key.split(" | ")
+        if (its_task, int(length), its_mode) == (task, horizon, mode):
+            found[planner] = cell
+    return {name: found[name] for name in PLANNERS if name in found}
+
+
+def duel_table(study: dict[str, Cell], peers: dict[str, Any], task: str, mode: str) -> list[str]:
+    """Success of all planners on one task, ours and the peers', against the default GRASP."""
+    rows = cells(study, task, DUEL_HORIZONS[task], mode)
+    if not rows:
+        return []
+    lines = [
+        f"### {task}, {'one blind plan' if mode == 'open' else 'closed loop'}: H = {DUEL_HORIZONS[task]}, "
+        f"at most {DUEL_BUDGETS[task]:g} s a plan, {len(next(iter(rows.values()))['end'])} episodes",
+        "",
+        f"| planner | success at the end | at some step | p against GRASP | planning in all [s], median | {STEPS} |",
+        "|---|---|---|---|---|---|",
+    ]
+    best = rows.get("GRASP")
+    for name, cell in rows.items():
+        steps = [value for value in cell["steps"] if value is not None]
+        pair = f"{mcnemar(best['end'], cell['end']):.1g}" if best and name != "GRASP" else ""
+        arrival = f"{np.median(steps):.0f}" if steps else ""
+        lines.append(
+            f"| {name} | {share(cell['end'])} | {share(cell['any'])} | {pair} | "
+            f"{np.median(cell['seconds']):.3f} | {arrival} |"
+        )
+    for key, cell in peers.items():
+        its_task, peer, setting, its_mode = key.split("/")
+        if (its_task, its_mode) != (task, mode):
+            continue
+        if "error" in cell:
+            lines.append(f"| *{peer}*, {setting} | could not be run: {cell['error']} | | | | |")
+            continue
+        paired = best is not None and len(best["end"]) == len(cell["success"])
+        pair = f"{mcnemar(best['end'], cell['success']):.1g}" if paired and best else ""
+        count = "" if paired else f", {len(cell['success'])} episodes"
+        lines.append(
+            f"| *{peer}*, {setting}{count} | {share(cell['success'])} | {share(cell['any'])} | {pair} | "
+            f"{cell['seconds']:.3f} a plan | |"
+        )
+    return [*lines, ""]
+
+
+STEPS = "steps to success, median"
+
+
+def summary(study: dict[str, Cell], peers: dict[str, Any]) -> list[str]:
+    """The README's table: success at the end of every planner in the four duels."""
+    columns = [(task, mode) for task in DUEL_HORIZONS for mode in ("open", "closed")]
+    heads = [f"{task}, {'one blind plan' if mode == 'open' else 'closed loop'}" for task, mode in columns]
+    lines = [f"| planner | {' | '.join(heads)} |", "|---" * (len(columns) + 1) + "|"]
+    found = [cells(study, task, DUEL_HORIZONS[task], mode) for task, mode in columns]
+    for name in PLANNERS:
+        if any(name in column for column in found):
+            lines.append(f"| {name} | {' | '.join(share(c[name]['end']) if name in c else '' for c in found)} |")
+    names = dict.fromkeys(key.split("/")[1] for key, cell in peers.items() if "success" in cell)
+    for name in names:
+        row = [peers.get(f"{task}/{name}/equal-time/{mode}", {}).get("success") for task, mode in columns]
+        lines.append(f"| *{name}* | {' | '.join(share(outcomes) if outcomes else '' for outcomes in row)} |")
+    return lines
+
+
+def horizon_table(study: dict[str, Cell], task: str, mode: str) -> list[str]:
+    """Success at the end against the horizon."""
+    columns = {length: cells(study, task, length, mode) for length in HORIZONS}
+    names = [name for name in PLANNERS if any(name in column for column in columns.values())]
+    if not names:
+        return []
+    lines = [
+        f"### {task}, {'one blind plan' if mode == 'open' else 'closed loop'}",
+        "",
+        "| planner | " + " | ".join(f"H={length}" for length in HORIZONS) + " |",
+        "|---" * (len(HORIZONS) + 1) + "|",
+    ]
+    for name in names:
+        row = [horizon_cell(columns[length].get(name)) for length in HORIZONS]
+        lines.append(f"| {name} | " + " | ".join(row) + " |")
+    return [*lines, ""]
+
+
+def horizon_cell(cell: Cell | None) -> str:
+    """Success at the end / at some step, and the median time to success [s]."""
+    if cell is None:
+        return ""
+    times = [seconds for seconds, end in zip(cell["seconds"], cell["end"], strict=True) if end]
+    wait = f", {np.median(times):.2f} s" if times else ""
+    return f"{np.mean(cell['end']):.2f} / {np.mean(cell['any']):.2f}{wait}"
+
+
+def draw(study: dict[str, Cell], path: Path) -> None:
+    """Success at the end against the horizon, a panel for each task and mode."""
+    matplotlib.use("agg")
+    figure, axes = pyplot.subplots(
+        2, len(TASKS), figsize=(2.6 * len(TASKS), 5), dpi=110, layout="constrained", sharex=True, sharey=True
+    )
+    for row, mode in enumerate(("open", "closed")):
+        for column, task in enumerate(TASKS):
+            panel = axes[row][column]
+            for name, colour in zip(SHOWN, COLOURS, strict=False):
+                points = [(h, cells(study, task, h, mode).get(name)) for h in HORIZONS]
+                known = [(h, np.mean(cell["end"])) for h, cell in points if cell is not None]
+                if known:
+                    panel.plot(*zip(*known, strict=True), "o-", ms=3, color=colour, label=name)
+            panel.set_title(f"{task}, {mode} loop", fontsize=9)
+            panel.set(xticks=HORIZONS, ylim=(-0.03, 1.03))
+            panel.tick_params(labelsize=7)
+            panel.grid(alpha=0.25)
+            panel.spines[["top", "right"]].set_visible(False)
+    figure.supxlabel("horizon [steps]", fontsize=9)
+    figure.supylabel("success at the end", fontsize=9)
+    handles, labels = axes[0][0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncol=5, frameon=False, fontsize=8)
+    figure.savefig(path)
+    pyplot.close(figure)
+
+
+SHOWN = (
+    "GRASP",
+    "GRASP, no roadmap",
+    "GRASP, ILQR sync, no roadmap",
+    "GRASP, published",
+    "iCEM",
+    "iCEM, wide",
+    "CEM, coloured",
+    "MPPI, coloured",
+    "shooting",
+    "LatCo",
+)
+
+
+def main() -> None:
+    """Writes what has been measured."""
+    results, peers = load("benchmark.json"), load("peers.json")
+    duel, study, short = (results.get(name, {}) for name in ("duel", "horizon", "short"))
+    lines = ["# Planners side by side", "", *INTRODUCTION, "", "## At equal time, against every rival", ""]
+    for mode in ("open", "closed"):
+        for task in DUEL_HORIZONS:
+            lines += duel_table(duel, peers, task, mode)
+    if short:
+        lines += ["## Short greedy tasks", "", *short_table(short), ""]
+    if study:
+        lines += ["## Success against the horizon", "", *HORIZON_NOTE]
+        for mode in ("open", "closed"):
+            for task in TASKS:
+                lines += horizon_table(study, task, mode)
+        draw(study, ROOT / "videos" / "horizon.png")
+    with written_aside(ROOT / "docs" / "benchmark.md") as aside:
+        aside.write_text("\n".join(lines).rstrip() + "\n")
+    with written_aside(ROOT / "docs" / "duel.md") as aside:
+        aside.write_text("\n".join(summary(duel, peers)) + "\n")
+
+
+def short_table(study: dict[str, Cell]) -> list[str]:
+    """Time to a plan where any planner should find one."""
+    lines = ["| task | planner | success at the end | accepted | ms per plan, median |", "|---|---|---|---|---|"]
+    for key, cell in study.items():
+        task, name, *_ = key.split(" | ")
+        milliseconds = 1000 * float(np.median(cell["seconds"]))
+        accepted = float(np.mean(cell["accepted"]))
+        lines.append(f"| {task} | {name} | {share(cell['end'])} | {accepted:.2f} | {milliseconds:.0f} |")
+    return lines
+
+
+INTRODUCTION = [
+    "Written by `python scripts/report_benchmark.py` from what `python scripts/benchmark_planners.py` measured.",
+    "All planners have the same frozen models, starts, goals and bounds, the same judging (members, support, hold),",
+    "the same incumbent, coloured noise where they take it, the same feedback at execution, and the same limit on the",
+    "time of a plan; *peers* (in italics, `python scripts/benchmark_peers.py`) run in their own code. Success is real:",
+    "the environment's own, in brackets Wilson's 95 % interval.",
+]
+HORIZON_NOTE = [
+    "At most 0.2 s a plan; success at the end / at some step, and the median time of planning until success.",
+    "10 episodes a cell in the open loop, 3 in the closed one: a share of 1.00 has a lower limit of 0.72 and 0.44.",
+    "",
+]
+
+
+if __name__ == "__main__":
+    tyro.cli(main)

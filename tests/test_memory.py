@@ -1,0 +1,250 @@
+"""What is remembered of each block: built from replay, saved and restored, and an agent that finds its blocks."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch
+from gymnasium import spaces
+from torch import Tensor
+
+from grasp_agent import GRASP, ExploreConfig, GraspAgent, MLPConfig, TrainConfig
+from grasp_agent.memory import Memory
+from grasp_agent.models import EnsembleMLP
+from grasp_agent.observation import StateMap
+from grasp_agent.planners import Block, BlockRoadmap, BlockSupport, ReplayWindows, RoadmapGraph, Support
+from grasp_agent.world import World, check_blocks
+
+ENV = "grasp/BallNav4-v0"
+PAIRS = Block((0, 3), (1,)), Block((1, 2), (0,))
+WHOLE = Block((0, 1, 2, 3), (0, 1))
+MAP = StateMap(columns=(0, 1, 2, 3), goal_index=(0, 1))
+
+
+@pytest.fixture(scope="module")
+def model() -> EnsembleMLP:
+    """A model of four entries; entries 0 and 3 move by action 1, the others by action 0."""
+    model = EnsembleMLP(4, 2, positions=(0, 1), config=MLPConfig(members=2, width=8, depth=1), seed=0)
+    with torch.no_grad():
+        for weights in model.parameters():
+            weights.zero_()
+        model.scale.fill_(1.0)
+        skip = torch.zeros_like(model.skip)
+        skip[:, 4, 1] = skip[:, 4, 2] = skip[:, 5, 0] = skip[:, 5, 3] = 0.25
+        model.skip.copy_(skip)
+    return model.requires_grad_(False)
+
+
+def replayed() -> tuple[Tensor, Tensor, ReplayWindows]:
+    """States along the diagonals that the actions can drive, their episodes, and pieces of them."""
+    generator = torch.Generator().manual_seed(0)
+    actions = 2 * torch.rand(20, 9, 2, generator=generator) - 1
+    moved = 0.25 * torch.cat([torch.zeros(20, 1, 2), actions.cumsum(1)], 1)[..., [1, 0, 0, 1]]
+    return moved.flatten(0, 1), torch.arange(20).repeat_interleave(10), ReplayWindows(moved, actions)
+
+
+@pytest.fixture(scope="module", params=[(), PAIRS], ids=["whole", "blocks"])
+def memory(request: pytest.FixtureRequest, model: EnsembleMLP) -> Memory:
+    states, episodes, replay = replayed()
+    return Memory.build(model, states, episodes, blocks=request.param, replay=replay)
+
+
+def restored(model: EnsembleMLP, memory: Memory, **changes: Tensor | None) -> Memory:
+    """The memory, saved and restored, with some tensors changed or missing."""
+    saved = {**memory.tensors(), **{name.replace("__", "."): value for name, value in changes.items()}}
+    blocks = memory.blocks if len(memory.blocks) > 1 else ()
+    return Memory.restore(model, {k: v for k, v in saved.items() if v is not None}, blocks)
+
+
+def test_each_block_has_the_support_and_the_roadmap_of_its_own_entries(memory: Memory):
+    states = replayed()[0]
+    assert memory.blocks in ((WHOLE,), PAIRS)
+    several = len(memory.blocks) > 1
+    assert isinstance(memory.support, BlockSupport if several else Support)
+    assert isinstance(memory.roadmap, BlockRoadmap if several else RoadmapGraph)
+    assert len(memory.supports) == len(memory.roadmaps) == len(memory.blocks)
+    for block, support, graph in zip(memory.blocks, memory.supports, memory.roadmaps, strict=True):
+        own = states[:, list(block.states)]
+        assert (support.points[:, None] == own).all(-1).any(-1).all()
+        assert not support.off(own).any()
+        assert torch.equal(graph.nodes, support.points[: len(graph.nodes)])
+    assert not memory.support.off(states).any()
+    assert memory.support.off(states + 9).all()
+    assert (memory.middle == states).all(-1).any()
+    assert memory.points.shape[1] == 4
+
+
+def test_what_was_saved_is_restored(model: EnsembleMLP, memory: Memory):
+    again = restored(model, memory)
+    assert again.blocks == memory.blocks
+    for one, other in zip(memory.tensors().items(), again.tensors().items(), strict=True):
+        assert one[0] == other[0]
+        assert torch.equal(one[1], other[1])
+    assert again.roadmap is not None
+    assert memory.roadmap is not None
+    assert again.roadmap.connected == memory.roadmap.connected
+
+
+def test_every_tensor_that_is_cut_or_missing_is_refused_by_its_name(model: EnsembleMLP, memory: Memory):
+    saved = memory.tensors()
+    parts = range(len(memory.blocks))
+    names = {f"{kind}.{part}.{what}" for part in parts for kind, what in (("support", "points"), ("support", "radius"))}
+    names |= {f"roadmap.{part}.{what}" for part in parts for what in ("neighbours", "steps")}
+    assert set(saved) == names | {"middle", "replay.states", "replay.actions", "state_jacobian"}
+    for name, tensor in saved.items():
+        key = name.replace(".", "__")
+        cut = tensor.flatten()[:-1] if tensor.ndim else tensor.expand(2)
+        words = "one element" if name.endswith("radius") else "roadmap: " if "roadmap" in name else f"{name}: expected"
+        with pytest.raises((ValueError, RuntimeError), match=words):
+            restored(model, memory, **{key: cut})
+        if name == "state_jacobian":  # a memory may be without
+            assert restored(model, memory, **{key: None}).state_jacobian is None
+            continue
+        if name == "roadmap.0.steps" and len(memory.blocks) == 1:
+            assert restored(model, memory, **{key: None}).roadmap is None
+            continue
+        with pytest.raises((KeyError, ValueError), match=name.split(".")[0]):
+            restored(model, memory, **{key: None})
+
+
+@pytest.mark.parametrize("part", [0, 1])
+def test_one_damaged_block_is_enough_to_refuse_the_memory(model: EnsembleMLP, part: int):
+    states, episodes, replay = replayed()
+    memory = Memory.build(model, states, episodes, blocks=PAIRS, replay=replay)
+    saved = memory.tensors()
+    points, near = saved[f"support.{part}.points"], saved[f"roadmap.{part}.neighbours"]
+    damages = {
+        f"support__{part}__points": (points[:, :1], r"support\.\d\.points: expected shape \[None, 2\]"),
+        f"roadmap__{part}__steps": (None, "roadmap: expected one for each of 2 blocks, got 1"),
+        f"roadmap__{part}__neighbours": (near + len(near), "roadmap: .* do not fit"),
+    }
+    for name, (wrong, words) in damages.items():
+        with pytest.raises(ValueError, match=words):
+            restored(model, memory, **{name: wrong})
+    with pytest.raises(KeyError, match=r"support\.2"):
+        Memory.restore(model, saved, (*PAIRS, Block((0,), (0,))))
+
+
+@pytest.mark.parametrize(
+    ("blocks", "words"),
+    [
+        ([Block((0, 1), (0,))], r"each of 4 states in one block, got \[0, 1\]"),
+        ([Block((0, 1), (0,)), Block((1, 2, 3), (1,))], r"each of 4 states in one block, got \[0, 1, 1, 2, 3\]"),
+        ([Block((0, 1, 2, 4), (0, 1))], r"each of 4 states in one block, got \[0, 1, 2, 4\]"),
+        ([Block((0, 2), (0,)), Block((1, 3), ())], r"each of 2 actions in one block, got \[0\]"),
+        ([Block((0, 2), (0, 1)), Block((1, 3), (1,))], r"each of 2 actions in one block, got \[0, 1, 1\]"),
+        ([Block((0, 1), (0,)), Block((2, 3), (1,))], r"a part of the goal in each, found none in Block.*\(2, 3\)"),
+    ],
+)
+def test_blocks_that_do_not_part_state_action_and_goal_are_refused(blocks: list[Block], words: str):
+    with pytest.raises(ValueError, match=f"blocks: expected {words}"):
+        check_blocks(blocks, MAP, 2)
+
+
+@pytest.mark.parametrize("blocks", [(), (WHOLE,), PAIRS])
+def test_blocks_that_do_are_not(blocks: tuple[Block, ...]):
+    check_blocks(blocks, MAP, 2)
+
+
+class Still(gym.Env[Any, Any]):
+    """Spaces and blocks of four balls without their physics."""
+
+    def __init__(self, blocks: Any = None) -> None:
+        env = gym.make(ENV)
+        self.observation_space, self.action_space = env.observation_space, env.action_space
+        if blocks is not None:
+            self.blocks = blocks
+        env.close()
+
+
+def fresh(env: Any = ENV, **settings: Any) -> GraspAgent:
+    given: dict[str, Any] = {
+        "planner": GRASP(candidates=2, iterations=2),
+        "horizon": 10,
+        "model": MLPConfig(members=2, width=16, depth=1),
+        "train": TrainConfig(gradient_steps=60, batch_size=32),
+        "explore": ExploreConfig(learning_starts=10**6),
+        "seed": 3,
+        "device": "cpu",
+    }
+    return GraspAgent("MultiInputPolicy", env, **{**given, **settings})
+
+
+BALLS = tuple(Block((2 * ball, 2 * ball + 1), (2 * ball, 2 * ball + 1)) for ball in range(4))
+
+
+@pytest.fixture(scope="module")
+def balls(tmp_path_factory: pytest.TempPathFactory) -> tuple[GraspAgent, Path]:
+    """An agent that has seen a little of four balls, and its file."""
+    path = tmp_path_factory.mktemp("balls") / "balls.zip"
+    agent = fresh().learn(250)
+    agent.save(path)
+    return agent, path
+
+
+def world_of(agent: GraspAgent) -> World:
+    assert agent.policy.world is not None
+    return agent.policy.world
+
+
+def test_an_agent_takes_the_blocks_of_its_environment(balls: tuple[GraspAgent, Path]):
+    agent, path = balls
+    assert agent.blocks == BALLS
+    with zipfile.ZipFile(path) as archive:
+        saved = json.loads(archive.read("config.json"))["blocks"]
+    assert saved == [[list(block.states), list(block.actions)] for block in BALLS]
+    world = world_of(agent)
+    assert world.memory.blocks == BALLS
+    assert [support.points.shape[1] for support in world.memory.supports] == [2] * 4
+    start = torch.zeros(3, 8)
+    problem = world.problem(start, np.zeros((3, 8), np.float32), 5, agent.policy.criteria)
+    assert problem.blocks == BALLS
+    assert problem.distances(start[:, None, None]).shape == (3, 1, 1, 4)
+    assert problem.score(problem.resting(1)).cost.shape == (3, 1)
+
+
+def test_blocks_survive_saving_and_loading(balls: tuple[GraspAgent, Path], tmp_path: Path):
+    agent, path = balls
+    loaded = GraspAgent.load(path, device="cpu")
+    assert loaded.blocks == world_of(loaded).memory.blocks == BALLS
+    before, after = world_of(agent).tensors(), world_of(loaded).tensors()
+    assert {"support.3.points", "support.3.radius"} <= set(before)
+    assert before.keys() == after.keys()
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    loaded.save(tmp_path / "again.zip")
+    assert (tmp_path / "again.zip").read_bytes() == path.read_bytes()
+    env = gym.make(ENV)
+    for seed in range(3):
+        observation, _ = env.reset(seed=seed)
+        answers = [
+            a.predict(observation, episode_start=np.array([True]), deterministic=True)[0]
+            for a in (GraspAgent.load(path, device="cpu"), loaded)
+        ]
+        np.testing.assert_array_equal(answers[0], answers[1])
+    env.close()
+
+
+def test_an_agent_told_of_other_blocks_believes_that():
+    halves = [((0, 1, 2, 3), [0, 1, 2, 3]), ([4, 5, 6, 7], (4, 5, 6, 7))]
+    assert fresh(Still(BALLS), blocks=halves).blocks == (
+        Block((0, 1, 2, 3), (0, 1, 2, 3)),
+        Block((4, 5, 6, 7), (4, 5, 6, 7)),
+    )
+    assert fresh(Still(BALLS), blocks=()).blocks == ()
+    assert fresh(Still(BALLS)).blocks == BALLS
+    assert fresh(Still()).blocks == ()
+    space = fresh(Still()).observation_space
+    assert isinstance(space, spaces.Dict)
+    assert space["desired_goal"].shape == (8,)
+
+
+def test_wrong_blocks_are_refused_when_the_world_is_learned():
+    agent = fresh(blocks=[((0, 1), (0, 1))])
+    with pytest.raises(ValueError, match=r"blocks: expected each of 8 states in one block, got \[0, 1\]"):
+        agent.learn(120)
