@@ -253,10 +253,7 @@ class WorldModelPolicy(BasePolicy):
         action = torch.from_numpy(carry.actions[rows, carry.step]).to(start)
         target = torch.from_numpy(carry.states[rows, carry.step + 1]).to(start)
         problem = self._known().problem(start, goals, self.horizon, self.criteria)
-        feedback = Tracking(damping=self.criteria.damping)
-        # As many copies as members, so that each member has its say.
-        copies = (values[:, None].expand(-1, problem.members, -1) for values in (start, target, action))
-        corrected = feedback.correct(problem, *copies).mean(1)
+        corrected = Tracking(damping=self.criteria.damping).correct_together(problem, start, target, action)
         return torch.where(corrected.isfinite(), corrected, action).clamp(-1, 1).cpu().numpy()
 
     def _remembered(

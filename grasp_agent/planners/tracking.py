@@ -70,6 +70,13 @@ class Tracking:
             states.append(state[:, rows:])
         return torch.stack(tracked, 1).unflatten(0, shape), torch.stack(states, 2).unflatten(1, shape)
 
+    def correct_together(self, problem: Problem, state: Tensor, target: Tensor, action: Tensor) -> Tensor:
+        """The action `[M, A]`, corrected so that the members' mean comes nearer to `target` `[M, S]` from `state`."""
+        rows = (problem.members, -1, -1)
+        predicted, slopes = problem.linearise_rows(state.expand(*rows), action.expand(*rows))
+        change = least_squares(slopes.mean(0), predicted.mean(0) - target, self.damping)
+        return problem.clamp(action - change)
+
     def correct(self, problem: Problem, state: Tensor, target: Tensor, action: Tensor) -> Tensor:
         """The action `[B, N, A]`, corrected so that one step from `state` comes nearer to `target` `[B, N, S]`."""
         predicted, slopes = problem.linearise(state, action)
