@@ -172,7 +172,8 @@ class Planner(ABC, Generic[State]):
             given = self.proposals(problem, self.proposed, noise)
             best.offer(given.actions, clock, given.rollouts if problem.criteria.feedback else None)
         if warm is not None and not best.done:
-            running = Candidates(problem.follow(warm[:, None]), warm[:, None])
+            actions = warm[:, None].expand(-1, problem.members, -1, -1)  # each member may improve it in its own way
+            running = Candidates(problem.follow(actions), actions)
             given = running if given is None else given.join(running)
         return given
 
