@@ -14,6 +14,7 @@ class EntryGoal:
     """Some entries of the state should take given values; the others are free.
 
     Attributes:
+        size: S, the length of a state.
         index: `[E]`, the named entries.
         target: `[B, E]`, their values [state units].
         weights: `[E]`, weights of the squared differences.
@@ -21,6 +22,7 @@ class EntryGoal:
         part: `[E]`, the part, from 0 to G - 1, that an entry belongs to; None for a single part.
     """
 
+    size: int
     index: Tensor
     target: Tensor
     weights: Tensor
@@ -37,21 +39,34 @@ class EntryGoal:
 
     def gradient(self, states: Tensor) -> Tensor:
         """See `Goal.gradient`."""
-        slope = 2 * self.weights * self._difference(states)
-        return torch.zeros_like(states).index_copy_(-1, self.index, slope)
+        return (states - self._targets) * self._slopes
 
     def curvature(self, states: Tensor) -> Tensor:
         """See `Goal.curvature`: the same everywhere."""
-        diagonal = states.new_zeros(states.shape[-1]).index_copy(-1, self.index, 2 * self.weights)
-        return torch.diag(diagonal).expand(*states.shape, -1)
+        return torch.diag(self._slopes).expand(*states.shape, -1)
 
     def project(self, states: Tensor) -> Tensor:
         """See `Goal.project`: the named entries at their targets."""
-        target = self.target[:, None, None].expand(*states.shape[:-1], -1)
-        return states.index_copy(-1, self.index, target)
+        return torch.where(self._named, self._targets, states)
 
     def _difference(self, states: Tensor) -> Tensor:
-        return states[..., self.index] - self.target[:, None, None]
+        return states.index_select(-1, self.index) - self.target[:, None, None]
+
+    @cached_property
+    def _targets(self) -> Tensor:
+        """`[B, 1, 1, S]`, the targets in their places."""
+        targets = self.target.new_zeros(len(self.target), self.size).index_copy_(-1, self.index, self.target)
+        return targets[:, None, None]
+
+    @cached_property
+    def _slopes(self) -> Tensor:
+        """`[S]`, twice the weights in their places; zero for what is free."""
+        return self.weights.new_zeros(self.size).index_copy_(0, self.index, 2 * self.weights)
+
+    @cached_property
+    def _named(self) -> Tensor:
+        """`[S]`, True for the named entries."""
+        return torch.zeros_like(self._slopes, dtype=torch.bool).index_fill_(0, self.index, True)
 
     @cached_property
     def _weights_of_parts(self) -> Tensor:

@@ -55,6 +55,7 @@ class World(NamedTuple):
         unit, blocks = std.mean(), self.memory.blocks
         part = [next(b for b, block in enumerate(blocks) if i in block.states) for i in self.state_map.goal_index]
         goal = EntryGoal(
+            size=model.state_size,
             index=index,
             target=(torch.from_numpy(np.array(goals)).to(start) - mean) / std,
             weights=(std / unit).square(),

@@ -148,7 +148,11 @@ def make(
     """Problems whose goal is a position: the first entries of the state."""
     size = target.shape[1]
     goal = EntryGoal(
-        index=torch.arange(size), target=target, weights=torch.ones(size, dtype=torch.float64), tolerance=tolerance
+        size=start.shape[1],
+        index=torch.arange(size),
+        target=target,
+        weights=torch.ones(size, dtype=torch.float64),
+        tolerance=tolerance,
     )
     ones = torch.ones(2, dtype=torch.float64)
     rule = criteria or Criteria(hold=1)
@@ -203,6 +207,7 @@ def several(count: int = 3, members: int = 1, **settings: Any) -> Problem:
     target = torch.cat([TARGETS[shift.flip(0)] for shift in shifts], 1)
     size = 2 * count
     goal = EntryGoal(
+        size=size,
         index=torch.arange(size),
         target=target,
         weights=torch.ones(size, dtype=torch.float64),

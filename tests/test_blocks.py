@@ -39,6 +39,7 @@ PAIR = (Block((0, 3), (1,)), Block((1, 2), (0, 2)))
 @pytest.mark.parametrize("part", [None, torch.tensor([1, 0, 1])])
 def test_a_goals_gradient_curvature_and_parts_are_those_of_its_cost(part: Tensor | None):
     goal = EntryGoal(
+        size=5,
         index=torch.tensor([3, 0, 2]),
         target=noise().normal(4, 3),
         weights=tensor(0.5, 2.0, 3.0),

@@ -54,7 +54,7 @@ class Descent:
 
     def apply(self, values: Tensor, gradient: Tensor, memory: Moments | None) -> tuple[Tensor, None]:
         """One gradient step."""
-        return values - self.lr * gradient, None
+        return torch.sub(values, gradient, alpha=self.lr), None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,7 +137,7 @@ class Gradient:
         # sum_t |F(s_t, a_t) - s_{t+1}|^2 + gamma sum_t |F(s_t, a_t) - g|^2, s_t without gradient (eq. 10).
         cotangent = 2 * (predicted - states)
         if goal_weight:
-            cotangent = cotangent + goal_weight * problem.goal.gradient(predicted)
+            cotangent = cotangent.add_(problem.goal.gradient(predicted), alpha=goal_weight)
         actions, memory = self.optimiser.apply(actions, pull(cotangent), memory)
         return predicted, actions, memory
 

@@ -140,7 +140,7 @@ class GRASP(Planner[GraspState]):
     def init(self, problem: Problem, given: Candidates | None, noise: NoiseSource) -> GraspState:
         """See `Planner.init`."""
         states, actions = filled(problem, given, self.candidates, self.initial, noise).pair
-        return self._fresh(Candidates(self._held(problem, states), actions), 0)
+        return self._fresh(Candidates(self._held(problem, states.clone()), actions), 0)
 
     def step(self, problem: Problem, state: GraspState, noise: NoiseSource) -> GraspState:
         """One lifted iteration; every `sync_every`-th one is followed by a sync."""
@@ -153,7 +153,7 @@ class GRASP(Planner[GraspState]):
         states = moved.states
         if self.sigma:
             draw = self.noise.sample(noise, states.shape[1], states.shape[2], states.shape[3])
-            states = states + self.sigma * (phase if self.anneal else 1.0) * draw
+            states = torch.add(states, draw, alpha=self.sigma * (phase if self.anneal else 1.0))
         candidates = Candidates(self._held(problem, states), problem.clamp(moved.actions))
         if (iteration - self.opening) % self.sync_every == 0:
             return self._synced(problem, candidates, iteration, noise)
@@ -180,9 +180,10 @@ class GRASP(Planner[GraspState]):
         return self._fresh(Candidates(self._held(problem, candidates.states), candidates.actions), iteration)
 
     def _held(self, problem: Problem, states: Tensor) -> Tensor:
-        """Virtual states with the last ones put onto the goal."""
-        cut = states.shape[2] - min(self.pinned, states.shape[2])
-        return torch.cat([states[:, :, :cut], problem.goal.project(states[:, :, cut:])], 2)
+        """The same virtual states, the last ones put onto the goal."""
+        last = states[:, :, -self.pinned :]
+        last.copy_(problem.goal.project(last))
+        return states
 
     def _fresh(self, candidates: Candidates, iteration: int) -> GraspState:
         return GraspState(*candidates.pair, self.update.start(candidates), iteration)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -42,15 +43,22 @@ class Coloured:
 
     def sample(self, source: NoiseSource, candidates: int, horizon: int, size: int) -> Tensor:
         """Returns noise `[N, H, size]`."""
-        white = source.normal(candidates, horizon, size)
         if self.beta == 0 or horizon < 3:
-            return white
-        length = 2 * horizon  # twice as long, then cut: the ends of a cut piece are not tied to each other
-        padded = torch.cat([white, source.normal(candidates, length - horizon, size)], dim=1)
-        spectrum = torch.fft.rfft(padded, dim=1)
-        frequency = torch.fft.rfftfreq(length, device=white.device, dtype=white.dtype).clamp_min(1 / length)
-        scale = frequency ** (-self.beta / 2)
-        power = scale.square()
-        power = 2 * power.sum() - power[0] - power[-1]  # the inner frequencies stand for two each
-        scale = scale * (length / power).sqrt()
-        return torch.fft.irfft(spectrum * scale[:, None], n=length, dim=1)[:, :horizon]
+            return source.normal(candidates, horizon, size)
+        white = source.normal(2 * horizon, candidates * size)
+        smooth = _filter(self.beta, horizon, white.device, white.dtype) @ white
+        return smooth.view(horizon, candidates, size).transpose(0, 1)
+
+
+@lru_cache(maxsize=32)
+def _filter(beta: float, horizon: int, device: torch.device, dtype: torch.dtype) -> Tensor:
+    """`[H, 2 H]`, makes noise of white noise: twice as long, then cut, as the ends of a cut piece are not tied."""
+    length = 2 * horizon
+    frequency = torch.fft.rfftfreq(length, dtype=torch.float64).clamp_min(1 / length)
+    scale = frequency ** (-beta / 2)
+    power = scale.square()
+    power = 2 * power.sum() - power[0] - power[-1]  # the inner frequencies stand for two each
+    spectrum = (
+        torch.fft.rfft(torch.eye(length, dtype=torch.float64), dim=0) * (scale * (length / power).sqrt())[:, None]
+    )
+    return torch.fft.irfft(spectrum, n=length, dim=0)[:horizon].to(device, dtype)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from math import prod
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
@@ -136,7 +137,7 @@ class Problem:
 
     def clamp(self, actions: Tensor) -> Tensor:
         """Actions `[..., A]` projected into the bounds."""
-        return torch.minimum(torch.maximum(actions, self.low), self.high)
+        return actions.clamp(self.low, self.high)
 
     def shifted(self, states: Tensor) -> Tensor:
         """The states that the actions of a plan start from: s_0 .. s_{H-1} of s_1 .. s_H, `[B, N, H, S]`."""
@@ -298,11 +299,16 @@ class _Fold(NamedTuple):
     def rows(self, values: Tensor) -> Tensor:
         if self.members == 1:
             return values.reshape(1, -1, values.shape[-1])
-        return values.unflatten(1, (-1, self.members)).movedim(2, 0).flatten(1, -2)
+        groups = values.reshape(-1, self.members, self._inner * values.shape[-1])
+        return groups.transpose(0, 1).reshape(self.members, -1, values.shape[-1])
 
     def back(self, rows: Tensor) -> Tensor:
         rest = rows.shape[2:]
         if self.members == 1:
             return rows.view(*self.shape, *rest)
-        batch, count, *inner = self.shape
-        return rows.view(self.members, batch, count // self.members, *inner, *rest).movedim(0, 2).flatten(1, 2)
+        groups = rows.reshape(self.members, -1, self._inner * prod(rest))
+        return groups.transpose(0, 1).reshape(*self.shape, *rest)
+
+    @property
+    def _inner(self) -> int:
+        return prod(self.shape[2:])
