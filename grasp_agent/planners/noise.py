@@ -58,7 +58,6 @@ def _filter(beta: float, horizon: int, device: torch.device, dtype: torch.dtype)
     scale = frequency ** (-beta / 2)
     power = scale.square()
     power = 2 * power.sum() - power[0] - power[-1]  # the inner frequencies stand for two each
-    spectrum = (
-        torch.fft.rfft(torch.eye(length, dtype=torch.float64), dim=0) * (scale * (length / power).sqrt())[:, None]
-    )
+    scale = (scale * (length / power).sqrt())[:, None]
+    spectrum = torch.fft.rfft(torch.eye(length, dtype=torch.float64), dim=0) * scale
     return torch.fft.irfft(spectrum, n=length, dim=0)[:horizon].to(device, dtype)
