@@ -33,7 +33,6 @@ from grasp_agent.planners import (
     Collocation,
     Coloured,
     GaussNewton,
-    Gradient,
     GradientShooting,
     LiftedNewton,
     Line,
@@ -63,7 +62,6 @@ class Variant:
 
 FREE = GRASP(proposals=None)
 PAPER = GRASP.paper(iterations=200, sigma=0.1)
-GRADIENT = Gradient(optimiser=Adam(lr=0.05))
 
 # Settings of the default, one changed at a time; then what is left without a roadmap, one changed at a time; then the
 # published algorithm, one changed at a time.
@@ -90,7 +88,7 @@ VARIANTS: dict[str, Variant] = {
     "no roadmap; noise does not fall": Variant(planner=replace(FREE, anneal=False)),
     "no roadmap; no goal term": Variant(planner=replace(FREE, update=Relaxation(goal_weight=0.0))),
     "no roadmap; goal term 1, falling": Variant(planner=replace(FREE, update=Relaxation(goal_weight=1.0, anneal=True))),
-    "no roadmap; actions by Adam": Variant(planner=replace(FREE, update=Relaxation(actions=GRADIENT))),
+    "no roadmap; actions by Gauss-Newton": Variant(planner=replace(FREE, update=Relaxation(actions=GaussNewton()))),
     "no roadmap; lifted Newton": Variant(planner=replace(FREE, update=LiftedNewton())),
     "no roadmap; lifted Newton, tracking sync": Variant(
         planner=replace(FREE, update=LiftedNewton(), sync=Tracking(), opening=0, iterations=12)

@@ -60,20 +60,24 @@ def iteration(world: World, planner: Planner[Any], horizon: int, candidates: int
 
 
 def floor(world: World, horizon: int, candidates: int) -> Work:
-    """The matrix products of forward pass and input gradient alone, in the iteration's shapes."""
+    """The matrix products of forward pass and input gradient alone (layers and linear path), in the iteration's shapes."""
     members = next(k for k in range(world.model.members, 0, -1) if candidates % k == 0)
     rows = candidates * horizon // members
     weights = [weight[:members].detach() for weight in world.model.weights]
     biases = [bias[:members].detach() for bias in world.model.biases]
     inputs = torch.randn(members, rows, weights[0].shape[1])
-    actions = weights[0][:, -world.model.action_size :]  # rows of the first layer that actions enter
+    skip = world.model.skip[:members].detach()
+    columns = slice(world.model.state_size, skip.shape[1])  # where actions enter
+    plain, actions, through = inputs[..., : skip.shape[1]], weights[0][:, columns], skip[:, columns]
 
     def work() -> None:
         hidden = inputs
         for weight, bias in zip(weights, biases, strict=True):
             hidden = torch.baddbmm(bias, hidden, weight)
+        cotangent = hidden = torch.baddbmm(hidden, plain, skip)
         for weight in (*weights[:0:-1], actions):
             hidden = torch.bmm(hidden, weight.mT)
+        torch.baddbmm(hidden, cotangent, through.mT)
 
     return work
 

@@ -189,7 +189,7 @@ class Relaxation:
     """
 
     states: Descent | Adam = Descent(lr=0.25)
-    actions: ActionUpdate = field(default_factory=GaussNewton)
+    actions: ActionUpdate = field(default_factory=lambda: Gradient(optimiser=Adam(lr=0.05)))
     goal_weight: float = 0.01
     anneal: bool = False
 

@@ -45,19 +45,21 @@ class Coloured:
         """Returns noise `[N, H, size]`."""
         if self.beta == 0 or horizon < 3:
             return source.normal(candidates, horizon, size)
-        white = source.normal(2 * horizon, candidates * size)
-        smooth = _filter(self.beta, horizon, white.device, white.dtype) @ white
+        white = source.normal(horizon, candidates * size)
+        smooth = _colour(self.beta, horizon, white.device, white.dtype) @ white
         return smooth.view(horizon, candidates, size).transpose(0, 1)
 
 
 @lru_cache(maxsize=32)
-def _filter(beta: float, horizon: int, device: torch.device, dtype: torch.dtype) -> Tensor:
-    """`[H, 2 H]`, makes noise of white noise: twice as long, then cut, as the ends of a cut piece are not tied."""
+def _colour(beta: float, horizon: int, device: torch.device, dtype: torch.dtype) -> Tensor:
+    """`[H, H]`, makes coloured noise of white: the root of the covariance of a piece of H out of 2 H periodic steps.
+
+    A piece, as the two ends of the whole period would be tied to each other.
+    """
     length = 2 * horizon
-    frequency = torch.fft.rfftfreq(length, dtype=torch.float64).clamp_min(1 / length)
-    scale = frequency ** (-beta / 2)
-    power = scale.square()
-    power = 2 * power.sum() - power[0] - power[-1]  # the inner frequencies stand for two each
-    scale = (scale * (length / power).sqrt())[:, None]
-    spectrum = torch.fft.rfft(torch.eye(length, dtype=torch.float64), dim=0) * scale
-    return torch.fft.irfft(spectrum, n=length, dim=0)[:horizon].to(device, dtype)
+    power = torch.fft.rfftfreq(length, dtype=torch.float64).clamp_min(1 / length) ** -beta
+    covariance = torch.fft.irfft(power, n=length)
+    lag = torch.arange(horizon)
+    matrix = (covariance / covariance[0])[(lag[:, None] - lag).abs()]
+    values, vectors = torch.linalg.eigh(matrix)
+    return (vectors * values.clamp_min(0).sqrt() @ vectors.T).to(device, dtype)
