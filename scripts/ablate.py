@@ -17,6 +17,7 @@ import gymnasium as gym
 import numpy as np
 import torch
 import tyro
+from ablated_parts import Cautious
 from scipy.stats import binomtest
 from tqdm import tqdm
 from trials import TASKS, closed_loop, free_grasp, open_loop
@@ -89,6 +90,10 @@ VARIANTS: dict[str, Variant] = {
     "no roadmap; no goal term": Variant(planner=replace(FREE, update=Relaxation(goal_weight=0.0))),
     "no roadmap; goal term 1, falling": Variant(planner=replace(FREE, update=Relaxation(goal_weight=1.0, anneal=True))),
     "no roadmap; actions by Gauss-Newton": Variant(planner=replace(FREE, update=Relaxation(actions=GaussNewton()))),
+    "no roadmap; members' disagreement in the optimisation": Variant(
+        planner=replace(FREE, update=Relaxation(actions=Cautious()))
+    ),
+    "no roadmap; judged by two members that plan nothing": Variant(planner=FREE, criteria=Criteria(unused=2)),
     "no roadmap; lifted Newton": Variant(planner=replace(FREE, update=LiftedNewton())),
     "no roadmap; lifted Newton, tracking sync": Variant(
         planner=replace(FREE, update=LiftedNewton(), sync=Tracking(), opening=0, iterations=12)

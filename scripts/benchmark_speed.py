@@ -60,7 +60,7 @@ def iteration(world: World, planner: Planner[Any], horizon: int, candidates: int
 
 
 def floor(world: World, horizon: int, candidates: int) -> Work:
-    """The matrix products of forward pass and input gradient alone (layers and linear path), in the iteration's shapes."""
+    """The matrix products of the forward pass and the input gradient alone, in the iteration's shapes."""
     members = next(k for k in range(world.model.members, 0, -1) if candidates % k == 0)
     rows = candidates * horizon // members
     weights = [weight[:members].detach() for weight in world.model.weights]

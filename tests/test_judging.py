@@ -138,3 +138,26 @@ def test_a_state_entry_that_is_not_finite_costs_everything_even_if_the_goal_does
     verdict = broken.score(torch.zeros(5, 2, problem.horizon, 2, dtype=torch.float64))
     assert (verdict.cost == torch.inf).all()
     assert not verdict.accepted.any()
+
+
+def test_unused_members_step_no_candidate_and_judge_alone():
+    problem = make(
+        slide(4), tensor([0.0, 0.0]), tensor([1.0, 0.0]), members=4, criteria=Criteria(hold=1, feedback=False, unused=1)
+    )
+    actions = torch.zeros(1, 8, 6, 2, dtype=torch.float64)
+    actions[:, :, :4, 0] = 1
+    paths, rollouts = problem.follow(actions), problem.rollout(actions)
+    for candidate in range(8):  # eight candidates in equal parts: by two of the three members in use
+        torch.testing.assert_close(paths[0, candidate], rollouts[candidate % 2, 0, candidate])
+    broken = rollouts.clone()
+    broken[:3] = torch.nan
+    assert bool(problem.verdict(broken).cost.isfinite().all())
+    assert torch.equal(problem.verdict(broken).states, rollouts[3])
+    broken = rollouts.clone()
+    broken[3] = torch.nan
+    assert not bool(problem.verdict(broken).cost.isfinite().any())
+
+
+def test_at_least_one_member_must_be_in_use():
+    with pytest.raises(ValueError, match="fewer than 4 members, got 4"):
+        make(slide(4), members=4, criteria=Criteria(unused=4))

@@ -135,6 +135,8 @@ class Criteria:
             the members' common prediction. False judges the bare actions.
         damping: damping of that tracking step.
         disagreement: weight of the members' mean disagreement [tolerances per state unit].
+        unused: this many members, the last ones, step no candidate while planners search, and they alone judge; 0 lets
+            all members do both.
 
     Raises:
         ValueError: if a number is out of range.
@@ -149,6 +151,7 @@ class Criteria:
     feedback: bool = True
     damping: float = 0.01
     disagreement: float = 0.0
+    unused: int = 0
 
     def __post_init__(self) -> None:
         for name in ("hold", "stride"):
@@ -157,6 +160,8 @@ class Criteria:
         for name in ("excursion", "running", "off_support", "damping", "disagreement"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise ValueError(f"{name}: expected a finite number of at least 0, got {getattr(self, name)}")
+        if self.unused < 0:
+            raise ValueError(f"unused: expected at least 0, got {self.unused}")
 
 
 class Verdict(NamedTuple):

@@ -115,6 +115,8 @@ class Problem:
             raise ValueError("low, high: expected finite bounds with low < high")
         if self.horizon < 1:
             raise ValueError(f"horizon: expected at least 1, got {self.horizon}")
+        if self._steppers < 1:
+            raise ValueError(f"criteria.unused: expected fewer than {self.members} members, got {self.criteria.unused}")
 
     @property
     def size(self) -> int:
@@ -147,9 +149,9 @@ class Problem:
     def step(self, states: Tensor, actions: Tensor) -> Tensor:
         """One step of each candidate under its own member: `[B, N, ..., S], [B, N, ..., A] -> [B, N, ..., S]`.
 
-        Candidate n is stepped by member n % k, where k is the largest divisor of N up to K.
+        Candidate n is stepped by member n % k, where k is the largest divisor of N up to the number of members in use.
         """
-        fold = _Fold.of(states, self.members)
+        fold = _Fold.of(states, self._steppers)
         return fold.back(self.dynamics(fold.rows(states), fold.rows(actions)))
 
     def linearise(self, states: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:
@@ -157,13 +159,13 @@ class Problem:
 
         The derivative by the state is not formed.
         """
-        fold = _Fold.of(states, self.members)
+        fold = _Fold.of(states, self._steppers)
         following, slopes = self.linearise_rows(fold.rows(states), fold.rows(actions))
         return fold.back(following), fold.back(slopes)
 
     def pullback(self, states: Tensor, actions: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
         """As `step`, with the product of a cotangent `[B, N, ..., S]` and D_a F, a function to `[B, N, ..., A]`."""
-        fold = _Fold.of(states, self.members)
+        fold = _Fold.of(states, self._steppers)
         pullback = self.action_pullback or self._generic_pullback
         following, pull = pullback(fold.rows(states), fold.rows(actions))
         return fold.back(following), lambda cotangent: fold.back(pull(fold.rows(cotangent)))
@@ -173,14 +175,14 @@ class Problem:
 
         For planners that follow true rollouts, and for full collocation; GRASP's lifted iteration never calls it.
         """
-        fold = _Fold.of(states, self.members)
+        fold = _Fold.of(states, self._steppers)
         jacobian = self.jacobian or self._generic_full_jacobian
         following, slopes = map(fold.back, jacobian(fold.rows(states), fold.rows(actions)))
         return following, slopes[..., : states.shape[-1]], slopes[..., states.shape[-1] :]
 
     def follow(self, actions: Tensor) -> Tensor:
         """Rollout of each candidate under its own member: `[B, N, H, A] -> [B, N, H, S]`."""
-        fold = _Fold.of(actions[:, :, 0], self.members)
+        fold = _Fold.of(actions[:, :, 0], self._steppers)
         state = fold.rows(self.start[:, None].expand(-1, actions.shape[1], -1))
         states = []
         for action in fold.rows(actions.flatten(2)).unflatten(-1, actions.shape[2:]).unbind(2):
@@ -237,6 +239,7 @@ class Problem:
     def verdict(self, rollouts: Tensor) -> Verdict:
         """Judges rollouts `[K, B, N, H, S]`; the worst member and part count."""
         rule = self.criteria
+        rollouts = rollouts[-rule.unused :]  # all of them where none is unused
         distances = self.distances(rollouts)
         distance = distances.amax(-1)
         worst = distance[..., -rule.hold :].amax(-1)
@@ -258,6 +261,10 @@ class Problem:
     def disagreement(self, rollouts: Tensor) -> Tensor:
         """The greatest distance of a member's state from the members' mean, `[K, B, N, H, S] -> [B, N, H]`."""
         return (rollouts - rollouts.mean(0)).norm(dim=-1).amax(0)
+
+    @property
+    def _steppers(self) -> int:
+        return self.members - self.criteria.unused
 
     def _generic_jacobian(self, states: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:
         return _derivative(lambda a: self.dynamics(states, a), actions)
