@@ -83,9 +83,12 @@ class EnsembleMLP(WorldModel):
         self.state_size, self.action_size, self.positions = state_size, action_size, tuple(positions)
         self.normalizer = Normalizer(state_size)
         self.register_buffer("scale", torch.ones(state_size))
-        self.register_buffer("_positions", torch.tensor(self.positions, dtype=torch.long), persistent=False)
         frequencies = math.pi / 2 * 2.0 ** torch.arange(self.config.octaves)
         self.register_buffer("_frequencies", frequencies, persistent=False)
+        self.register_buffer("_positions", torch.tensor(self.positions, dtype=torch.long), persistent=False)
+        turns = torch.zeros(state_size, len(self.positions), self.config.octaves)
+        turns[list(self.positions), range(len(self.positions))] = frequencies
+        self.register_buffer("_turns", turns.flatten(1), persistent=False)
         self.weights, self.biases = nn.ParameterList(), nn.ParameterList()
         generator = torch.Generator().manual_seed(seed)
         inputs = state_size + 2 * self.config.octaves * len(self.positions) + action_size
@@ -99,8 +102,10 @@ class EnsembleMLP(WorldModel):
         self._pairs = list(zip(self.weights, self.biases, strict=True))  # walking through a ParameterList takes time
 
     scale: Tensor
-    _positions: Tensor
     _frequencies: Tensor
+    _positions: Tensor
+    _turns: Tensor
+    """`[S, P * octaves]`: what a state is multiplied by for the angles of its P positions."""
 
     def encode(self, observation: Tensor) -> Tensor:
         """See `WorldModel.encode`: normalises."""
@@ -163,7 +168,7 @@ class EnsembleMLP(WorldModel):
         size, (layers, skip) = self.state_size + self.action_size, self._layers(len(state))
         first = layers[0][0][:, None, :size].expand(-1, state.shape[1], -1, -1)
         if self.positions and self.config.octaves:
-            angles = state[..., self._positions, None] * self._frequencies
+            angles = (state @ self._turns).unflatten(-1, (-1, self.config.octaves))
             sines, cosines = layers[0][0][:, size:].unflatten(1, (2, *angles.shape[-2:])).unbind(1)
             rates = torch.einsum("kmpf,kpfw->kmpw", angles.cos() * self._frequencies, sines)
             rates -= torch.einsum("kmpf,kpfw->kmpw", angles.sin() * self._frequencies, cosines)
@@ -234,6 +239,6 @@ class EnsembleMLP(WorldModel):
         if not (self.positions and self.config.octaves):
             inputs = torch.cat([state, action], dim=-1)
             return inputs, inputs
-        angles = (state.index_select(-1, self._positions)[..., None] * self._frequencies).flatten(-2)
+        angles = state @ self._turns
         features = torch.cat([state, action, angles.sin(), angles.cos()], dim=-1)
         return features, features[..., : self.state_size + self.action_size]

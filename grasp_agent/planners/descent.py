@@ -88,8 +88,10 @@ class Adam:
         steps += 1
         first = torch.lerp(gradient, first, self.beta1)
         second = torch.addcmul(self.beta2 * second, gradient, gradient, value=1 - self.beta2)
-        root = second.sqrt().mul_((1 - self.beta2**steps) ** -0.5).add_(1e-8)
-        moved = torch.addcdiv(values, first, root, value=-self.lr / (1 - self.beta1**steps))
+        # Both averages' corrections for their start at zero are in the step size (there, end of section 2).
+        spread = (1 - self.beta2**steps) ** 0.5
+        root = second.sqrt().add_(1e-8 * spread)
+        moved = torch.addcdiv(values, first, root, value=-self.lr * spread / (1 - self.beta1**steps))
         return moved, Moments(first, second, steps)
 
 
