@@ -31,6 +31,12 @@ FOUR = {
     "wrong_state": [-0.5, 0.1, 0.3, -0.4, 0.0, 0.5, -0.7, -0.7],
     "wrong_goal": [0.5, 0.2, -0.3, 0.4, 0.6, -0.5, -0.7, 0.95],
 }
+POINT = {
+    "state": [-1.0, 1.1, 0.3, -0.2],
+    "goal": [-1.0, -1.0],
+    "wrong_state": [-1.0, 0.0, 0.0, 0.0],
+    "wrong_goal": [1.45, 1.0],
+}
 ARM = {
     "state": [0.3, -0.4, 0.1, 0.2],
     "goal": [0.1, 0.1],
@@ -42,12 +48,21 @@ EXAMPLES: dict[str, dict[str, Any]] = {
     "grasp/BallNavTrap-v0": TRAP,
     "grasp/BallNavMaze-v0": MAZE,
     "grasp/BallNav4-v0": FOUR,
+    "grasp/Wall-v0": BALL,
+    "grasp/PointMaze-v0": POINT,
+    "grasp/PointMazeMedium-v0": {**POINT, "state": [-2.5, 2.0, 0.3, -0.2], "goal": [2.5, -2.5]},
+    "grasp/PointMazeLarge-v0": {**POINT, "state": [-4.5, 3.0, 0.3, -0.2], "goal": [4.5, -3.0]},
     "grasp/Reacher-v0": ARM,
 }
 
-TIME_LIMITS = {"grasp/Reacher-v0": 50, "grasp/BallNavMaze-v0": 200}
+TIME_LIMITS = {
+    "grasp/Reacher-v0": 50,
+    "grasp/BallNavMaze-v0": 200,
+    "grasp/PointMazeMedium-v0": 200,
+    "grasp/PointMazeLarge-v0": 300,
+}
 
-DRAWN_BY_MUJOCO = ("grasp/Reacher-v0",)
+DRAWN_BY_MUJOCO = ("grasp/Reacher-v0", "grasp/PointMaze-v0", "grasp/PointMazeMedium-v0", "grasp/PointMazeLarge-v0")
 
 every_env = pytest.mark.parametrize("env_id", grasp_envs.ENV_IDS)
 

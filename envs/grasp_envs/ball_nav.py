@@ -48,6 +48,11 @@ LAYOUTS = MappingProxyType(
     {
         "open": Layout(),
         "barrier": Layout(walls=((-0.06, -0.6, 0.06, 0.6),)),
+        "rooms": Layout(
+            walls=((-0.06, -1.0, 0.06, 0.3), (-0.06, 0.6, 0.06, 1.0)),
+            start=(-0.94, -0.94, -0.12, 0.94),
+            goal=(0.12, -0.94, 0.94, 0.94),
+        ),
         "trap": Layout(
             walls=(
                 (0.25, -0.45, 0.37, 0.45),
@@ -80,7 +85,8 @@ class BallNavEnv(GoalEnv):
     A ball moves in a square arena [-1, 1]^2 with walls; it must reach a goal and stay there. It slides along
     walls without friction, so pushing straight at a goal behind a wall gets it stuck. In the layout
     `"trap"` it starts inside a U-shaped wall and has to move away from the goal first. In the layout `"maze"`
-    a blind alley leads straight towards the goal, and the way around takes more than 80 steps.
+    a blind alley leads straight towards the goal, and the way around takes more than 80 steps. In the layout
+    `"rooms"` a wall with one door parts two rooms, the ball in the one and its goal in the other.
 
     With `balls=n` there are n of them, each with its own start and goal, all moved at once by one action.
     They do not collide: they pass through each other, so each could be steered on its own (`blocks`).
@@ -88,6 +94,7 @@ class BallNavEnv(GoalEnv):
     | Id                     | Layout      | Balls | Time limit [steps] |
     |------------------------|-------------|-------|--------------------|
     | `grasp/BallNav-v0`     | `"barrier"` | 1     | 100                |
+    | `grasp/Wall-v0`        | `"rooms"`   | 1     | 100                |
     | `grasp/BallNavTrap-v0` | `"trap"`    | 1     | 100                |
     | `grasp/BallNavMaze-v0` | `"maze"`    | 1     | 200                |
     | `grasp/BallNav4-v0`    | `"barrier"` | 4     | 100                |
@@ -127,6 +134,7 @@ class BallNavEnv(GoalEnv):
     |-------------|-------------------------|------------------------------|------------------------------|
     | `"open"`    | none                    | anywhere                     | anywhere                     |
     | `"barrier"` | an upright wall midway  | anywhere free                | anywhere free                |
+    | `"rooms"`   | an upright one, a door  | anywhere in the left room    | anywhere in the right room |
     | `"trap"`    | a U open to the left    | [-0.15, 0.15], [-0.2, 0.2]   | [0.55, 0.9], [-0.35, 0.35]   |
     | `"maze"`    | bends and a blind alley | [-0.9, -0.7], [0.65, 0.9]    | [-0.9, -0.7], [-0.9, -0.65]  |
 
@@ -144,7 +152,7 @@ class BallNavEnv(GoalEnv):
     | Keyword                | Default     | Meaning                                                         |
     |------------------------|-------------|-----------------------------------------------------------------|
     | `balls`                | `1`         | how many                                                        |
-    | `layout`               | `"barrier"` | or `"open"`, `"trap"`, `"maze"`, or a `Layout` of your own      |
+    | `layout`               | `"barrier"` | or `"open"`, `"rooms"`, `"trap"`, `"maze"`, or your own `Layout`|
     | `anywhere`             | `False`     | starts and goals all over the arena, e.g. for gathering data    |
     | `observation`          | `"state"`   | or `"pixels"`                                                   |
     | `reward_type`          | `"sparse"`  | or `"dense"`                                                    |
