@@ -37,6 +37,12 @@ POINT = {
     "wrong_state": [-1.0, 0.0, 0.0, 0.0],
     "wrong_goal": [1.45, 1.0],
 }
+BLOCK = {
+    "state": [100.0, 120.0, 10.0, -5.0, 256.0, 300.0, 0.5],
+    "goal": [300.0, 250.0, 0.0, 1.0],
+    "wrong_state": [-1.0, 120.0, 0.0, 0.0, 256.0, 300.0, 0.5],
+    "wrong_goal": [300.0, 250.0, 1.0, 1.0],
+}
 ARM = {
     "state": [0.3, -0.4, 0.1, 0.2],
     "goal": [0.1, 0.1],
@@ -52,6 +58,7 @@ EXAMPLES: dict[str, dict[str, Any]] = {
     "grasp/PointMaze-v0": POINT,
     "grasp/PointMazeMedium-v0": {**POINT, "state": [-2.5, 2.0, 0.3, -0.2], "goal": [2.5, -2.5]},
     "grasp/PointMazeLarge-v0": {**POINT, "state": [-4.5, 3.0, 0.3, -0.2], "goal": [4.5, -3.0]},
+    "grasp/PushT-v0": BLOCK,
     "grasp/Reacher-v0": ARM,
 }
 
@@ -60,6 +67,7 @@ TIME_LIMITS = {
     "grasp/BallNavMaze-v0": 200,
     "grasp/PointMazeMedium-v0": 200,
     "grasp/PointMazeLarge-v0": 300,
+    "grasp/PushT-v0": 150,
 }
 
 DRAWN_BY_MUJOCO = ("grasp/Reacher-v0", "grasp/PointMaze-v0", "grasp/PointMazeMedium-v0", "grasp/PointMazeLarge-v0")

@@ -15,6 +15,7 @@ _SPECS: dict[str, tuple[str, int, dict[str, Any]]] = {
     "grasp/PointMaze-v0": ("grasp_envs.point_maze:PointMazeEnv", 100, {"layout": "umaze"}),
     "grasp/PointMazeMedium-v0": ("grasp_envs.point_maze:PointMazeEnv", 200, {"layout": "medium"}),
     "grasp/PointMazeLarge-v0": ("grasp_envs.point_maze:PointMazeEnv", 300, {"layout": "large"}),
+    "grasp/PushT-v0": ("grasp_envs.push_t:PushTEnv", 150, {}),
     "grasp/Reacher-v0": ("grasp_envs.reacher:ReacherEnv", 50, {}),
 }
 

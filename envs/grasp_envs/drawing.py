@@ -66,11 +66,16 @@ class Canvas:
         rectangles: Sequence[Rectangle],
         colour: Colour,
         *,
+        origin: ArrayLike = (0.0, 0.0),
+        turn: float = 0.0,
         corner: float = 0.0,
         alpha: float = 1.0,
         blur: float = 0.0,
     ) -> None:
-        """Fill the union of rectangles (x_low, y_low, x_high, y_high), corners rounded and edges blurred."""
+        """Fill the union of rectangles (x_low, y_low, x_high, y_high), corners rounded and edges blurred.
+
+        They are turned by `turn` [rad] around (0, 0), which lies at `origin`.
+        """
         if not rectangles:
             return
         corners = np.array(rectangles, dtype=np.float64).reshape(-1, 2, 2)
@@ -79,14 +84,21 @@ class Canvas:
         centres = corners.mean(axis=1) - middle
         halves = (corners[:, 1] - corners[:, 0]) / 2.0 - corner
 
+        cosine, sine = np.float32(np.cos(turn)), np.float32(np.sin(turn))
+
         def distance(x: Pixels, y: Pixels) -> Pixels:
+            if turn:
+                x, y = cosine * x + sine * y, cosine * y - sine * x
             parts = [
                 _box_distance(x - np.float32(cx), y - np.float32(cy), np.float32(hx), np.float32(hy))
                 for (cx, cy), (hx, hy) in zip(centres, halves, strict=True)
             ]
             return np.minimum.reduce(parts) - np.float32(corner)
 
-        self._paint(middle, float((high - low).max()) / 2.0, distance, colour, alpha, blur)
+        x, y = np.asarray(origin, dtype=np.float64)
+        centre = (x + cosine * middle[0] - sine * middle[1], y + sine * middle[0] + cosine * middle[1])
+        reach = np.linalg.norm(high - low) if turn else (high - low).max()
+        self._paint(centre, float(reach) / 2.0, distance, colour, alpha, blur)
 
     def disc(self, centre: ArrayLike, radius: float, colour: Colour, *, alpha: float = 1.0, blur: float = 0.0) -> None:
         """Fill a disc whose edge is blurred by `blur`."""

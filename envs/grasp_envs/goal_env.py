@@ -125,7 +125,7 @@ class GoalEnv(gym.Env[Observation, NDArray[np.float32]], ABC):
                 drawn, and never so that the episode starts in success.
 
         Returns:
-            The observation and `{"is_success": bool}`.
+            The observation and `{"is_success": bool}` (a subclass may say more).
 
         Raises:
             ValueError: If an option is unknown, has the wrong shape, is not finite or is not a possible
@@ -137,7 +137,7 @@ class GoalEnv(gym.Env[Observation, NDArray[np.float32]], ABC):
         self._goal = self._draw_goal() if goal is None else goal
         if state is None or goal is None:
             self._leave_success(redraw_goal=goal is None)
-        return self._observe(), {"is_success": self._is_success()}
+        return self._observe(), self._info()
 
     def step(self, action: ArrayLike) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
         """Apply one action [A]; entries beyond the bounds are clipped to [-1, 1].
@@ -151,10 +151,9 @@ class GoalEnv(gym.Env[Observation, NDArray[np.float32]], ABC):
         """
         goal = self.goal
         self._advance(_check_action(action, self._action_size))
-        success = self._is_success()
-        info = {"is_success": success}
+        info = self._info()
         reward = float(self.compute_reward(self._get_achieved_goal(), goal, info))
-        return self._observe(), reward, self.terminate_on_success and success, False, info
+        return self._observe(), reward, self.terminate_on_success and info["is_success"], False, info
 
     def goal_distance(self, achieved_goal: ArrayLike, desired_goal: ArrayLike) -> NDArray[np.float64]:
         """How far achieved goals [*, G] are from desired ones [*, G]; Euclidean unless a subclass says otherwise.
@@ -249,6 +248,9 @@ class GoalEnv(gym.Env[Observation, NDArray[np.float32]], ABC):
             "achieved_goal": self._get_achieved_goal().copy(),
             "desired_goal": self.goal,
         }
+
+    def _info(self) -> dict[str, Any]:
+        return {"is_success": self._is_success()}
 
     def _is_success(self) -> bool:
         return bool(self.goal_distance(self._get_achieved_goal(), self.goal) <= self.distance_threshold)

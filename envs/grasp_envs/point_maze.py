@@ -243,7 +243,9 @@ def _read_layout(layout: object) -> NDArray[np.bool_]:
     """Where the walls are, [rows, columns], from top to bottom."""
     rows = LAYOUTS.get(layout) if isinstance(layout, str) else layout
     choices = f"one of {', '.join(map(repr, LAYOUTS))}, or rows of '#' and ' ' of one length within a closed wall"
-    if not isinstance(rows, list | tuple) or not all(isinstance(row, str) and not set(row) - {"#", " "} for row in rows):
+    if not isinstance(rows, list | tuple) or not all(
+        isinstance(row, str) and not set(row) - {"#", " "} for row in rows
+    ):
         raise ValueError(f"layout must be {choices}, got {layout!r}")
     cells = [[cell == "#" for cell in row] for row in rows]
     if not cells or len({len(row) for row in cells}) != 1:
