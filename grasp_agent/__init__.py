@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from grasp_agent.models import EnsembleMLP, MLPConfig
     from grasp_agent.planners import GRASP, Criteria
     from grasp_agent.pretrained import BundledModel, bundled, load
+    from grasp_agent.task import Goal
     from grasp_agent.train import TrainConfig
     from grasp_agent.video import record
 
@@ -31,6 +32,7 @@ _HOMES = {
     "BundledModel": "pretrained",
     "bundled": "pretrained",
     "load": "pretrained",
+    "Goal": "task",
     "TrainConfig": "train",
     "record": "video",
 }
@@ -41,6 +43,7 @@ __all__ = [
     "Criteria",
     "EnsembleMLP",
     "ExploreConfig",
+    "Goal",
     "GraspAgent",
     "MLPConfig",
     "TrainConfig",

@@ -6,7 +6,7 @@ import json
 import math
 import time
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any, ClassVar, TypeVar
 
@@ -24,9 +24,10 @@ from grasp_agent import saving
 from grasp_agent.explore import ExploreConfig
 from grasp_agent.learner import Learner
 from grasp_agent.models import MLPConfig
-from grasp_agent.observation import check_spaces, raw_vectors
+from grasp_agent.observation import check_actions, check_spaces, raw_vectors
 from grasp_agent.planners import GRASP, Block, Criteria, Planner
 from grasp_agent.policy import PlanView, WorldModelPolicy
+from grasp_agent.task import Goal, GoalVecEnv
 from grasp_agent.train import TrainConfig
 from grasp_agent.world import World
 
@@ -38,11 +39,12 @@ class GraspAgent(BaseAlgorithm):
 
     Used as any Stable-Baselines3 model: `learn`, `predict`, `save`, `load`, `set_env`, callbacks, logger,
     `evaluate_policy`. Observations are those of a goal environment, a Dict of the vectors observation, achieved_goal
-    and desired_goal; actions are a bounded Box.
+    and desired_goal, or a vector for which a `goal` is given; actions are a bounded Box.
 
     Args:
         policy: "MultiInputPolicy", or a subclass of `WorldModelPolicy`.
         env: environment, or its id.
+        goal: what the observation should look like, for environments whose observations are a Box.
         planner: any planner of the family; None for `GRASP()`.
         horizon: steps of a plan; None for half of the environment's time limit, from 10 to 50.
         model: shape of the networks; None takes the kind, sharp or smooth, that predicts held-out data better.
@@ -51,8 +53,8 @@ class GraspAgent(BaseAlgorithm):
         criteria: how plans are judged.
         blocks: parts of observation and action that move independently, each with a part of the goal, as pairs (entries
             of the observation, entries of the action); None takes the environment's `blocks`, if it has any.
-        goal_tolerance: success radius [goal units]; None takes the environment's `distance_threshold`, or else a
-            twentieth of the spread of the goals seen.
+        goal_tolerance: success radius [goal units]; None takes the goal's, or the environment's `distance_threshold`,
+            or else a twentieth of the spread of the goals seen.
         tensorboard_log: folder of TensorBoard's logs.
         verbose: 0 silent, 1 information, 2 debugging.
         seed: of everything random.
@@ -71,6 +73,7 @@ class GraspAgent(BaseAlgorithm):
         policy: str | type[WorldModelPolicy],
         env: GymEnv | str | None,
         *,
+        goal: Goal | None = None,
         planner: Planner[Any] | None = None,
         horizon: int | None = None,
         model: MLPConfig | None = None,
@@ -92,10 +95,9 @@ class GraspAgent(BaseAlgorithm):
         if env is None and _init_setup_model:
             raise ValueError("env: expected an environment or its id, got None")
         self.train_config = train or TrainConfig()
+        self.goal = goal
         if env is not None:
-            env = maybe_make_env(env, verbose)
-            check_spaces(env.observation_space, env.action_space)
-            _check_wrappers(env)
+            env = self._dressed(maybe_make_env(env, verbose), verbose)
         super().__init__(
             policy,
             env,
@@ -108,7 +110,8 @@ class GraspAgent(BaseAlgorithm):
         )
         self.planner, self.model_config, self.criteria = planner, model, criteria
         self.explore_config = explore or ExploreConfig()
-        self.horizon, self.goal_tolerance = horizon, goal_tolerance
+        self.horizon = horizon
+        self.goal_tolerance = goal.tolerance if goal_tolerance is None and goal is not None else goal_tolerance
         self.env_id: str | None = None
         self.env_kwargs: dict[str, Any] = {}
         if blocks is None and self.env is not None and self.env.has_attr("blocks"):
@@ -119,6 +122,15 @@ class GraspAgent(BaseAlgorithm):
             self._read_spec()
         if _init_setup_model:
             self._setup_model()
+
+    def _dressed(self, env: GymEnv, verbose: int) -> GymEnv:
+        """The environment with this agent's goal, if it was given one; refused where the agent cannot plan in it."""
+        if self.goal is not None:
+            check_actions(env.action_space)
+            env = GoalVecEnv(self._wrap_env(env, verbose), self.goal)
+        check_spaces(env.observation_space, env.action_space)
+        _check_wrappers(env)
+        return env
 
     def _read_spec(self) -> None:
         env = self._required_env()
@@ -161,6 +173,8 @@ class GraspAgent(BaseAlgorithm):
         deterministic: bool = False,
     ) -> tuple[NDArray[Any], tuple[NDArray[Any], ...]]:
         """The action for an observation, by planning; see `WorldModelPolicy.predict`."""
+        if self.goal is not None and not isinstance(observation, (Mapping, tuple)):
+            observation = self.goal.dressed(observation)
         return self.policy.predict(observation, state, episode_start, deterministic)
 
     def learn(
@@ -268,8 +282,7 @@ class GraspAgent(BaseAlgorithm):
         Raises:
             ValueError: if its spaces differ.
         """
-        _check_wrappers(env)
-        wrapped = self._wrap_env(env, self.verbose)
+        wrapped = self._wrap_env(self._dressed(env, self.verbose), self.verbose)
         check_for_correct_spaces(wrapped, self.observation_space, self.action_space)
         self.env, self.n_envs = wrapped, wrapped.num_envs
         self._vec_normalize_env = unwrap_vec_normalize(wrapped)
@@ -300,6 +313,7 @@ class GraspAgent(BaseAlgorithm):
             "seed": self.seed,
             "horizon": self.policy.horizon,
             "goal_tolerance": self.goal_tolerance,
+            "goal": None if self.goal is None else self.goal.to_config(),
             "blocks": saving.to_config(self.blocks),
             "planner": _unless_default(self.policy.planner, GRASP()),
             "criteria": _unless_default(self.policy.criteria, Criteria()),
@@ -345,6 +359,7 @@ class GraspAgent(BaseAlgorithm):
         """
         unknown = set(kwargs) - {
             "blocks",
+            "goal",
             "planner",
             "horizon",
             "model",
@@ -376,6 +391,7 @@ class GraspAgent(BaseAlgorithm):
         settings = {
             "horizon": int(config["horizon"]),
             "goal_tolerance": config["goal_tolerance"],
+            "goal": None if config["goal"] is None or "goal" in changes else Goal.from_config(config["goal"]),
             "seed": config["seed"],
             "blocks": config["blocks"],
             **{k: saving.from_config(config[k]) for k in ("model", "planner", "criteria", "train", "explore")},

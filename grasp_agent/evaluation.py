@@ -189,13 +189,12 @@ def rollout(agent: Predictor, env: gym.Env[Any, Any], seed: int, deterministic: 
         started = time.perf_counter()
         action, _ = agent.predict(observation, deterministic=deterministic)
         seconds = time.perf_counter() - started
-        plan, distance = getattr(agent, "last_plan", None), _distance(env, observation)
+        plan, distance = getattr(agent, "last_plan", None), _distance(agent, env, observation)
         yield Moment(step, observation, reward, success, seconds, plan, distance)
         observation, value, terminated, truncated, info = env.step(action)
         reward, done, step = float(value), terminated or truncated, step + 1
-        reported = info.get("is_success", info.get("success"))
-        success = None if reported is None else bool(reported)
-    yield Moment(step, observation, reward, success, None, None, _distance(env, observation))
+        success = _success(agent, observation, info)
+    yield Moment(step, observation, reward, success, None, None, _distance(agent, env, observation))
 
 
 @contextmanager
@@ -225,7 +224,19 @@ def label(agent: Predictor) -> str:
     return str(getattr(agent, "name", None) or type(agent).__name__)
 
 
-def _distance(env: gym.Env[Any, Any], observation: Any) -> float | None:
+def _success(agent: object, observation: Any, info: dict[str, Any]) -> bool | None:
+    """What the environment says, or else the agent's own goal."""
+    reported = info.get("is_success", info.get("success"))
+    goal = getattr(agent, "goal", None)
+    if reported is None and goal is not None:
+        reported = goal.reached(np.asarray(observation, np.float32)[None])[0]
+    return None if reported is None else bool(reported)
+
+
+def _distance(agent: object, env: gym.Env[Any, Any], observation: Any) -> float | None:
+    goal = getattr(agent, "goal", None)
+    if goal is not None and not isinstance(observation, dict):
+        observation = goal.dressed(observation)
     if not isinstance(observation, dict) or not {"achieved_goal", "desired_goal"} <= set(observation):
         return None
     achieved, desired = (np.asarray(observation[key], np.float64) for key in ("achieved_goal", "desired_goal"))

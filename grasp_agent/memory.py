@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -13,6 +14,8 @@ from grasp_agent.planners import (
     Block,
     BlockRoadmap,
     BlockSupport,
+    InertialSteering,
+    LinearModel,
     ReplayWindows,
     RoadmapGraph,
     Steering,
@@ -34,11 +37,10 @@ class Memory:
     Attributes:
         blocks: the blocks, at least one.
         supports: for each block, the region of its entries' values that the model has seen.
-        roadmaps: for each block, routes through them; none where the model cannot drive from state to state in a few
-            steps.
+        roadmaps: for each block, routes through them; none where the model cannot drive from state to state.
         middle: `[S]`, a state in the midst of all: where the other blocks stand while one is driven.
         replay: pieces of recorded trajectories, if any are long enough.
-        state_jacobian: `[S, S]`, how the next state depends on the state on average, regressed from replay.
+        linear: what a step does on average, regressed from replay.
     """
 
     blocks: tuple[Block, ...]
@@ -46,7 +48,7 @@ class Memory:
     roadmaps: tuple[RoadmapGraph, ...]
     middle: Tensor
     replay: ReplayWindows | None = None
-    state_jacobian: Tensor | None = None
+    linear: LinearModel | None = None
 
     @property
     def support(self) -> Support | BlockSupport:
@@ -59,6 +61,12 @@ class Memory:
         if not self.roadmaps:
             return None
         return self.roadmaps[0] if len(self.blocks) == 1 else BlockRoadmap(self.roadmaps, self.blocks)
+
+    @cached_property
+    def metric(self) -> Tensor | None:
+        """`[S, S]`, in which feedback along the roadmap's routes measures; None for the Euclidean one."""
+        inertial = any(isinstance(graph.driver, InertialSteering) for graph in self.roadmaps)
+        return self.linear.metric() if inertial and self.linear is not None else None
 
     @property
     def points(self) -> Tensor:
@@ -79,6 +87,7 @@ class Memory:
         episodes: Tensor,
         *,
         blocks: Sequence[Block] = (),
+        named: Sequence[int] | None = None,
         replay: ReplayWindows | None = None,
         seed: int = 0,
     ) -> Memory:
@@ -89,6 +98,7 @@ class Memory:
             states: `[M, S]` [model units].
             episodes: `[M]`, the episode that each state belongs to.
             blocks: independent parts of the state; none for one of all.
+            named: entries of the state that goals name; None for all.
             replay: pieces of the same experience `[M', T + 1, S]`; a random choice is kept.
             seed: of the choice of states where there are many.
         """
@@ -97,20 +107,19 @@ class Memory:
         order = torch.randperm(len(states), generator=generator)[:_POOL]
         pool, origin = states[order.to(states.device)], episodes[order].to(states.device)
         supports, roadmaps = [], []
+        linear = None if replay is None else LinearModel.regress(replay)
         middle = pool[(pool - pool.mean(0)).square().sum(-1).argmin()]
         for block in parts:
             own = pool[:, list(block.states)]
             index, radius = farthest_points(own, _POINTS)
             supports.append(Support(own[index], max(radius, _novelty(own, origin))))
-            steering = _steering(model, block, middle)
-            roadmaps.append(RoadmapGraph.build(supports[-1].points[:_NODES], steering))
+            driver = _driver(model, block, middle, named, linear)
+            roadmaps.append(RoadmapGraph.build(supports[-1].points[:_NODES], driver) if driver else None)
         whole = tuple(graph for graph in roadmaps if graph is not None)
-        jacobian = None
         if replay is not None:
-            jacobian = _regressed(replay)
             chosen = torch.randperm(len(replay.states), generator=generator)[:_PIECES].to(states.device)
-            replay = ReplayWindows(*(values[chosen] for values in replay))
-        return cls(parts, tuple(supports), whole if len(whole) == len(parts) else (), middle, replay, jacobian)
+            replay = ReplayWindows(*(_stored(values[chosen]) for values in replay))
+        return cls(parts, tuple(supports), whole if len(whole) == len(parts) else (), middle, replay, linear)
 
     def tensors(self) -> dict[str, Tensor]:
         """What has to be saved."""
@@ -125,16 +134,25 @@ class Memory:
         if self.replay is not None:
             saved["replay.states"] = self.replay.states.to(torch.float16)
             saved["replay.actions"] = self.replay.actions.to(torch.float16)
-        if self.state_jacobian is not None:
-            saved["state_jacobian"] = self.state_jacobian
+        if self.linear is not None:
+            saved["linear"] = self.linear.packed
         return saved
 
     @classmethod
-    def restore(cls, model: WorldModel, tensors: Mapping[str, Tensor], blocks: Sequence[Block] = ()) -> Memory:
+    def restore(
+        cls,
+        model: WorldModel,
+        tensors: Mapping[str, Tensor],
+        blocks: Sequence[Block] = (),
+        named: Sequence[int] | None = None,
+    ) -> Memory:
         """The inverse of `tensors`; raises where tensors are missing or do not fit."""
         parts = tuple(blocks) or (_everything(model),)
         size, action_size = model.state_size, model.action_size
         middle = _shaped(tensors, "middle", (size,))
+        linear = None
+        if "linear" in tensors:
+            linear = LinearModel.unpack(_shaped(tensors, "linear", (size, size + action_size + 1)))
         supports, roadmaps = [], []
         for part, block in enumerate(parts):
             points = _shaped(tensors, f"support.{part}.points", (None, len(block.states)))
@@ -145,18 +163,23 @@ class Memory:
             neighbours = tensors[f"roadmap.{part}.neighbours"].long()
             if steps.shape != neighbours.shape or len(steps) > len(points) or neighbours.max() >= len(steps):
                 raise ValueError(f"roadmap: {list(steps.shape)} and {list(neighbours.shape)} do not fit")
-            graph = RoadmapGraph(points[: len(steps)], neighbours, steps, _steering(model, block, middle))
-            roadmaps.append(graph)
+            driver = _driver(model, block, middle, named, linear)
+            if driver is None:
+                raise ValueError("roadmap: expected the linear model that drives along it")
+            roadmaps.append(RoadmapGraph(points[: len(steps)], neighbours, steps, driver))
         if roadmaps and len(roadmaps) != len(parts):
             raise ValueError(f"roadmap: expected one for each of {len(parts)} blocks, got {len(roadmaps)}")
-        replay = jacobian = None
+        replay = None
         if any(name.startswith("replay.") for name in tensors):
             states = _shaped(tensors, "replay.states", (None, None, size)).to(middle.dtype)
             wanted = (states.shape[0], states.shape[1] - 1, action_size)
             replay = ReplayWindows(states, _shaped(tensors, "replay.actions", wanted).to(middle.dtype))
-        if "state_jacobian" in tensors:
-            jacobian = _shaped(tensors, "state_jacobian", (size, size))
-        return cls(parts, tuple(supports), tuple(roadmaps), middle, replay, jacobian)
+        return cls(parts, tuple(supports), tuple(roadmaps), middle, replay, linear)
+
+
+def _stored(values: Tensor) -> Tensor:
+    """As they will be after saving and loading, in half precision."""
+    return values.to(torch.float16).to(values.dtype)
 
 
 def _shaped(tensors: Mapping[str, Tensor], name: str, shape: tuple[int | None, ...]) -> Tensor:
@@ -171,16 +194,6 @@ def _everything(model: WorldModel) -> Block:
     return Block(tuple(range(model.state_size)), tuple(range(model.action_size)))
 
 
-def _regressed(replay: ReplayWindows) -> Tensor:
-    """How the next state depends on the state, by least squares over all recorded steps, `[S, S]`."""
-    states, actions = replay.states[:, :-1].flatten(0, 1), replay.actions.flatten(0, 1)
-    inputs = torch.cat([states, actions, torch.ones_like(states[:, :1])], -1)
-    changes = (replay.states[:, 1:] - replay.states[:, :-1]).flatten(0, 1)
-    normal = inputs.mT @ inputs + 1e-4 * len(inputs) * torch.eye(inputs.shape[1], device=inputs.device)
-    slopes = torch.linalg.solve(normal, inputs.mT @ changes)[: states.shape[1]].mT
-    return slopes + torch.eye(states.shape[1], device=states.device)
-
-
 def _novelty(states: Tensor, episodes: Tensor) -> float:
     """How far a new episode strays from the old ones: 95 % quantile of the distance to other episodes' states."""
     sample = slice(None, None, max(1, len(states) // _POINTS))
@@ -191,10 +204,20 @@ def _novelty(states: Tensor, episodes: Tensor) -> float:
     return float(nearest.quantile(0.95)) if len(nearest) else 0.0
 
 
-def _steering(model: WorldModel, block: Block, middle: Tensor) -> Steering:
-    rest = middle.new_zeros(model.action_size)
-    jacobian = model.action_jacobian
-    if block != _everything(model):
-        jacobian = block_dynamics(jacobian, block, middle, rest)
-    ones = middle.new_ones(len(block.actions))
-    return Steering(action_jacobian=jacobian, members=model.members, low=-ones, high=ones)
+def _driver(
+    model: WorldModel, block: Block, middle: Tensor, named: Sequence[int] | None, linear: LinearModel | None
+) -> Steering | InertialSteering | None:
+    """Straight where goals name all of a block's state; by the linear model where there is more, such as speeds."""
+    states, actions = list(block.states), list(block.actions)
+    whole, rest = block == _everything(model), middle.new_zeros(model.action_size)
+    jacobian = model.action_jacobian if whole else block_dynamics(model.action_jacobian, block, middle, rest)
+    ones = middle.new_ones(len(actions))
+    aimed = torch.tensor([named is None or entry in named for entry in states], device=middle.device)
+    if aimed.all():
+        return Steering(action_jacobian=jacobian, members=model.members, low=-ones, high=ones)
+    if linear is None:
+        return None
+    step = model.step if whole else lambda state, action: jacobian(state, action)[0]
+    return InertialSteering(
+        dynamics=step, members=model.members, linear=linear.part(states, actions), named=aimed, low=-ones, high=ones
+    )

@@ -24,12 +24,21 @@ def check_spaces(observation_space: spaces.Space[Any], action_space: spaces.Spac
     if not isinstance(observation_space, spaces.Dict) or set(KEYS) - set(observation_space.spaces):
         raise ValueError(
             f"observation space: expected a Dict with the keys {', '.join(KEYS)} (a goal environment), "
-            f"got {observation_space}"
+            f"or a Box and goal=Goal.at(...), got {observation_space}"
         )
     for key in KEYS:
         space = observation_space[key]
         if not isinstance(space, spaces.Box) or len(space.shape) != 1:
             raise ValueError(f"observation space: expected a vector under {key!r}, got {space}")
+    check_actions(action_space)
+
+
+def check_actions(action_space: spaces.Space[Any]) -> None:
+    """Refuses actions that the agent cannot plan with.
+
+    Raises:
+        ValueError: unless they are a bounded Box of one axis.
+    """
     if not isinstance(action_space, spaces.Box):
         raise ValueError(f"action space: expected a Box (continuous actions), got {action_space}")
     if len(action_space.shape) != 1 or not action_space.is_bounded():

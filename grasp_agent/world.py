@@ -68,7 +68,8 @@ class World(NamedTuple):
             action_jacobian=model.action_jacobian,
             action_pullback=model.action_pullback,
             jacobian=model.jacobian,
-            state_jacobian=self.memory.state_jacobian,
+            state_jacobian=None if self.memory.linear is None else self.memory.linear.by_state,
+            metric=self.memory.metric,
             blocks=() if len(blocks) == 1 else blocks,
             members=model.members,
             goal=goal,
@@ -106,7 +107,7 @@ class World(NamedTuple):
         model = fresh_model(state_map, action_size, config, seed=0).to(weights["skip"].device)
         model.load_state_dict(weights)
         check_blocks(blocks, state_map, action_size)
-        return cls(model, Memory.restore(model, tensors, blocks), state_map, tolerance, error)
+        return cls(model, Memory.restore(model, tensors, blocks, state_map.goal_index), state_map, tolerance, error)
 
     def imagined(self, observation_size: int, seed: int, actions_each: int = 8) -> Iterator[Episode]:
         """What the model has learned, as one-step episodes from the support's points: a rehearsal for later fits."""
@@ -172,7 +173,13 @@ def learn_world(
     network, report = fitted(model, train, on_step)
     states = network.encode(torch.from_numpy(data.states).to(device))
     memory = Memory.build(
-        network, states, torch.from_numpy(data.origins), blocks=blocks, replay=_pieces(network, data), seed=seed
+        network,
+        states,
+        torch.from_numpy(data.origins),
+        blocks=blocks,
+        named=state_map.goal_index,
+        replay=_pieces(network, data),
+        seed=seed,
     )
     if tolerance is None:
         tolerance = 0.05 * float(data.states[:, list(state_map.goal_index)].std(0).mean()) or 1e-3

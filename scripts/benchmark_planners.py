@@ -93,6 +93,7 @@ def measure(setting: Setting, episodes: int) -> dict[str, list[Any]]:
         "steps": [row.steps for row in rows],
         "seconds": [round(row.seconds, 4) for row in rows],
         "accepted": [int(row.accepted) for row in rows],
+        "iterations": [row.iterations for row in rows],
     }
 
 

@@ -58,9 +58,11 @@ class Solver:
 
 
 def step(problem: Problem, states: Tensor, actions: Tensor) -> Tensor:
-    """Mean next state of all members, `[N, S], [N, A] -> [N, S]`; actions are clipped as they will be executed."""
-    rows = (problem.members, -1, -1)
-    return problem.dynamics(states.expand(rows), problem.clamp(actions).expand(rows)).mean(0)
+    """Next states `[N, S], [N, A] -> [N, S]`, each sample under a member of its own, as in our planners.
+
+    Actions are clipped as they will be executed.
+    """
+    return problem.step(states[None], problem.clamp(actions)[None])[0]
 
 
 def objective(problem: Problem, states: Tensor) -> Tensor:

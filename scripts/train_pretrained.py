@@ -50,6 +50,12 @@ RECIPES = {
         steps=20_000,
         model=MLPConfig.sharp(),
     ),
+    "wall": Recipe(
+        env_id="grasp/Wall-v0",
+        description="A ball finds the door to the other room.",
+        steps=20_000,
+        model=MLPConfig.sharp(),
+    ),
     "ball-nav-trap": Recipe(
         env_id="grasp/BallNavTrap-v0",
         description="A ball leaves a U-shaped trap by moving away from its goal.",
@@ -71,6 +77,19 @@ RECIPES = {
         steps=40_000,
         model=MLPConfig(width=160),
         train=TrainConfig(gradient_steps=6000, batch_size=256, weight_decay=0.05),
+    ),
+    "point-maze": Recipe(
+        env_id="grasp/PointMaze-v0",
+        description="A ball with inertia (MuJoCo) is driven through a U-shaped maze.",
+        steps=20_000,
+        model=MLPConfig.sharp(),
+    ),
+    "point-maze-medium": Recipe(
+        env_id="grasp/PointMazeMedium-v0",
+        description="A ball with inertia (MuJoCo) is driven through a larger maze.",
+        steps=40_000,
+        model=MLPConfig.sharp(),
+        horizon=120,
     ),
     "reacher": Recipe(
         env_id="grasp/Reacher-v0",

@@ -123,6 +123,8 @@ class Trial(NamedTuple):
     """Time spent on planning in all [s]."""
     accepted: bool
     """Whether the planner held its (last) plan to be good enough."""
+    iterations: int | None = None
+    """Iterations of the plan; None in closed loop."""
 
 
 class Setting(NamedTuple):
@@ -186,7 +188,7 @@ def open_loop(agent: GraspAgent, env: gym.Env[Any, Any], seed: int) -> Trial:
         *_, info = env.step(action)
         reached.append(bool(info["is_success"]))
     steps = reached.index(True) + 1 if any(reached) else None
-    return Trial(reached[-1], any(reached), steps, seconds, bool(plan.accepted[0]))
+    return Trial(reached[-1], any(reached), steps, seconds, bool(plan.accepted[0]), plan.iterations)
 
 
 def closed_loop(agent: GraspAgent, env: gym.Env[Any, Any], seed: int) -> Trial:

@@ -163,7 +163,7 @@ def test_passed_states_are_all_that_counts(agent: GraspAgent):
 
 def test_a_plan_goes_on_while_nothing_disturbs_it(agent: GraspAgent, env: gym.Env[Any, Any]):
     # The agent has learned little: one of these ways it knows well enough.
-    for goal in ((-0.4, 0.35), (-0.4, -0.2), (-0.7, 0.1), (-0.5, 0.5)):
+    for goal in ((-0.4, 0.35), (-0.4, -0.2), (-0.7, 0.1), (-0.5, 0.5), (-0.6, 0.2), (-0.5, 0.0)):
         observation = placed(env, (-0.5, 0.1), goal)
         agent.predict(observation)
         assert plan_of(agent).fresh
@@ -171,14 +171,14 @@ def test_a_plan_goes_on_while_nothing_disturbs_it(agent: GraspAgent, env: gym.En
             break
     assert plan_of(agent).accepted
     steps = []
-    for _ in range(5):
+    for _ in range(8):
         carried = plan_of(agent).path[plan_of(agent).step + 1]
         action, _ = agent.predict(observation)
         observation = env.step(action)[0]
         np.testing.assert_allclose(observation["achieved_goal"], carried, atol=0.05)
         agent.predict(observation)
         steps.append((plan_of(agent).step, plan_of(agent).fresh))
-    assert [fresh for _, fresh in steps].count(False) >= 4  # a rough model may be surprised once
+    assert [fresh for _, fresh in steps].count(False) >= 5  # a rough model may be surprised
     assert (1, False) in steps
 
 

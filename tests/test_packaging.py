@@ -28,6 +28,7 @@ ORDER = (
     "learner",
     "files",
     "saving",
+    "task",
     "agent",
     "pretrained",
     "evaluation",

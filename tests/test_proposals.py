@@ -8,7 +8,20 @@ from typing import Any, NamedTuple
 
 import pytest
 import torch
-from problems import STARTS, STEP, TARGETS, Counted, double_integrator, make, noise, point, several, slide, tensor
+from problems import (
+    STARTS,
+    STEP,
+    TARGETS,
+    Counted,
+    double_integrator,
+    make,
+    noise,
+    point,
+    several,
+    slide,
+    steering,
+    tensor,
+)
 from test_planners import PLANNERS, every_planner, perfect
 from torch import Tensor
 
@@ -34,7 +47,6 @@ from grasp_agent.planners import (
 )
 from grasp_agent.planners.initial import filled
 from grasp_agent.planners.proposals import warped
-from grasp_agent.planners.roadmap import _interpolate
 
 # torch's own forward-mode derivatives still use what torch deprecates.
 pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated:DeprecationWarning")
@@ -225,7 +237,7 @@ class Watching(Planner[Seen]):
 def test_proposals_are_given_first_and_then_the_running_plan(proposes: bool, runs: bool):
     problem = replace(point(), criteria=Criteria(hold=1, accept=-1.0))
     start = Rollout() if proposes else None
-    planner = Watching(iterations=1, proposals=start, proposed=3, given=[])
+    planner = Watching(iterations=1, candidates=4, proposals=start, proposed=3, given=[])
     warm = 3 * torch.ones(5, 12, 2).double()  # beyond the bounds
     planner.plan(problem, warm=warm if runs else None, seed=4)
     (given,) = planner.given
@@ -237,6 +249,34 @@ def test_proposals_are_given_first_and_then_the_running_plan(proposes: bool, run
     assert given is not None
     assert torch.equal(given.actions, torch.cat(expected, 1))
     torch.testing.assert_close(given.states, problem.follow(given.actions))
+
+
+def test_of_more_given_plans_than_a_planner_improves_the_best_are_given():
+    problem = replace(point(), criteria=Criteria(hold=1, accept=-1.0))
+    planner = Watching(iterations=1, candidates=2, proposals=Rollout(), proposed=5, given=[])
+    planner.plan(problem, warm=torch.zeros(5, 12, 2).double(), seed=4)
+    (given,) = planner.given
+    assert given is not None
+    everything = torch.cat([Rollout()(problem, 5, noise(4)).actions, torch.zeros(5, 1, 12, 2).double()], 1)
+    merits = problem.merit(problem.follow(everything))
+    best = problem.merit(problem.follow(given.actions))
+    torch.testing.assert_close(best.sort(1).values, merits.sort(1).values[:, :2])
+
+
+@every_planner
+def test_proposals_that_are_lost_or_out_of_bounds_do_no_harm(name: str):
+    problem, planner = point(), PLANNERS[name]
+
+    def wild(problem: Problem, count: int, noise: NoiseSource) -> Candidates:
+        states, actions = Rollout()(problem, count, noise).pair
+        wild = 5.6 * torch.ones_like(actions)
+        wild[:, ::2] = torch.nan
+        return Candidates(states.masked_fill(wild.isnan().any(-1, keepdim=True), torch.nan), wild)
+
+    alone = replace(planner, proposals=None).plan(problem, seed=1)
+    plan = replace(planner, proposals=wild).plan(problem, seed=1)
+    assert (plan.actions == problem.clamp(plan.actions)).all()
+    assert plan.accepted.sum() >= alone.accepted.sum() - 1
 
 
 def test_slow_proposals_leave_the_rest_of_the_budget_to_the_iterations():
@@ -269,5 +309,5 @@ def test_of_many_candidates_only_the_best_under_their_own_members_are_judged_by_
 
 def test_states_on_a_path_are_interpolated_and_the_last_is_held():
     points, times = tensor([0.0], [2.0], [2.0], [8.0])[None, None], tensor([0.0, 2.0, 2.0, 5.0])[None]
-    states = _interpolate(points, times, 7)
+    states = steering(make(slide(1), tensor([0.0, 0.0]), tensor([1.0, 0.0]))).trace(points, times, 7)
     assert states[0, 0, :, 0].tolist() == pytest.approx([1, 2, 4, 6, 8, 8, 8])

@@ -7,10 +7,11 @@ from typing import Any, cast
 import gymnasium as gym
 import numpy as np
 import pytest
+import shapely
 
 from grasp_envs.push_t import ANGLE_TOLERANCE, POSITION_TOLERANCE, PushTEnv
 from grasp_envs.push_t_expert import PushTExpert
-from grasp_envs.push_t_physics import AGENT_RADIUS, RIM, SIZE, Board, touches
+from grasp_envs.push_t_physics import AGENT_RADIUS, RIM, SIZE, Board, block_corners, touches
 
 UPRIGHT = (256.0, 200.0, 0.0)
 
@@ -133,3 +134,16 @@ def test_the_expert_solves_it_and_plays_the_same_for_a_seed() -> None:
     played = [play(seed) for seed in range(4)]
     assert sum(success for success, _ in played) >= 3
     np.testing.assert_array_equal(play(0)[1], played[0][1])
+
+
+def test_the_goal_is_drawn_in_its_pose() -> None:
+    env = make()
+    env.reset(seed=0, options={"state": [60.0, 60.0, 0.0, 0.0, 400.0, 100.0, 0.0], "goal": pose(200.0, 300.0, 0.7)})
+    painted = (env._picture(480, env.goal) != env._picture(480, None)).any(axis=-1)
+    corners = block_corners((200.0, 300.0, 0.7)).reshape(-1, 2)
+    places = env.goal_to_pixels(np.concatenate([corners, np.zeros((8, 2))], axis=1)).reshape(2, 4, 2)
+    outline = shapely.unary_union([shapely.Polygon(bar) for bar in places])
+    rows, columns = np.nonzero(painted)
+    dots = shapely.points(columns + 0.5, rows + 0.5)
+    assert shapely.contains(outline.buffer(1.5), dots).all()
+    assert painted.sum() == pytest.approx(outline.area, rel=0.05)

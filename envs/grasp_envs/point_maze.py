@@ -184,7 +184,7 @@ class PointMazeEnv(GoalEnv):
     def goal_to_pixels(self, points: ArrayLike) -> NDArray[np.float64]:
         """Pixels [*, 2] (x right, y down) in the frame of `render()` of positions [*, 2] [m]."""
         points = np.asarray(points, dtype=np.float64)
-        height = np.full((*points.shape[:-1], 1), RADIUS)
+        height = np.zeros((*points.shape[:-1], 1))
         return self._camera.to_pixels(np.concatenate((points, height), axis=-1), self.render_size)
 
     def close(self) -> None:

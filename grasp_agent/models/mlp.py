@@ -99,9 +99,15 @@ class EnsembleMLP(WorldModel):
                 draw = torch.rand(self.members, *shape, generator=generator)
                 parameters.append(nn.Parameter((2 * draw - 1) * bound))
         self.skip = nn.Parameter(torch.zeros(self.members, state_size + action_size, state_size))
-        self._pairs = list(zip(self.weights, self.biases, strict=True))  # walking through a ParameterList takes time
+        self._pair()
+        self.register_load_state_dict_post_hook(lambda model, _: model._pair())
 
     scale: Tensor
+
+    def _pair(self) -> None:
+        """Keeps the layers at hand: to walk through a ParameterList takes time."""
+        self._pairs = list(zip(self.weights, self.biases, strict=True))
+
     _frequencies: Tensor
     _positions: Tensor
     _turns: Tensor

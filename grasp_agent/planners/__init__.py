@@ -9,14 +9,16 @@ from grasp_agent.planners.grasp import GRASP, GraspState, lifted_loss
 from grasp_agent.planners.ilqr import ILQR
 from grasp_agent.planners.initial import Line, Portfolio, Rollout
 from grasp_agent.planners.judging import Block, BlockSupport, Criteria, Goal, Support, Verdict
+from grasp_agent.planners.linear import LinearModel
 from grasp_agent.planners.mppi import MPPI
 from grasp_agent.planners.newton import LiftedNewton
 from grasp_agent.planners.noise import Coloured, NoiseSource
 from grasp_agent.planners.problem import Candidates, Problem
 from grasp_agent.planners.proposals import Replay, Roadmap, Snap, Warp
 from grasp_agent.planners.replay import ReplayWindows
-from grasp_agent.planners.roadmap import BlockRoadmap, RoadmapGraph, Steering, block_dynamics, farthest_points
+from grasp_agent.planners.roadmap import BlockRoadmap, RoadmapGraph, block_dynamics, farthest_points
 from grasp_agent.planners.shooting import GradientShooting
+from grasp_agent.planners.steering import InertialSteering, Steering
 from grasp_agent.planners.tracking import Tracking
 
 __all__ = [
@@ -39,9 +41,11 @@ __all__ = [
     "Gradient",
     "GradientShooting",
     "GraspState",
+    "InertialSteering",
     "Initial",
     "LiftedNewton",
     "Line",
+    "LinearModel",
     "NoiseSource",
     "Plan",
     "Planner",

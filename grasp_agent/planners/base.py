@@ -27,11 +27,14 @@ class Plan(NamedTuple):
     actions: Tensor
     """`[B, H, A]`, finite and inside the bounds."""
     states: Tensor
-    """`[B, H, S]`, predicted states after each action, the mean over the members; finite."""
+    """`[B, H, S]`, predicted states after each action, the mean over the members; finite.
+
+    Actions are steered on the way as they will be executed: towards where the members meet, or towards a proposal's own
+    states, where the plan is one."""
     cost: Tensor
-    """`[B]`; infinite where the model gave nothing finite."""
+    """`[B]`, of that rollout; infinite where nothing was judged in time, or the model gave nothing finite."""
     accepted: Tensor
-    """`[B]`, True where the plan is good enough under every member."""
+    """`[B]`, True where that rollout is good enough under every member."""
     iterations: int
     """Iterations done."""
     seconds: float
@@ -59,7 +62,9 @@ class Planner(ABC, Generic[State]):
         verify_every: every that many iterations the candidates are judged in full rollouts.
         shortlist: of more candidates than that, only the best under their own members are judged under all.
         opening: iterations before this count begins; the candidates are judged after them, too.
-        budget: wall-clock limit in seconds, None for none. With a budget a plan depends on the machine's speed.
+        budget: wall-clock limit in seconds, None for none. Another iteration is begun only where it should fit with its
+            verification; the first start and the first iteration, whose length is unknown, may exceed it. With a budget
+            a plan depends on the machine's speed.
 
     Raises:
         ValueError: if a setting is out of its range.
@@ -91,8 +96,8 @@ class Planner(ABC, Generic[State]):
 
         Args:
             problem: what to plan for.
-            given: candidates to improve (proposals, then the running plan), if there are any. They come first; where
-                there are fewer than `candidates`, the planner adds its own.
+            given: candidates to improve (proposals, then the running plan), if there are any: in `plan` at most
+                `candidates`. They come first; where there are fewer, the planner adds its own.
             noise: random numbers.
         """
 
@@ -169,12 +174,16 @@ class Planner(ABC, Generic[State]):
         """What to improve: the proposals, which are judged here, and the running plan."""
         given = None
         if self.proposals is not None:
-            given = self.proposals(problem, self.proposed, noise)
+            given = _sound(problem, self.proposals(problem, self.proposed, noise))
             best.offer(given.actions, clock, given.rollouts if problem.criteria.feedback else None)
         if warm is not None and not best.done:
             actions = warm[:, None].expand(-1, problem.members, -1, -1)  # each member may improve it in its own way
             running = Candidates(problem.follow(actions), actions)
             given = running if given is None else given.join(running)
+        if given is not None and given.size > self.candidates:
+            merit = problem.merit(problem.follow(given.actions))
+            chosen = merit.topk(self.candidates, largest=False).indices.sort(1).values[..., None, None]
+            given = Candidates(given.states.take_along_dim(chosen, 1), given.actions.take_along_dim(chosen, 1))
         return given
 
 
@@ -253,9 +262,22 @@ class _Best:
         return Plan(self._actions, self._states, self._cost, self._accepted, iterations, clock.seconds)
 
 
+def _sound(problem: Problem, given: Candidates) -> Candidates:
+    """Proposals with their actions inside the bounds; what is not finite rests instead."""
+    states, actions, rollouts = given
+    lost = ~(states.isfinite().all(-1).all(-1) & actions.isfinite().all(-1).all(-1))[..., None, None]
+    actions = problem.clamp(torch.where(lost, problem.rest, actions))
+    if lost.any():
+        states = torch.where(lost, problem.follow(problem.resting(given.size)), states)
+    return Candidates(states, actions, rollouts)
+
+
 def _repair(state: State, sound: State) -> State:
-    """Replaces what is not finite in a state's tensors by the last sound values."""
-    return type(state)(*(_repaired(new, old) for new, old in zip(state, sound, strict=True)))  # type: ignore[return-value]
+    """Replaces what is not finite in a state's tensors by the last sound values; costs may be infinite."""
+    names = getattr(state, "_fields", ("",) * len(state))
+    fields = zip(names, state, sound, strict=True)
+    repaired = (new if name in ("cost", "costs") else _repaired(new, old) for name, new, old in fields)
+    return type(state)(*repaired)  # type: ignore[return-value]
 
 
 def _repaired(new: Any, old: Any) -> Any:

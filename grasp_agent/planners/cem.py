@@ -56,7 +56,7 @@ class CEM(Planner[Search]):
 
     def init(self, problem: Problem, given: Candidates | None, noise: NoiseSource) -> Search:
         """See `Planner.init`."""
-        return begun(problem, given, self.candidates, self.elites, self.sigma)
+        return begun(problem, given, self.candidates, self.elites, self.sigma, factored=False)
 
     def step(self, problem: Problem, state: Search, noise: NoiseSource) -> Search:
         """One iteration."""
@@ -107,14 +107,14 @@ class ICEM(Planner[Search]):
 
     def init(self, problem: Problem, given: Candidates | None, noise: NoiseSource) -> Search:
         """See `Planner.init`."""
-        return begun(problem, given, self.candidates, self.elites, self.sigma)
+        return begun(problem, given, self.candidates, self.elites, self.sigma, factored=self.factored)
 
     def step(self, problem: Problem, state: Search, noise: NoiseSource) -> Search:
         """One iteration."""
         count = max(2 * self.elites, int(self.samples / self.decay**state.iteration))
         samples = drawn(problem, state, self.noise, count, noise)
         costs = costs_of(problem, samples, factored=self.factored)
-        kept = max(1, round(self.kept * self.elites))
+        kept = round(self.kept * self.elites)
         samples = torch.cat([state.elites[:, :, :kept], samples], 2)
         costs = torch.cat([state.costs[:, :, :kept].expand(*costs.shape[:2], -1, costs.shape[-1]), costs], 2)
         elites, costs = best(problem, samples, costs, self.elites)
@@ -127,21 +127,25 @@ class ICEM(Planner[Search]):
         return torch.cat([state.elites[:, :, 0], state.mean], 1)
 
 
-def begun(problem: Problem, given: Candidates | None, count: int, elites: int, sigma: float) -> Search:
-    """Distributions around the given plans, or around rest; the given are the first elites, of unknown cost."""
+def begun(
+    problem: Problem, given: Candidates | None, count: int, elites: int, sigma: float, *, factored: bool
+) -> Search:
+    """Distributions around the given plans, or around rest; the given are the first elites."""
     means = problem.resting(max(count, 1) if given is None else max(count, given.size)).clone()
     if given is not None:
         means[:, : given.size] = given.actions
     std = (sigma * (problem.high - problem.low) / 2).expand_as(means)
-    costs = means.new_full((*means.shape[:2], elites, 1), torch.inf)
+    parts = len(problem.independent) if factored else 1
+    costs = means.new_full((*means.shape[:2], elites, parts), torch.inf)
     if given is not None:
-        costs[:, : given.size, 0, 0] = problem.merit(problem.follow(given.actions))
+        costs[:, : given.size, 0] = costs_of(problem, given.actions[:, None], factored=factored)[:, 0]
     return Search(means, std, means[:, :, None].expand(-1, -1, elites, -1, -1), costs, 0)
 
 
 def drawn(problem: Problem, state: Search, noise: Coloured, count: int, source: NoiseSource) -> Tensor:
-    """Plans drawn from the distributions, `[B, N, count, H, A]`, inside the bounds."""
+    """At least `count` plans from each distribution, `[B, N, P, H, A]`, inside the bounds, as many for each member."""
     sides, horizon, size = state.mean.shape[1:]
+    count = problem.shared(count)
     draw = noise.sample(source, sides * count, horizon, size).unflatten(0, (sides, count))
     return problem.clamp(state.mean[:, :, None] + state.std[:, :, None] * draw)
 

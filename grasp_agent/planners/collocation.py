@@ -58,7 +58,7 @@ class Collocation(Planner[CollocationState]):
     multiplier: float = 1.0
     multiplier_rate: float = 0.3
     multiplier_every: int = 3
-    slack: float = 0.01
+    slack: float = 0.003
     hold: int = 6
     running: float = 0.05
     step_size: float = 0.7
@@ -74,7 +74,10 @@ class Collocation(Planner[CollocationState]):
 
     @classmethod
     def paper(cls, *, iterations: int = 200) -> Collocation:
-        """LatCo as published: Gauss-Newton, damping 1e-3, multipliers from 1, reward at every step."""
+        """LatCo with the published step: Gauss-Newton, damping 1e-3, multipliers from 1, reward along the whole way.
+
+        How fast the multipliers change, and the slack, are this class's.
+        """
         return cls(iterations=iterations, hold=1, running=1.0, step_size=1.0)
 
     def init(self, problem: Problem, given: Candidates | None, noise: NoiseSource) -> CollocationState:
@@ -99,8 +102,9 @@ class Collocation(Planner[CollocationState]):
             free = by_action * ~held[..., None, :]
             d_states, d_actions = self._solve(by_state, free, gaps + fixed, multipliers, slope, bend)
             d_actions = torch.where(held, wish, d_actions)
-            wish = problem.clamp(actions + d_actions) - actions
-            beyond = wish != d_actions
+            wished = actions + d_actions
+            beyond = ~held & ((wished < problem.low) | (wished > problem.high))
+            wish = torch.where(beyond, problem.clamp(wished) - actions, d_actions)
             if not beyond.any():
                 break
             held = held | beyond

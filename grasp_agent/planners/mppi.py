@@ -61,15 +61,18 @@ class MPPI(Planner[MPPIState]):
     def step(self, problem: Problem, state: MPPIState, noise: NoiseSource) -> MPPIState:
         """One iteration."""
         sides, horizon, size = state.mean.shape[1:]
-        draw = self.noise.sample(noise, sides * self.samples, horizon, size).unflatten(0, (sides, -1))
+        draw = self.noise.sample(noise, sides * problem.shared(self.samples), horizon, size).unflatten(0, (sides, -1))
         draw = draw.index_fill(1, torch.zeros(1, dtype=torch.long, device=draw.device), 0)  # the mean itself takes part
         half = (problem.high - problem.low) / 2
         samples = problem.clamp(state.mean[:, :, None] + self.sigma * half * draw)
         cost = problem.merit(problem.follow(samples.flatten(1, 2))).unflatten(1, samples.shape[1:3])
-        cost = cost.nan_to_num(posinf=1e9)
         lowest = cost.min(-1, keepdim=True)
-        excess = cost - lowest.values
-        weights = torch.softmax(-excess / (self.temperature * excess.mean(-1, keepdim=True) + 1e-9), -1)
+        excess = (cost - lowest.values).nan_to_num(posinf=torch.inf, nan=torch.inf)
+        known = excess.isfinite()  # a sample that diverged has no weight, and does not set the scale either
+        scale = excess.masked_fill(~known, 0).sum(-1, keepdim=True) / known.sum(-1, keepdim=True).clamp_min(1)
+        # Where all of them diverged, the mean stays.
+        excess[..., 0].masked_fill_(~known.any(-1), 0)
+        weights = torch.softmax(-excess / (self.temperature * scale + 1e-9), -1)
         mean = problem.clamp((weights[..., None, None] * samples).sum(2))
         winner = samples.take_along_dim(lowest.indices[..., None, None], 2)[:, :, 0]
         better = lowest.values[..., 0] < state.cost

@@ -77,6 +77,7 @@ class Problem:
         jacobian: the model's own derivative by state and action; None lets torch compute it.
         state_jacobian: `[S, S]`, how the next state depends on the state on average, regressed from replay; None takes
             the identity.
+        metric: `[S, S]`, in which feedback measures how far states are apart, `|metric d|`; None for the Euclidean one.
         blocks: independent parts of state and action, in the order of the goal's parts; none for one block of all.
         support: region of states that the model knows, if it is known.
         roadmap: finds routes through replayed states, if there is one (see `grasp_agent.planners.roadmap`).
@@ -98,6 +99,7 @@ class Problem:
     action_pullback: Pullback | None = None
     jacobian: Jacobian | None = None
     state_jacobian: Tensor | None = None
+    metric: Tensor | None = None
     blocks: tuple[Block, ...] = ()
     support: Region | None = None
     roadmap: Router | None = None
@@ -115,13 +117,18 @@ class Problem:
             raise ValueError("low, high: expected finite bounds with low < high")
         if self.horizon < 1:
             raise ValueError(f"horizon: expected at least 1, got {self.horizon}")
-        if self._steppers < 1:
+        if self.steppers < 1:
             raise ValueError(f"criteria.unused: expected fewer than {self.members} members, got {self.criteria.unused}")
 
     @property
     def size(self) -> int:
         """B, the number of problems."""
         return self.start.shape[0]
+
+    @property
+    def steppers(self) -> int:
+        """How many members step candidates while planners search: the first ones."""
+        return self.members - self.criteria.unused
 
     @property
     def rest(self) -> Tensor:
@@ -137,6 +144,10 @@ class Problem:
         """Actions at rest, `[B, count, H, A]`."""
         return self.rest.expand(self.size, count, self.horizon, -1)
 
+    def shared(self, count: int) -> int:
+        """At least `count` candidates, as many for each member that steps them."""
+        return -(-count // self.steppers) * self.steppers
+
     def clamp(self, actions: Tensor) -> Tensor:
         """Actions `[..., A]` projected into the bounds."""
         return actions.clamp(self.low, self.high)
@@ -151,7 +162,7 @@ class Problem:
 
         Candidate n is stepped by member n % k, where k is the largest divisor of N up to the number of members in use.
         """
-        fold = _Fold.of(states, self._steppers)
+        fold = _Fold.of(states, self.steppers)
         return fold.back(self.dynamics(fold.rows(states), fold.rows(actions)))
 
     def linearise(self, states: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:
@@ -159,13 +170,13 @@ class Problem:
 
         The derivative by the state is not formed.
         """
-        fold = _Fold.of(states, self._steppers)
+        fold = _Fold.of(states, self.steppers)
         following, slopes = self.linearise_rows(fold.rows(states), fold.rows(actions))
         return fold.back(following), fold.back(slopes)
 
     def pullback(self, states: Tensor, actions: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
         """As `step`, with the product of a cotangent `[B, N, ..., S]` and D_a F, a function to `[B, N, ..., A]`."""
-        fold = _Fold.of(states, self._steppers)
+        fold = _Fold.of(states, self.steppers)
         pullback = self.action_pullback or self._generic_pullback
         following, pull = pullback(fold.rows(states), fold.rows(actions))
         return fold.back(following), lambda cotangent: fold.back(pull(fold.rows(cotangent)))
@@ -175,14 +186,14 @@ class Problem:
 
         For planners that follow true rollouts, and for full collocation; GRASP's lifted iteration never calls it.
         """
-        fold = _Fold.of(states, self._steppers)
+        fold = _Fold.of(states, self.steppers)
         jacobian = self.jacobian or self._generic_full_jacobian
         following, slopes = map(fold.back, jacobian(fold.rows(states), fold.rows(actions)))
         return following, slopes[..., : states.shape[-1]], slopes[..., states.shape[-1] :]
 
     def follow(self, actions: Tensor) -> Tensor:
         """Rollout of each candidate under its own member: `[B, N, H, A] -> [B, N, H, S]`."""
-        fold = _Fold.of(actions[:, :, 0], self._steppers)
+        fold = _Fold.of(actions[:, :, 0], self.steppers)
         state = fold.rows(self.start[:, None].expand(-1, actions.shape[1], -1))
         states = []
         for action in fold.rows(actions.flatten(2)).unflatten(-1, actions.shape[2:]).unbind(2):
@@ -206,10 +217,17 @@ class Problem:
         return (self.action_jacobian or self._generic_jacobian)(state, action)
 
     def step_together(self, state: Tensor, action: Tensor) -> Tensor:
-        """Next states `[K, M, S]`, the actions corrected so that every member comes to where they meet on average."""
+        """Next states `[K, M, S]`, the actions corrected so that every member comes to where the judging ones meet."""
         predicted, slopes = self.linearise_rows(state, action)
-        change = least_squares(slopes, predicted - predicted.mean(0), self.criteria.damping)
+        meeting = predicted[-self.criteria.unused :].mean(0)  # of those that judge: all, where none is unused
+        change = self.correction(slopes, predicted - meeting, self.criteria.damping)
         return self.dynamics(state, self.clamp(action - change))
+
+    def correction(self, slopes: Tensor, deviation: Tensor, damping: float) -> Tensor:
+        """The action `[..., A]` that moves a state by `deviation` `[..., S]`, as far as D_a F `[..., S, A]` can."""
+        if self.metric is None:
+            return least_squares(slopes, deviation, damping)
+        return least_squares(self.metric @ slopes, deviation @ self.metric.mT, damping)
 
     def distances(self, states: Tensor) -> Tensor:
         """Each part's distance to the goal in units of its tolerance, `[..., B, N, H, S] -> [..., B, N, H, G]`."""
@@ -261,10 +279,6 @@ class Problem:
     def disagreement(self, rollouts: Tensor) -> Tensor:
         """The greatest distance of a member's state from the members' mean, `[K, B, N, H, S] -> [B, N, H]`."""
         return (rollouts - rollouts.mean(0)).norm(dim=-1).amax(0)
-
-    @property
-    def _steppers(self) -> int:
-        return self.members - self.criteria.unused
 
     def _generic_jacobian(self, states: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:
         return _derivative(lambda a: self.dynamics(states, a), actions)

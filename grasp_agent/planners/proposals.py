@@ -32,15 +32,16 @@ class Roadmap:
 
     def __call__(self, problem: Problem, count: int, noise: NoiseSource) -> Candidates:
         """See `Initial`."""
-        if problem.roadmap is None:
+        roadmap = problem.roadmap
+        if roadmap is None:
             return self.otherwise(problem, count, noise)
 
         def aim(states: Tensor) -> Tensor:
-            return problem.goal.project(states[..., None, :])[..., 0, :]
+            return roadmap.settle(problem.goal.project(states[..., None, :])[..., 0, :])
 
         states = aim(problem.start[:, None]).expand(-1, problem.horizon, -1)[:, None]
         if count > 1:
-            routes = problem.roadmap.paths(problem.start, aim, count - 1, problem.horizon, self.stretch)
+            routes = roadmap.paths(problem.start, aim, count - 1, problem.horizon, self.stretch)
             lost = ~routes.isfinite().all(-1).all(-1)
             routes = torch.where(lost[..., None, None], Line(sigma=0.0)(problem, 1, noise).states, routes)
             states = torch.cat([states, routes], 1)

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from grasp_agent.planners.judging import Block
-from grasp_agent.planners.least_squares import least_squares
 from grasp_agent.planners.problem import Jacobian
-
-Aim = Callable[[Tensor], Tensor]
-"""The goal state that belongs to states `[..., B, M, S]`: depends on them where only some entries are named."""
+from grasp_agent.planners.steering import Aim, Driver
 
 
 class Router(Protocol):
@@ -35,6 +31,10 @@ class Router(Protocol):
             horizon: H.
             stretch: each is driven this much slower than the roadmap says.
         """
+        ...
+
+    def settle(self, states: Tensor) -> Tensor:
+        """The same states `[..., S]`, entries that no goal names changed so that they can stay."""
         ...
 
 
@@ -61,49 +61,6 @@ def farthest_points(states: Tensor, count: int) -> tuple[Tensor, float]:
     return torch.stack(chosen), float(nearest.max().sqrt())
 
 
-@dataclass(frozen=True, kw_only=True)
-class Steering:
-    """Drives the model straight to a nearby state by Gauss-Newton on D_a F.
-
-    Attributes:
-        action_jacobian: the model's step and its derivative by the action.
-        members: K.
-        low: `[A]` lower bounds.
-        high: `[A]` upper bounds.
-        reach: greatest number of steps.
-        tolerance: distance at which the target counts as reached [state units].
-    """
-
-    action_jacobian: Jacobian
-    members: int
-    low: Tensor
-    high: Tensor
-    reach: int = 3
-    tolerance: float = 0.02
-
-    def __call__(self, start: Tensor, aim: Callable[[Tensor], Tensor]) -> Tensor:
-        """Steps `[M]` from `start` `[M, S]` until a state x meets `aim(x)`; infinite where a member misses it.
-
-        Args:
-            start: `[M, S]`.
-            aim: the target that belongs to states `[K, M, S]`; depends on the state where only some entries are named.
-        """
-        state = start.expand(self.members, -1, -1)
-        rest = ((self.low + self.high) / 2).expand(*state.shape[:-1], -1)
-        half = (self.high - self.low) / 2
-        steps = torch.full(state.shape[:-1], torch.inf, dtype=state.dtype, device=state.device)
-        steps[(state - aim(state)).norm(dim=-1) <= self.tolerance] = 0
-        for count in range(self.reach):
-            predicted, slopes = self.action_jacobian(state, rest)
-            change = least_squares(slopes, predicted - aim(predicted), 1e-3)
-            effort = (change / half).abs().amax(-1).clamp(1e-3, 1)  # the share of a step that is really needed
-            action = torch.minimum(torch.maximum(rest - change, self.low), self.high)
-            state, _ = self.action_jacobian(state, action)
-            arrived = (state - aim(state)).norm(dim=-1) <= self.tolerance
-            steps = torch.where(arrived, torch.minimum(steps, count + effort), steps)
-        return steps.amax(0)
-
-
 class RoadmapGraph:
     """Routes over replayed states, planned by shortest paths.
 
@@ -111,7 +68,7 @@ class RoadmapGraph:
         nodes: `[P, S]` replayed states.
         neighbours: `[P, D]`, indices of each node's neighbours.
         steps: `[P, D]`, steps from a node to that neighbour, infinite where the model cannot drive there.
-        steering: what verified the edges; also connects starts and goals.
+        driver: what verified the edges; also connects starts and goals.
         jitter: the copies beyond the first have edge times stretched by up to this factor, for different routes.
         copies: number of copies.
     """
@@ -121,13 +78,13 @@ class RoadmapGraph:
         nodes: Tensor,
         neighbours: Tensor,
         steps: Tensor,
-        steering: Steering,
+        driver: Driver,
         *,
         jitter: float = 1.3,
         copies: int = 4,
     ) -> None:
         self.nodes, self.neighbours, self.steps = nodes, neighbours, steps
-        self._steering = steering
+        self.driver = driver
         generator = torch.Generator().manual_seed(0)
         stretch = torch.rand(copies, *steps.shape, generator=generator).to(steps) * (jitter - 1) + 1
         stretch[0] = 1
@@ -135,24 +92,25 @@ class RoadmapGraph:
         self._between = _shortest(self._times, neighbours)
 
     @classmethod
-    def build(cls, states: Tensor, steering: Steering, *, degree: int = 24) -> RoadmapGraph | None:
+    def build(cls, states: Tensor, driver: Driver, *, degree: int = 24) -> RoadmapGraph | None:
         """Connects states `[P, S]` wherever every member of the model can drive; None where hardly any connect.
 
         Args:
             states: `[P, S]`, for example the farthest points of the replayed states.
-            steering: drives the model.
+            driver: drives the model.
             degree: D, neighbours tried for each node.
         """
         count = states.shape[0]
         degree = min(degree, count - 1)
         if degree < 1:
             return None
-        distance = torch.cdist(states, states)
+        distance = driver.apart(states[:, None], states[None])
         distance.fill_diagonal_(torch.inf)
         neighbours = distance.topk(degree, largest=False).indices
         targets = states[neighbours].flatten(0, 1)
-        steps = steering(states.repeat_interleave(degree, 0), lambda _: targets).view(count, degree)
-        graph = cls(states, neighbours, steps, steering)
+        steps = driver(states.repeat_interleave(degree, 0), lambda _: targets).view(count, degree)
+        steps = steps.to(torch.float16).to(states.dtype)  # as they are saved
+        graph = cls(states, neighbours, steps, driver)
         return graph if graph.connected > 0.5 else None
 
     @property
@@ -163,8 +121,12 @@ class RoadmapGraph:
     def paths(self, start: Tensor, aim: Aim, count: int, horizon: int, stretch: float) -> Tensor:
         """See `Router.paths`."""
         points, times = self.routes(start, aim, count)
-        states = _interpolate(points, times * stretch, horizon)
+        states = self.driver.trace(points, times * stretch, horizon)
         return states.masked_fill(~times[..., -1:, None].isfinite(), torch.nan)
+
+    def settle(self, states: Tensor) -> Tensor:
+        """See `Router.settle`."""
+        return self.driver.settle(states)
 
     def routes(self, start: Tensor, aim: Aim, copies: int) -> tuple[Tensor, Tensor]:
         """Routes from start to goal.
@@ -180,16 +142,16 @@ class RoadmapGraph:
         """
         batch, near = start.shape[0], min(16, self.nodes.shape[0])
         nodes = self.nodes.expand(batch, -1, -1)
-        last = (nodes - aim(nodes)).norm(dim=-1).topk(near, largest=False).indices
-        first = (nodes - start[:, None]).norm(dim=-1).topk(near, largest=False).indices
+        last = self.driver.apart(nodes, aim(nodes)).topk(near, largest=False).indices
+        first = self.driver.apart(start[:, None], nodes).topk(near, largest=False).indices
         rows = torch.arange(batch, device=start.device)[:, None]
 
         def goal_aim(states: Tensor) -> Tensor:
             return aim(states.unflatten(-2, (batch, near))).flatten(-3, -2)
 
-        leave = self._steering(nodes[rows, last].flatten(0, 1), goal_aim).view(batch, near)
+        leave = self.driver(nodes[rows, last].flatten(0, 1), goal_aim).view(batch, near)
         targets = nodes[rows, first].flatten(0, 1)
-        enter = self._steering(start.repeat_interleave(near, 0), lambda _: targets).view(batch, near)
+        enter = self.driver(start.repeat_interleave(near, 0), lambda _: targets).view(batch, near)
         index = torch.arange(copies, device=start.device) % self._between.shape[0]
         between = self._between[index]  # [R, P, P]
         # Time from every node to the goal, by the best last node, [B, R, P].
@@ -267,6 +229,13 @@ class BlockRoadmap:
         """See `Router.connected`: of the worst block."""
         return min(graph.connected for graph in self.graphs)
 
+    def settle(self, states: Tensor) -> Tensor:
+        """See `Router.settle`."""
+        settled = states.clone()
+        for graph, block in zip(self.graphs, self._blocks, strict=True):
+            settled[..., list(block.states)] = graph.settle(states[..., list(block.states)])
+        return settled
+
     def paths(self, start: Tensor, aim: Aim, count: int, horizon: int, stretch: float) -> Tensor:
         """See `Router.paths`."""
         states = start[:, None, None].expand(-1, count, horizon, -1).clone()
@@ -293,14 +262,3 @@ def block_dynamics(action_jacobian: Jacobian, block: Block, others: Tensor, rest
         return following[..., states], slopes[..., states, :][..., actions]
 
     return step
-
-
-def _interpolate(points: Tensor, times: Tensor, horizon: int) -> Tensor:
-    """States at steps 1..H on a path of way points `[B, R, W, S]` passed at `times` `[B, R, W]`; holds the last."""
-    steps = torch.arange(1, horizon + 1, device=points.device, dtype=points.dtype)
-    steps = steps.expand(*times.shape[:2], -1).contiguous()
-    upper = torch.searchsorted(times.contiguous(), steps).clamp(1, times.shape[-1] - 1)
-    before, after = times.gather(2, upper - 1), times.gather(2, upper)
-    share = ((steps - before) / (after - before).clamp_min(1e-6)).clamp(0, 1)[..., None]
-    wide = upper[..., None].expand(-1, -1, -1, points.shape[-1])
-    return torch.lerp(points.gather(2, wide - 1), points.gather(2, wide), share)

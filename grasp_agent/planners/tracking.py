@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from grasp_agent.planners.least_squares import least_squares
 from grasp_agent.planners.noise import NoiseSource
 from grasp_agent.planners.problem import Candidates, Problem
 
@@ -53,17 +52,17 @@ class Tracking:
         actions serve blindly, too; and one in which every member is steered along them by itself, as reality will be,
         for judging.
         """
-        members, shape = problem.members, given.actions.shape[:2]
+        members, shape, planning = problem.members, given.actions.shape[:2], problem.steppers
         start = problem.start[:, None].expand(-1, given.size, -1).flatten(0, 1)
         state, rows = start.repeat(2, 1).expand(members, -1, -1), len(start)
         targets, actions = given.states.flatten(0, 1), given.actions.flatten(0, 1)
         tracked, states = [], []
         for target, action in zip(targets.unbind(1), actions.unbind(1), strict=True):
             predicted, slopes = problem.linearise_rows(state, action.repeat(2, 1).expand(members, -1, -1))
-            wanted = predicted[:, :rows].mean(0) - target
-            change = least_squares(slopes[:, :rows].mean(0), wanted, self.damping)
+            wanted = predicted[:planning, :rows].mean(0) - target
+            change = problem.correction(slopes[:planning, :rows].mean(0), wanted, self.damping)
             corrected = problem.clamp(action - change)
-            apart = least_squares(slopes[:, rows:], predicted[:, rows:] - target, self.damping)
+            apart = problem.correction(slopes[:, rows:], predicted[:, rows:] - target, self.damping)
             bare, fed = corrected.expand(members, -1, -1), problem.clamp(action - apart)
             state = problem.dynamics(state, torch.cat([bare, fed], 1))
             tracked.append(corrected)
@@ -74,10 +73,10 @@ class Tracking:
         """The action `[M, A]`, corrected so that the members' mean comes nearer to `target` `[M, S]` from `state`."""
         rows = (problem.members, -1, -1)
         predicted, slopes = problem.linearise_rows(state.expand(*rows), action.expand(*rows))
-        change = least_squares(slopes.mean(0), predicted.mean(0) - target, self.damping)
+        change = problem.correction(slopes.mean(0), predicted.mean(0) - target, self.damping)
         return problem.clamp(action - change)
 
     def correct(self, problem: Problem, state: Tensor, target: Tensor, action: Tensor) -> Tensor:
         """The action `[B, N, A]`, corrected so that one step from `state` comes nearer to `target` `[B, N, S]`."""
         predicted, slopes = problem.linearise(state, action)
-        return problem.clamp(action - least_squares(slopes, predicted - target, self.damping))
+        return problem.clamp(action - problem.correction(slopes, predicted - target, self.damping))

@@ -1,0 +1,186 @@
+"""How a model is driven from a state to one nearby: what a roadmap's edges are made of."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from grasp_agent.planners.least_squares import least_squares
+from grasp_agent.planners.linear import Horizons, LinearModel
+from grasp_agent.planners.problem import Dynamics, Jacobian
+
+Aim = Callable[[Tensor], Tensor]
+"""The target `[..., M, S]` that belongs to states `[..., M, S]`: depends on them where only some entries are named."""
+
+
+class Driver(Protocol):
+    """Drives a model from a state to one nearby."""
+
+    def __call__(self, start: Tensor, aim: Aim) -> Tensor:
+        """Steps `[M]` from `start` `[M, S]` until a state x meets `aim(x)`; infinite where a member misses it."""
+        ...
+
+    def apart(self, start: Tensor, target: Tensor) -> Tensor:
+        """How far targets are from states, `[..., S], [..., S] -> [...]`: only its order matters."""
+        ...
+
+    def trace(self, points: Tensor, times: Tensor, horizon: int) -> Tensor:
+        """States at steps 1 .. H on the way through points `[B, R, W, S]` at `times` `[B, R, W]`, `[B, R, H, S]`."""
+        ...
+
+    def settle(self, states: Tensor) -> Tensor:
+        """The same states `[..., S]`, entries that no goal names changed so that they can stay."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Steering:
+    """Drives the model straight to a nearby state by Gauss-Newton on D_a F: for states without inertia.
+
+    Attributes:
+        action_jacobian: the model's step and its derivative by the action.
+        members: K.
+        low: `[A]` lower bounds.
+        high: `[A]` upper bounds.
+        reach: greatest number of steps.
+        tolerance: distance at which the target counts as reached [state units].
+    """
+
+    action_jacobian: Jacobian
+    members: int
+    low: Tensor
+    high: Tensor
+    reach: int = 3
+    tolerance: float = 0.02
+
+    def __call__(self, start: Tensor, aim: Aim) -> Tensor:
+        """See `Driver`."""
+        state = start.expand(self.members, -1, -1)
+        rest = ((self.low + self.high) / 2).expand(*state.shape[:-1], -1)
+        half = (self.high - self.low) / 2
+        steps = torch.full(state.shape[:-1], torch.inf, dtype=state.dtype, device=state.device)
+        steps[(state - aim(state)).norm(dim=-1) <= self.tolerance] = 0
+        for count in range(self.reach):
+            predicted, slopes = self.action_jacobian(state, rest)
+            change = least_squares(slopes, predicted - aim(predicted), 1e-3)
+            effort = (change / half).abs().amax(-1).clamp(1e-3, 1)  # the share of a step that is really needed
+            action = torch.minimum(torch.maximum(rest - change, self.low), self.high)
+            state, _ = self.action_jacobian(state, action)
+            arrived = (state - aim(state)).norm(dim=-1) <= self.tolerance
+            steps = torch.where(arrived, torch.minimum(steps, count + effort), steps)
+        return steps.amax(0)
+
+    def apart(self, start: Tensor, target: Tensor) -> Tensor:
+        """See `Driver`: the Euclidean distance."""
+        return (target - start).norm(dim=-1)
+
+    def trace(self, points: Tensor, times: Tensor, horizon: int) -> Tensor:
+        """See `Driver`: straight lines; the last point is held."""
+        upper, before, after = _segments(times, horizon)
+        steps = torch.arange(1, horizon + 1, device=points.device, dtype=points.dtype)
+        share = ((steps - before) / (after - before).clamp_min(1e-6)).clamp(0, 1)[..., None]
+        wide = upper[..., None].expand(-1, -1, -1, points.shape[-1])
+        return torch.lerp(points.gather(2, wide - 1), points.gather(2, wide), share)
+
+    def settle(self, states: Tensor) -> Tensor:
+        """See `Driver`: where nothing has speed, every state stays."""
+        return states
+
+
+@dataclass(frozen=True, kw_only=True)
+class InertialSteering:
+    """Drives the model to a state, speeds included, by the feedback of a linear model: for states with inertia.
+
+    Attributes:
+        dynamics: the model's step.
+        members: K.
+        linear: what a step does on average.
+        named: `[S]`, True for the entries that goals name.
+        low: `[A]` lower bounds.
+        high: `[A]` upper bounds.
+        reach: greatest number of steps.
+        effort: share of the bounds that the linear model's actions may need: the rest is left to feedback.
+        tolerance: distance at which the target counts as reached [state units].
+    """
+
+    dynamics: Dynamics
+    members: int
+    linear: LinearModel
+    named: Tensor
+    low: Tensor
+    high: Tensor
+    reach: int = 10
+    effort: float = 0.9
+    tolerance: float = 0.1
+
+    def __call__(self, start: Tensor, aim: Aim) -> Tensor:
+        """See `Driver`; whole steps."""
+        target = aim(start)
+        steps = self._steps(start, target)
+        count = steps.clamp(1, self.reach).long()
+        state = start.expand(self.members, -1, -1)
+        for done in range(self.reach):
+            left = count - done
+            action = self._horizons.action(state, target, left.clamp_min(1))
+            following = self.dynamics(state, torch.minimum(torch.maximum(action, self.low), self.high))
+            state = torch.where((left > 0)[:, None], following, state)
+        missed = ((state - target).norm(dim=-1) > self.tolerance).any(0) | ~state.isfinite().all(-1).all(0)
+        return steps.masked_fill(missed, torch.inf)
+
+    def apart(self, start: Tensor, target: Tensor) -> Tensor:
+        """See `Driver`: the least sum of steps and squared actions."""
+        horizons, start, target = self._horizons, *torch.broadcast_tensors(start, target)
+        costs = [
+            count + (horizons.missing(start, target, count) @ horizons.roots[count].mT).square().sum(-1)
+            for count in range(1, self.reach + 1)
+        ]
+        return torch.stack(costs).amin(0)
+
+    def trace(self, points: Tensor, times: Tensor, horizon: int) -> Tensor:
+        """See `Driver`: the linear model's own way, whole steps between points; the last point is held."""
+        upper, _, after = _segments(times.ceil(), horizon)
+        state, states = points[:, :, 0], []
+        for step in range(horizon):
+            left = after[:, :, step] - step
+            left = torch.where(left >= 1, left.clamp_max(self.reach), self.reach).long()  # the last point is held
+            target = points.take_along_dim(upper[:, :, step, None, None], 2)[:, :, 0]
+            action = self._horizons.action(state, target, left)
+            state = self.linear.step(state, torch.minimum(torch.maximum(action, self.low), self.high))
+            states.append(state)
+        return torch.stack(states, 2)
+
+    def settle(self, states: Tensor) -> Tensor:
+        """See `Driver`."""
+        return self.linear.settle(states, self.named)
+
+    @cached_property
+    def _horizons(self) -> Horizons:
+        return Horizons.of(self.linear, self.reach)
+
+    def _steps(self, start: Tensor, target: Tensor) -> Tensor:
+        """The fewest steps `[M]` in which the linear model gets there within its share of the bounds, or infinite."""
+        bound = self.effort * (self.high - self.low) / 2
+        rest = (self.low + self.high) / 2
+        best = start.new_full(start.shape[:-1], torch.inf)
+        for count in range(self.reach, 0, -1):
+            state, peak = start, torch.zeros_like(best)
+            for left in range(count, 0, -1):
+                action = self._horizons.action(state, target, left)
+                peak = torch.maximum(peak, ((action - rest).abs() / bound).amax(-1))
+                state = self.linear.step(state, action)
+            near = (state - target).norm(dim=-1) <= self.tolerance
+            best = torch.where((peak <= 1) & near, float(count), best)
+        return best
+
+
+def _segments(times: Tensor, horizon: int) -> tuple[Tensor, Tensor, Tensor]:
+    """For steps 1 .. H the next point `[B, R, H]` of those passed at `times` `[B, R, W]`, and the times around it."""
+    steps = torch.arange(1, horizon + 1, device=times.device, dtype=times.dtype)
+    steps = steps.expand(*times.shape[:2], -1).contiguous()
+    upper = torch.searchsorted(times.contiguous(), steps).clamp(1, times.shape[-1] - 1)
+    return upper, times.gather(2, upper - 1), times.gather(2, upper)
