@@ -114,9 +114,9 @@ class InertialSteering:
     named: Tensor
     low: Tensor
     high: Tensor
-    reach: int = 10
+    reach: int = 16
     effort: float = 0.9
-    tolerance: float = 0.1
+    tolerance: float = 0.3
 
     def __call__(self, start: Tensor, aim: Aim) -> Tensor:
         """See `Driver`; whole steps."""
