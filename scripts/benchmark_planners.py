@@ -3,6 +3,7 @@
     python scripts/benchmark_planners.py duel      # trap and maze, 200 paired episodes
     python scripts/benchmark_planners.py horizon   # horizons from 20 to 160, all tasks
     python scripts/benchmark_planners.py short     # near goals, nothing in the way
+    python scripts/benchmark_planners.py patience  # the trap with ten and fifty times the duel's time
 
 Resumes where it was stopped. Writes `docs/benchmark.json`, one row of episodes for each cell; tables and plots are made
 of it by `python scripts/report_benchmark.py`. Seeds from 60000, not used for training or tuning. One thread each.
@@ -40,6 +41,8 @@ DUEL_PLANNERS = (
     "iLQR",
     "LatCo",
 )
+PATIENCE = (1.0, 5.0)
+"""Times for a plan [s]."""
 HORIZON_PLANNERS = (
     "GRASP",
     "GRASP, no roadmap",
@@ -83,6 +86,16 @@ def short() -> tuple[list[Setting], dict[str, int]]:
     return settings, {"open": 50}
 
 
+def patience() -> tuple[list[Setting], dict[str, int]]:
+    """One blind plan out of the trap with far more time than the duel gives: where do the others begin to work?"""
+    settings = [
+        Setting("trap", planner, DUEL_HORIZONS["trap"], "open", budget)
+        for budget in PATIENCE
+        for planner in DUEL_PLANNERS
+    ]
+    return settings, {"open": 20}
+
+
 def measure(setting: Setting, episodes: int) -> dict[str, list[Any]]:
     """One cell, as columns."""
     torch.set_num_threads(1)
@@ -97,8 +110,11 @@ def measure(setting: Setting, episodes: int) -> dict[str, list[Any]]:
     }
 
 
+STUDIES = {"duel": duel, "horizon": horizon, "short": short, "patience": patience}
+
+
 def main(
-    study: tyro.conf.Positional[Literal["duel", "horizon", "short"]],
+    study: tyro.conf.Positional[Literal["duel", "horizon", "short", "patience"]],
     jobs: int = 2,
     tasks: tuple[str, ...] = (*TASKS, *SHORT_TASKS),
     planners: tuple[str, ...] = tuple(PLANNERS),
@@ -113,7 +129,7 @@ def main(
         planners: only these.
         episodes: another number of episodes for each cell.
     """
-    settings, counts = {"duel": duel, "horizon": horizon, "short": short}[study]()
+    settings, counts = STUDIES[study]()
     results: dict[str, Any] = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
     known = results.setdefault(study, {})
     open_cells = [

@@ -15,7 +15,7 @@ from typing import Any
 import matplotlib
 import numpy as np
 import tyro
-from benchmark_planners import DUEL_BUDGETS, DUEL_HORIZONS, HORIZONS
+from benchmark_planners import DUEL_BUDGETS, DUEL_HORIZONS, HORIZONS, PATIENCE
 from matplotlib import pyplot
 from scipy.stats import binomtest
 from trials import PLANNERS, TASKS
@@ -65,8 +65,8 @@ def duel_table(study: dict[str, Cell], peers: dict[str, Any], task: str, mode: s
         f"### {task}, {'one blind plan' if mode == 'open' else 'closed loop'}: H = {DUEL_HORIZONS[task]}, "
         f"at most {DUEL_BUDGETS[task]:g} s a plan, {len(next(iter(rows.values()))['end'])} episodes",
         "",
-        f"| planner | success at the end | at some step | p against GRASP | planning in all [s], median | {STEPS} |",
-        "|---|---|---|---|---|---|",
+        f"| {' | '.join(DUEL_HEADS)} |",
+        "|---|---|---|---|---|---|---|",
     ]
     best = rows.get("GRASP")
     for name, cell in rows.items():
@@ -75,26 +75,59 @@ def duel_table(study: dict[str, Cell], peers: dict[str, Any], task: str, mode: s
         arrival = f"{np.median(steps):.0f}" if steps else ""
         lines.append(
             f"| {name} | {share(cell['end'])} | {share(cell['any'])} | {pair} | "
-            f"{np.median(cell['seconds']):.3f} | {arrival} |"
+            f"{np.median(cell['seconds']):.3f} | {iterations(cell)} | {arrival} |"
         )
     for key, cell in peers.items():
         its_task, peer, setting, its_mode = key.split("/")
         if (its_task, its_mode) != (task, mode):
             continue
         if "error" in cell:
-            lines.append(f"| *{peer}*, {setting} | could not be run: {cell['error']} | | | | |")
+            lines.append(f"| *{peer}*, {setting} | could not be run: {cell['error']} | | | | | |")
             continue
         paired = best is not None and len(best["end"]) == len(cell["success"])
         pair = f"{mcnemar(best['end'], cell['success']):.1g}" if paired and best else ""
         count = "" if paired else f", {len(cell['success'])} episodes"
         lines.append(
             f"| *{peer}*, {setting}{count} | {share(cell['success'])} | {share(cell['any'])} | {pair} | "
-            f"{cell['seconds']:.3f} a plan | |"
+            f"{cell['seconds']:.3f} a plan | {cell['setting']['iterations']} | |"
         )
     return [*lines, ""]
 
 
-STEPS = "steps to success, median"
+DUEL_HEADS = (
+    "planner",
+    "success at the end",
+    "at some step",
+    "p against GRASP",
+    "planning in all [s], median",
+    "iterations, median",
+    "steps to success, median",
+)
+
+
+def iterations(cell: Cell) -> str:
+    """Median number of iterations of a plan, where it is known."""
+    known = [count for count in cell.get("iterations", ()) if count is not None]
+    return f"{np.median(known):.0f}" if known else ""
+
+
+def patience_table(study: dict[str, Cell]) -> list[str]:
+    """One blind plan out of the trap, given more time."""
+    by_budget = {
+        budget: {key.split(" | ")[1]: cell for key, cell in study.items() if key.endswith(f"| {budget:g}")}
+        for budget in PATIENCE
+    }
+    lines = [
+        "| planner | " + " | ".join(f"at most {budget:g} s (iterations)" for budget in PATIENCE) + " |",
+        "|---" * (len(PATIENCE) + 1) + "|",
+    ]
+    for name in PLANNERS:
+        row = [by_budget[budget].get(name) for budget in PATIENCE]
+        if any(row):
+            lines.append(
+                f"| {name} | " + " | ".join(f"{share(c['end'])} ({iterations(c)})" if c else "" for c in row) + " |"
+            )
+    return lines
 
 
 def summary(study: dict[str, Cell], peers: dict[str, Any]) -> list[str]:
@@ -184,11 +217,15 @@ SHOWN = (
 def main() -> None:
     """Writes what has been measured."""
     results, peers = load("benchmark.json"), load("peers.json")
-    duel, study, short = (results.get(name, {}) for name in ("duel", "horizon", "short"))
+    duel, study, short, patience = (results.get(name, {}) for name in ("duel", "horizon", "short", "patience"))
     lines = ["# Planners side by side", "", *INTRODUCTION, "", "## At equal time, against every rival", ""]
     for mode in ("open", "closed"):
         for task in DUEL_HORIZONS:
             lines += duel_table(duel, peers, task, mode)
+    if patience:
+        count = len(next(iter(patience.values()))["end"])
+        lines += ["## With more time", "", f"One blind plan out of the trap, {count} episodes.", ""]
+        lines += [*patience_table(patience), ""]
     if short:
         lines += ["## Short greedy tasks", "", *short_table(short), ""]
     if study:

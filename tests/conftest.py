@@ -20,8 +20,8 @@ def _one_thread() -> None:
 
 
 @pytest.fixture(scope="session")
-def agent_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A saved agent that has learned a little of grasp/BallNav-v0."""
+def taught() -> GraspAgent:
+    """An agent that has learned a little of grasp/BallNav-v0."""
     from grasp_agent import ExploreConfig, GraspAgent, MLPConfig, TrainConfig
 
     agent = GraspAgent(
@@ -33,10 +33,16 @@ def agent_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
         seed=0,
         device="cpu",
     ).learn(800)
-    path = tmp_path_factory.mktemp("agent") / "tiny.zip"
-    agent.save(path)
     assert agent.env is not None
     agent.env.close()
+    return agent
+
+
+@pytest.fixture(scope="session")
+def agent_file(taught: GraspAgent, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """That agent, saved."""
+    path = tmp_path_factory.mktemp("agent") / "tiny.zip"
+    taught.save(path)
     return path
 
 

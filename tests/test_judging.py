@@ -7,10 +7,10 @@ from dataclasses import replace
 import problems
 import pytest
 import torch
-from problems import make, point, several, slide, tensor
+from problems import make, noise, point, several, slide, tensor
 from torch import Tensor
 
-from grasp_agent.planners import Criteria, Problem, Support
+from grasp_agent.planners import Criteria, Line, Problem, Support, Tracking
 
 
 def test_the_support_is_the_balls_around_its_points():
@@ -161,3 +161,26 @@ def test_unused_members_step_no_candidate_and_judge_alone():
 def test_at_least_one_member_must_be_in_use():
     with pytest.raises(ValueError, match="fewer than 4 members, got 4"):
         make(slide(4), members=4, criteria=Criteria(unused=4))
+
+
+def test_the_member_that_only_judges_has_no_part_in_proposals():
+    problem = point(4)
+    dynamics, jacobian = problem.dynamics, problem.action_jacobian
+    assert jacobian is not None
+
+    def broken(values: Tensor) -> Tensor:
+        return torch.cat([values[:3], values[3:] * torch.nan])
+
+    def step(state: Tensor, action: Tensor) -> Tensor:
+        return broken(dynamics(state, action))
+
+    def linearised(state: Tensor, action: Tensor) -> tuple[Tensor, Tensor]:
+        following, slopes = jacobian(state, action)
+        return broken(following), broken(slopes)
+
+    aware = replace(problem, dynamics=step, action_jacobian=linearised, criteria=Criteria(hold=1, unused=1))
+    lines = Line(sigma=0.0)(problem, 2, noise())
+    tracked = Tracking(together=True).propose(aware, *lines.pair)
+    assert tracked.actions.isfinite().all()
+    whole = Tracking(together=True).propose(replace(aware, criteria=Criteria(hold=1)), *lines.pair)
+    assert not whole.actions.isfinite().all()

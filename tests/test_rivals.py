@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 import problems
 import pytest
 import torch
-from problems import STEP, Counted, double_integrator, make, noise, point, slide, tensor
+from problems import STEP, Counted, double_integrator, make, noise, point, several, slide, tensor
 from torch import Tensor
 
 from grasp_agent.planners import (
@@ -20,6 +21,7 @@ from grasp_agent.planners import (
     Adam,
     Candidates,
     Collocation,
+    Coloured,
     Criteria,
     Descent,
     GaussNewton,
@@ -30,9 +32,12 @@ from grasp_agent.planners import (
     Planner,
     Problem,
     Relaxation,
+    Roadmap,
     Rollout,
+    Tracking,
     lifted_loss,
 )
+from grasp_agent.planners.base import _repair
 
 # torch's own forward-mode derivatives still use what torch deprecates.
 pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated:DeprecationWarning")
@@ -295,3 +300,106 @@ def test_sampling_moves_the_mean_to_the_optimum(planner: Planner[Any]):
 def test_the_published_rivals_find_their_way_in_free_space(planner: Planner[Any]):
     problem = replace(point(), low=tensor(-9.0, -9.0), high=tensor(9.0, 9.0))
     assert planner.plan(problem).accepted.all()
+
+
+def test_actions_that_never_come_near_their_bounds_need_one_solve_a_step(monkeypatch: pytest.MonkeyPatch):
+    problem, solves = replace(point(), low=-10 * torch.ones(2).double(), high=10 * torch.ones(2).double()), []
+    solve = Collocation._solve
+
+    def counted(*arguments: Any) -> Any:
+        solves.append(1)
+        return solve(*arguments)
+
+    monkeypatch.setattr(Collocation, "_solve", counted)
+    planner = Collocation(candidates=3)
+    state = planner.init(problem, None, noise())
+    for _ in range(5):
+        state = planner.step(problem, state, noise())
+        assert (state.actions.abs() < 9).all()
+    assert len(solves) == 5
+
+
+@pytest.mark.parametrize("planner", [CEM(samples=201, elites=10), ICEM(samples=203), MPPI(samples=77)])
+def test_samples_are_shared_out_among_all_members(planner: Planner[Any]):
+    counted = Counted(replace(point(4), criteria=Criteria(hold=1, accept=-1.0, feedback=False, unused=1)))
+    state = planner.init(counted.problem, None, noise())
+    for _ in range(6):
+        used: list[int] = []
+        dynamics = counted.problem.dynamics
+
+        def watched(state: Tensor, action: Tensor, used: list[int] = used, step: Any = dynamics) -> Tensor:
+            used.append(len(state))
+            return step(state, action)
+
+        state = planner.step(replace(counted.problem, dynamics=watched), state, noise())
+        assert set(used) == {3}
+
+
+def test_given_plans_keep_the_cost_of_each_of_their_parts():
+    problem = several()
+    given = Rollout()(problem, 3, noise(2))
+    state = ICEM(factored=True).init(problem, given, noise())
+    torch.testing.assert_close(state.costs[:, :, 0], problem.part_merits(problem.follow(given.actions)))
+
+
+def test_samples_that_diverge_do_not_blind_mppi():
+    problem = point()
+
+    def fragile(state: Tensor, action: Tensor) -> Tensor:
+        following = problem.dynamics(state, action)
+        return torch.where((action[..., :1] < -0.9), torch.inf, following)
+
+    ends = []
+    for dynamics in (problem.dynamics, fragile):
+        world = replace(problem, dynamics=dynamics, criteria=Criteria(hold=1, accept=-1.0))
+        ends.append(MPPI(samples=200, iterations=12, noise=Coloured(beta=2.0)).plan(world, seed=3).cost)
+    reachable = ends[0] < 2
+    assert reachable.sum() >= 3
+    assert (ends[1][reachable] < 3).sum() >= reachable.sum() - 1
+
+
+def test_where_every_sample_diverges_the_mean_of_mppi_stays():
+    problem = replace(point(), dynamics=lambda state, _: state * torch.inf)
+    planner = MPPI(samples=20)
+    state = planner.init(problem, None, noise())
+    assert torch.equal(planner.step(problem, state, noise()).mean, state.mean)
+
+
+@pytest.mark.parametrize(
+    ("make_it", "words"),
+    [
+        (lambda: CEM(samples=300.0), "samples: expected a whole number"),  # type: ignore[arg-type]
+        (lambda: ILQR(damping=-1), "damping: expected at least 0"),
+        (lambda: ILQR(effort=float("nan")), "effort: expected at least 0"),
+        (lambda: Tracking(damping=-1), "damping: expected at least 0"),
+        (lambda: Adam(lr=0.1, beta1=2), "beta1: expected a share"),
+        (lambda: Coloured(beta=-3), "beta: expected at least 0"),
+        (lambda: Criteria(hold=2.5), "hold: expected a whole number"),  # type: ignore[arg-type]
+        (lambda: Criteria(accept=float("nan")), "accept: expected"),
+        (lambda: Criteria(unused=True), "unused: expected a whole number"),
+        (lambda: GRASP(sigma=float("inf")), "sigma: expected at least 0"),
+        (lambda: GRASP(sync_every=2.5), "sync_every: expected a whole number"),  # type: ignore[arg-type]
+        (lambda: GradientShooting(running=float("nan")), "running: expected at least 0"),
+        (lambda: Roadmap(stretch=0), "stretch: expected more than 0"),
+    ],
+)
+def test_settings_out_of_range_are_refused_by_name(make_it: Callable[[], object], words: str):
+    with pytest.raises(ValueError, match=words):
+        make_it()
+
+
+def test_a_model_without_derivatives_is_told_what_to_do():
+    problem = make(slide(3), members=3)
+    plain = replace(problem, dynamics=torch.no_grad()(problem.dynamics))
+    with pytest.raises(ValueError, match="expected a derivative by the action, got none"):
+        ICEM().plan(plain)
+    blind = replace(plain, criteria=Criteria(hold=1, feedback=False))
+    assert ICEM().plan(blind).accepted.any()
+
+
+def test_infinite_costs_stay_infinite_when_a_state_is_repaired():
+    sound = CEM().init(point(), None, noise())
+    broken = sound._replace(mean=sound.mean * torch.nan, costs=torch.full_like(sound.costs, torch.inf))
+    repaired = _repair(broken, sound._replace(costs=torch.zeros_like(sound.costs)))
+    assert torch.equal(repaired.mean, sound.mean)
+    assert repaired.costs.isinf().all()

@@ -82,6 +82,17 @@ def given(request: pytest.FixtureRequest, agent_file: Path) -> Content:
     return content(agent_file)
 
 
+def test_a_loaded_agent_plans_as_the_one_that_learned_bit_for_bit(taught: GraspAgent, agent: GraspAgent):
+    assert taught.policy.world is not None
+    assert agent.policy.world is not None
+    assert answers(agent) == answers(taught)
+    one, other = taught.policy.world.memory, agent.policy.world.memory
+    assert all(torch.equal(a.steps, b.steps) for a, b in zip(one.roadmaps, other.roadmaps, strict=True))
+    assert one.replay is not None
+    assert other.replay is not None
+    assert all(torch.equal(a, b) for a, b in zip(one.replay, other.replay, strict=True))
+
+
 @pytest.mark.parametrize("form", ["path", "string", "without suffix", "file object"])
 def test_what_was_saved_predicts_the_same_bit_for_bit(agent: GraspAgent, tmp_path: Path, form: str):
     expected = answers(agent)

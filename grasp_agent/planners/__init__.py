@@ -7,7 +7,7 @@ from grasp_agent.planners.collocation import Collocation
 from grasp_agent.planners.descent import Adam, Descent, GaussNewton, Gradient, Relaxation
 from grasp_agent.planners.grasp import GRASP, GraspState, lifted_loss
 from grasp_agent.planners.ilqr import ILQR
-from grasp_agent.planners.initial import Line, Portfolio, Rollout
+from grasp_agent.planners.initial import Line, Portfolio, Rollout, filled
 from grasp_agent.planners.judging import Block, BlockSupport, Criteria, Goal, Support, Verdict
 from grasp_agent.planners.linear import LinearModel
 from grasp_agent.planners.mppi import MPPI
@@ -66,5 +66,6 @@ __all__ = [
     "Warp",
     "block_dynamics",
     "farthest_points",
+    "filled",
     "lifted_loss",
 ]

@@ -15,6 +15,7 @@ from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 import torch
 from torch import Tensor
 
+from grasp_agent.planners.checks import whole
 from grasp_agent.planners.noise import NoiseSource
 from grasp_agent.planners.problem import Candidates, Problem
 
@@ -80,11 +81,9 @@ class Planner(ABC, Generic[State]):
     budget: float | None = None
 
     def __post_init__(self) -> None:
-        leasts = {"candidates": 1, "proposed": 1, "iterations": 0, "verify_every": 1, "shortlist": 1, "opening": 0}
-        for name, least in leasts.items():
-            value = getattr(self, name)
-            if not isinstance(value, int) or value < least:
-                raise ValueError(f"{name}: expected a whole number of at least {least}, got {value}")
+        whole(0, iterations=self.iterations, opening=self.opening)
+        names = ("candidates", "proposed", "verify_every", "shortlist")
+        whole(1, **{name: getattr(self, name) for name in names})
         if self.budget is not None and not self.budget > 0:
             raise ValueError(f"budget: expected seconds > 0 or None, got {self.budget}")
         if self.proposals is not None and not callable(self.proposals):

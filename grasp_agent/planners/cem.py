@@ -14,6 +14,7 @@ from torch import Tensor
 
 from grasp_agent.planners.base import Planner
 from grasp_agent.planners.blocks import gather_parts
+from grasp_agent.planners.checks import at_least, more_than, share, whole
 from grasp_agent.planners.noise import Coloured, NoiseSource
 from grasp_agent.planners.problem import Candidates, Problem
 
@@ -99,11 +100,8 @@ class ICEM(Planner[Search]):
     def __post_init__(self) -> None:
         super().__post_init__()
         _check(self.samples, self.elites, self.sigma)
-        if not self.decay >= 1:
-            raise ValueError(f"decay: expected at least 1, got {self.decay}")
-        for name in ("kept", "momentum"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name}: expected a share in [0, 1], got {getattr(self, name)}")
+        at_least(1, decay=self.decay)
+        share(kept=self.kept, momentum=self.momentum)
 
     def init(self, problem: Problem, given: Candidates | None, noise: NoiseSource) -> Search:
         """See `Planner.init`."""
@@ -163,7 +161,7 @@ def best(problem: Problem, samples: Tensor, costs: Tensor, count: int) -> tuple[
 
 
 def _check(samples: int, elites: int, sigma: float) -> None:
-    if not 2 <= elites <= samples:
+    whole(2, samples=samples, elites=elites)
+    if elites > samples:
         raise ValueError(f"elites: expected from 2 to the number of samples ({samples}), got {elites}")
-    if not sigma > 0:
-        raise ValueError(f"sigma: expected more than 0, got {sigma}")
+    more_than(0, sigma=sigma)

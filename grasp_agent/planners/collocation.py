@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from grasp_agent.planners.base import Initial, Planner
+from grasp_agent.planners.checks import at_least, more_than, whole
 from grasp_agent.planners.initial import Line, filled
 from grasp_agent.planners.judging import goal_weights
 from grasp_agent.planners.noise import NoiseSource
@@ -66,11 +67,9 @@ class Collocation(Planner[CollocationState]):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if min(self.multiplier_every, self.hold, self.rounds) < 1:
-            raise ValueError("multiplier_every, hold, rounds: expected at least 1")
-        for name in ("damping", "multiplier", "slack", "step_size"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name}: expected more than 0, got {getattr(self, name)}")
+        whole(1, multiplier_every=self.multiplier_every, hold=self.hold, rounds=self.rounds)
+        at_least(0, multiplier_rate=self.multiplier_rate, running=self.running)
+        more_than(0, damping=self.damping, multiplier=self.multiplier, slack=self.slack, step_size=self.step_size)
 
     @classmethod
     def paper(cls, *, iterations: int = 200) -> Collocation:

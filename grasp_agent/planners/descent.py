@@ -8,6 +8,7 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor
 
+from grasp_agent.planners.checks import at_least, more_than, share
 from grasp_agent.planners.least_squares import least_squares
 from grasp_agent.planners.problem import Candidates, Problem
 
@@ -46,8 +47,7 @@ class Descent:
     lr: float
 
     def __post_init__(self) -> None:
-        if not self.lr > 0:
-            raise ValueError(f"lr: expected more than 0, got {self.lr}")
+        more_than(0, lr=self.lr)
 
     def start(self, values: Tensor) -> None:
         """No memory."""
@@ -67,7 +67,7 @@ class Adam:
         beta2: decay of the squared gradient's average.
 
     Raises:
-        ValueError: if the step size is not positive.
+        ValueError: if a number is out of range.
     """
 
     lr: float
@@ -75,8 +75,8 @@ class Adam:
     beta2: float = 0.999
 
     def __post_init__(self) -> None:
-        if not self.lr > 0:
-            raise ValueError(f"lr: expected more than 0, got {self.lr}")
+        more_than(0, lr=self.lr)
+        share(beta1=self.beta1, beta2=self.beta2)
 
     def start(self, values: Tensor) -> Moments:
         """Zero averages."""
@@ -154,6 +154,9 @@ class GaussNewton:
 
     damping: float = 0.01
 
+    def __post_init__(self) -> None:
+        at_least(0, damping=self.damping)
+
     def start(self, actions: Tensor) -> None:
         """No memory."""
 
@@ -196,8 +199,7 @@ class Relaxation:
     anneal: bool = False
 
     def __post_init__(self) -> None:
-        if not self.goal_weight >= 0:
-            raise ValueError(f"goal_weight: expected at least 0, got {self.goal_weight}")
+        at_least(0, goal_weight=self.goal_weight)
         for name in ("states", "actions"):
             if not callable(getattr(getattr(self, name), "apply", None)):
                 raise ValueError(f"{name}: expected a part with the method apply, got {getattr(self, name)!r}")

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from grasp_agent.planners.base import Initial, Planner
 from grasp_agent.planners.blocks import Recombination
+from grasp_agent.planners.checks import at_least, whole
 from grasp_agent.planners.descent import Adam, Gradient, Relaxation
 from grasp_agent.planners.ilqr import ILQR
 from grasp_agent.planners.initial import Line, Rollout, filled
@@ -97,11 +98,8 @@ class GRASP(Planner[GraspState]):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("sync_every", "pinned"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}: expected at least 1, got {getattr(self, name)}")
-        if not self.sigma >= 0:
-            raise ValueError(f"sigma: expected at least 0, got {self.sigma}")
+        whole(1, sync_every=self.sync_every, pinned=self.pinned)
+        at_least(0, sigma=self.sigma)
         for name, method in (("update", "apply"), ("sync", "refine")):
             if not callable(getattr(getattr(self, name), method, None)):
                 raise ValueError(f"{name}: expected a part with the method {method}, got {getattr(self, name)!r}")

@@ -10,6 +10,8 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor
 
+from grasp_agent.planners.checks import at_least, whole
+
 
 class Goal(Protocol):
     """What a planner asks of a goal; the leading axes of `states` start with the problems, `[B, ...]`.
@@ -125,10 +127,10 @@ class Criteria:
     Attributes:
         hold: number of last steps during which the goal has to be kept.
         accept: a plan is good enough when its worst distance over those steps, under the worst ensemble member, plus
-            its penalty for leaving the support, is below this; a negative number accepts none.
+            its penalty for leaving the support, is not above this; a negative number accepts none.
         excursion: a plan that has come to the goal (within `accept`) must not go farther than this away again.
         running: weight of the mean distance along the way; prefers plans that arrive early.
-        off_support: weight of each step that lies off the replayed support, on the way to the goal: three of them make
+        off_support: weight of each step that lies off the replayed support, on the way to the goal: two or three make
             a plan unacceptable, however long it is.
         stride: while planners search, the support is checked at each step of this many; a verdict checks all.
         feedback: True judges candidates as they are executed: with one tracking step on D_a F for each action, towards
@@ -154,14 +156,11 @@ class Criteria:
     unused: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("hold", "stride"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}: expected at least 1, got {getattr(self, name)}")
-        for name in ("excursion", "running", "off_support", "damping", "disagreement"):
-            if not 0 <= getattr(self, name) < math.inf:
-                raise ValueError(f"{name}: expected a finite number of at least 0, got {getattr(self, name)}")
-        if self.unused < 0:
-            raise ValueError(f"unused: expected at least 0, got {self.unused}")
+        whole(1, hold=self.hold, stride=self.stride)
+        whole(0, unused=self.unused)
+        names = ("excursion", "running", "off_support", "damping", "disagreement")
+        at_least(0, **{name: getattr(self, name) for name in names})
+        at_least(-math.inf, accept=self.accept)
 
 
 class Verdict(NamedTuple):

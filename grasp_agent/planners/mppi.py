@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from grasp_agent.planners.base import Planner
+from grasp_agent.planners.checks import more_than, whole
 from grasp_agent.planners.noise import Coloured, NoiseSource
 from grasp_agent.planners.problem import Candidates, Problem
 
@@ -45,11 +46,8 @@ class MPPI(Planner[MPPIState]):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.samples < 2:
-            raise ValueError(f"samples: expected at least 2, got {self.samples}")
-        for name in ("sigma", "temperature"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name}: expected more than 0, got {getattr(self, name)}")
+        whole(2, samples=self.samples)
+        more_than(0, sigma=self.sigma, temperature=self.temperature)
 
     def init(self, problem: Problem, given: Candidates | None, noise: NoiseSource) -> MPPIState:
         """See `Planner.init`."""

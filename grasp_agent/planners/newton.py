@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import torch
 
+from grasp_agent.planners.checks import at_least, more_than, whole
 from grasp_agent.planners.judging import goal_weights
 from grasp_agent.planners.problem import Candidates, Problem
 from grasp_agent.planners.riccati import riccati
@@ -38,11 +39,9 @@ class LiftedNewton:
     step_size: float = 1.0
 
     def __post_init__(self) -> None:
-        if self.hold < 1:
-            raise ValueError(f"hold: expected at least 1, got {self.hold}")
-        for name in ("damping", "step_size"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name}: expected more than 0, got {getattr(self, name)}")
+        whole(1, hold=self.hold)
+        at_least(0, running=self.running)
+        more_than(0, damping=self.damping, step_size=self.step_size)
 
     def start(self, candidates: Candidates) -> None:
         """No memory."""

@@ -8,6 +8,8 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
+from grasp_agent.planners.checks import at_least
+
 
 class NoiseSource:
     """A seeded source of standard normal numbers that do not depend on the batch.
@@ -40,6 +42,9 @@ class Coloured:
     """
 
     beta: float = 3.0
+
+    def __post_init__(self) -> None:
+        at_least(0, beta=self.beta)
 
     def sample(self, source: NoiseSource, candidates: int, horizon: int, size: int) -> Tensor:
         """Returns noise `[N, H, size]`."""

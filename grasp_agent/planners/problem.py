@@ -300,6 +300,11 @@ def _derivative(function: Callable[[Tensor], Tensor], inputs: Tensor) -> tuple[T
     leaf = inputs.detach().clone().requires_grad_()
     with torch.enable_grad():
         values = function(leaf)
+        if not values.requires_grad:
+            raise ValueError(
+                "dynamics: expected a derivative by the action, got none; pass action_jacobian=, or take a planner "
+                "without derivatives and Criteria(feedback=False)"
+            )
         basis = torch.eye(values.shape[-1], dtype=values.dtype, device=values.device)
         basis = basis.view(-1, *[1] * (values.ndim - 1), values.shape[-1]).expand(-1, *values.shape)
         (slopes,) = torch.autograd.grad(values, leaf, basis, is_grads_batched=True)

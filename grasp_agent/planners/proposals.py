@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from grasp_agent.planners.base import Initial
+from grasp_agent.planners.checks import more_than
 from grasp_agent.planners.initial import Line, Rollout
 from grasp_agent.planners.noise import NoiseSource
 from grasp_agent.planners.problem import Candidates, Problem
@@ -29,6 +30,9 @@ class Roadmap:
     stretch: float = 1.1
     tracking: Tracking = Tracking(together=True)
     otherwise: Initial = field(default_factory=Rollout)
+
+    def __post_init__(self) -> None:
+        more_than(0, stretch=self.stretch)
 
     def __call__(self, problem: Problem, count: int, noise: NoiseSource) -> Candidates:
         """See `Initial`."""

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from grasp_agent.planners.base import Initial, Planner
+from grasp_agent.planners.checks import at_least, whole
 from grasp_agent.planners.descent import Adam, Descent, Moments
 from grasp_agent.planners.initial import Rollout, filled
 from grasp_agent.planners.judging import goal_weights
@@ -47,8 +48,8 @@ class GradientShooting(Planner[ShootingState]):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.hold < 1:
-            raise ValueError(f"hold: expected at least 1, got {self.hold}")
+        whole(1, hold=self.hold)
+        at_least(0, running=self.running)
 
     @classmethod
     def sync(cls, *, steps: int = 25, lr: float = 0.1) -> GradientShooting:

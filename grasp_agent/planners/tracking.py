@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from grasp_agent.planners.checks import at_least
 from grasp_agent.planners.noise import NoiseSource
 from grasp_agent.planners.problem import Candidates, Problem
 
@@ -25,6 +26,9 @@ class Tracking:
 
     damping: float = 0.01
     together: bool = False
+
+    def __post_init__(self) -> None:
+        at_least(0, damping=self.damping)
 
     def refine(self, problem: Problem, given: Candidates, noise: NoiseSource | None = None) -> Tensor:
         """Actions `[B, N, H, A]` whose rollout follows the virtual states as closely as one sweep can."""

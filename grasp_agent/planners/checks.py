@@ -1,0 +1,53 @@
+"""Settings that are out of their range are refused where they are made."""
+
+from __future__ import annotations
+
+import math
+
+
+def at_least(least: float, **settings: float) -> None:
+    """Refuses numbers below a least one.
+
+    Raises:
+        ValueError: that names the setting.
+    """
+    for name, value in settings.items():
+        if not (_number(value) and value >= least):
+            raise ValueError(f"{name}: expected at least {least}, got {value}")
+
+
+def more_than(least: float, **settings: float) -> None:
+    """Refuses numbers that are not greater than one.
+
+    Raises:
+        ValueError: that names the setting.
+    """
+    for name, value in settings.items():
+        if not (_number(value) and value > least):
+            raise ValueError(f"{name}: expected more than {least}, got {value}")
+
+
+def whole(least: int, **settings: int) -> None:
+    """Refuses what is no whole number, or below a least one.
+
+    Raises:
+        ValueError: that names the setting.
+    """
+    for name, value in settings.items():
+        if not isinstance(value, int) or isinstance(value, bool) or value < least:
+            raise ValueError(f"{name}: expected a whole number of at least {least}, got {value}")
+
+
+def share(**settings: float) -> None:
+    """Refuses numbers outside of [0, 1].
+
+    Raises:
+        ValueError: that names the setting.
+    """
+    for name, value in settings.items():
+        if not (_number(value) and 0 <= value <= 1):
+            raise ValueError(f"{name}: expected a share in [0, 1], got {value}")
+
+
+def _number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
