@@ -282,6 +282,9 @@ class GraspAgent(BaseAlgorithm):
         Raises:
             ValueError: if its spaces differ.
         """
+        if self.goal is not None and env.observation_space != self.observation_space["observation"]:  # type: ignore[index]
+            known = self.observation_space["observation"]  # type: ignore[index]
+            raise ValueError(f"Observation spaces do not match: {known} != {env.observation_space}")
         wrapped = self._wrap_env(self._dressed(env, self.verbose), self.verbose)
         check_for_correct_spaces(wrapped, self.observation_space, self.action_space)
         self.env, self.n_envs = wrapped, wrapped.num_envs

@@ -42,10 +42,10 @@ def sb3_success(agent: grasp_agent.GraspAgent, count: int) -> float:
 
 def row(name: str) -> dict[str, Any]:
     """All figures of one model."""
-    agent = grasp_agent.load(name, device="cpu")
+    agent, known = grasp_agent.load(name, device="cpu"), grasp_agent.bundled()[name]
     summary = evaluate(agent, str(agent.env_id), EPISODES, SEED).summary()
     sb3 = {f"evaluate_policy_{count}": sb3_success(agent, count) for count in (1, 4)}
-    return {**summary, **sb3, "training_steps": grasp_agent.bundled()[name].steps, "env_id": agent.env_id}
+    return {**summary, **sb3, "training_steps": known.steps, "sha256": known.sha256, "env_id": agent.env_id}
 
 
 def table(rows: dict[str, dict[str, Any]]) -> str:

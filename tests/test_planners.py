@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -12,6 +12,7 @@ import torch
 from problems import PROBLEMS, make, noise, point, rows, slide, tensor
 from torch import Tensor
 
+from grasp_agent.goals import EntryGoal
 from grasp_agent.planners import (
     CEM,
     GRASP,
@@ -36,6 +37,7 @@ from grasp_agent.planners import (
     Recombination,
     Relaxation,
     Roadmap,
+    RoadmapGraph,
     Rollout,
     Tracking,
 )
@@ -83,6 +85,28 @@ NEVER = Criteria(hold=1, accept=-1.0)  # nothing is good enough: every iteration
 PLAIN = replace(PAPER, iterations=8, verify_every=1)
 every_planner = pytest.mark.parametrize("name", PLANNERS)
 every_problem = pytest.mark.parametrize("task", PROBLEMS)
+
+
+def moved(problem: Problem, dtype: torch.dtype, device: torch.device) -> Problem:
+    """The wall's problem with other numbers, its roadmap built anew."""
+
+    def to(value: Tensor) -> Tensor:
+        return value.to(device, dtype if value.is_floating_point() else None)
+
+    goal = problem.goal
+    assert isinstance(goal, EntryGoal)
+    aim = EntryGoal(
+        size=goal.size,
+        index=goal.index.to(device),
+        target=to(goal.target),
+        weights=to(goal.weights),
+        tolerance=goal.tolerance,
+    )
+    plain = replace(
+        problem, goal=aim, start=to(problem.start), low=to(problem.low), high=to(problem.high), roadmap=None
+    )
+    graph = RoadmapGraph.build(to(problems.grid()), problems.steering(plain))
+    return replace(plain, roadmap=graph)
 
 
 def unending(problem: Problem) -> Problem:
@@ -163,18 +187,41 @@ def test_the_same_seed_gives_the_same_plan_and_another_seed_other_noise(name: st
     assert not all(torch.equal(a, b) for a, b in zip(first, other, strict=True))
 
 
+BATCHES: dict[str, Callable[[], Problem]] = {**PROBLEMS, "blocks": problems.several}
+
+
 @every_planner
-@pytest.mark.parametrize("task", ["point", "four points", "double integrator"])
-def test_rows_of_a_batch_do_not_mix(name: str, task: str):
-    problem = unending(PROBLEMS[task]())
+@pytest.mark.parametrize("running", [False, True], ids=["", "running plan"])
+@pytest.mark.parametrize("task", BATCHES)
+def test_rows_of_a_batch_do_not_mix(name: str, task: str, running: bool):
+    problem = unending(BATCHES[task]())
     planner = brief(PLANNERS[name])
-    together = planner.plan(problem)
-    order = [3, 0, 4, 2, 1]
-    torch.testing.assert_close(planner.plan(rows(problem, order)).actions, together.actions[order])
-    for row in range(5):
-        alone = planner.plan(rows(problem, [row]))
+    warm = 0.3 * noise(7).normal(problem.size, problem.horizon, problem.low.shape[0]) if running else None
+    together = planner.plan(problem, warm=warm)
+    order = torch.arange(problem.size).roll(2)
+
+    def part(chosen: Tensor) -> Plan:
+        return planner.plan(rows(problem, chosen.tolist()), warm=None if warm is None else warm[chosen])
+
+    torch.testing.assert_close(part(order).actions, together.actions[order])
+    for row in range(problem.size):
+        alone = part(torch.tensor([row]))
         torch.testing.assert_close(alone.actions[0], together.actions[row])
         torch.testing.assert_close(alone.cost[0], together.cost[row])
+
+
+@every_planner
+@pytest.mark.parametrize(
+    "device",
+    ["cpu", pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU"))],
+)
+def test_what_products_use_works_in_single_precision_and_on_a_gpu(name: str, device: str):
+    problem = unending(moved(problems.wall(), torch.float32, torch.device(device)))
+    plan = brief(PLANNERS[name]).plan(problem)
+    assert inside(plan, problem)
+    assert plan.actions.dtype == torch.float32
+    assert plan.actions.device.type == device
+    assert plan.cost.isfinite().all()
 
 
 @every_planner

@@ -1,5 +1,6 @@
 """The code of the README and of docs/planners.md runs as it stands; the README's table is what the script wrote."""
 
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -7,6 +8,8 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import pytest
+
+import grasp_agent
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -51,6 +54,17 @@ def test_the_training_block_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 def test_the_table_is_what_the_script_wrote():
     assert (ROOT / "docs" / "results.md").read_text(encoding="utf-8") in README
+
+
+def test_every_bundled_model_has_its_row_and_was_measured_as_it_is():
+    results = json.loads((ROOT / "docs" / "results.json").read_text(encoding="utf-8"))
+    assert {name: row["sha256"] for name, row in results.items()} == {
+        name: model.sha256 for name, model in grasp_agent.bundled().items()
+    }
+
+
+def test_the_duel_is_what_the_script_wrote():
+    assert (ROOT / "docs" / "duel.md").read_text(encoding="utf-8") in README
 
 
 def test_every_link_and_picture_exists():

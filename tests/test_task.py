@@ -1,0 +1,172 @@
+"""Goals for environments whose observations are a Box."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch
+from gymnasium import spaces
+from stable_baselines3.common.evaluation import evaluate_policy
+from stable_baselines3.common.vec_env import DummyVecEnv, VecFrameStack
+
+from grasp_agent import ExploreConfig, Goal, GraspAgent, MLPConfig, TrainConfig, evaluate
+from grasp_agent.task import GoalVecEnv
+
+UPRIGHT = Goal.at({0: 1.0, 1: 0.0, 2: 0.0}, tolerance=0.3, weights={2: 0.1})
+
+
+LINE = spaces.Box(-10, 10, (3,), np.float64)
+
+
+class Slide(gym.Env[np.ndarray, np.ndarray]):
+    """A point on a line, and a place that it should come to, both in one vector: `[x, y, place]`."""
+
+    observation_space = LINE
+    action_space = spaces.Box(-1, 3, (2,), np.float64)  # asymmetric, float64
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[np.ndarray, dict]:
+        super().reset(seed=seed)
+        self.state = np.array([*self.np_random.uniform(-0.5, 0.5, 2), self.np_random.uniform(-0.5, 0.5)])
+        self.count = 0
+        return self.state.copy(), {}
+
+    def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict]:
+        assert self.action_space.contains(action)
+        self.state[:2] = np.clip(self.state[:2] + 0.1 * (action - 1.0), -1, 1)
+        self.count += 1
+        return self.state.copy(), -abs(self.state[0] - self.state[2]), False, self.count >= 20, {}
+
+
+def small(env: Any, goal: Goal, **settings: Any) -> GraspAgent:
+    return GraspAgent(
+        "MultiInputPolicy",
+        env,
+        goal=goal,
+        model=MLPConfig(members=2, width=32, depth=1, octaves=0),
+        train=TrainConfig(gradient_steps=1000, batch_size=128),
+        explore=ExploreConfig(learning_starts=300),
+        horizon=10,
+        seed=0,
+        device="cpu",
+        **settings,
+    )
+
+
+def met(observations: np.ndarray) -> np.ndarray:
+    return observations[:, :1] - observations[:, 2:]
+
+
+def test_entries_are_named_by_index_or_by_name():
+    by_name = Goal.at({"speed": 2.0, "x": 0.0}, names=("x", "y", "speed"), tolerance=0.1, weights={"speed": 3})
+    assert by_name == Goal(values=(2.0, 0.0), entries=(2, 0), weights=(3.0, 1.0), tolerance=0.1)
+    observations = np.array([[0.5, 9.0, 2.0], [0.0, 9.0, 2.03]], np.float32)
+    np.testing.assert_allclose(by_name.achieved(observations), [[6.0, 0.5], [6.09, 0.0]], rtol=1e-6)
+    np.testing.assert_allclose(by_name.desired, [6.0, 0.0])
+    assert by_name.reached(observations).tolist() == [False, True]
+
+
+@pytest.mark.parametrize(
+    ("make_it", "words"),
+    [
+        (lambda: Goal.at({}, tolerance=0.1), "at least one"),
+        (lambda: Goal.at({0: np.nan}, tolerance=0.1), "finite values"),
+        (lambda: Goal.at({0: 1.0}, tolerance=0.0), "tolerance of more than 0"),
+        (lambda: Goal.at({-1: 1.0}, tolerance=0.1), "entries from 0"),
+        (lambda: Goal.at({"z": 1.0}, names=("x", "y"), tolerance=0.1), "an index or one of x, y, got 'z'"),
+        (lambda: Goal.at({"z": 1.0}, tolerance=0.1), "names=..."),
+        (lambda: Goal.at({0: 1.0}, tolerance=0.1, weights={1: 2.0}), "weights of 0, got one of 1"),
+        (lambda: Goal.at({0: 1.0}, tolerance=0.1, weights={0: 0.0}), "weights of more than 0"),
+        (lambda: Goal.at({3: 1.0}, tolerance=0.1).dict_space(LINE), "entries below .* 3"),
+        (
+            lambda: Goal.of(lambda o: o[:, 0], [0.0], tolerance=0.1).dict_space(Slide.observation_space),
+            r"shape \(1, 1\)",
+        ),
+        (lambda: Goal.at({0: 1.0}, tolerance=0.1).dict_space(spaces.Box(0, 1, (3, 3))), "a Box with one axis"),
+        (lambda: Goal.at({0: 1.0}, tolerance=0.1).dressed(3.0), "a vector or a batch"),
+        (lambda: GraspAgent("MultiInputPolicy", "Pendulum-v1"), r"or a Box and goal=Goal\.at"),
+        (lambda: GraspAgent("MultiInputPolicy", "CartPole-v1", goal=UPRIGHT), r"expected a Box \(continuous actions\)"),
+        (lambda: GraspAgent("MultiInputPolicy", "grasp/BallNav-v0", goal=UPRIGHT), "a Box with one axis beside it"),
+    ],
+)
+def test_what_does_not_fit_is_refused_in_one_line(make_it: Any, words: str):
+    with pytest.raises(ValueError, match=words) as caught:
+        make_it()
+    assert "\n" not in str(caught.value)
+
+
+def test_a_vector_environment_is_dressed_as_a_goal_environment():
+    venv = GoalVecEnv(DummyVecEnv([Slide, Slide]), Goal.of(met, [0.0], tolerance=0.2))
+    venv.seed(3)
+    for key, value in venv.reset().items():
+        assert value.shape == (2, *venv.observation_space[key].shape)  # type: ignore[index]
+    for step in range(1, 21):
+        observations, _, dones, infos = venv.step(np.ones((2, 2)))
+        assert isinstance(observations, dict)
+        np.testing.assert_allclose(observations["achieved_goal"], met(observations["observation"]))
+        assert dones.tolist() == [step == 20] * 2
+        for row, info in enumerate(infos):
+            # At an episode's end, success is that of its last step, not of the next start.
+            last = (
+                info["terminal_observation"] if dones[row] else {key: value[row] for key, value in observations.items()}
+            )
+            assert set(last) == {"observation", "achieved_goal", "desired_goal"}
+            assert info["is_success"] == bool(abs(last["achieved_goal"][0]) <= 0.2)
+
+
+@pytest.fixture(scope="module")
+def slider() -> GraspAgent:
+    """Comes to where the observation's own third entry says."""
+    return small(Slide(), Goal.of(met, [0.0], tolerance=0.1)).learn(600)
+
+
+def test_an_agent_learns_and_reaches_a_goal_that_the_observation_holds(slider: GraspAgent):
+    result = evaluate(slider, Slide(), 10, seed=500)
+    assert result.summary()["success_end"] >= 0.9
+    assert all(row.final_distance is not None and row.final_distance < 0.3 for row in result.episodes)
+
+
+def test_sb3_evaluates_it_on_the_plain_environment(slider: GraspAgent):
+    returns, lengths = evaluate_policy(slider, DummyVecEnv([Slide]), 5, return_episode_rewards=True, warn=False)  # type: ignore[arg-type]
+    assert lengths == [20] * 5
+    assert np.mean(returns) > -4  # doing nothing has about -7
+
+
+def test_it_predicts_for_vectors_batches_tensors_and_dicts_alike(slider: GraspAgent):
+    observation, start = np.array([0.1, 0.2, -0.3]), np.array([True])
+    alone, _ = slider.predict(observation, episode_start=start, deterministic=True)
+    assert Slide.action_space.contains(alone)
+    for same in (observation[None], torch.from_numpy(observation)[None], [observation.tolist()]):
+        batch, _ = slider.predict(same, episode_start=start, deterministic=True)
+        np.testing.assert_array_equal(batch[0], alone)
+    assert slider.goal is not None
+    dressed, _ = slider.predict(slider.goal.dressed(observation), episode_start=start, deterministic=True)
+    np.testing.assert_array_equal(dressed, alone)
+
+
+def test_a_function_must_be_given_again_and_entries_are_saved(slider: GraspAgent, tmp_path: Path):
+    slider.save(tmp_path / "slider.zip")
+    with pytest.raises(ValueError, match=r"function of the observation.*load\(\.\.\., goal="):
+        GraspAgent.load(tmp_path / "slider.zip")
+    again = GraspAgent.load(tmp_path / "slider.zip", env=Slide(), goal=slider.goal, device="cpu")
+    observation, start = np.array([0.1, 0.2, -0.3]), np.array([True])
+    answers = [a.predict(observation, episode_start=start, deterministic=True)[0] for a in (slider, again)]
+    np.testing.assert_array_equal(answers[0], answers[1])
+    untaught = small("Pendulum-v1", UPRIGHT)
+    untaught.save(tmp_path / "upright.zip")
+    loaded = GraspAgent.load(tmp_path / "upright.zip", env=gym.make("Pendulum-v1"), device="cpu")
+    assert loaded.goal == UPRIGHT
+    assert loaded.predict(np.zeros(3))[0].shape == (1,)
+    with pytest.raises(ValueError, match="Observation spaces do not match"):
+        loaded.set_env(gym.make("MountainCarContinuous-v0"))
+
+
+def test_a_function_of_stacked_frames_sees_all_of_them():
+    stacked = VecFrameStack(DummyVecEnv([Slide]), 2)
+    agent = small(stacked, Goal.of(lambda o: o[:, 3:4] - o[:, 5:6], [0.0], tolerance=0.1)).learn(330)
+    assert agent.policy.world is not None
+    action, _ = agent.predict(stacked.reset())
+    assert action.shape == (1, 2)
