@@ -12,6 +12,7 @@ from typing import IO, Any, ClassVar, TypeVar
 
 import numpy as np
 import torch
+from gymnasium import spaces
 from numpy.typing import NDArray
 from stable_baselines3.common.base_class import BaseAlgorithm, maybe_make_env
 from stable_baselines3.common.callbacks import BaseCallback
@@ -24,9 +25,10 @@ from grasp_agent import saving
 from grasp_agent.explore import ExploreConfig
 from grasp_agent.learner import Learner
 from grasp_agent.models import MLPConfig
-from grasp_agent.observation import check_actions, check_spaces, raw_vectors
+from grasp_agent.observation import KEYS, check_actions, check_spaces, raw_vectors
 from grasp_agent.planners import GRASP, Block, Criteria, Planner
 from grasp_agent.policy import PlanView, WorldModelPolicy
+from grasp_agent.sources import episodes_of
 from grasp_agent.task import Goal, GoalVecEnv
 from grasp_agent.train import TrainConfig
 from grasp_agent.world import World
@@ -173,9 +175,7 @@ class GraspAgent(BaseAlgorithm):
         deterministic: bool = False,
     ) -> tuple[NDArray[Any], tuple[NDArray[Any], ...]]:
         """The action for an observation, by planning; see `WorldModelPolicy.predict`."""
-        if self.goal is not None and not isinstance(observation, (Mapping, tuple)):
-            observation = self.goal.dressed(observation)
-        return self.policy.predict(observation, state, episode_start, deterministic)
+        return self.policy.predict(self._as_goal_observation(observation), state, episode_start, deterministic)
 
     def learn(
         self: Self,
@@ -224,6 +224,37 @@ class GraspAgent(BaseAlgorithm):
             self._refit(last=True, progress_bar=progress_bar)
         callback.on_training_end()
         return self
+
+    def fit(self: Self, dataset: Any, *, progress_bar: bool = False) -> Self:
+        """Learns from experience that is already there; what `learn` gathers later is added to it.
+
+        Args:
+            dataset: a `ReplayBuffer`, `DictReplayBuffer` or `HerReplayBuffer` of Stable-Baselines3, a Minari dataset,
+                or the path of an `.npz` file (see `grasp_agent.sources.episodes_of`).
+            progress_bar: show progress.
+
+        Returns:
+            The agent itself.
+
+        Raises:
+            ValueError: if it is none of these, holds no step, or does not fit the spaces.
+        """
+        assert isinstance(self.action_space, spaces.Box)
+        episodes = episodes_of(dataset, self.action_space, self._as_goal_observation)
+        sizes = [self.observation_space[key].shape[0] for key in KEYS[:2]]  # type: ignore[index]
+        wanted = sum(sizes), self.action_space.shape[0]
+        found = episodes[0].states.shape[1], episodes[0].actions.shape[1]
+        if found != wanted:
+            raise ValueError(f"dataset: expected observation, achieved goal and action of sizes {wanted}, got {found}")
+        self.learner.dataset.add_all(episodes)
+        self._setup_learn(0, None, reset_num_timesteps=False, tb_log_name="fit")
+        self._refit(last=True, progress_bar=progress_bar)
+        return self
+
+    def _as_goal_observation(self, observation: Any) -> Any:
+        if self.goal is not None and not isinstance(observation, (Mapping, tuple)):
+            return self.goal.dressed(observation)
+        return observation
 
     def _required_env(self) -> VecEnv:
         if self.env is None:

@@ -29,6 +29,7 @@ ORDER = (
     "files",
     "saving",
     "task",
+    "sources",
     "agent",
     "pretrained",
     "evaluation",
