@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import time
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
@@ -26,12 +25,12 @@ from grasp_agent.explore import ExploreConfig
 from grasp_agent.learner import Learner
 from grasp_agent.models import MLPConfig
 from grasp_agent.observation import KEYS, check_actions, check_spaces, raw_vectors
-from grasp_agent.planners import GRASP, Block, Criteria, Planner
+from grasp_agent.packing import CHANGEABLE, packed, unpacked
+from grasp_agent.planners import Block, Criteria, Planner
 from grasp_agent.policy import PlanView, WorldModelPolicy
 from grasp_agent.sources import episodes_of
 from grasp_agent.task import Goal, GoalVecEnv
 from grasp_agent.train import TrainConfig
-from grasp_agent.world import World
 
 Self = TypeVar("Self", bound="GraspAgent")
 
@@ -338,33 +337,7 @@ class GraspAgent(BaseAlgorithm):
 
         The experience itself is not saved: an agent that learns on after loading rehearses what its model knows.
         """
-        config: dict[str, Any] = {
-            "env_id": self.env_id,
-            "env_kwargs": self.env_kwargs,
-            "observation_space": saving.space_to_config(self.observation_space),
-            "action_space": saving.space_to_config(self.action_space),
-            "num_timesteps": self.num_timesteps,
-            "seed": self.seed,
-            "horizon": self.policy.horizon,
-            "goal_tolerance": self.goal_tolerance,
-            "goal": None if self.goal is None else self.goal.to_config(),
-            "blocks": saving.to_config(self.blocks),
-            "planner": _unless_default(self.policy.planner, GRASP()),
-            "criteria": _unless_default(self.policy.criteria, Criteria()),
-            "model": saving.to_config(self.model_config),
-            "train": saving.to_config(self.train_config),
-            "explore": saving.to_config(self.explore_config),
-            "world": None,
-        }
-        world = self.policy.world
-        if world is not None:
-            config["world"] = {
-                "tolerance": world.tolerance,
-                "error": world.error,
-                "state_map": saving.to_config(world.state_map),
-                "model": saving.to_config(world.model.config),
-            }
-        saving.write(path, config, {} if world is None else world.tensors())
+        saving.write(path, *packed(self))
 
     @classmethod
     def load(  # type: ignore[override]
@@ -391,22 +364,12 @@ class GraspAgent(BaseAlgorithm):
         Raises:
             ValueError: for a missing, cut or foreign file, or an environment with other spaces.
         """
-        unknown = set(kwargs) - {
-            "blocks",
-            "goal",
-            "planner",
-            "horizon",
-            "model",
-            "train",
-            "explore",
-            "criteria",
-            "goal_tolerance",
-        }
+        unknown = set(kwargs) - set(CHANGEABLE)
         if unknown:
-            raise ValueError(f"load: unknown setting {unknown.pop()!r}")
+            raise ValueError(f"load: unknown setting {unknown.pop()!r}; expected one of {', '.join(CHANGEABLE)}")
         config, tensors = saving.read(path)
         try:
-            agent = cls._from_file(config, tensors, device, kwargs)
+            agent = unpacked(cls, config, tensors, device, kwargs)
         except (LookupError, ArithmeticError, TypeError, AttributeError, RuntimeError, ValueError) as error:
             reason = " ".join(str(error).split())
             raise ValueError(f"{path}: not a saved agent of this version: {reason}") from error
@@ -414,65 +377,9 @@ class GraspAgent(BaseAlgorithm):
             agent.set_env(env, force_reset)
         return agent
 
-    @classmethod
-    def _from_file(
-        cls: type[Self],
-        config: dict[str, Any],
-        tensors: dict[str, torch.Tensor],
-        device: torch.device | str,
-        changes: dict[str, Any],
-    ) -> Self:
-        settings = {
-            "horizon": int(config["horizon"]),
-            "goal_tolerance": config["goal_tolerance"],
-            "goal": None if config["goal"] is None or "goal" in changes else Goal.from_config(config["goal"]),
-            "seed": config["seed"],
-            "blocks": config["blocks"],
-            **{k: saving.from_config(config[k]) for k in ("model", "planner", "criteria", "train", "explore")},
-            **changes,
-        }
-        _check_types(settings)
-        agent = cls("MultiInputPolicy", None, device=device, _init_setup_model=False, **settings)
-        agent.observation_space = saving.space_from_config(config["observation_space"])
-        agent.action_space = saving.space_from_config(config["action_space"])
-        agent.env_id, agent.env_kwargs = config["env_id"], dict(config["env_kwargs"])
-        if agent.env_id is not None and ":" in agent.env_id:
-            raise ValueError(f"env_id: a file must not name a module to import, got {agent.env_id!r}")
-        agent.num_timesteps = int(config["num_timesteps"])
-        agent._setup_model()
-        learned = config["world"]
-        if learned is not None:
-            numbers = changes.get("goal_tolerance") or float(learned["tolerance"]), float(learned["error"])
-            if not all(math.isfinite(number) and number > 0 for number in numbers):
-                raise ValueError(f"tolerance, error: expected positive numbers, got {numbers}")
-            tensors = {name: tensor.to(agent.device) for name, tensor in tensors.items()}
-            model, state_map = (saving.from_config(learned[name]) for name in ("model", "state_map"))
-            agent.policy.learned(World.restore(tensors, model, state_map, agent.blocks, *numbers))
-        return agent
-
-
-def _unless_default(settings: Any, default: Any) -> Any:
-    """JSON form of settings, null for the defaults: a file that asks for nothing special gets those of its reader."""
-    return None if settings == default else saving.to_config(settings)
-
 
 def _check_wrappers(env: GymEnv) -> None:
     """Refuses observations in which achieved and desired goals are scaled apart."""
     normalize = unwrap_vec_normalize(env) if isinstance(env, VecEnv) else None
     if normalize is not None and normalize.norm_obs:
         raise ValueError("VecNormalize: expected norm_obs=False; the world model normalises observations itself")
-
-
-def _check_types(settings: dict[str, Any]) -> None:
-    """Refuses settings of the wrong kind, which a damaged or foreign file may hold."""
-    kinds = {
-        "planner": Planner,
-        "criteria": Criteria,
-        "model": MLPConfig,
-        "train": TrainConfig,
-        "explore": ExploreConfig,
-    }
-    for name, kind in kinds.items():
-        optional = name in ("model", "planner", "criteria") and settings[name] is None
-        if not optional and not isinstance(settings[name], kind):
-            raise ValueError(f"{name}: expected a {kind.__name__}, got {settings[name]!r}")

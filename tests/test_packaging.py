@@ -30,6 +30,7 @@ ORDER = (
     "saving",
     "task",
     "sources",
+    "packing",
     "agent",
     "pretrained",
     "evaluation",

@@ -1,0 +1,120 @@
+"""What a saved agent consists of, and how it is put together again."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import torch
+from torch import Tensor
+
+from grasp_agent import saving
+from grasp_agent.explore import ExploreConfig
+from grasp_agent.models import MLPConfig
+from grasp_agent.planners import GRASP, Criteria, Planner
+from grasp_agent.task import Goal
+from grasp_agent.train import TrainConfig
+from grasp_agent.world import World
+
+if TYPE_CHECKING:
+    from grasp_agent.agent import GraspAgent
+
+Agent = TypeVar("Agent", bound="GraspAgent")
+
+_KINDS = {"planner": Planner, "criteria": Criteria, "model": MLPConfig, "train": TrainConfig, "explore": ExploreConfig}
+CHANGEABLE = ("blocks", "goal", "horizon", "goal_tolerance", *_KINDS)
+"""Settings of a saved agent that may be replaced when it is loaded."""
+
+
+def packed(agent: GraspAgent) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """An agent's settings, ready for JSON, and its tensors; its experience is left out."""
+    world, policy = agent.policy.world, agent.policy
+    config: dict[str, Any] = {
+        "env_id": agent.env_id,
+        "env_kwargs": agent.env_kwargs,
+        "observation_space": saving.space_to_config(agent.observation_space),
+        "action_space": saving.space_to_config(agent.action_space),
+        "num_timesteps": agent.num_timesteps,
+        "seed": agent.seed,
+        "horizon": policy.horizon,
+        "goal_tolerance": agent.goal_tolerance,
+        "goal": None if agent.goal is None else agent.goal.to_config(),
+        "blocks": saving.to_config(agent.blocks),
+        "planner": _unless_default(policy.planner, GRASP()),
+        "criteria": _unless_default(policy.criteria, Criteria()),
+        "model": saving.to_config(agent.model_config),
+        "train": saving.to_config(agent.train_config),
+        "explore": saving.to_config(agent.explore_config),
+        "world": None,
+    }
+    if world is None:
+        return config, {}
+    config["world"] = {
+        "tolerance": world.tolerance,
+        "error": world.error,
+        "state_map": saving.to_config(world.state_map),
+        "model": saving.to_config(world.model.config),
+    }
+    return config, world.tensors()
+
+
+def unpacked(
+    kind: type[Agent],
+    config: Mapping[str, Any],
+    tensors: Mapping[str, Tensor],
+    device: torch.device | str,
+    changes: Mapping[str, Any],
+) -> Agent:
+    """The agent of a file's content.
+
+    Args:
+        kind: its class.
+        config: what `packed` said of it.
+        tensors: its tensors.
+        device: where it shall live.
+        changes: settings that replace the saved ones.
+
+    Raises:
+        ValueError: where something does not fit; a missing or foreign part raises what Python raises.
+    """
+    settings = {
+        "horizon": int(config["horizon"]),
+        "goal_tolerance": config["goal_tolerance"],
+        "goal": None if config["goal"] is None or "goal" in changes else Goal.from_config(config["goal"]),
+        "seed": config["seed"],
+        "blocks": config["blocks"],
+        **{name: saving.from_config(config[name]) for name in _KINDS},
+        **changes,
+    }
+    _check_types(settings)
+    agent = kind("MultiInputPolicy", None, device=device, _init_setup_model=False, **settings)
+    agent.observation_space = saving.space_from_config(config["observation_space"])
+    agent.action_space = saving.space_from_config(config["action_space"])
+    agent.env_id, agent.env_kwargs = config["env_id"], dict(config["env_kwargs"])
+    if agent.env_id is not None and ":" in agent.env_id:
+        raise ValueError(f"env_id: a file must not name a module to import, got {agent.env_id!r}")
+    agent.num_timesteps = int(config["num_timesteps"])
+    agent._setup_model()
+    learned = config["world"]
+    if learned is not None:
+        numbers = changes.get("goal_tolerance") or float(learned["tolerance"]), float(learned["error"])
+        if not all(math.isfinite(number) and number > 0 for number in numbers):
+            raise ValueError(f"tolerance, error: expected positive numbers, got {numbers}")
+        tensors = {name: tensor.to(agent.device) for name, tensor in tensors.items()}
+        model, state_map = (saving.from_config(learned[name]) for name in ("model", "state_map"))
+        agent.policy.learned(World.restore(tensors, model, state_map, agent.blocks, *numbers))
+    return agent
+
+
+def _unless_default(settings: Any, default: Any) -> Any:
+    """JSON form of settings, null for the defaults: a file that asks for nothing special gets those of its reader."""
+    return None if settings == default else saving.to_config(settings)
+
+
+def _check_types(settings: Mapping[str, Any]) -> None:
+    """Refuses settings of the wrong kind, which a damaged or foreign file may hold."""
+    for name, kind in _KINDS.items():
+        optional = name in ("model", "planner", "criteria") and settings[name] is None
+        if not optional and not isinstance(settings[name], kind):
+            raise ValueError(f"{name}: expected a {kind.__name__}, got {settings[name]!r}")
