@@ -3,7 +3,7 @@
     python scripts/evaluate_bundled.py
 
 Per model: 100 episodes with seeds from 10000 in a plain loop, and Stable-Baselines3's `evaluate_policy` on one and four
-environments. One thread. Writes `docs/results.json` and `docs/results.md`.
+environments, 20 episodes each. One thread. Writes `docs/results.json` and `docs/results.md`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from grasp_agent import evaluate
 from grasp_agent.files import written_aside
 
 FOLDER = Path(__file__).parent.parent / "docs"
-EPISODES, SEED = 100, 10_000
+EPISODES, SB3_EPISODES, SEED = 100, 20, 10_000
 
 
 def sb3_success(agent: grasp_agent.GraspAgent, count: int) -> float:
@@ -35,7 +35,7 @@ def sb3_success(agent: grasp_agent.GraspAgent, count: int) -> float:
             ends.append(bool(local["info"]["is_success"]))
 
     env = make_vec_env(str(agent.env_id), n_envs=count, seed=SEED)
-    evaluate_policy(agent, env, n_eval_episodes=EPISODES, callback=watch)  # type: ignore[arg-type]
+    evaluate_policy(agent, env, n_eval_episodes=SB3_EPISODES, callback=watch)  # type: ignore[arg-type]
     env.close()
     return sum(ends) / len(ends)
 

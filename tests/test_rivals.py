@@ -403,3 +403,14 @@ def test_infinite_costs_stay_infinite_when_a_state_is_repaired():
     repaired = _repair(broken, sound._replace(costs=torch.zeros_like(sound.costs)))
     assert torch.equal(repaired.mean, sound.mean)
     assert repaired.costs.isinf().all()
+
+
+def test_collocation_stands_still_where_its_equations_cannot_be_solved():
+    problem = replace(
+        point(), jacobian=lambda state, action: (state, torch.full((*state.shape, 4), torch.nan).double())
+    )
+    planner = Collocation(candidates=2)
+    state = planner.init(problem, None, noise())
+    moved = planner.step(problem, state, noise())
+    assert torch.equal(moved.states, state.states)
+    assert torch.equal(moved.actions, state.actions)

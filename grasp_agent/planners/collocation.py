@@ -77,7 +77,7 @@ class Collocation(Planner[CollocationState]):
 
         How fast the multipliers change, and the slack, are this class's.
         """
-        return cls(iterations=iterations, hold=1, running=1.0, step_size=1.0)
+        return cls(iterations=iterations, hold=1, running=1.0, step_size=1.0, slack=0.01)
 
     def init(self, problem: Problem, given: Candidates | None, noise: NoiseSource) -> CollocationState:
         """See `Planner.init`."""
@@ -107,10 +107,12 @@ class Collocation(Planner[CollocationState]):
             if not beyond.any():
                 break
             held = held | beyond
+        solved = (d_states.isfinite().all(-1) & wish.isfinite().all(-1)).all(-1)[..., None, None]
+        d_states, wish = torch.where(solved, d_states, 0), torch.where(solved, wish, 0)
         iteration += 1
         if iteration % self.multiplier_every == 0:
             ratio = (gaps.norm(dim=-1) / self.slack).clamp(1e-2, 1e2)
-            multipliers = (multipliers * ratio**self.multiplier_rate).clamp(1e-3, 1e6)
+            multipliers = (multipliers * ratio**self.multiplier_rate).clamp(1e-3, 1e4)  # more drowns single precision
         return CollocationState(
             states + self.step_size * d_states,
             problem.clamp(actions + self.step_size * wish),
