@@ -50,9 +50,17 @@ def modules(folder: Path) -> list[Path]:
 
 
 def imports(path: Path, top_level: bool = False) -> Iterator[str]:
-    """Full names of all that a file imports, wherever in it, or only what importing the file loads."""
+    """Full names of all that a file imports when it runs, wherever in it, or only what importing the file loads."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
+    of_types = {
+        id(node)
+        for block in ast.walk(tree)
+        if isinstance(block, ast.If) and isinstance(block.test, ast.Name) and block.test.id == "TYPE_CHECKING"
+        for node in block.body
+    }
     for node in tree.body if top_level else ast.walk(tree):
+        if id(node) in of_types:
+            continue
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
