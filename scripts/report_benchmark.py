@@ -192,7 +192,8 @@ def draw(study: dict[str, Cell], path: Path) -> None:
             panel.tick_params(labelsize=7)
             panel.grid(alpha=0.25)
             panel.spines[["top", "right"]].set_visible(False)
-    figure.supxlabel("horizon [steps]", fontsize=9)
+    for axis in axes[-1]:
+        axis.set_xlabel("horizon [steps]", fontsize=9)
     figure.supylabel("success at the end", fontsize=9)
     handles, labels = axes[0][0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncol=5, frameon=False, fontsize=8)
