@@ -53,8 +53,9 @@ RECIPES = {
     "wall": Recipe(
         env_id="grasp/Wall-v0",
         description="A ball finds the door to the other room.",
-        steps=20_000,
+        steps=30_000,
         model=MLPConfig.sharp(),
+        anywhere=True,
     ),
     "ball-nav-trap": Recipe(
         env_id="grasp/BallNavTrap-v0",
