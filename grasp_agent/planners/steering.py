@@ -122,9 +122,15 @@ class InertialSteering:
         """See `Driver`; whole steps."""
         target = aim(start)
         steps = self._steps(start, target)
+        hopeful = steps.isfinite().nonzero()[:, 0]  # the model need not try what the linear one cannot
+        steps[hopeful] = self._driven(start[hopeful], target[hopeful], steps[hopeful])
+        return steps
+
+    def _driven(self, start: Tensor, target: Tensor, steps: Tensor) -> Tensor:
+        """The same steps `[M]`, infinite where a member of the model misses its target."""
         count = steps.clamp(1, self.reach).long()
         state = start.expand(self.members, -1, -1)
-        for done in range(self.reach):
+        for done in range(int(count.max()) if len(count) else 0):
             left = count - done
             action = self._horizons.action(state, target, left.clamp_min(1))
             following = self.dynamics(state, torch.minimum(torch.maximum(action, self.low), self.high))
