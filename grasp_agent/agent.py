@@ -51,7 +51,7 @@ class GraspAgent(BaseAlgorithm):
         model: shape of the networks; None takes the kind, sharp or smooth, that predicts held-out data better.
         train: how models are fitted.
         explore: how experience is gathered.
-        criteria: how plans are judged.
+        criteria: how plans are judged; None for the goal's own way, or the usual one.
         blocks: parts of observation and action that move independently, each with a part of the goal, as pairs (entries
             of the observation, entries of the action); None takes the environment's `blocks`, if it has any.
         goal_tolerance: success radius [goal units]; None takes the goal's, or the environment's `distance_threshold`,
@@ -109,7 +109,8 @@ class GraspAgent(BaseAlgorithm):
             device=device,
             support_multi_env=True,
         )
-        self.planner, self.model_config, self.criteria = planner, model, criteria
+        self.planner, self.model_config = planner, model
+        self.criteria = criteria or (goal.criteria if goal is not None else None)
         self.explore_config = explore or ExploreConfig()
         self.horizon = horizon
         self.goal_tolerance = goal.tolerance if goal_tolerance is None and goal is not None else goal_tolerance

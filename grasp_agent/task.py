@@ -12,6 +12,8 @@ from numpy.typing import ArrayLike, NDArray
 from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvStepReturn
 
+from grasp_agent.planners import Criteria
+
 Array = NDArray[np.float32]
 Measure = Callable[[Array], Array]
 """From observations `[n, O]` to what should take the goal's values, `[n, G]`."""
@@ -23,6 +25,7 @@ class Goal:
 
         Goal.at({0: 1.0, 1: 0.0, 2: 0.0}, tolerance=0.2)  # entries 0, 1 and 2 of the observation
         Goal.of(lambda obs: obs[:, 17:20] - obs[:, 20:23], [0, 0, 0], tolerance=0.05)  # a function of it
+        Goal.at({0: 1.0, 1: 0.0, 2: 0.0}, tolerance=0.2, running=True)  # each step away from it counts
 
     Attributes:
         values: `[G]`, wished values [the observation's units].
@@ -30,6 +33,9 @@ class Goal:
         entries: `[G]`, the observation's entries that should take them; empty for a function.
         weights: `[G]`, what differences are multiplied by before they are compared; empty for 1.
         measure: the function of the observation; None for entries. It is not saved with an agent.
+        running: True wants the goal as near as possible at every step (a running cost), and plans are improved as long
+            as the planner may; False wants it reached in time and kept (a terminal cost), and takes the first plan that
+            does so.
 
     Raises:
         ValueError: if sizes do not fit or a number is out of range.
@@ -40,6 +46,7 @@ class Goal:
     entries: tuple[int, ...] = ()
     weights: tuple[float, ...] = ()
     measure: Measure | None = None
+    running: bool = False
 
     def __post_init__(self) -> None:
         if not self.values or not np.isfinite(self.values).all():
@@ -67,6 +74,7 @@ class Goal:
         tolerance: float,
         weights: Mapping[int | str, float] | None = None,
         names: Sequence[str] = (),
+        running: bool = False,
     ) -> Goal:
         """Wished values of some entries.
 
@@ -75,6 +83,7 @@ class Goal:
             tolerance: largest weighted Euclidean distance from them that counts as success.
             weights: from an entry to what its difference is multiplied by; 1 where nothing is said.
             names: the entries' names, in order, if any are called by name.
+            running: see `Goal`.
 
         Raises:
             ValueError: for an unknown name, or a weight without a target.
@@ -91,12 +100,18 @@ class Goal:
             tolerance=float(tolerance),
             entries=tuple(names.index(key) if isinstance(key, str) else int(key) for key in targets),
             weights=tuple(float(weights.get(key, 1.0)) for key in targets) if weights else (),
+            running=running,
         )
 
     @classmethod
-    def of(cls, measure: Measure, values: Sequence[float], *, tolerance: float) -> Goal:
+    def of(cls, measure: Measure, values: Sequence[float], *, tolerance: float, running: bool = False) -> Goal:
         """Wished values `[G]` of a function of the observations, `[n, O] -> [n, G]`."""
-        return cls(values=tuple(map(float, values)), tolerance=float(tolerance), measure=measure)
+        return cls(values=tuple(map(float, values)), tolerance=float(tolerance), measure=measure, running=running)
+
+    @property
+    def criteria(self) -> Criteria:
+        """How plans are judged, where nothing else is said."""
+        return Criteria(running=1.0, accept=-1.0) if self.running else Criteria()
 
     def to_config(self) -> dict[str, Any]:
         """JSON form; a function is left out, and must be given again when the agent is loaded."""
@@ -106,6 +121,7 @@ class Goal:
             "entries": list(self.entries),
             "weights": list(self.weights),
             "function": self.measure is not None,
+            "running": self.running,
         }
 
     @classmethod
@@ -120,7 +136,8 @@ class Goal:
                 "its goal is a function of the observation, which files do not hold: load(..., goal=Goal.of(...))"
             )
         values, entries, weights = (tuple(config[name]) for name in ("values", "entries", "weights"))
-        return cls(values=values, tolerance=float(config["tolerance"]), entries=entries, weights=weights)
+        tolerance, running = float(config["tolerance"]), bool(config["running"])
+        return cls(values=values, tolerance=tolerance, entries=entries, weights=weights, running=running)
 
     def achieved(self, observations: Array) -> Array:
         """What observations `[n, O]` have reached, `[n, G]`, weighted.
