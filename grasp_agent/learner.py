@@ -18,6 +18,7 @@ from grasp_agent.train import FitReport, TrainConfig
 from grasp_agent.world import World, learn_world
 
 Array = NDArray[np.float32]
+_PASSES = 300  # through the data, at most, in a fit on the way
 
 
 class Learner:
@@ -47,6 +48,7 @@ class Learner:
         self.report: FitReport | None = None
         self._explore, self._train, self._model, self._seed = explore, train, model, seed
         self._blocks = blocks
+        self._kind = model
         self._random = np.random.default_rng(seed)
         self._fitted_at = 0
         self._recorders: list[Recorder] = []
@@ -95,23 +97,30 @@ class Learner:
         return len(self.dataset) > self._fitted_at
 
     def refit(self, policy: WorldModelPolicy, tolerance: float | None, *, last: bool, progress_bar: bool) -> World:
-        """Fits a fresh model on all data and hands it to the policy; fits on the way are shorter than the last."""
+        """Fits a fresh model on all data and hands it to the policy.
+
+        Fits on the way are shorter than the last, as befits few data, and stay with the kind of network that the first
+        one preferred.
+        """
         self.end()
-        steps = self._train.gradient_steps if last else max(1, self._train.gradient_steps // 3)
-        known = policy.world
+        train, known = self._train, policy.world
+        if not last:
+            passes = _PASSES * len(self.dataset) // train.batch_size
+            train = replace(train, gradient_steps=max(1, min(train.gradient_steps // 3, passes)))
         goal_size = policy.observation_space["achieved_goal"].shape[0]  # type: ignore[index]
-        with tqdm(total=steps, desc="fitting", leave=False, disable=not progress_bar) as bar:
+        with tqdm(total=train.gradient_steps, desc="fitting", leave=False, disable=not progress_bar) as bar:
             world, self.report = learn_world(
                 self.dataset,
                 known.state_map if known else StateMap.discover(self.dataset.states, goal_size),
-                model=self._model,
-                train=replace(self._train, gradient_steps=steps),
+                model=self._model if last else self._kind,
+                train=train,
                 tolerance=tolerance,
                 blocks=self._blocks,
                 seed=self._seed + len(self.dataset),
                 device=policy.device,
                 on_step=bar.update,
             )
+        self._kind = world.model.config
         policy.learned(world)
         self._explorer.learned(policy, world.encode(self.dataset.states))
         self._fitted_at = len(self.dataset)

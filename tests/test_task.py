@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.vec_env import DummyVecEnv, VecFrameStack
 
 from grasp_agent import ExploreConfig, Goal, GraspAgent, MLPConfig, TrainConfig, evaluate
+from grasp_agent.planners import Criteria
 from grasp_agent.task import GoalVecEnv
 
 UPRIGHT = Goal.at({0: 1.0, 1: 0.0, 2: 0.0}, tolerance=0.3, weights={2: 0.1})
