@@ -29,7 +29,7 @@ from grasp_agent.packing import CHANGEABLE, packed, unpacked
 from grasp_agent.planners import Block, Criteria, Planner
 from grasp_agent.policy import PlanView, WorldModelPolicy
 from grasp_agent.sources import episodes_of
-from grasp_agent.task import Goal, GoalVecEnv
+from grasp_agent.task import Goal, GoalVecEnv, success_radius
 from grasp_agent.train import TrainConfig
 
 Self = TypeVar("Self", bound="GraspAgent")
@@ -55,7 +55,7 @@ class GraspAgent(BaseAlgorithm):
         blocks: parts of observation and action that move independently, each with a part of the goal, as pairs (entries
             of the observation, entries of the action); None takes the environment's `blocks`, if it has any.
         goal_tolerance: success radius [goal units]; None takes the goal's, or the environment's `distance_threshold`,
-            or else a twentieth of the spread of the goals seen.
+            or that at which its sparse `compute_reward` changes, or else a twentieth of the spread of the goals seen.
         tensorboard_log: folder of TensorBoard's logs.
         verbose: 0 silent, 1 information, 2 debugging.
         seed: of everything random.
@@ -149,6 +149,8 @@ class GraspAgent(BaseAlgorithm):
             self.horizon = 50 if limit is None else min(50, max(10, limit // 2))
         if self.goal_tolerance is None and env.has_attr("distance_threshold"):
             self.goal_tolerance = float(env.get_attr("distance_threshold")[0])
+        if self.goal_tolerance is None and env.has_attr("compute_reward"):
+            self.goal_tolerance = success_radius(env)
 
     def _setup_model(self) -> None:
         if self.seed is not None and self.env is not None:

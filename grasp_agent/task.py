@@ -221,3 +221,38 @@ class GoalVecEnv(VecEnvWrapper):
         for info, reached in zip(infos, self.goal.reached(lasts), strict=True):
             info.setdefault("is_success", bool(reached))
         return self.goal.dressed(observations), rewards, dones, infos  # type: ignore[arg-type, return-value]
+
+
+def success_radius(env: VecEnv) -> float | None:
+    """The distance from its goal within which a goal environment pays as much as at the goal itself.
+
+    Asks its `compute_reward` along each axis of the goal, which must be sparse: pay one sum near the goal, another one
+    far from it.
+
+    Returns:
+        The smallest radius of all axes [goal units], good to a thousandth; None where rewards are dense, fail, or do
+        not change from a millionth to a million.
+    """
+    assert isinstance(env.observation_space, spaces.Dict)
+    size = int(np.prod(env.observation_space["desired_goal"].shape or ()))
+    directions = np.concatenate([np.eye(size), -np.eye(size)])
+
+    def pays(distances: NDArray[np.float64]) -> NDArray[np.float64]:
+        achieved = (distances[:, None, None] * directions).reshape(-1, size)
+        infos = np.array([{} for _ in achieved])
+        rewards = env.env_method("compute_reward", achieved, np.zeros_like(achieved), infos, indices=[0])[0]
+        return np.asarray(rewards, np.float64).reshape(len(distances), -1)
+
+    try:
+        grid = np.geomspace(1e-6, 1e6, 121)
+        rewards = pays(grid)
+        near = (rewards == rewards[0, 0]).all(-1)
+        if len(np.unique(rewards)) != 2 or not near[0]:
+            return None
+        low, high = grid[near.argmin() - 1], grid[near.argmin()]
+        while high / low > 1.001:
+            middle = (low + high) / 2
+            low, high = (middle, high) if (pays(np.array([middle])) == rewards[0, 0]).all() else (low, middle)
+    except Exception:  # it is another's code and may raise anything: the radius stays unknown
+        return None
+    return float(low)

@@ -15,8 +15,9 @@ from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.vec_env import DummyVecEnv, VecFrameStack
 
 from grasp_agent import ExploreConfig, Goal, GraspAgent, MLPConfig, TrainConfig, evaluate
+from grasp_agent.observation import KEYS
 from grasp_agent.planners import Criteria
-from grasp_agent.task import GoalVecEnv
+from grasp_agent.task import GoalVecEnv, success_radius
 
 UPRIGHT = Goal.at({0: 1.0, 1: 0.0, 2: 0.0}, tolerance=0.3, weights={2: 0.1})
 
@@ -184,3 +185,36 @@ def test_a_running_goal_counts_each_step_and_is_saved(tmp_path: Path):
     assert loaded.goal == running
     assert loaded.policy.criteria == agent.policy.criteria
     assert small("Pendulum-v1", UPRIGHT).policy.criteria == Criteria()
+
+
+class Paying(gym.Env[Any, np.ndarray]):
+    """A goal environment with a reward of its own."""
+
+    observation_space = spaces.Dict({key: spaces.Box(-1, 1, (2,)) for key in KEYS})
+    action_space = spaces.Box(-1, 1, (2,))
+
+    def __init__(self, reward: Any) -> None:
+        self.reward = reward
+
+    def compute_reward(self, achieved: np.ndarray, desired: np.ndarray, info: Any) -> Any:
+        assert achieved.shape == desired.shape == (len(info), 2)
+        return self.reward(achieved - desired)
+
+
+@pytest.mark.parametrize(
+    ("reward", "radius"),
+    [
+        (lambda apart: -(np.linalg.norm(apart, axis=-1) > 0.45).astype(float), 0.45),
+        (lambda apart: (np.linalg.norm(apart, axis=-1) <= 3e-4).astype(np.float32), 3e-4),
+        (lambda apart: (np.abs(apart) <= (20, 0.35)).all(-1), 0.35),  # the narrower of two axes
+        (lambda apart: -np.linalg.norm(apart, axis=-1), None),  # dense
+        (lambda apart: np.zeros(len(apart)), None),  # never changes
+        (lambda apart: 1 / 0, None),  # raises
+    ],
+)
+def test_the_success_radius_is_found_by_asking_for_rewards(reward: Any, radius: float | None):
+    found = success_radius(DummyVecEnv([lambda: Paying(reward)]))
+    assert found == (None if radius is None else pytest.approx(radius, rel=2e-3))
+    agent = GraspAgent("MultiInputPolicy", Paying(reward))
+    assert agent.goal_tolerance == found
+    assert GraspAgent("MultiInputPolicy", Paying(reward), goal_tolerance=0.2).goal_tolerance == 0.2
