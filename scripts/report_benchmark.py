@@ -174,12 +174,14 @@ def horizon_cell(cell: Cell | None) -> str:
 
 
 def draw(study: dict[str, Cell], path: Path) -> None:
-    """Success at the end against the horizon, a panel for each task and mode."""
+    """Success at the end against the horizon, a panel for each task and each mode that was measured at all horizons."""
     matplotlib.use("agg")
+    modes = [mode for mode in ("open", "closed") if all(cells(study, "barrier", h, mode) for h in HORIZONS)]
+    size = (2.6 * len(TASKS), 1 + 2 * len(modes))
     figure, axes = pyplot.subplots(
-        2, len(TASKS), figsize=(2.6 * len(TASKS), 5), dpi=110, layout="constrained", sharex=True, sharey=True
+        len(modes), len(TASKS), figsize=size, dpi=110, layout="constrained", sharex=True, sharey=True, squeeze=False
     )
-    for row, mode in enumerate(("open", "closed")):
+    for row, mode in enumerate(modes):
         for column, task in enumerate(TASKS):
             panel = axes[row][column]
             for name, colour in zip(SHOWN, COLOURS, strict=False):
