@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
@@ -21,6 +22,7 @@ from stable_baselines3.common.utils import check_for_correct_spaces, safe_mean
 from stable_baselines3.common.vec_env import VecEnv, unwrap_vec_normalize
 
 from grasp_agent import saving
+from grasp_agent.checkpoint import Checkpoint
 from grasp_agent.explore import ExploreConfig
 from grasp_agent.learner import Learner
 from grasp_agent.models import MLPConfig
@@ -187,6 +189,9 @@ class GraspAgent(BaseAlgorithm):
         tb_log_name: str = "GRASP",
         reset_num_timesteps: bool = True,
         progress_bar: bool = False,
+        *,
+        checkpoint: str | Path | None = None,
+        minutes: float | None = None,
     ) -> Self:
         """Gathers experience and fits the world model, in turns; ends with a last fit.
 
@@ -200,11 +205,23 @@ class GraspAgent(BaseAlgorithm):
             tb_log_name: name of the run in TensorBoard.
             reset_num_timesteps: False goes on counting.
             progress_bar: show progress of steps and fits.
+            checkpoint: a file, written every half minute and whenever a model was fitted. Where it is there already,
+                learning goes on from it, until `total_timesteps` were taken in all: a script that was killed is simply
+                run again. It can be loaded as any saved agent, and holds the experience, too.
+            minutes: take no more environment steps after this time; the last fit follows.
 
         Returns:
             The agent itself.
+
+        Raises:
+            ValueError: if the checkpoint is not one of this agent.
         """
         env = self._required_env()
+        deadline = math.inf if minutes is None else time.monotonic() + 60 * minutes
+        saver = None if checkpoint is None else Checkpoint(checkpoint)
+        if saver is not None and saver.resume(self):
+            total_timesteps = max(0, total_timesteps - self.num_timesteps)
+            reset_num_timesteps, self._last_obs = False, None
         total_timesteps, callback = self._setup_learn(
             total_timesteps, callback, reset_num_timesteps, tb_log_name, progress_bar
         )
@@ -212,18 +229,26 @@ class GraspAgent(BaseAlgorithm):
         self.learner.begin(self.policy, env.num_envs)
         callback.on_rollout_start()
         try:
-            while self.num_timesteps < total_timesteps:
+            while self.num_timesteps < total_timesteps and time.monotonic() < deadline:
                 if self.learner.due:
                     callback.on_rollout_end()
                     self._refit(last=False, progress_bar=progress_bar)
                     callback.on_rollout_start()
+                    if saver is not None:
+                        saver.write(self)
                 if not self._collect(callback, env, log_interval):
                     break
+                if saver is not None and saver.due:
+                    saver.write(self)
         finally:
             self.learner.end()
+            if saver is not None:
+                saver.write(self)
         callback.on_rollout_end()
         if self.learner.behind:
             self._refit(last=True, progress_bar=progress_bar)
+            if saver is not None:
+                saver.write(self)
         callback.on_training_end()
         return self
 

@@ -109,10 +109,14 @@ class Recorder:
         self._states.append(after)
         self._actions.append(action)
 
-    def flush(self) -> Iterator[Episode]:
-        """The episode so far, if any; recording starts anew."""
+    def so_far(self) -> Iterator[Episode]:
+        """The running episode, if any."""
         if self._actions:
             yield Episode(np.stack(self._states), np.stack(self._actions))
+
+    def flush(self) -> Iterator[Episode]:
+        """The running episode, if any; recording starts anew."""
+        yield from self.so_far()
         self._states, self._actions = [], []
 
 

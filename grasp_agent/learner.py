@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 from tqdm import tqdm
 
-from grasp_agent.data import Dataset, Recorder
+from grasp_agent.data import Dataset, Episode, Recorder
 from grasp_agent.explore import ExploreConfig, Explorer
 from grasp_agent.models import MLPConfig
 from grasp_agent.observation import StateMap
@@ -34,6 +37,7 @@ class Learner:
     Attributes:
         dataset: the experience, episodes of raw vectors.
         report: what came of the last fit.
+        fitted_at: transitions that the last fit saw.
     """
 
     def __init__(
@@ -50,7 +54,7 @@ class Learner:
         self._blocks = blocks
         self._kind = model
         self._random = np.random.default_rng(seed)
-        self._fitted_at = 0
+        self.fitted_at = 0
         self._recorders: list[Recorder] = []
         self._explorer = Explorer(0, 0, explore, seed)
 
@@ -63,10 +67,11 @@ class Learner:
         self._explorer = Explorer(count, size, self._explore, int(self._random.integers(2**31)))
         self._recorders = [Recorder() for _ in range(count)]
         if policy.world is not None:
+            self._kind = self._model or policy.world.model.config
             if not len(self.dataset):
                 observation_size = policy.observation_space["observation"].shape[0]  # type: ignore[index]
                 self.dataset.add_all(policy.world.imagined(observation_size, seed=self._seed))
-                self._fitted_at = len(self.dataset)
+                self.fitted_at = len(self.dataset)
             self._explorer.learned(policy, policy.world.encode(self.dataset.states))
 
     def act(self, policy: WorldModelPolicy, raw: Array, achieved: Array, desired: Array) -> Array:
@@ -85,16 +90,40 @@ class Learner:
         for recorder in self._recorders:
             self.dataset.add_all(recorder.flush())
 
+    def tensors(self) -> dict[str, Tensor]:
+        """The experience, with that of the episodes that are still running."""
+        episodes = [*self.dataset.episodes, *(e for recorder in self._recorders for e in recorder.so_far())]
+        if not episodes:
+            return {}
+        return {
+            "experience.states": torch.from_numpy(np.concatenate([episode.states for episode in episodes])),
+            "experience.actions": torch.from_numpy(np.concatenate([episode.actions for episode in episodes])),
+            "experience.lengths": torch.tensor([len(episode.actions) for episode in episodes]),
+        }
+
+    def restore(self, tensors: Mapping[str, Tensor], fitted_at: int) -> None:
+        """The inverse of `tensors`; raises where they do not fit."""
+        lengths = tensors["experience.lengths"].tolist()
+        states, actions = (tensors[f"experience.{name}"].cpu() for name in ("states", "actions"))
+        pieces = states.split([length + 1 for length in lengths]), actions.split(lengths)
+        self.dataset.add_all(Episode(s.numpy(), a.numpy()) for s, a in zip(*pieces, strict=True))
+        self.fitted_at = fitted_at
+
+    def resume(self, other: Learner) -> None:
+        """Takes over another one's experience; its random choices will be others than those that led there."""
+        self.dataset, self.fitted_at = other.dataset, other.fitted_at
+        self._random = np.random.default_rng((self._seed, len(self.dataset)))
+
     @property
     def due(self) -> bool:
         """Whether the data have grown enough for another fit."""
         seen = len(self.dataset) + sum(map(len, self._recorders))
-        return seen >= max(self._explore.learning_starts, self._fitted_at * self._explore.refit_growth)
+        return seen >= max(self._explore.learning_starts, self.fitted_at * self._explore.refit_growth)
 
     @property
     def behind(self) -> bool:
         """Whether there are data that no fit has seen."""
-        return len(self.dataset) > self._fitted_at
+        return len(self.dataset) > self.fitted_at
 
     def refit(self, policy: WorldModelPolicy, tolerance: float | None, *, last: bool, progress_bar: bool) -> World:
         """Fits a fresh model on all data and hands it to the policy.
@@ -123,5 +152,5 @@ class Learner:
         self._kind = world.model.config
         policy.learned(world)
         self._explorer.learned(policy, world.encode(self.dataset.states))
-        self._fitted_at = len(self.dataset)
+        self.fitted_at = len(self.dataset)
         return world

@@ -104,6 +104,8 @@ def unpacked(
         tensors = {name: tensor.to(agent.device) for name, tensor in tensors.items()}
         model, state_map = (saving.from_config(learned[name]) for name in ("model", "state_map"))
         agent.policy.learned(World.restore(tensors, model, state_map, agent.blocks, *numbers))
+    if "experience.lengths" in tensors:
+        agent.learner.restore(tensors, int(config["fitted_at"]))
     return agent
 
 

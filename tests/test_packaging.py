@@ -31,6 +31,7 @@ ORDER = (
     "task",
     "sources",
     "packing",
+    "checkpoint",
     "agent",
     "pretrained",
     "evaluation",

@@ -1,0 +1,67 @@
+"""A training that may be killed at any moment: agent and experience in one file, from which it goes on."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from grasp_agent import saving
+from grasp_agent.packing import packed
+
+if TYPE_CHECKING:
+    from grasp_agent.agent import GraspAgent
+
+
+class Checkpoint:
+    """The file of a training. It is whole at any moment, and can be loaded as any agent's.
+
+    Args:
+        path: the file.
+        seconds: time between two writings, longer where writing takes more than a twentieth of that [s].
+    """
+
+    def __init__(self, path: str | Path, seconds: float = 30.0) -> None:
+        path = Path(path)
+        self.path = path if path.suffix else path.with_suffix(".zip")
+        self._wait = seconds
+        self._written = time.monotonic()
+
+    @property
+    def due(self) -> bool:
+        """Whether it is time to write."""
+        return time.monotonic() - self._written > self._wait
+
+    def write(self, agent: GraspAgent) -> None:
+        """Writes the agent with its experience."""
+        began = time.monotonic()
+        config, tensors = packed(agent)
+        config["fitted_at"] = agent.learner.fitted_at
+        saving.write(self.path, config, {**tensors, **agent.learner.tensors()})
+        self._written = time.monotonic()
+        self._wait = max(self._wait, 20 * (self._written - began))
+
+    def resume(self, agent: GraspAgent) -> bool:
+        """Gives the agent what the file holds: world, experience and the number of steps taken.
+
+        Returns:
+            Whether there was a file.
+
+        Raises:
+            ValueError: if it is none of an agent with these spaces.
+        """
+        if not self.path.exists():
+            return False
+        known = type(agent).load(self.path, device=agent.device, goal=agent.goal)
+        for name in ("observation_space", "action_space"):
+            wanted, found = getattr(agent, name), getattr(known, name)
+            if found != wanted:
+                raise ValueError(f"{self.path}: expected the {name.replace('_', ' ')} {wanted}, got {found}")
+        agent.num_timesteps = known.num_timesteps
+        agent.learner.resume(known.learner)
+        if known.policy.world is not None:
+            agent.policy.learned(known.policy.world)
+        if agent.seed is not None and agent.env is not None:
+            agent.env.seed(agent.seed + agent.num_timesteps)  # other episodes than those that were seen
+            agent.env.reset()
+        return True

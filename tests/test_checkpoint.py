@@ -1,0 +1,149 @@
+"""A training that is stopped, or killed, goes on from its file with nothing lost."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from stable_baselines3.common.callbacks import BaseCallback
+
+from grasp_agent import GRASP, ExploreConfig, GraspAgent, MLPConfig, TrainConfig, evaluate
+from grasp_agent.checkpoint import Checkpoint
+
+ENV = "grasp/BallNav-v0"
+
+
+def tiny(env: Any = ENV, **settings: Any) -> GraspAgent:
+    given: dict[str, Any] = {
+        "planner": GRASP(candidates=2, iterations=2),
+        "horizon": 12,
+        "model": MLPConfig(members=2, width=16, depth=1),
+        "train": TrainConfig(gradient_steps=60, batch_size=32),
+        "explore": ExploreConfig(learning_starts=100),
+        "seed": 3,
+        "device": "cpu",
+    }
+    return GraspAgent("MultiInputPolicy", env, **{**given, **settings})
+
+
+class Stop(BaseCallback):
+    """Raises what Ctrl-C raises."""
+
+    def __init__(self, at: int) -> None:
+        super().__init__()
+        self.at = at
+
+    def _on_step(self) -> bool:
+        if self.num_timesteps == self.at:
+            raise KeyboardInterrupt
+        return True
+
+
+@pytest.mark.parametrize("at", [7, 100, 101, 250])
+def test_a_stopped_training_goes_on_where_it_stood(tmp_path: Path, at: int):
+    path = tmp_path / "run.zip"
+    with pytest.raises(KeyboardInterrupt):
+        tiny().learn(260, Stop(at), checkpoint=path)
+    stopped = GraspAgent.load(path, device="cpu")
+    assert stopped.num_timesteps == at
+    assert len(stopped.learner.dataset) == at - 1  # the step that was interrupted came to nothing
+    again = tiny().learn(260, checkpoint=path)
+    assert again.num_timesteps == 260
+    assert len(again.learner.dataset) == 259
+    before = stopped.learner.dataset.states
+    np.testing.assert_array_equal(again.learner.dataset.states[: len(before)], before)
+    assert GraspAgent.load(path, device="cpu").policy.world is not None
+
+
+def test_a_training_that_is_done_is_not_done_again(tmp_path: Path):
+    path = tmp_path / "run"
+    first = tiny().learn(150, checkpoint=path)
+    content = path.with_suffix(".zip").read_bytes()
+    again = tiny().learn(150, checkpoint=path)
+    assert path.with_suffix(".zip").read_bytes() == content
+    assert again.num_timesteps == 150
+    assert first.policy.world is not None
+    assert again.policy.world is not None
+    np.testing.assert_array_equal(again.policy.world.model.weights[0].detach(), first.policy.world.model.weights[0])
+    assert tiny().learn(180, checkpoint=path).num_timesteps == 180
+
+
+def test_what_follows_is_not_what_was_seen_already(tmp_path: Path):
+    path = tmp_path / "run.zip"
+    tiny().learn(100, checkpoint=path)
+    states = tiny().learn(200, checkpoint=path).learner.dataset.states
+    assert not np.array_equal(states[:50], states[101:151])
+
+
+def test_running_episodes_are_in_the_file_whole_and_go_on(tmp_path: Path):
+    path = tmp_path / "run.zip"
+
+    class Write(BaseCallback):
+        def _on_step(self) -> bool:
+            assert isinstance(self.model, GraspAgent)
+            if self.num_timesteps == 60:
+                Checkpoint(path).write(self.model)
+            return True
+
+    agent = tiny().learn(90, Write())
+    assert len(GraspAgent.load(path, device="cpu").learner.dataset) == 59
+    assert [len(episode.actions) for episode in agent.learner.dataset.episodes] == [90]
+
+
+def test_the_file_is_written_as_time_goes_by(tmp_path: Path):
+    checkpoint = Checkpoint(tmp_path / "run.zip", seconds=0.05)
+    assert not checkpoint.due
+    time.sleep(0.1)
+    assert checkpoint.due
+    checkpoint.write(tiny())
+    assert not checkpoint.due
+
+
+def test_a_file_of_another_task_is_refused(tmp_path: Path):
+    path = tmp_path / "run.zip"
+    tiny().learn(20, checkpoint=path)
+    with pytest.raises(ValueError, match=r"run\.zip: expected the observation space"):
+        tiny("grasp/Reacher-v0").learn(20, checkpoint=path)
+    path.write_bytes(b"no zip")
+    with pytest.raises(ValueError, match=r"run\.zip"):
+        tiny().learn(20, checkpoint=path)
+    assert path.read_bytes() == b"no zip"
+
+
+def test_a_limit_of_minutes_ends_gathering_and_the_last_fit_follows():
+    agent = tiny().learn(10**6, minutes=0.02)
+    assert 0 < agent.num_timesteps < 10**6
+    assert agent.policy.world is not None
+
+
+SCRIPT = """
+import sys, torch
+from grasp_agent import GraspAgent, ExploreConfig, TrainConfig
+torch.set_num_threads(1)
+agent = GraspAgent("MultiInputPolicy", "grasp/BallNav-v0", seed=0, device="cpu")
+agent.learn(1500, checkpoint=sys.argv[1])
+"""
+
+
+@pytest.mark.slow
+def test_killed_ten_times_it_learns_as_well(tmp_path: Path):
+    path, random = tmp_path / "run.zip", np.random.default_rng(0)
+    script = [sys.executable, "-c", SCRIPT, str(path)]
+    for _ in range(10):
+        process = subprocess.Popen(script)
+        deadline = time.monotonic() + random.uniform(4, 25)
+        while process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.1)
+        process.kill()
+        process.wait()
+        if path.exists():
+            GraspAgent.load(path, device="cpu")  # whole at any moment
+    subprocess.run(script, check=True)
+    success = evaluate(GraspAgent.load(path, device="cpu"), ENV, 30, 20_000).summary()["success_end"]
+    print(f"success after ten kills: {success:.2f}")
+    assert success >= 0.9
