@@ -27,6 +27,7 @@ from grasp_agent.planners import (
 _POOL = 20_000  # states among which covering points are sought
 _POINTS = 1000
 _NODES = 500
+_REACHES = (16, 64)  # steps that an edge between states with speeds may have: short ones, or long where steps are small
 _PIECES = 128
 
 
@@ -113,8 +114,7 @@ class Memory:
             own = pool[:, list(block.states)]
             index, radius = farthest_points(own, _POINTS)
             supports.append(Support(own[index], max(radius, _novelty(own, origin))))
-            driver = _driver(model, block, middle, named, linear)
-            roadmaps.append(RoadmapGraph.build(supports[-1].points[:_NODES], driver) if driver else None)
+            roadmaps.append(_roadmap(model, block, supports[-1].points[:_NODES], middle, named, linear))
         whole = tuple(graph for graph in roadmaps if graph is not None)
         if replay is not None:
             chosen = torch.randperm(len(replay.states), generator=generator)[:_PIECES].to(states.device)
@@ -131,6 +131,8 @@ class Memory:
             # The nodes are the first of the support's points.
             saved[f"roadmap.{part}.neighbours"] = graph.neighbours.to(torch.int16)
             saved[f"roadmap.{part}.steps"] = graph.steps.to(torch.float16)
+            if isinstance(graph.driver, InertialSteering):
+                saved[f"roadmap.{part}.reach"] = torch.tensor(graph.driver.reach)
         if self.replay is not None:
             saved["replay.states"] = self.replay.states.to(torch.float16)
             saved["replay.actions"] = self.replay.actions.to(torch.float16)
@@ -163,9 +165,10 @@ class Memory:
             neighbours = tensors[f"roadmap.{part}.neighbours"].long()
             if steps.shape != neighbours.shape or len(steps) > len(points) or neighbours.max() >= len(steps):
                 raise ValueError(f"roadmap: {list(steps.shape)} and {list(neighbours.shape)} do not fit")
-            driver = _driver(model, block, middle, named, linear)
-            if driver is None:
-                raise ValueError("roadmap: expected the linear model that drives along it")
+            reach = int(tensors.get(f"roadmap.{part}.reach", _REACHES[0]))
+            driver = _driver(model, block, middle, named, linear, reach)
+            if driver is None or reach not in _REACHES:
+                raise ValueError("roadmap: expected the linear model that drives along it, and a reach of it")
             roadmaps.append(RoadmapGraph(points[: len(steps)], neighbours, steps, driver))
         if roadmaps and len(roadmaps) != len(parts):
             raise ValueError(f"roadmap: expected one for each of {len(parts)} blocks, got {len(roadmaps)}")
@@ -204,8 +207,25 @@ def _novelty(states: Tensor, episodes: Tensor) -> float:
     return float(nearest.quantile(0.95)) if len(nearest) else 0.0
 
 
+def _roadmap(
+    model: WorldModel,
+    block: Block,
+    points: Tensor,
+    middle: Tensor,
+    named: Sequence[int] | None,
+    linear: LinearModel | None,
+) -> RoadmapGraph | None:
+    """A block's roadmap, with edges as short as will do; None where there is none."""
+    for reach in _REACHES:
+        driver = _driver(model, block, middle, named, linear, reach)
+        graph = None if driver is None else RoadmapGraph.build(points, driver)
+        if graph is not None or not isinstance(driver, InertialSteering):
+            return graph
+    return None
+
+
 def _driver(
-    model: WorldModel, block: Block, middle: Tensor, named: Sequence[int] | None, linear: LinearModel | None
+    model: WorldModel, block: Block, middle: Tensor, named: Sequence[int] | None, linear: LinearModel | None, reach: int
 ) -> Steering | InertialSteering | None:
     """Straight where goals name all of a block's state; by the linear model where there is more, such as speeds."""
     states, actions = list(block.states), list(block.actions)
@@ -219,5 +239,11 @@ def _driver(
         return None
     step = model.step if whole else lambda state, action: jacobian(state, action)[0]
     return InertialSteering(
-        dynamics=step, members=model.members, linear=linear.part(states, actions), named=aimed, low=-ones, high=ones
+        dynamics=step,
+        members=model.members,
+        linear=linear.part(states, actions),
+        named=aimed,
+        low=-ones,
+        high=ones,
+        reach=reach,
     )

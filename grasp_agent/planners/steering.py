@@ -143,7 +143,7 @@ class InertialSteering:
         horizons, start, target = self._horizons, *torch.broadcast_tensors(start, target)
         costs = [
             count + (horizons.missing(start, target, count) @ horizons.roots[count].mT).square().sum(-1)
-            for count in range(1, self.reach + 1)
+            for count in self._counts
         ]
         return torch.stack(costs).amin(0)
 
@@ -164,6 +164,14 @@ class InertialSteering:
         """See `Driver`."""
         return self.linear.settle(states, self.named)
 
+    @property
+    def _counts(self) -> list[int]:
+        """The numbers of steps that are tried: each one of the first, then about every fifth of what there is."""
+        counts = [1]
+        while counts[-1] < self.reach:
+            counts.append(min(self.reach, counts[-1] + max(1, counts[-1] // 5)))
+        return counts
+
     @cached_property
     def _horizons(self) -> Horizons:
         return Horizons.of(self.linear, self.reach)
@@ -173,7 +181,7 @@ class InertialSteering:
         bound = self.effort * (self.high - self.low) / 2
         rest = (self.low + self.high) / 2
         best = start.new_full(start.shape[:-1], torch.inf)
-        for count in range(self.reach, 0, -1):
+        for count in reversed(self._counts):
             state, peak = start, torch.zeros_like(best)
             for left in range(count, 0, -1):
                 action = self._horizons.action(state, target, left)
