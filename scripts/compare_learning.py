@@ -33,8 +33,8 @@ FOLDER = Path(__file__).parent.parent / "videos"
 SEEDS = (0, 1, 2, 3, 4)
 SAC_STEPS = (1000, 2000, 3000, 4000, 6000, 8000, 10000, 15000, 20000)
 TASKS = {
-    "grasp/Wall-v0": (2000, 3000),
-    "grasp/PointMaze-v0": (2000, 3000),
+    "grasp/Wall-v0": (2000, 4000),
+    "grasp/PointMaze-v0": (1400, 2800),
     "grasp/Reacher-v0": (1000, 2000),
 }
 """The steps after which GRASP is measured."""
