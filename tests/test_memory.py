@@ -14,11 +14,20 @@ import torch
 from gymnasium import spaces
 from torch import Tensor
 
+import grasp_agent
 from grasp_agent import GRASP, ExploreConfig, GraspAgent, MLPConfig, TrainConfig
 from grasp_agent.memory import Memory
 from grasp_agent.models import EnsembleMLP
 from grasp_agent.observation import StateMap
-from grasp_agent.planners import Block, BlockRoadmap, BlockSupport, ReplayWindows, RoadmapGraph, Support
+from grasp_agent.planners import (
+    Block,
+    BlockRoadmap,
+    BlockSupport,
+    InertialSteering,
+    ReplayWindows,
+    RoadmapGraph,
+    Support,
+)
 from grasp_agent.world import World, check_blocks
 
 ENV = "grasp/BallNav4-v0"
@@ -248,3 +257,17 @@ def test_wrong_blocks_are_refused_when_the_world_is_learned():
     agent = fresh(blocks=[((0, 1), (0, 1))])
     with pytest.raises(ValueError, match=r"blocks: expected each of 8 states in one block, got \[0, 1\]"):
         agent.learn(120)
+
+
+def test_the_reach_of_edges_between_states_with_speeds_is_saved():
+    world = grasp_agent.load("point-maze", device="cpu").policy.world
+    assert world is not None
+    saved, named = world.memory.tensors(), world.state_map.goal_index
+    assert saved["roadmap.0.reach"] == 16
+    for reach in (16, 64):
+        changed = {**saved, "roadmap.0.reach": torch.tensor(reach)}
+        driver = Memory.restore(world.model, changed, named=named).roadmaps[0].driver
+        assert isinstance(driver, InertialSteering)
+        assert driver.reach == reach
+    with pytest.raises(ValueError, match="roadmap: expected the linear model that drives along it, and a reach of it"):
+        Memory.restore(world.model, {**saved, "roadmap.0.reach": torch.tensor(10**9)}, named=named)

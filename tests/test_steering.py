@@ -138,6 +138,14 @@ def test_a_drive_takes_the_fewest_steps_that_the_bounds_allow():
     assert steps[2].isinf()
 
 
+def test_a_longer_reach_gets_to_states_that_a_shorter_one_does_not():
+    problem = double_integrator()
+    start, target = tensor([0, 0, 0, 0]), tensor([3, 0, 0, 0])
+    assert driver(problem, reach=16)(start, fixed(target)).isinf().all()
+    steps = driver(problem, reach=64)(start, fixed(target))
+    assert 16 < steps.item() <= 64
+
+
 def test_a_drive_that_one_member_cannot_follow_is_none():
     problem = double_integrator()
 

@@ -1,0 +1,130 @@
+"""Environments that nothing here was written for, learned by the few lines of `docs/your_environment.md`.
+
+    python scripts/own_environments.py               # all; PointMaze_UMaze-v3 needs `pip install gymnasium-robotics`
+    python scripts/own_environments.py Pendulum-v1
+
+Writes `docs/own_environments.json` and the table `docs/own_environments.md`. Trained with seed 0, settings chosen on
+seeds from 5000, measured on 20 episodes with seeds from 10000.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import torch
+import tyro
+from tqdm import tqdm
+
+from grasp_agent import ExploreConfig, Goal, GraspAgent
+from grasp_agent.files import written_aside
+
+FOLDER = Path(__file__).parent.parent / "docs"
+EPISODES, SEED = 20, 10_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Example:
+    """How an environment is learned."""
+
+    steps: int
+    settings: dict[str, Any] = field(default_factory=dict)
+    options: dict[str, Any] = field(default_factory=dict)
+    package: str | None = None
+    success: Callable[[Any, dict[str, Any]], bool] | None = None
+
+
+EXAMPLES = {
+    "Pendulum-v1": Example(
+        steps=3000,
+        settings={
+            "goal": Goal.at({0: 1.0, 1: 0.0, 2: 0.0}, weights={2: 0.1}, tolerance=0.3, running=True),
+            "horizon": 30,
+            "explore": ExploreConfig(learning_starts=3000),
+        },
+        success=lambda obs, _: bool(obs[0] > 0.95),
+    ),
+    "Reacher-v5": Example(
+        steps=5000,
+        settings={"goal": Goal.at({8: 0.0, 9: 0.0}, tolerance=0.02)},
+        success=lambda obs, _: bool(np.linalg.norm(obs[8:10]) < 0.02),
+    ),
+    "PointMaze_UMaze-v3": Example(
+        steps=5000,
+        settings={"horizon": 150, "explore": ExploreConfig(learning_starts=5000)},
+        options={"continuing_task": False},
+        package="gymnasium_robotics",
+        success=lambda _, info: bool(info["success"]),
+    ),
+}
+
+
+def row(name: str) -> dict[str, float]:
+    """Learns an environment and plays it."""
+    example = EXAMPLES[name]
+    if example.package is not None:
+        gym.register_envs(importlib.import_module(example.package))
+    env = gym.make(name, **example.options)
+    began = time.monotonic()
+    agent = GraspAgent("MultiInputPolicy", env, seed=0, device="cpu", **example.settings).learn(example.steps)
+    trained = time.monotonic() - began
+    returns, ends, count = [], [], 0
+    began = time.monotonic()
+    for seed in tqdm(range(SEED, SEED + EPISODES), desc=name, leave=False):
+        agent.policy.forget()
+        obs, _ = env.reset(seed=seed)
+        done, total, info = False, 0.0, {}
+        while not done:
+            action, _ = agent.predict(obs)
+            obs, reward, terminated, truncated, info = env.step(action)
+            total, count, done = total + float(reward), count + 1, terminated or truncated
+        returns.append(total)
+        ends.append(example.success(obs, info) if example.success else False)
+    env.close()
+    return {
+        "steps": example.steps,
+        "training_minutes": trained / 60,
+        "success_end": float(np.mean(ends)),
+        "return_mean": float(np.mean(returns)),
+        "return_worst": float(np.min(returns)),
+        "seconds_per_action": (time.monotonic() - began) / count,
+    }
+
+
+def table(rows: dict[str, dict[str, float]]) -> str:
+    """As Markdown."""
+    lines = [
+        "| environment | steps learned from | success at the end | mean return (worst) | ms per step |",
+        "|---|---|---|---|---|",
+    ]
+    for name, r in rows.items():
+        score = f"{100 * r['success_end']:.0f} % | {r['return_mean']:.1f} ({r['return_worst']:.1f})"
+        lines.append(f"| `{name}` | {r['steps']:.0f} | {score} | {1000 * r['seconds_per_action']:.0f} |")
+    return "\n".join(lines) + "\n"
+
+
+def main(names: tyro.conf.Positional[tuple[str, ...]] = ()) -> None:
+    """Learns and measures the named environments, or all."""
+    unknown = set(names) - set(EXAMPLES)
+    if unknown:
+        raise SystemExit(f"unknown environment {unknown.pop()!r} (choose from {', '.join(EXAMPLES)})")
+    torch.set_num_threads(1)
+    path = FOLDER / "own_environments.json"
+    for name in names or tuple(EXAMPLES):
+        found = row(name)
+        rows = {**(json.loads(path.read_text()) if path.exists() else {}), name: found}
+        with written_aside(path) as aside:
+            aside.write_text(json.dumps(rows, indent=1) + "\n")
+        with written_aside(FOLDER / "own_environments.md") as aside:
+            aside.write_text(table({key: rows[key] for key in EXAMPLES if key in rows}))
+
+
+if __name__ == "__main__":
+    tyro.cli(main)
