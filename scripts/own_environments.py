@@ -23,7 +23,7 @@ import torch
 import tyro
 from tqdm import tqdm
 
-from grasp_agent import ExploreConfig, Goal, GraspAgent
+from grasp_agent import ExploreConfig, Goal, GraspAgent, MLPConfig
 from grasp_agent.files import written_aside
 
 FOLDER = Path(__file__).parent.parent / "docs"
@@ -42,6 +42,11 @@ class Example:
 
 
 EXAMPLES = {
+    "MountainCarContinuous-v0": Example(
+        steps=3000,
+        settings={"goal": Goal.at({0: 0.45}, tolerance=0.05), "horizon": 120},
+        success=lambda obs, _: bool(obs[0] >= 0.45),
+    ),
     "Pendulum-v1": Example(
         steps=3000,
         settings={
@@ -52,8 +57,12 @@ EXAMPLES = {
         success=lambda obs, _: bool(obs[0] > 0.95),
     ),
     "Reacher-v5": Example(
-        steps=5000,
-        settings={"goal": Goal.at({8: 0.0, 9: 0.0}, tolerance=0.02)},
+        steps=8000,
+        settings={
+            "goal": Goal.at({8: 0.0, 9: 0.0}, tolerance=0.02),
+            "model": MLPConfig.smooth(),
+            "explore": ExploreConfig(learning_starts=2000, refit_growth=2.0),
+        },
         success=lambda obs, _: bool(np.linalg.norm(obs[8:10]) < 0.02),
     ),
     "PointMaze_UMaze-v3": Example(

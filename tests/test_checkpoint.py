@@ -6,29 +6,14 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
+from agents import ENV, tiny
 from stable_baselines3.common.callbacks import BaseCallback
 
-from grasp_agent import GRASP, ExploreConfig, GraspAgent, MLPConfig, TrainConfig, evaluate
+from grasp_agent import GraspAgent, evaluate
 from grasp_agent.checkpoint import Checkpoint
-
-ENV = "grasp/BallNav-v0"
-
-
-def tiny(env: Any = ENV, **settings: Any) -> GraspAgent:
-    given: dict[str, Any] = {
-        "planner": GRASP(candidates=2, iterations=2),
-        "horizon": 12,
-        "model": MLPConfig(members=2, width=16, depth=1),
-        "train": TrainConfig(gradient_steps=60, batch_size=32),
-        "explore": ExploreConfig(learning_starts=100),
-        "seed": 3,
-        "device": "cpu",
-    }
-    return GraspAgent("MultiInputPolicy", env, **{**given, **settings})
 
 
 class Stop(BaseCallback):

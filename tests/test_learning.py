@@ -11,29 +11,14 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch
+from agents import ENV, tiny
 from stable_baselines3.common.callbacks import BaseCallback, CheckpointCallback, EvalCallback
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.logger import KVWriter, Logger
 from stable_baselines3.common.monitor import Monitor
 
-from grasp_agent import GRASP, ExploreConfig, GraspAgent, MLPConfig, TrainConfig
+from grasp_agent import GRASP, GraspAgent, TrainConfig
 from grasp_agent.evaluation import evaluate
-
-ENV = "grasp/BallNav-v0"
-
-
-def tiny(env: Any = ENV, **settings: Any) -> GraspAgent:
-    """An agent that learns next to nothing, quickly."""
-    given: dict[str, Any] = {
-        "planner": GRASP(candidates=2, iterations=3),
-        "horizon": 12,
-        "model": MLPConfig(members=2, width=16, depth=1),
-        "train": TrainConfig(gradient_steps=60, batch_size=32),
-        "explore": ExploreConfig(learning_starts=100),
-        "seed": 3,
-        "device": "cpu",
-    }
-    return GraspAgent("MultiInputPolicy", env, **{**given, **settings})
 
 
 @pytest.fixture

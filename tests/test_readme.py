@@ -1,8 +1,10 @@
-"""The code of the README and of docs/planners.md runs as it stands; the README's table is what the script wrote."""
+"""The code of the README and of the pages in docs runs as it stands; the README's table is what the script wrote."""
 
+import importlib
 import json
 import re
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import gymnasium as gym
@@ -14,11 +16,14 @@ import grasp_agent
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 PLANNERS = (ROOT / "docs" / "planners.md").read_text(encoding="utf-8")
-BLOCKS, PLANNER_BLOCKS = (re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL) for text in (README, PLANNERS))
+OWN = (ROOT / "docs" / "your_environment.md").read_text(encoding="utf-8")
+BLOCKS, PLANNER_BLOCKS, OWN_BLOCKS = (
+    re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL) for text in (README, PLANNERS, OWN)
+)
 
 
 def test_there_are_code_blocks():
-    assert (len(BLOCKS), len(PLANNER_BLOCKS)) == (3, 2)
+    assert (len(BLOCKS), len(PLANNER_BLOCKS), len(OWN_BLOCKS)) == (3, 2, 2)
 
 
 @pytest.mark.parametrize("block", [0, 2])
@@ -50,6 +55,45 @@ def test_the_training_block_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.chdir(tmp_path)
     exec(compile(BLOCKS[1], "README block 1", "exec"), {})
     assert (tmp_path / "my-ball.zip").stat().st_size > 10_000
+
+
+@pytest.mark.slow
+def test_the_block_from_an_environment_to_a_video_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.chdir(tmp_path)
+    exec(compile(OWN_BLOCKS[0], "docs/your_environment.md block 0", "exec"), {})
+    assert float(capsys.readouterr().out.split()[-1]) == 1.0
+    assert (tmp_path / "car.mp4").stat().st_size > 10_000
+
+
+def test_the_worked_examples_are_those_that_were_measured(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.syspath_prepend(ROOT / "scripts")
+    own = importlib.import_module("own_environments")
+    asked: dict[str, Any] = {}
+
+    class Agent:
+        def __init__(self, policy: str, env: Any, **settings: Any) -> None:
+            self.name, self.settings = getattr(env, "name", env), settings
+
+        def learn(self, steps: int) -> None:
+            asked[self.name] = (steps, self.settings)
+
+    class Made:
+        def __init__(self, name: str, **options: Any) -> None:
+            self.name = name
+            assert options == own.EXAMPLES[name].options
+
+    fake = SimpleNamespace(make=Made)
+    names = {
+        "GraspAgent": Agent,
+        "gym": fake,
+        **{n: getattr(grasp_agent, n) for n in grasp_agent.__all__ if n[0] != "G"},
+    }
+    exec(compile(OWN_BLOCKS[1], "docs/your_environment.md block 1", "exec"), {**names, "Goal": grasp_agent.Goal})
+    assert asked == {name: (own.EXAMPLES[name].steps, own.EXAMPLES[name].settings) for name in asked}
+    assert {*asked, "MountainCarContinuous-v0"} == set(own.EXAMPLES)
+    assert (ROOT / "docs" / "own_environments.md").read_text(encoding="utf-8") in OWN
 
 
 def test_the_table_is_what_the_script_wrote():
