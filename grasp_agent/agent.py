@@ -214,9 +214,11 @@ class GraspAgent(BaseAlgorithm):
             The agent itself.
 
         Raises:
-            ValueError: if the checkpoint is not one of this agent.
+            ValueError: if the checkpoint is not one of this agent, or a number is out of range.
         """
         env = self._required_env()
+        if minutes is not None and not minutes > 0:
+            raise ValueError(f"minutes: expected more than 0, got {minutes}")
         deadline = math.inf if minutes is None else time.monotonic() + 60 * minutes
         saver = None if checkpoint is None else Checkpoint(checkpoint)
         if saver is not None and saver.resume(self):

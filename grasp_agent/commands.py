@@ -107,28 +107,37 @@ class Train(Command):
     """Seed of everything random."""
     force: bool = False
     """Replace FILE if it exists."""
+    resume: bool = False
+    """Keep FILE up to date on the way, with all experience, and go on from it if it exists."""
 
     def run(self) -> None:
         """Learns with a progress bar and saves."""
         _check_numbers(steps=self.steps, seed=self.seed)
         _check_writable(self.out)
         out = self.out if self.out.suffix else self.out.with_suffix(".zip")
-        if out.exists() and not self.force:
-            raise UsageError(f"{out} exists (choose another --out, or --force)")
+        if out.exists() and not (self.force or self.resume):
+            raise UsageError(f"{out} exists (choose another --out, --resume or --force)")
+        if self.force and self.resume:
+            raise UsageError("--force, --resume: expected at most one of them")
         _one_thread()
         from grasp_agent import GraspAgent
 
         with _made(self.env), _user_errors(ValueError):
             agent = GraspAgent("MultiInputPolicy", self.env, seed=self.seed, device="cpu")
+            if self.resume and out.exists():
+                GraspAgent.load(out, env=agent.env, device="cpu")  # refuses what is not this agent's
         try:
-            agent.learn(total_timesteps=self.steps, progress_bar=sys.stderr.isatty())
+            checkpoint = out if self.resume else None
+            agent.learn(self.steps, progress_bar=sys.stderr.isatty(), checkpoint=checkpoint)
         except KeyboardInterrupt:
-            if agent.policy.world is not None:
-                agent.save(out)
+            if self.resume or agent.policy.world is not None:
+                if not self.resume:
+                    agent.save(out)
                 complain(f"saved what was learned in {agent.num_timesteps} steps: {out}")
             raise
-        with _user_errors(OSError):
-            agent.save(out)
+        if not self.resume:
+            with _user_errors(OSError):
+                agent.save(out)
         named = f" --env {self.env}" if ":" in self.env else ""
         say(f"saved {out} (next: grasp evaluate {out}{named})")
 

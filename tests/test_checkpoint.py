@@ -104,6 +104,8 @@ def test_a_limit_of_minutes_ends_gathering_and_the_last_fit_follows():
     agent = tiny().learn(10**6, minutes=0.02)
     assert 0 < agent.num_timesteps < 10**6
     assert agent.policy.world is not None
+    with pytest.raises(ValueError, match="minutes: expected more than 0, got 0"):
+        agent.learn(10, minutes=0)
 
 
 SCRIPT = """

@@ -176,10 +176,14 @@ class Learner:
     def __init__(self, policy, env, seed, device):
         type(self).said = [(policy, env, seed)]
         self.policy = SimpleNamespace(world=None)
-        self.num_timesteps = 7
+        self.num_timesteps, self.env = 7, None
 
-    def learn(self, total_timesteps, progress_bar):
-        self.said.append((total_timesteps, progress_bar))
+    @classmethod
+    def load(cls, path, env, device):
+        pass
+
+    def learn(self, total_timesteps, progress_bar, checkpoint):
+        self.said.append((total_timesteps, progress_bar, checkpoint))
         self.policy.world = "learned"
         if self.interrupt:
             raise KeyboardInterrupt
@@ -193,11 +197,25 @@ def test_train_learns_and_saves_and_replaces_nothing_unasked(capsys, monkeypatch
     out = tmp_path / "new" / "a"
     arguments = ["train", ENV_ID, "--steps", "9", "--out", str(out), "--seed", "4"]
     assert main(arguments) == 0
-    assert Learner.said == [("MultiInputPolicy", ENV_ID, 4), (9, False)]  # no bar where nobody watches
+    assert Learner.said == [("MultiInputPolicy", ENV_ID, 4), (9, False, None)]  # no bar where nobody watches
     assert out.with_suffix(".zip").read_text() == "saved"
     assert main(arguments) == 2
     assert "--force" in capsys.readouterr().err
     assert main([*arguments, "--force"]) == 0
+
+
+def test_train_goes_on_where_it_was_stopped(capsys, monkeypatch, tmp_path):
+    out = tmp_path / "a.zip"
+    arguments = ["train", ENV_ID, "--out", str(out), "--resume", "--steps", "9"]
+    out.write_text("no agent")
+    assert main(arguments) == 2
+    assert out.read_text() == "no agent"
+    assert "a.zip" in capsys.readouterr().err
+    assert main([*arguments, "--force"]) == 2
+    monkeypatch.setattr(grasp_agent, "GraspAgent", Learner, raising=False)
+    assert main(arguments) == 0
+    assert Learner.said[1:] == [(9, False, out)]
+    assert out.read_text() == "no agent"  # written by learning itself, on the way
 
 
 def test_train_keeps_what_was_learned_before_ctrl_c(capsys, monkeypatch, tmp_path):
