@@ -21,6 +21,10 @@ VIDEOS = (
     ("ball-nav-trap.gif", "ball-nav-trap", 50_000, 1, 20.0),
     ("ball-nav.mp4", "ball-nav", 50_000, 2, 20.0),
     ("ball-nav-trap.mp4", "ball-nav-trap", 50_000, 2, 20.0),
+    ("ball-nav-maze.mp4", "ball-nav-maze", 50_000, 1, 20.0),
+    ("ball-nav-4.mp4", "ball-nav-4", 50_000, 2, 20.0),
+    ("wall.mp4", "wall", 50_000, 2, 20.0),
+    ("point-maze-medium.mp4", "point-maze-medium", 50_000, 2, 20.0),
     ("reacher.mp4", "reacher", 50_000, 3, 20.0),
 )
 
