@@ -58,6 +58,7 @@ def test_the_training_block_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::tqdm.TqdmExperimentalWarning")
 def test_the_block_from_an_environment_to_a_video_runs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
