@@ -233,6 +233,8 @@ class GraspAgent(BaseAlgorithm):
         try:
             while self.num_timesteps < total_timesteps and time.monotonic() < deadline:
                 if self.learner.due:
+                    if saver is not None:
+                        saver.write(self)  # a fit takes long
                     callback.on_rollout_end()
                     self._refit(last=False, progress_bar=progress_bar)
                     callback.on_rollout_start()
