@@ -205,7 +205,7 @@ class GraspAgent(BaseAlgorithm):
             tb_log_name: name of the run in TensorBoard.
             reset_num_timesteps: False goes on counting.
             progress_bar: show progress of steps and fits.
-            checkpoint: a file, written every half minute and whenever a model was fitted. Where it is there already,
+            checkpoint: a file, written every half minute, and before and after each fit. Where it is there already,
                 learning goes on from it, until `total_timesteps` were taken in all: a script that was killed is simply
                 run again. It can be loaded as any saved agent, and holds the experience, too.
             minutes: take no more environment steps after this time; the last fit follows.
@@ -220,8 +220,8 @@ class GraspAgent(BaseAlgorithm):
         if minutes is not None and not minutes > 0:
             raise ValueError(f"minutes: expected more than 0, got {minutes}")
         deadline = math.inf if minutes is None else time.monotonic() + 60 * minutes
-        saver = None if checkpoint is None else Checkpoint(checkpoint)
-        if saver is not None and saver.resume(self):
+        saver = Checkpoint(checkpoint)
+        if saver.resume(self):
             total_timesteps = max(0, total_timesteps - self.num_timesteps)
             reset_num_timesteps, self._last_obs = False, None
         total_timesteps, callback = self._setup_learn(
@@ -233,26 +233,22 @@ class GraspAgent(BaseAlgorithm):
         try:
             while self.num_timesteps < total_timesteps and time.monotonic() < deadline:
                 if self.learner.due:
-                    if saver is not None:
-                        saver.write(self)  # a fit takes long
+                    saver.write(self)  # a fit takes long
                     callback.on_rollout_end()
                     self._refit(last=False, progress_bar=progress_bar)
                     callback.on_rollout_start()
-                    if saver is not None:
-                        saver.write(self)
+                    saver.write(self)
                 if not self._collect(callback, env, log_interval):
                     break
-                if saver is not None and saver.due:
+                if saver.due:
                     saver.write(self)
         finally:
             self.learner.end()
-            if saver is not None:
-                saver.write(self)
+            saver.write(self)
         callback.on_rollout_end()
         if self.learner.behind:
             self._refit(last=True, progress_bar=progress_bar)
-            if saver is not None:
-                saver.write(self)
+            saver.write(self)
         callback.on_training_end()
         return self
 

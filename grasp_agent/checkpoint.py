@@ -17,13 +17,13 @@ class Checkpoint:
     """The file of a training. It is whole at any moment, and can be loaded as any agent's.
 
     Args:
-        path: the file.
+        path: the file; None for none: nothing is ever written.
         seconds: time between two writings, longer where writing takes more than a twentieth of that [s].
     """
 
-    def __init__(self, path: str | Path, seconds: float = 30.0) -> None:
-        path = Path(path)
-        self.path = path if path.suffix else path.with_suffix(".zip")
+    def __init__(self, path: str | Path | None, seconds: float = 30.0) -> None:
+        path = None if path is None else Path(path)
+        self.path = path if path is None or path.suffix else path.with_suffix(".zip")
         self._wait = seconds
         self._written = time.monotonic()
 
@@ -34,6 +34,8 @@ class Checkpoint:
 
     def write(self, agent: GraspAgent) -> None:
         """Writes the agent with its experience."""
+        if self.path is None:
+            return
         began = time.monotonic()
         config, tensors = packed(agent)
         config["fitted_at"] = agent.learner.fitted_at
@@ -48,10 +50,13 @@ class Checkpoint:
             Whether there was a file.
 
         Raises:
-            ValueError: if it is none of an agent with these spaces.
+            ValueError: if it is none of an agent with this goal and these spaces.
         """
-        if not self.path.exists():
+        if self.path is None or not self.path.exists():
             return False
+        wanted, found = agent.goal and agent.goal.to_config(), saving.read(self.path)[0].get("goal")
+        if found != wanted:  # what was achieved on the way is part of the experience
+            raise ValueError(f"{self.path}: expected the goal {wanted}, got {found}")
         known = type(agent).load(self.path, device=agent.device, goal=agent.goal)
         for name in ("observation_space", "action_space"):
             wanted, found = getattr(agent, name), getattr(known, name)
@@ -63,5 +68,4 @@ class Checkpoint:
             agent.policy.learned(known.policy.world)
         if agent.seed is not None and agent.env is not None:
             agent.env.seed(agent.seed + agent.num_timesteps)  # other episodes than those that were seen
-            agent.env.reset()
         return True

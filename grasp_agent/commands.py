@@ -60,7 +60,7 @@ class Demo(Command):
 
     out: Annotated[Path, tyro.conf.arg(metavar="FOLDER")] = Path("demo")
     """Where the videos go; those of an earlier demo are replaced."""
-    episodes: int = 20
+    episodes: int = 10
     """Episodes per agent."""
     seed: int = 20_000
     """Seed of the first episode; each later one adds 1."""

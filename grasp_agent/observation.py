@@ -21,6 +21,7 @@ def check_spaces(observation_space: spaces.Space[Any], action_space: spaces.Spac
         ValueError: unless observations are a Dict of vectors with the keys of a goal environment, and actions a bounded
             Box of one axis.
     """
+    check_actions(action_space)
     if not isinstance(observation_space, spaces.Dict) or set(KEYS) - set(observation_space.spaces):
         raise ValueError(
             f"observation space: expected a Dict with the keys {', '.join(KEYS)} (a goal environment), "
@@ -30,7 +31,6 @@ def check_spaces(observation_space: spaces.Space[Any], action_space: spaces.Spac
         space = observation_space[key]
         if not isinstance(space, spaces.Box) or len(space.shape) != 1:
             raise ValueError(f"observation space: expected a vector under {key!r}, got {space}")
-    check_actions(action_space)
 
 
 def check_actions(action_space: spaces.Space[Any]) -> None:

@@ -15,6 +15,7 @@ from grasp_agent.carry import Carry
 from grasp_agent.models import EnsembleMLP
 from grasp_agent.observation import KEYS, batched, check_spaces, raw_vectors
 from grasp_agent.planners import GRASP, Criteria, GraspState, Plan, Planner, Problem, Tracking
+from grasp_agent.planners.checks import whole
 from grasp_agent.world import World
 
 _PATIENCE = 8  # times that the same observation gets the same answer
@@ -78,8 +79,7 @@ class WorldModelPolicy(BasePolicy):
         seed: int = 0,
     ) -> None:
         check_spaces(observation_space, action_space)
-        if horizon < 1 or commit < 1:
-            raise ValueError(f"horizon, commit: expected at least 1, got {horizon} and {commit}")
+        whole(1, horizon=horizon, commit=commit)
         super().__init__(observation_space, action_space)
         self.planner: Planner[Any] = planner or GRASP()
         self.horizon, self.commit, self.seed = horizon, commit, seed

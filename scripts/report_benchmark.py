@@ -146,6 +146,11 @@ def summary(study: dict[str, Cell], peers: dict[str, Any]) -> list[str]:
     return lines
 
 
+def complete(study: dict[str, Cell]) -> list[str]:
+    """The modes that were measured at all horizons."""
+    return [mode for mode in ("open", "closed") if all(cells(study, "barrier", h, mode) for h in HORIZONS)]
+
+
 def horizon_table(study: dict[str, Cell], task: str, mode: str) -> list[str]:
     """Success at the end against the horizon."""
     columns = {length: cells(study, task, length, mode) for length in HORIZONS}
@@ -176,7 +181,7 @@ def horizon_cell(cell: Cell | None) -> str:
 def draw(study: dict[str, Cell], path: Path) -> None:
     """Success at the end against the horizon, a panel for each task and each mode that was measured at all horizons."""
     matplotlib.use("agg")
-    modes = [mode for mode in ("open", "closed") if all(cells(study, "barrier", h, mode) for h in HORIZONS)]
+    modes = complete(study)
     size = (2.6 * len(TASKS), 1 + 2 * len(modes))
     figure, axes = pyplot.subplots(
         len(modes), len(TASKS), figsize=size, dpi=110, layout="constrained", sharex=True, sharey=True, squeeze=False
@@ -233,7 +238,7 @@ def main() -> None:
         lines += ["## Short greedy tasks", "", *short_table(short), ""]
     if study:
         lines += ["## Success against the horizon", "", *HORIZON_NOTE]
-        for mode in ("open", "closed"):
+        for mode in complete(study):
             for task in TASKS:
                 lines += horizon_table(study, task, mode)
         draw(study, ROOT / "videos" / "horizon.png")

@@ -6,13 +6,14 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from agents import ENV, tiny
 from stable_baselines3.common.callbacks import BaseCallback
 
-from grasp_agent import GraspAgent, evaluate
+from grasp_agent import Goal, GraspAgent, evaluate
 from grasp_agent.checkpoint import Checkpoint
 
 
@@ -80,6 +81,18 @@ def test_running_episodes_are_in_the_file_whole_and_go_on(tmp_path: Path):
     assert [len(episode.actions) for episode in agent.learner.dataset.episodes] == [90]
 
 
+def test_the_file_is_written_before_a_fit_begins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    path = tmp_path / "run.zip"
+
+    def killed(*_: Any, **__: Any) -> None:
+        assert GraspAgent.load(path, device="cpu").num_timesteps == 100
+        raise SystemExit
+
+    monkeypatch.setattr("grasp_agent.learner.learn_world", killed)
+    with pytest.raises(SystemExit):
+        tiny().learn(150, checkpoint=path)
+
+
 def test_the_file_is_written_as_time_goes_by(tmp_path: Path):
     checkpoint = Checkpoint(tmp_path / "run.zip", seconds=0.05)
     assert not checkpoint.due
@@ -94,6 +107,8 @@ def test_a_file_of_another_task_is_refused(tmp_path: Path):
     tiny().learn(20, checkpoint=path)
     with pytest.raises(ValueError, match=r"run\.zip: expected the observation space"):
         tiny("grasp/Reacher-v0").learn(20, checkpoint=path)
+    with pytest.raises(ValueError, match=r"run\.zip: expected the goal \{'values': \[1\.0\].*, got None"):
+        tiny("Pendulum-v1", goal=Goal.at({0: 1.0}, tolerance=0.1)).learn(20, checkpoint=path)
     path.write_bytes(b"no zip")
     with pytest.raises(ValueError, match=r"run\.zip"):
         tiny().learn(20, checkpoint=path)

@@ -11,11 +11,12 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch
+from agents import tiny
 from gymnasium import spaces
 from torch import Tensor
 
 import grasp_agent
-from grasp_agent import GRASP, ExploreConfig, GraspAgent, MLPConfig, TrainConfig
+from grasp_agent import ExploreConfig, GraspAgent, MLPConfig
 from grasp_agent.memory import Memory
 from grasp_agent.models import EnsembleMLP
 from grasp_agent.observation import StateMap
@@ -173,16 +174,7 @@ class Still(gym.Env[Any, Any]):
 
 
 def fresh(env: Any = ENV, **settings: Any) -> GraspAgent:
-    given: dict[str, Any] = {
-        "planner": GRASP(candidates=2, iterations=2),
-        "horizon": 10,
-        "model": MLPConfig(members=2, width=16, depth=1),
-        "train": TrainConfig(gradient_steps=60, batch_size=32),
-        "explore": ExploreConfig(learning_starts=10**6),
-        "seed": 3,
-        "device": "cpu",
-    }
-    return GraspAgent("MultiInputPolicy", env, **{**given, **settings})
+    return tiny(env, **{"explore": ExploreConfig(learning_starts=10**6), **settings})
 
 
 BALLS = tuple(Block((2 * ball, 2 * ball + 1), (2 * ball, 2 * ball + 1)) for ball in range(4))
