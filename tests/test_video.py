@@ -1,4 +1,5 @@
 import subprocess
+import sys
 from typing import Any, NamedTuple
 
 import gymnasium as gym
@@ -7,6 +8,7 @@ import numpy as np
 import pytest
 from gymnasium import spaces
 
+from grasp_agent.files import written_aside
 from grasp_agent.video import PLAN, UNSURE, record
 
 SIDE = 97
@@ -251,4 +253,22 @@ def test_wrong_arguments_are_refused(tmp_path):
         record(Planner(), Slider(), tmp_path / "a.mp4", fps=-1)
     with pytest.raises(ValueError, match='expected render_mode="rgb_array", got None'):
         record(Planner(), Slider(render_mode=None), tmp_path / "a.mp4")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_program_that_still_writes_where_it_broke_off_leaves_nothing(tmp_path):
+    program = 'import sys, time\nfor i in range(200): open(f"{sys.argv[1]}/{i}", "w").close(); time.sleep(0.001)'
+    writing = []
+
+    def break_off():
+        with written_aside(tmp_path / "a.mp4") as aside:
+            command = [sys.executable, "-c", program, str(aside.parent)]
+            writing.append(subprocess.Popen(command, stderr=subprocess.DEVNULL))
+            while not any(aside.parent.iterdir()):
+                pass
+            raise OSError("broken")
+
+    with pytest.raises(OSError, match="broken"):
+        break_off()
+    writing[0].wait()
     assert list(tmp_path.iterdir()) == []
