@@ -11,9 +11,10 @@ if TYPE_CHECKING:
     from grasp_agent.agent import GraspAgent
     from grasp_agent.evaluation import evaluate
     from grasp_agent.explore import ExploreConfig
-    from grasp_agent.models import EnsembleMLP, MLPConfig
+    from grasp_agent.models import EnsembleMLP, Frame, MLPConfig
     from grasp_agent.planners import GRASP, Criteria
     from grasp_agent.pretrained import BundledModel, bundled, load
+    from grasp_agent.structure import Structure
     from grasp_agent.task import Goal
     from grasp_agent.train import TrainConfig
     from grasp_agent.video import record
@@ -26,12 +27,14 @@ _HOMES = {
     "evaluate": "evaluation",
     "ExploreConfig": "explore",
     "EnsembleMLP": "models",
+    "Frame": "models",
     "MLPConfig": "models",
     "GRASP": "planners",
     "Criteria": "planners",
     "BundledModel": "pretrained",
     "bundled": "pretrained",
     "load": "pretrained",
+    "Structure": "structure",
     "Goal": "task",
     "TrainConfig": "train",
     "record": "video",
@@ -43,9 +46,11 @@ __all__ = [
     "Criteria",
     "EnsembleMLP",
     "ExploreConfig",
+    "Frame",
     "Goal",
     "GraspAgent",
     "MLPConfig",
+    "Structure",
     "TrainConfig",
     "bundled",
     "evaluate",

@@ -6,7 +6,7 @@ import json
 import math
 import time
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import IO, Any, ClassVar, TypeVar
 
@@ -28,9 +28,10 @@ from grasp_agent.learner import Learner
 from grasp_agent.models import MLPConfig
 from grasp_agent.observation import KEYS, check_actions, check_spaces, raw_vectors
 from grasp_agent.packing import CHANGEABLE, packed, unpacked
-from grasp_agent.planners import Block, Criteria, Planner
+from grasp_agent.planners import Criteria, Planner
 from grasp_agent.policy import PlanView, WorldModelPolicy
 from grasp_agent.sources import episodes_of
+from grasp_agent.structure import Structure
 from grasp_agent.task import Goal, GoalVecEnv, success_radius
 from grasp_agent.train import TrainConfig
 
@@ -54,8 +55,7 @@ class GraspAgent(BaseAlgorithm):
         train: how models are fitted.
         explore: how experience is gathered.
         criteria: how plans are judged; None for the goal's own way, or the usual one.
-        blocks: parts of observation and action that move independently, each with a part of the goal, as pairs (entries
-            of the observation, entries of the action); None takes the environment's `blocks`, if it has any.
+        structure: what is known of the task beforehand; None takes what the environment offers (see `Structure`).
         goal_tolerance: success radius [goal units]; None takes the goal's, or the environment's `distance_threshold`,
             or that at which its sparse `compute_reward` changes, or else a twentieth of the spread of the goals seen.
         tensorboard_log: folder of TensorBoard's logs.
@@ -83,7 +83,7 @@ class GraspAgent(BaseAlgorithm):
         train: TrainConfig | None = None,
         explore: ExploreConfig | None = None,
         criteria: Criteria | None = None,
-        blocks: Sequence[tuple[Sequence[int], Sequence[int]]] | None = None,
+        structure: Structure | None = None,
         goal_tolerance: float | None = None,
         tensorboard_log: str | None = None,
         verbose: int = 0,
@@ -112,16 +112,17 @@ class GraspAgent(BaseAlgorithm):
             support_multi_env=True,
         )
         self.planner, self.model_config = planner, model
-        self.criteria = criteria or (goal.criteria if goal is not None else None)
         self.explore_config = explore or ExploreConfig()
         self.horizon = horizon
         self.goal_tolerance = goal.tolerance if goal_tolerance is None and goal is not None else goal_tolerance
         self.env_id: str | None = None
         self.env_kwargs: dict[str, Any] = {}
-        if blocks is None and self.env is not None and self.env.has_attr("blocks"):
-            blocks = self.env.get_attr("blocks")[0]
-        self.blocks = tuple(Block(tuple(states), tuple(actions)) for states, actions in blocks or ())
-        self.learner = Learner(self.explore_config, self.train_config, model, self.blocks, seed or 0)
+        if structure is None:
+            structure = Structure() if self.env is None else Structure.offered(self.env)
+        self.structure = structure
+        usual = Criteria(stop=structure.rests) if goal is None else goal.criteria
+        self.criteria = criteria or usual
+        self.learner = Learner(self.explore_config, self.train_config, model, structure, seed or 0)
         if env is not None:
             self._read_spec()
         if _init_setup_model:
@@ -157,6 +158,8 @@ class GraspAgent(BaseAlgorithm):
     def _setup_model(self) -> None:
         if self.seed is not None and self.env is not None:
             self.env.seed(self.seed)  # nothing here uses the global generators
+        assert isinstance(self.observation_space, spaces.Dict) and isinstance(self.action_space, spaces.Box)
+        self.structure.check(self.observation_space, self.action_space)
         self.policy = self.policy_class(  # pyright: ignore
             self.observation_space,
             self.action_space,

@@ -111,7 +111,7 @@ class Explorer:
         world = policy.world
         if world is None or not self._planning.any():
             return actions
-        arrived = np.linalg.norm(achieved - self._places, axis=-1) <= world.tolerance
+        arrived = world.apart(achieved, self._places) <= world.tolerance
         self._planning &= ~(self._to_frontier & arrived)
         rows = np.flatnonzero(self._planning & (self._burst == 0))
         self._burst = np.maximum(self._burst - 1, 0)

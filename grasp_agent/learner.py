@@ -15,8 +15,8 @@ from grasp_agent.data import Dataset, Episode, Recorder
 from grasp_agent.explore import ExploreConfig, Explorer
 from grasp_agent.models import MLPConfig
 from grasp_agent.observation import StateMap
-from grasp_agent.planners import Block
 from grasp_agent.policy import WorldModelPolicy
+from grasp_agent.structure import Structure
 from grasp_agent.train import FitReport, TrainConfig
 from grasp_agent.world import World, learn_world
 
@@ -31,7 +31,7 @@ class Learner:
         explore: how experience is gathered.
         train: how models are fitted.
         model: shape of the networks, None to choose by held-out error.
-        blocks: parts of state and action that move independently; none if none are known.
+        structure: what is known of the task beforehand.
         seed: of everything random.
 
     Attributes:
@@ -45,13 +45,13 @@ class Learner:
         explore: ExploreConfig,
         train: TrainConfig,
         model: MLPConfig | None,
-        blocks: tuple[Block, ...],
+        structure: Structure,
         seed: int,
     ) -> None:
         self.dataset = Dataset()
         self.report: FitReport | None = None
         self._explore, self._train, self._model, self._seed = explore, train, model, seed
-        self._blocks = blocks
+        self._structure = structure
         self._kind = model
         self._random = np.random.default_rng(seed)
         self.fitted_at = 0
@@ -144,7 +144,7 @@ class Learner:
                 model=self._model if last else self._kind,
                 train=train,
                 tolerance=tolerance,
-                blocks=self._blocks,
+                structure=self._structure,
                 seed=self._seed + len(self.dataset),
                 device=policy.device,
                 on_step=bar.update,

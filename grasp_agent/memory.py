@@ -9,7 +9,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from grasp_agent.models import WorldModel
+from grasp_agent.models import FramedMLP, WorldModel
 from grasp_agent.planners import (
     Block,
     BlockRoadmap,
@@ -112,8 +112,9 @@ class Memory:
         middle = pool[(pool - pool.mean(0)).square().sum(-1).argmin()]
         for block in parts:
             own = pool[:, list(block.states)]
-            index, radius = farthest_points(own, _POINTS)
-            supports.append(Support(own[index], max(radius, _novelty(own, origin))))
+            looks = model.apart(own)
+            index, radius = farthest_points(looks, _POINTS)
+            supports.append(_support(model, own[index], max(radius, _novelty(looks, origin))))
             roadmaps.append(_roadmap(model, block, supports[-1].points[:_NODES], middle, named, linear))
         whole = tuple(graph for graph in roadmaps if graph is not None)
         if replay is not None:
@@ -158,7 +159,7 @@ class Memory:
         supports, roadmaps = [], []
         for part, block in enumerate(parts):
             points = _shaped(tensors, f"support.{part}.points", (None, len(block.states)))
-            supports.append(Support(points, float(tensors[f"support.{part}.radius"])))
+            supports.append(_support(model, points, float(tensors[f"support.{part}.radius"])))
             if f"roadmap.{part}.steps" not in tensors:
                 continue
             steps = tensors[f"roadmap.{part}.steps"].to(points.dtype)
@@ -224,10 +225,38 @@ def _roadmap(
     return None
 
 
+def _support(model: WorldModel, points: Tensor, radius: float) -> Support:
+    return FramedSupport(points, radius, model) if isinstance(model, FramedMLP) else Support(points, radius)
+
+
+class FramedSupport(Support):
+    """The region of states that look, from their body, like some that a model has seen.
+
+    Args:
+        points: `[P, S]` states whose looks cover the region.
+        radius: a state that looks farther than this from all of them is off the support.
+        model: knows the body.
+    """
+
+    def __init__(self, points: Tensor, radius: float, model: FramedMLP) -> None:
+        super().__init__(points, radius)
+        self._model, self._looks = model, Support(model.apart(points), radius)
+
+    def off(self, states: Tensor) -> Tensor:
+        """See `Region.off`."""
+        return self._looks.off(self._model.apart(states))
+
+    def nearest(self, states: Tensor) -> Tensor:
+        """See `Region.nearest`: the body stays where it is."""
+        return self._model.placed(self._looks.nearest(self._model.apart(states)), states)
+
+
 def _driver(
     model: WorldModel, block: Block, middle: Tensor, named: Sequence[int] | None, linear: LinearModel | None, reach: int
 ) -> Steering | InertialSteering | None:
     """Straight where goals name all of a block's state; by the linear model where there is more, such as speeds."""
+    if isinstance(model, FramedMLP):
+        return None  # a body is moved by contact, which no straight line knows of
     states, actions = list(block.states), list(block.actions)
     whole, rest = block == _everything(model), middle.new_zeros(model.action_size)
     jacobian = model.action_jacobian if whole else block_dynamics(model.action_jacobian, block, middle, rest)

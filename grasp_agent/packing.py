@@ -13,6 +13,7 @@ from grasp_agent import saving
 from grasp_agent.explore import ExploreConfig
 from grasp_agent.models import MLPConfig
 from grasp_agent.planners import GRASP, Criteria, Planner
+from grasp_agent.structure import Structure
 from grasp_agent.task import Goal
 from grasp_agent.train import TrainConfig
 from grasp_agent.world import World
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 Agent = TypeVar("Agent", bound="GraspAgent")
 
 _KINDS = {"planner": Planner, "criteria": Criteria, "model": MLPConfig, "train": TrainConfig, "explore": ExploreConfig}
-CHANGEABLE = ("blocks", "goal", "horizon", "goal_tolerance", *_KINDS)
+CHANGEABLE = ("structure", "goal", "horizon", "goal_tolerance", *_KINDS)
 """Settings of a saved agent that may be replaced when it is loaded."""
 
 
@@ -40,7 +41,7 @@ def packed(agent: GraspAgent) -> tuple[dict[str, Any], dict[str, Tensor]]:
         "horizon": policy.horizon,
         "goal_tolerance": agent.goal_tolerance,
         "goal": None if agent.goal is None else agent.goal.to_config(),
-        "blocks": saving.to_config(agent.blocks),
+        "structure": saving.to_config(agent.structure),
         "planner": _unless_default(policy.planner, GRASP()),
         "criteria": _unless_default(policy.criteria, Criteria()),
         "model": saving.to_config(agent.model_config),
@@ -83,7 +84,7 @@ def unpacked(
         "goal_tolerance": config["goal_tolerance"],
         "goal": None if config["goal"] is None or "goal" in changes else Goal.from_config(config["goal"]),
         "seed": config["seed"],
-        "blocks": config["blocks"],
+        "structure": _structure(config),
         **{name: saving.from_config(config[name]) for name in _KINDS},
         **changes,
     }
@@ -103,10 +104,15 @@ def unpacked(
             raise ValueError(f"tolerance, error: expected positive numbers, got {numbers}")
         tensors = {name: tensor.to(agent.device) for name, tensor in tensors.items()}
         model, state_map = (saving.from_config(learned[name]) for name in ("model", "state_map"))
-        agent.policy.learned(World.restore(tensors, model, state_map, agent.blocks, *numbers))
+        agent.policy.learned(World.restore(tensors, model, state_map, agent.structure, *numbers))
     if "experience.lengths" in tensors:
         agent.learner.restore(tensors, int(config["fitted_at"]))
     return agent
+
+
+def _structure(config: Mapping[str, Any]) -> Structure:
+    """What was known of the task; older files name the blocks alone."""
+    return saving.from_config(config["structure"]) if "structure" in config else Structure(blocks=config["blocks"])
 
 
 def _unless_default(settings: Any, default: Any) -> Any:
@@ -116,7 +122,7 @@ def _unless_default(settings: Any, default: Any) -> Any:
 
 def _check_types(settings: Mapping[str, Any]) -> None:
     """Refuses settings of the wrong kind, which a damaged or foreign file may hold."""
-    for name, kind in _KINDS.items():
+    for name, kind in {**_KINDS, "structure": Structure}.items():
         optional = name in ("model", "planner", "criteria") and settings[name] is None
         if not optional and not isinstance(settings[name], kind):
             raise ValueError(f"{name}: expected a {kind.__name__}, got {settings[name]!r}")

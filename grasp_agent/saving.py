@@ -19,8 +19,9 @@ from torch import Tensor
 from grasp_agent import planners
 from grasp_agent.explore import ExploreConfig
 from grasp_agent.files import written_aside
-from grasp_agent.models import MLPConfig
+from grasp_agent.models import Frame, MLPConfig
 from grasp_agent.observation import StateMap
+from grasp_agent.structure import Structure
 from grasp_agent.train import TrainConfig
 
 FORMAT = 1
@@ -33,6 +34,8 @@ _CLASSES: dict[str, type] = {
         TrainConfig,
         ExploreConfig,
         StateMap,
+        Structure,
+        Frame,
     )
     if isinstance(cls, type) and is_dataclass(cls)
 }

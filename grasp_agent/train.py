@@ -85,9 +85,10 @@ def fit(
     """
     device = model.scale.device
     generator = torch.Generator().manual_seed(seed)
-    raw_states, raw_actions = (torch.from_numpy(array) for array in dataset.windows(config.unroll))
-    model.adapt(raw_states[:, 0].to(device), raw_states[:, 1].to(device))
-    states, actions = model.encode(raw_states.to(device)), raw_actions.to(device)
+    raw, actions = (torch.from_numpy(array).to(device) for array in dataset.windows(config.unroll))
+    model.adapt(raw[:, 0], actions[:, 0], raw[:, 1])
+    usable = model.usable(raw)
+    states, actions = model.encode(raw[usable]), actions[usable]
     # Whole blocks are held out: neighbouring windows overlap.
     blocks = torch.arange(len(states)) // _BLOCK
     order = torch.randperm(int(blocks[-1]) + 1, generator=generator)[blocks].argsort(stable=True)

@@ -15,9 +15,10 @@ from torch import Tensor
 from grasp_agent.data import Dataset, Episode
 from grasp_agent.goals import EntryGoal
 from grasp_agent.memory import Memory
-from grasp_agent.models import EnsembleMLP, MLPConfig
+from grasp_agent.models import EnsembleMLP, Frame, FramedMLP, MLPConfig
 from grasp_agent.observation import StateMap
 from grasp_agent.planners import Block, Criteria, Problem, ReplayWindows
+from grasp_agent.structure import Structure
 from grasp_agent.train import FitReport, TrainConfig, fit
 
 _TRIAL_STEPS = 300  # gradient steps after which one kind of network is preferred to the other
@@ -31,6 +32,7 @@ class World(NamedTuple):
     state_map: StateMap
     tolerance: float
     """Success radius of the goal [the environment's units]."""
+    structure: Structure
     error: float
     """99 % quantile of the held-out one-step error [model units]."""
 
@@ -48,17 +50,27 @@ class World(NamedTuple):
         """Achieved goals `[..., G]` [the environment's units] of states `[..., S]` [model units]."""
         return self.model.decode(states).cpu().numpy()[..., list(self.state_map.goal_index)]
 
+    @property
+    def goal_weights(self) -> tuple[float, ...]:
+        """`[G]`, what differences of the goal's entries are multiplied by before they are compared."""
+        return self.structure.goal_weights or (1.0,) * len(self.state_map.goal_index)
+
+    def apart(self, achieved: NDArray[np.float32], desired: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Weighted distances `[...]` between goals `[..., G]` [the environment's units]."""
+        return np.linalg.norm((achieved - desired) * np.array(self.goal_weights, np.float32), axis=-1)
+
     def problem(self, start: Tensor, goals: NDArray[np.float32], horizon: int, criteria: Criteria) -> Problem:
         """The planning problems of states `[B, S]` [model units] and goals `[B, G]` [the environment's units]."""
         model, index = self.model, torch.tensor(self.state_map.goal_index, device=start.device)
         mean, std = model.normalizer.mean[index], model.normalizer.std[index]
-        unit, blocks = std.mean(), self.memory.blocks
+        scaled, blocks = std * std.new_tensor(self.goal_weights), self.memory.blocks
+        unit = scaled.mean()
         part = [next(b for b, block in enumerate(blocks) if i in block.states) for i in self.state_map.goal_index]
         goal = EntryGoal(
             size=model.state_size,
             index=index,
             target=(torch.from_numpy(np.array(goals)).to(start) - mean) / std,
-            weights=(std / unit).square(),
+            weights=(scaled / unit).square(),
             tolerance=float(self.tolerance / unit),
             part=None if len(blocks) == 1 else torch.tensor(part, device=start.device),
         )
@@ -94,7 +106,7 @@ class World(NamedTuple):
         tensors: Mapping[str, Tensor],
         config: MLPConfig,
         state_map: StateMap,
-        blocks: Sequence[Block],
+        structure: Structure,
         tolerance: float,
         error: float,
     ) -> World:
@@ -104,10 +116,11 @@ class World(NamedTuple):
         if found[0][::2] != (config.members, config.width):
             raise ValueError(f"weights of shapes {found} do not fit {config}")
         action_size = weights["skip"].shape[1] - weights["scale"].shape[0]
-        model = fresh_model(state_map, action_size, config, seed=0).to(weights["skip"].device)
+        model = fresh_model(state_map, action_size, config, structure.frame, seed=0).to(weights["skip"].device)
         model.load_state_dict(weights)
-        check_blocks(blocks, state_map, action_size)
-        return cls(model, Memory.restore(model, tensors, blocks, state_map.goal_index), state_map, tolerance, error)
+        check_blocks(structure.blocks, state_map, action_size)
+        memory = Memory.restore(model, tensors, structure.blocks, state_map.goal_index)
+        return cls(model, memory, state_map, tolerance, structure, error)
 
     def imagined(self, observation_size: int, seed: int, actions_each: int = 8) -> Iterator[Episode]:
         """What the model has learned, as one-step episodes from the support's points: a rehearsal for later fits."""
@@ -122,9 +135,13 @@ class World(NamedTuple):
             yield Episode(states, action[None])
 
 
-def fresh_model(state_map: StateMap, action_size: int, config: MLPConfig, seed: int) -> EnsembleMLP:
-    """A model that has learned nothing; the goal's entries count as positions."""
+def fresh_model(
+    state_map: StateMap, action_size: int, config: MLPConfig, frame: Frame | None, seed: int
+) -> EnsembleMLP:
+    """A model that has learned nothing; without a frame, the goal's entries count as positions."""
     size = len(state_map.columns)
+    if frame is not None:
+        return FramedMLP(size, action_size, frame=frame, config=config, seed=seed)
     return EnsembleMLP(size, action_size, positions=state_map.goal_index, config=config, seed=seed)
 
 
@@ -135,7 +152,7 @@ def learn_world(
     model: MLPConfig | None,
     train: TrainConfig,
     tolerance: float | None,
-    blocks: Sequence[Block] = (),
+    structure: Structure,
     seed: int,
     device: torch.device,
     on_step: Callable[[], object] | None = None,
@@ -148,7 +165,7 @@ def learn_world(
         model: shape of the networks; None takes the kind, sharp or smooth, that predicts held-out data better.
         train: how the model is fitted.
         tolerance: success radius [the environment's units]; None takes a twentieth of the spread of the goals.
-        blocks: parts of state and action that move independently, each with a part of the goal; none if none are known.
+        structure: what is known of the task beforehand.
         seed: of weights and batches.
         device: where the model lives.
         on_step: called after each gradient step of the final fit.
@@ -158,12 +175,12 @@ def learn_world(
     """
     data = data.select(state_map.columns)
     size = data.episodes[0].actions.shape[1]
-    check_blocks(blocks, state_map, size)
+    check_blocks(structure.blocks, state_map, size)
 
     def fitted(
         kind: MLPConfig, config: TrainConfig, tick: Callable[[], object] | None = None
     ) -> tuple[EnsembleMLP, FitReport]:
-        network = fresh_model(state_map, size, kind, seed).to(device)
+        network = fresh_model(state_map, size, kind, structure.frame, seed).to(device)
         return network, fit(network, data, config, seed=seed, on_step=tick)
 
     if model is None:
@@ -176,16 +193,17 @@ def learn_world(
         network,
         states,
         torch.from_numpy(data.origins),
-        blocks=blocks,
+        blocks=structure.blocks,
         named=state_map.goal_index,
         replay=_pieces(network, data),
         seed=seed,
     )
     if tolerance is None:
-        tolerance = 0.05 * float(data.states[:, list(state_map.goal_index)].std(0).mean()) or 1e-3
+        spread = data.states[:, list(state_map.goal_index)].std(0)
+        tolerance = 0.05 * float((spread * (structure.goal_weights or 1)).mean()) or 1e-3
     if not math.isfinite(report.error_high):
         raise FloatingPointError("fit: the model diverged; expected a smaller lr or weight_decay, or more data")
-    return World(network, memory, state_map, tolerance, report.error_high), report
+    return World(network, memory, state_map, tolerance, structure, report.error_high), report
 
 
 def check_blocks(blocks: Sequence[Block], state_map: StateMap, action_size: int) -> None:

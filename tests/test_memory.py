@@ -29,6 +29,7 @@ from grasp_agent.planners import (
     RoadmapGraph,
     Support,
 )
+from grasp_agent.structure import Structure
 from grasp_agent.world import World, check_blocks
 
 ENV = "grasp/BallNav4-v0"
@@ -196,9 +197,9 @@ def world_of(agent: GraspAgent) -> World:
 
 def test_an_agent_takes_the_blocks_of_its_environment(balls: tuple[GraspAgent, Path]):
     agent, path = balls
-    assert agent.blocks == BALLS
+    assert agent.structure == Structure(blocks=BALLS)
     with zipfile.ZipFile(path) as archive:
-        saved = json.loads(archive.read("config.json"))["blocks"]
+        saved = json.loads(archive.read("config.json"))["structure"]["blocks"]
     assert saved == [[list(block.states), list(block.actions)] for block in BALLS]
     world = world_of(agent)
     assert world.memory.blocks == BALLS
@@ -213,7 +214,7 @@ def test_an_agent_takes_the_blocks_of_its_environment(balls: tuple[GraspAgent, P
 def test_blocks_survive_saving_and_loading(balls: tuple[GraspAgent, Path], tmp_path: Path):
     agent, path = balls
     loaded = GraspAgent.load(path, device="cpu")
-    assert loaded.blocks == world_of(loaded).memory.blocks == BALLS
+    assert loaded.structure.blocks == world_of(loaded).memory.blocks == BALLS
     before, after = world_of(agent).tensors(), world_of(loaded).tensors()
     assert {"support.3.points", "support.3.radius"} <= set(before)
     assert before.keys() == after.keys()
@@ -232,21 +233,19 @@ def test_blocks_survive_saving_and_loading(balls: tuple[GraspAgent, Path], tmp_p
 
 
 def test_an_agent_told_of_other_blocks_believes_that():
-    halves = [((0, 1, 2, 3), [0, 1, 2, 3]), ([4, 5, 6, 7], (4, 5, 6, 7))]
-    assert fresh(Still(BALLS), blocks=halves).blocks == (
-        Block((0, 1, 2, 3), (0, 1, 2, 3)),
-        Block((4, 5, 6, 7), (4, 5, 6, 7)),
-    )
-    assert fresh(Still(BALLS), blocks=()).blocks == ()
-    assert fresh(Still(BALLS)).blocks == BALLS
-    assert fresh(Still()).blocks == ()
+    halves = (Block((0, 1, 2, 3), (0, 1, 2, 3)), Block((4, 5, 6, 7), (4, 5, 6, 7)))
+    assert fresh(Still(BALLS), structure=Structure(blocks=halves)).structure.blocks == halves
+    assert fresh(Still([([0, 1], [0, 1])])).structure.blocks == (Block((0, 1), (0, 1)),)
+    assert fresh(Still(BALLS), structure=Structure()).structure.blocks == ()
+    assert fresh(Still(BALLS)).structure.blocks == BALLS
+    assert fresh(Still()).structure == Structure()
     space = fresh(Still()).observation_space
     assert isinstance(space, spaces.Dict)
     assert space["desired_goal"].shape == (8,)
 
 
 def test_wrong_blocks_are_refused_when_the_world_is_learned():
-    agent = fresh(blocks=[((0, 1), (0, 1))])
+    agent = fresh(structure=Structure(blocks=(Block((0, 1), (0, 1)),)))
     with pytest.raises(ValueError, match=r"blocks: expected each of 8 states in one block, got \[0, 1\]"):
         agent.learn(120)
 

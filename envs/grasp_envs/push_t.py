@@ -18,6 +18,7 @@ POSITION_TOLERANCE = 20.0
 ANGLE_TOLERANCE = np.pi / 9.0
 """Largest difference of its angle [rad]."""
 
+_LEVER = POSITION_TOLERANCE / ANGLE_TOLERANCE
 _HALF = SIZE / 2.0
 _AGENT_START = (50.0, 450.0)
 _BLOCK_START = (130.0, 382.0)
@@ -130,6 +131,28 @@ class PushTEnv(GoalEnv):
         self._board = Board()
         self._scenes: dict[int, Scene] = {}
 
+    @property
+    def frame(self) -> dict[str, Any]:
+        """The block's own frame, where pushes look the same wherever it lies: entries of `observation` and action."""
+        return {
+            "origin": (4, 5),
+            "heading": (6, 7),
+            "points": ((0, 1),),
+            "vectors": ((2, 3),),
+            "actions": ((0, 1),),
+            "lever": _LEVER,
+        }
+
+    @property
+    def goal_weights(self) -> tuple[float, ...]:
+        """What the entries of two goals' difference weigh: cosine and sine as much as their arc [u]."""
+        return (1.0, 1.0, _LEVER, _LEVER)
+
+    @property
+    def rests(self) -> bool:
+        """The block stays where it is left."""
+        return True
+
     def goal_distance(self, achieved_goal: ArrayLike, desired_goal: ArrayLike) -> NDArray[np.float64]:
         """The greater of distance and scaled angle [*] [u], for poses [*, 4]: x, y, cosine, sine."""
         achieved, desired = np.asarray(achieved_goal, np.float64), np.asarray(desired_goal, np.float64)
@@ -137,7 +160,7 @@ class PushTEnv(GoalEnv):
         cosine = (achieved[..., 2:] * desired[..., 2:]).sum(axis=-1)
         sine = achieved[..., 2] * desired[..., 3] - achieved[..., 3] * desired[..., 2]
         turned = np.abs(np.arctan2(sine, cosine))
-        return np.maximum(apart, turned * (POSITION_TOLERANCE / ANGLE_TOLERANCE))
+        return np.maximum(apart, turned * _LEVER)
 
     def coverage(self) -> float:
         """The share of the goal's outline that the block covers."""

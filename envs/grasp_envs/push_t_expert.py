@@ -13,7 +13,6 @@ from grasp_envs.push_t_physics import AGENT_RADIUS, BARS, REACH, SIZE, Board, to
 
 _CLEAR = AGENT_RADIUS + 8.0
 _AROUND = 150.0
-_PUSHES = 40
 _PUSH_STEPS = 14
 _MIDDLE = np.array([0.0, 45.0])
 
@@ -32,9 +31,11 @@ class PushTExpert:
 
     Args:
         seed: seed of the pushes that it tries.
+        tries: how many it tries before each; few make a poor and a fast player, whose pushes go everywhere.
     """
 
-    def __init__(self, seed: int = 0) -> None:
+    def __init__(self, seed: int = 0, tries: int = 40) -> None:
+        self._tries = tries
         self._rng = np.random.default_rng(seed)
         self._board = Board()
         self._actions: Iterator[NDArray[np.float64]] = iter(())
@@ -59,7 +60,7 @@ class PushTExpert:
         if self._distance(self._state, goal) < 0.5 * POSITION_TOLERANCE:
             yield np.zeros(2)
             return
-        push = min((self._try(goal) for _ in range(_PUSHES)), key=lambda one: one.cost)
+        push = min((self._try(goal) for _ in range(self._tries)), key=lambda one: one.cost)
         for _ in range(40):
             gap = self._waypoint(push.begin) - self._state[:2]
             if np.linalg.norm(push.begin - self._state[:2]) < 6.0 and np.linalg.norm(self._state[2:4]) < 40.0:

@@ -61,11 +61,12 @@ class Board:
 
     def push(self, target: ArrayLike) -> None:
         """Leads the pusher towards a target `[2]` for a tenth of a second."""
-        goal = pymunk.Vec2d(*map(float, np.clip(target, AGENT_RADIUS, SIZE - AGENT_RADIUS)))
+        goal = pymunk.Vec2d(*map(float, np.asarray(target)))
         space, agent, block = _simulation(self._state)
         for _ in range(_SUBSTEPS):
             agent.velocity += (_STIFFNESS * (goal - agent.position) - _DAMPING * agent.velocity) * _DT
             space.step(_DT)
+            _keep_on_board(agent)
         self._state = np.array([*agent.position, *agent.velocity, *block.position, block.angle])
 
 
@@ -84,6 +85,17 @@ def _simulation(state: NDArray[np.float64]) -> tuple[pymunk.Space, pymunk.Body, 
     walls = [pymunk.Segment(space.static_body, start, end, 2.0) for start, end in pairwise((*_FRAME, _FRAME[0]))]
     space.add(agent, pymunk.Circle(agent, AGENT_RADIUS), block, *bars, *walls)
     return space, agent, block
+
+
+def _keep_on_board(agent: pymunk.Body) -> None:
+    """The pusher stops at the board's edge."""
+    place = agent.position
+    kept = pymunk.Vec2d(*(min(max(x, AGENT_RADIUS), SIZE - AGENT_RADIUS) for x in place))
+    if kept != place:
+        agent.velocity = pymunk.Vec2d(
+            *(v if x == y else 0.0 for v, x, y in zip(agent.velocity, kept, place, strict=True))
+        )
+        agent.position = kept
 
 
 def block_corners(pose: ArrayLike) -> NDArray[np.float64]:

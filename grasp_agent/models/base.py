@@ -31,6 +31,10 @@ class WorldModel(nn.Module, ABC):
     def decode(self, state: Tensor) -> Tensor:
         """The observation `[..., O]` that belongs to a state `[..., S]`."""
 
+    def apart(self, state: Tensor) -> Tensor:
+        """What of states `[..., S]` tells how the world moves on, `[..., L]`: all, where no symmetry is known."""
+        return state
+
     @abstractmethod
     def step(self, state: Tensor, action: Tensor) -> Tensor:
         """The next state of members' rows: `[k, M, S], [k, M, A] -> [k, M, S]`, by the first k <= K members."""

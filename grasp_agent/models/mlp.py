@@ -121,11 +121,15 @@ class EnsembleMLP(WorldModel):
         """See `WorldModel.decode`."""
         return self.normalizer.inverse(state)
 
-    def adapt(self, observations: Tensor, following: Tensor) -> None:
-        """Learns the normalisation from transitions `[M, O]`, `[M, O]`."""
+    def adapt(self, observations: Tensor, actions: Tensor, following: Tensor) -> None:
+        """Learns from transitions `[M, O]`, `[M, A]`, `[M, O]` what needs no gradient: here, the normalisation."""
         self.normalizer.fit(observations)
         change = (following - observations) / self.normalizer.std
         self.scale.copy_(change.square().mean(0).sqrt().clamp_min(1e-4))
+
+    def usable(self, windows: Tensor) -> Tensor:
+        """Which windows `[M, T + 1, O]` the model should be fitted to, `[M]`: all."""
+        return torch.ones(len(windows), dtype=torch.bool, device=windows.device)
 
     def step(self, state: Tensor, action: Tensor) -> Tensor:
         """See `WorldModel.step`."""

@@ -240,6 +240,8 @@ class _Best:
             return
         with clock.timing("verify"):
             actions = self._problem.clamp(torch.where(actions.isfinite(), actions, self._problem.rest))
+            if self._problem.criteria.stop:
+                actions, rollouts = self._problem.cut(actions), None
             if rollouts is None and actions.shape[1] > self._shortlist:
                 merit = self._problem.merit(self._problem.follow(actions))
                 index = merit.topk(self._shortlist, largest=False).indices.sort(1).values

@@ -14,7 +14,6 @@ from torch import Tensor
 from grasp_agent.planners.base import Initial, Planner
 from grasp_agent.planners.checks import at_least, more_than, whole
 from grasp_agent.planners.initial import Line, filled
-from grasp_agent.planners.judging import goal_weights
 from grasp_agent.planners.noise import NoiseSource
 from grasp_agent.planners.problem import Candidates, Problem
 
@@ -90,9 +89,9 @@ class Collocation(Planner[CollocationState]):
         states, actions, multipliers, iteration = state
         predicted, by_state, by_action = problem.jacobians(problem.shifted(states), actions)
         gaps = predicted - states
-        weights = goal_weights(states, self.hold, self.running)
-        slope = weights[:, None] * problem.goal.gradient(states) / 2
-        bend = weights[:, None, None] * problem.goal.curvature(states) / 2
+        weights = problem.goal_weights(states, self.hold, self.running)
+        slope = weights[..., None] * problem.goal.gradient(states) / 2
+        bend = weights[..., None, None] * problem.goal.curvature(states) / 2
         wish = torch.zeros_like(actions)
         held, d_states = torch.zeros_like(actions, dtype=torch.bool), torch.zeros_like(states)
         for _ in range(self.rounds):

@@ -11,7 +11,6 @@ from torch import Tensor
 from grasp_agent.planners.base import Initial, Planner
 from grasp_agent.planners.checks import at_least, whole
 from grasp_agent.planners.initial import Rollout, filled
-from grasp_agent.planners.judging import goal_weights
 from grasp_agent.planners.noise import NoiseSource
 from grasp_agent.planners.problem import Candidates, Problem
 from grasp_agent.planners.riccati import Feedback, riccati
@@ -70,14 +69,14 @@ class ILQR(Planner[ILQRState]):
         """One sweep; a candidate's own cost never rises."""
         path, actions, cost, scale = state
         _, by_state, by_action = problem.jacobians(problem.shifted(path), actions)
-        weights = goal_weights(path, self.hold, self.running)
+        weights = problem.goal_weights(path, self.hold, self.running)
         effort = 2 * self.effort / path.shape[2]
         feedback = riccati(
             by_state,
             by_action,
             None,
-            weights[:, None] * problem.goal.gradient(path),
-            weights[:, None, None] * problem.goal.curvature(path),
+            weights[..., None] * problem.goal.gradient(path),
+            weights[..., None, None] * problem.goal.curvature(path),
             effort * actions,
             effort + self.damping,
         )
@@ -97,7 +96,7 @@ class ILQR(Planner[ILQRState]):
         return state.actions
 
     def _cost(self, problem: Problem, path: Tensor, actions: Tensor) -> Tensor:
-        goal = (problem.goal.cost(path) * goal_weights(path, self.hold, self.running)).sum(-1)
+        goal = (problem.goal.cost(path) * problem.goal_weights(path, self.hold, self.running)).sum(-1)
         cost = goal + self.effort * actions.square().sum((-1, -2)) / actions.shape[-2]
         return torch.where(cost.isfinite(), cost, torch.inf)
 

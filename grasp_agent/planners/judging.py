@@ -139,6 +139,8 @@ class Criteria:
         disagreement: weight of the members' mean disagreement [tolerances per state unit].
         unused: this many members, the last ones, step no candidate while planners search, and they alone judge; 0 lets
             all members do both.
+        stop: True for tasks that stay as they are when left alone (blocks on a table): a plan may stop at any time, is
+            judged by where it is then, and rests from there on. `hold` has no meaning then.
 
     Raises:
         ValueError: if a number is out of range.
@@ -154,6 +156,7 @@ class Criteria:
     damping: float = 0.01
     disagreement: float = 0.0
     unused: int = 0
+    stop: bool = False
 
     def __post_init__(self) -> None:
         whole(1, hold=self.hold, stride=self.stride)
@@ -172,11 +175,3 @@ class Verdict(NamedTuple):
     """`[B, N]`, True where the candidate is good enough to stop searching."""
     states: Tensor
     """`[B, N, H, S]`, predicted states after each action, the mean over the members."""
-
-
-def goal_weights(states: Tensor, hold: int, running: float) -> Tensor:
-    """Weights `[H]` of the squared distances along `states` `[..., H, S]`: `running` in all, 1 over the last `hold`."""
-    horizon = states.shape[-2]
-    weights = torch.full((horizon,), running / horizon, dtype=states.dtype, device=states.device)
-    weights[-hold:] += 1 / min(hold, horizon)
-    return weights

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 import torch
 
 from grasp_agent.planners.checks import at_least, more_than, whole
-from grasp_agent.planners.judging import goal_weights
 from grasp_agent.planners.problem import Candidates, Problem
 from grasp_agent.planners.riccati import riccati
 
@@ -55,14 +54,14 @@ class LiftedNewton:
         if by_state is None:
             by_state = torch.eye(size, dtype=states.dtype, device=states.device)
         gaps = predicted - states
-        weights = goal_weights(states, self.hold, self.running)
+        weights = problem.goal_weights(states, self.hold, self.running)
         effort = 2 * self.effort / states.shape[2]
         feedback = riccati(
             by_state,
             by_action,
             gaps,
-            weights[:, None] * problem.goal.gradient(states),
-            weights[:, None, None] * problem.goal.curvature(states),
+            weights[..., None] * problem.goal.gradient(states),
+            weights[..., None, None] * problem.goal.curvature(states),
             effort * actions,
             effort + self.damping,
         )

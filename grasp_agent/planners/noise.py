@@ -31,6 +31,10 @@ class NoiseSource:
         """Returns independent standard normal numbers of the given shape."""
         return torch.randn(*shape, generator=self._generator, **self._like)
 
+    def seed(self) -> int:
+        """A seed for a stream of its own."""
+        return int(torch.randint(2**31, (), generator=self._generator, device=self._generator.device))
+
 
 @dataclass(frozen=True, kw_only=True)
 class Coloured:

@@ -239,12 +239,58 @@ class Problem:
         As `score`, under the candidates' own members alone: hold at the end, way there, steps off the support.
         """
         rule = self.criteria
+        if rule.stop:
+            costs = self._stopping_costs(states)
+            return costs.take_along_dim(self._stops(costs)[..., None, None], -2)[..., 0, :]
         distances = self.distances(states)
         cost = distances[..., -rule.hold :, :].amax(-2) + rule.running * distances.mean(-2)
         if self.support is not None and rule.off_support:
-            strays = self.support.off(states[..., :: rule.stride, :]) & (distances[..., :: rule.stride, :] > 1)
-            cost = cost + rule.off_support * rule.stride * strays.to(cost.dtype).sum(-2)
+            cost = cost + self._penalties(states, distances).sum(-2)
         return torch.where(states.isfinite().all(-1).all(-1)[..., None], cost, torch.inf)
+
+    def cut(self, actions: Tensor) -> Tensor:
+        """Candidates `[B, N, H, A]` that rest from where their own members say that they should stop."""
+        stops = self._stops(self._stopping_costs(self.follow(actions)))
+        late = torch.arange(self.horizon, device=actions.device) > stops[..., None]
+        return torch.where(late[..., None], self.rest, actions)
+
+    def goal_weights(self, states: Tensor, hold: int, running: float) -> Tensor:
+        """Weights of the goal's squared distances along `states` `[B, N, H, S]`, `[H]` or `[B, N, H]`.
+
+        `running` in all, 1 over the last `hold`; where a plan may stop, 1 where it should. What is behind that keeps
+        its share of `running`: else no gradient would ever lead farther.
+        """
+        horizon = states.shape[-2]
+        weights = torch.full((horizon,), running / horizon, dtype=states.dtype, device=states.device)
+        if not self.criteria.stop:
+            weights[-hold:] += 1 / min(hold, horizon)
+            return weights
+        stops = self._stops(self._stopping_costs(states))[..., None]
+        return weights.expand(*stops.shape[:-1], -1).scatter_add(-1, stops, weights.new_ones(()).expand_as(stops))
+
+    def _stopping_costs(self, states: Tensor) -> Tensor:
+        """Each part's cost of stopping at each step of rollouts `[B, N, H, S]` and staying there, `[B, N, H, G]`."""
+        rule, horizon = self.criteria, states.shape[-2]
+        distances = self.distances(states)
+        left = torch.arange(horizon - 1, -1, -1, dtype=states.dtype, device=states.device)[:, None]
+        cost = distances + rule.running * (distances.cumsum(-2) + left * distances) / horizon
+        if self.support is not None and rule.off_support:
+            penalties = torch.zeros_like(cost)
+            penalties[..., :: rule.stride, :] = self._penalties(states, distances)
+            cost = cost + penalties.cumsum(-2)
+        sound = states.isfinite().all(-1).cummin(-1).values
+        return torch.where(sound[..., None], cost, torch.inf)
+
+    def _stops(self, costs: Tensor) -> Tensor:
+        """The best step to stop at, `[B, N]`, of costs `[B, N, H, G]`."""
+        return costs.sum(-1).argmin(-1)
+
+    def _penalties(self, states: Tensor, distances: Tensor) -> Tensor:
+        """For leaving the support on the way, at each step that is looked at while planners search."""
+        assert self.support is not None
+        rule = self.criteria
+        strays = self.support.off(states[..., :: rule.stride, :]) & (distances[..., :: rule.stride, :] > 1)
+        return rule.off_support * rule.stride * strays.to(states.dtype)
 
     def merit(self, states: Tensor) -> Tensor:
         """The sum of the parts' merits, `[B, N]`: lower is better."""
@@ -260,7 +306,7 @@ class Problem:
         rollouts = rollouts[-rule.unused :]  # all of them where none is unused
         distances = self.distances(rollouts)
         distance = distances.amax(-1)
-        worst = distance[..., -rule.hold :].amax(-1)
+        worst = distance[..., -(1 if rule.stop else rule.hold) :].amax(-1)
         if self.support is not None and rule.off_support:
             # Standing at a goal that was never visited is no detour: only the way there counts.
             strays = (self.support.off(rollouts) & (distances > 1)).any(-1)

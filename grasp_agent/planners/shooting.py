@@ -12,7 +12,6 @@ from grasp_agent.planners.base import Initial, Planner
 from grasp_agent.planners.checks import at_least, whole
 from grasp_agent.planners.descent import Adam, Descent, Moments
 from grasp_agent.planners.initial import Rollout, filled
-from grasp_agent.planners.judging import goal_weights
 from grasp_agent.planners.noise import Coloured, NoiseSource
 from grasp_agent.planners.problem import Candidates, Problem
 
@@ -72,7 +71,7 @@ class GradientShooting(Planner[ShootingState]):
         leaf = state.actions.detach().requires_grad_()
         with torch.enable_grad():
             path = problem.follow(leaf)
-            loss = (problem.goal.cost(path) * goal_weights(path, self.hold, self.running)).sum()
+            loss = (problem.goal.cost(path) * problem.goal_weights(path, self.hold, self.running)).sum()
             (gradient,) = torch.autograd.grad(loss, leaf)
         actions, memory = self.optimiser.apply(state.actions, gradient, state.memory)
         return ShootingState(problem.clamp(actions), memory)

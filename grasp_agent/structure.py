@@ -1,0 +1,76 @@
+"""What is known of a task before anything is learned; environments may offer it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from gymnasium import spaces
+from stable_baselines3.common.vec_env import VecEnv
+
+from grasp_agent.models import Frame
+from grasp_agent.planners import Block
+
+
+@dataclass(frozen=True, kw_only=True)
+class Structure:
+    """What is known of a task before anything is learned.
+
+    An environment offers it by attributes of the same names: `blocks` as pairs (entries of the observation, entries of
+    the action), `frame` as a dict of `Frame`'s attributes.
+
+    Attributes:
+        blocks: parts of observation and action that move independently, each with a part of the goal.
+        frame: a body around which everything looks the same wherever it is.
+        goal_weights: `[G]`, what differences of the goal's entries are multiplied by before they are compared; empty
+            for 1.
+        rests: True where all stays as it is when nothing is done (blocks on a table): plans may stop at any time.
+
+    Raises:
+        ValueError: if a weight is not above 0, or there are both blocks and a frame.
+    """
+
+    blocks: tuple[Block, ...] = ()
+    frame: Frame | None = None
+    goal_weights: tuple[float, ...] = ()
+    rests: bool = False
+
+    def __post_init__(self) -> None:
+        pairs = tuple(Block(tuple(states), tuple(actions)) for states, actions in self.blocks)
+        object.__setattr__(self, "blocks", pairs)
+        if not all(weight > 0 for weight in self.goal_weights):
+            raise ValueError(f"goal_weights: expected numbers of more than 0, got {self.goal_weights}")
+        if self.blocks and self.frame is not None:
+            raise ValueError("structure: expected blocks or a frame, got both")
+
+    @classmethod
+    def offered(cls, env: VecEnv) -> Structure:
+        """What an environment says of itself."""
+        known: dict[str, Any] = {}
+        for name in ("blocks", "frame", "goal_weights", "rests"):
+            if env.has_attr(name):
+                known[name] = env.get_attr(name)[0]
+        if isinstance(known.get("frame"), Mapping):
+            known["frame"] = Frame(**known["frame"])
+        if "goal_weights" in known:
+            known["goal_weights"] = tuple(map(float, known["goal_weights"]))
+        return cls(**known)
+
+    def check(self, observation_space: spaces.Dict, action_space: spaces.Box) -> None:
+        """Refuses what does not fit an environment.
+
+        Raises:
+            ValueError: if goal weights are too few or too many, or actions of a frame are not scaled alike.
+        """
+        size = observation_space["desired_goal"].shape[0]  # type: ignore[index]
+        if len(self.goal_weights) not in (0, size):
+            raise ValueError(f"goal_weights: expected {size}, got {len(self.goal_weights)}")
+        if self.frame is None:
+            return
+        self.frame.check(observation_space["observation"].shape[0], action_space.shape[0])  # type: ignore[index]
+        for pair in self.frame.actions:
+            low, high = action_space.low[list(pair)], action_space.high[list(pair)]
+            if not (np.ptp(low) == np.ptp(high) == 0 and (low == -high).all()):
+                raise ValueError(f"frame: expected actions {pair} with the same symmetric bounds, got {low} to {high}")

@@ -1,0 +1,122 @@
+"""Plans that may stop: tasks that stay as they are when nothing is done, and long plans made piece by piece."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from problems import STEP, make, noise, point, several, slide, tensor
+from test_planners import PLANNERS
+from torch import Tensor
+
+from grasp_agent.planners import ICEM, Criteria, NoiseSource, Problem, Receding, Support
+
+STOP = Criteria(stop=True, running=0.1, off_support=0.0)
+
+
+def passing(rule: Criteria = STOP, horizon: int = 8) -> tuple[Problem, Tensor]:
+    """A point that passes its goal, three steps away, at full speed; and the plan to do so."""
+    problem = make(slide(), tensor([0.0, 0.0]), tensor([3 * STEP, 0.0]), horizon=horizon, criteria=rule)
+    actions = torch.zeros(1, 1, horizon, 2, dtype=torch.float64)
+    actions[..., 0] = 1
+    return problem, actions
+
+
+def test_a_plan_is_cut_where_it_is_nearest_and_rests_from_there():
+    problem, actions = passing()
+    cut = problem.cut(actions)
+    assert torch.equal(cut[0, 0, :3], actions[0, 0, :3]) and not cut[0, 0, 3:].any()
+    assert problem.score(cut).accepted.item() and not problem.score(actions).accepted.item()
+
+
+def test_what_planners_lower_is_what_the_cut_plan_costs():
+    problem, actions = passing()
+    merit = problem.merit(problem.follow(actions))
+    torch.testing.assert_close(merit, problem.score(problem.cut(actions)).cost)
+    # Two steps on the way, at two tolerances' and one's worth of steps from the goal.
+    tolerance = problem.goal.tolerance
+    torch.testing.assert_close(merit, tensor([0.1 * (2 + 1) * STEP / tolerance / 8]))
+
+
+def test_the_sooner_of_two_moments_at_the_goal_is_taken():
+    problem, actions = passing(horizon=12)
+    actions[:, :, 5:7, 0] = -1  # comes back to the goal after seven steps, and passes once more
+    actions[:, :, 7:, 0] = 1
+    assert problem.cut(actions)[0, 0].any(-1).sum() == 3
+    late = replace(problem, criteria=replace(STOP, running=0.0))
+    assert late.cut(actions)[0, 0].any(-1).sum() == 3
+
+
+def test_steps_off_the_support_count_as_far_as_the_plan_goes():
+    rule = replace(STOP, running=0.0, off_support=0.25, stride=1)
+    problem, actions = passing(rule)
+    known = replace(problem, support=Support(tensor([0.0, 0.0], [3 * STEP, 0.0]), 0.6 * STEP))
+    # Steps 1 and 2 stray; what comes after the stop at 3 does not matter.
+    assert known.merit(known.follow(actions)).item() == pytest.approx(2 * 0.25)
+
+
+def test_what_is_not_finite_is_never_reached():
+    problem, actions = passing()
+    states = problem.follow(actions)
+    states[:, :, 2:] = torch.nan
+    assert problem.merit(states).isfinite().all()
+    states[:, :, :] = torch.nan
+    assert not problem.merit(states).isfinite().any()
+
+
+def test_the_weights_of_a_plan_are_its_costs_weights():
+    problem, actions = passing(replace(STOP, running=0.2))
+    states = problem.follow(actions)
+    weights = problem.goal_weights(states, hold=6, running=0.2)
+    assert weights.shape == (1, 1, 8) and weights.argmax() == 2
+    assert weights.sum().item() == pytest.approx(1 + 0.2)
+    assert (weights[..., 3:] == 0.025).all()
+    held = replace(problem, criteria=Criteria()).goal_weights(states, hold=2, running=0.2)
+    torch.testing.assert_close(held, tensor([0.025] * 6 + [0.525] * 2)[0])
+
+
+def test_blocks_stop_together():
+    problem = several(2, criteria=STOP)
+    actions = torch.rand(5, 3, 12, 4, generator=torch.Generator().manual_seed(0)).double()
+    cut = problem.cut(actions)
+    moving = cut.any(-1).sum(-1)
+    assert moving.min() >= 1 and moving.max() <= 12
+    assert torch.equal(cut[..., :2].any(-1), cut[..., 2:].any(-1))
+    torch.testing.assert_close(problem.merit(problem.follow(actions)), problem.merit(problem.follow(cut)))
+
+
+@pytest.mark.parametrize("name", ["default", "icem", "ilqr", "gradient shooting", "mppi"])
+def test_every_kind_of_planner_arrives(name: str):
+    problem = replace(point(), horizon=30, criteria=STOP)
+    plan = PLANNERS[name].plan(problem)
+    assert plan.accepted.all()
+    assert (problem.distances(plan.states[:, None])[:, 0, -1, 0] <= 0.6).all()
+
+
+@pytest.mark.parametrize("horizon", [7, 12, 30])
+def test_pieces_make_a_whole(horizon: int):
+    problem = replace(point(4), horizon=horizon, criteria=STOP)
+    receding = Receding(planner=ICEM(iterations=3, samples=64), horizon=6, commit=3)
+    plans = receding(problem, 2, noise())
+    assert plans.actions.shape == (5, 2, horizon, 2) and plans.states.shape == (5, 2, horizon, 2)
+    state = problem.start[:, None].expand(-1, 2, -1)
+    for action, expected in zip(plans.actions.unbind(2), plans.states.unbind(2), strict=True):
+        rows = (a.flatten(0, 1).expand(4, -1, -1) for a in (state, action))
+        state = problem.dynamics(*rows).mean(0).unflatten(0, (5, 2))
+        torch.testing.assert_close(state, expected)
+    assert not torch.equal(plans.actions[:, 0], plans.actions[:, 1])
+    again = receding(problem, 2, NoiseSource(0, problem.start.device, problem.start.dtype))
+    assert torch.equal(plans.actions, again.actions)
+
+
+def test_a_way_longer_than_a_piece_is_found_piece_by_piece():
+    problem = make(slide(), tensor([0.0, 0.0]), tensor([20 * STEP, 0.0]), horizon=40, criteria=STOP)
+    short = Receding(planner=ICEM(iterations=3, samples=64), horizon=6, commit=3)
+    assert problem.score(problem.cut(short(problem, 1, noise()).actions)).accepted.all()
+
+
+@pytest.mark.parametrize("settings", [{"horizon": 0}, {"commit": 0}, {"commit": 2.5}])
+def test_wrong_pieces_are_refused(settings: dict[str, float]):
+    with pytest.raises(ValueError, match="expected a whole number|expected at least 1"):
+        Receding(planner=ICEM(), **settings)  # type: ignore[arg-type]
