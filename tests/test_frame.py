@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 import torch
 from agents import tiny
-from grasp_envs.push_t import PushTEnv
 from gymnasium.wrappers import TransformAction
 from torch import Tensor
 
@@ -19,6 +18,7 @@ from grasp_agent.data import Dataset, Episode
 from grasp_agent.memory import FramedSupport
 from grasp_agent.models import FramedMLP
 from grasp_agent.train import fit
+from grasp_envs.push_t import PushTEnv
 
 PUSH = Frame(origin=(4, 5), heading=(6, 7), points=((0, 1),), vectors=((2, 3),), actions=((0, 1),), lever=50.0)
 SMALL = MLPConfig(members=3, width=16, depth=2, octaves=2)

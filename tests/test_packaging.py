@@ -18,6 +18,7 @@ ORDER = (
     "models",
     "goals",
     "observation",
+    "structure",
     "data",
     "train",
     "memory",
