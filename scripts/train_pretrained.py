@@ -13,16 +13,24 @@ import dataclasses
 import hashlib
 import json
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import gymnasium as gym
+import numpy as np
 import torch
 import tyro
+from tqdm import trange
 
-from grasp_agent import ExploreConfig, GraspAgent, MLPConfig, TrainConfig, evaluate
+from grasp_agent import GRASP, ExploreConfig, GraspAgent, MLPConfig, TrainConfig, evaluate
+from grasp_agent.data import Episode
 from grasp_agent.files import written_aside
+from grasp_agent.observation import raw_vectors
+from grasp_agent.planners import ILQR, Planner, Rollout
 from grasp_agent.pretrained import BundledModel
+from grasp_envs.push_t_expert import PushTExpert
 
 FOLDER = Path(__file__).parent.parent / "grasp_agent" / "pretrained"
 EPISODES, SEED = 100, 10_000
@@ -40,7 +48,33 @@ class Recipe:
     anywhere: bool = False  # learn from starts and goals in the whole arena
     train: TrainConfig = TrainConfig(gradient_steps=5000)
     explore: ExploreConfig | None = None  # None: random actions only, enough where starts and goals are everywhere
+    planner: Planner[Any] | None = None  # of the saved agent; None: the default one
+    data: Callable[[int], list[Episode]] | None = None  # where experience comes from, if not from `learn`
     seed: int = 0
+
+
+def push_t_data(steps: int) -> list[Episode]:
+    """Push-T as a poor player plays it, with noise, and at times with random actions held for a while."""
+    random, expert = np.random.default_rng(0), PushTExpert(seed=0, tries=4)
+    env, episodes, length = gym.make("grasp/PushT-v0"), [], 150
+    for seed in trange(-(-steps // length), desc="playing", leave=False):
+        observation, _ = env.reset(seed=seed)
+        states, actions = [raw_vectors(observation)], []
+        left, wild, action = 0, False, np.zeros(2)
+        for _ in range(length):
+            if not left:
+                left, wild = int(random.integers(5, 25)), random.random() < 0.35
+                expert.forget()
+            if not wild:
+                action = expert(observation) + random.normal(0, 0.2, 2)
+            elif random.random() < 0.15:
+                action = random.uniform(-1, 1, 2)
+            left -= 1
+            actions.append(np.clip(action, -1, 1).astype(np.float32))
+            observation, *_ = env.step(actions[-1])
+            states.append(raw_vectors(observation))
+        episodes.append(Episode(np.stack(states), np.stack(actions)))
+    return episodes
 
 
 RECIPES = {
@@ -92,6 +126,22 @@ RECIPES = {
         model=MLPConfig.sharp(),
         horizon=120,
     ),
+    "push-t": Recipe(
+        env_id="grasp/PushT-v0",
+        description="A disc pushes a T-shaped block to a pose.",
+        steps=20_000,
+        model=MLPConfig(width=192, octaves=3),
+        horizon=20,
+        train=TrainConfig(gradient_steps=6000, weight_decay=0.1),
+        planner=GRASP(
+            candidates=32,
+            proposals=None,
+            initial=Rollout(sigma=0.6),
+            iterations=1,
+            sync=ILQR(candidates=1, iterations=2),
+        ),
+        data=push_t_data,
+    ),
     "reacher": Recipe(
         env_id="grasp/Reacher-v0",
         description="A two-link MuJoCo arm brings its fingertip to a target and holds it there.",
@@ -117,9 +167,13 @@ def train(name: str) -> None:
         seed=recipe.seed,
         device="cpu",
     )
-    agent.learn(recipe.steps, progress_bar=True)
+    if recipe.data is None:
+        agent.learn(recipe.steps, progress_bar=True)
+    else:
+        agent.fit(recipe.data(recipe.steps), progress_bar=True)
     agent.set_env(gym.make(recipe.env_id))
     agent.policy.horizon = recipe.horizon or agent.policy.horizon
+    agent.policy.planner = recipe.planner or agent.policy.planner
     agent.save(FOLDER / f"{name}.zip")
     print(f"{name}: {(time.monotonic() - began) / 60:.1f} min")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -10,7 +11,8 @@ from problems import STEP, make, noise, point, several, slide, tensor
 from test_planners import PLANNERS
 from torch import Tensor
 
-from grasp_agent.planners import ICEM, Criteria, NoiseSource, Problem, Receding, Support
+from grasp_agent.planners import ICEM, Criteria, Plan, Problem, Receding, Support
+from grasp_agent.planners.receding import Pieces
 
 STOP = Criteria(stop=True, running=0.1, off_support=0.0)
 
@@ -94,29 +96,46 @@ def test_every_kind_of_planner_arrives(name: str):
     assert (problem.distances(plan.states[:, None])[:, 0, -1, 0] <= 0.6).all()
 
 
-@pytest.mark.parametrize("horizon", [7, 12, 30])
-def test_pieces_make_a_whole(horizon: int):
+PIECES = Receding(pieces=ICEM(iterations=3, samples=64), length=6, commit=3)
+
+
+@pytest.mark.parametrize("horizon", [1, 7, 30])
+def test_pieces_make_a_whole_that_differs_each_time(horizon: int):
     problem = replace(point(4), horizon=horizon, criteria=STOP)
-    receding = Receding(planner=ICEM(iterations=3, samples=64), horizon=6, commit=3)
-    plans = receding(problem, 2, noise())
-    assert plans.actions.shape == (5, 2, horizon, 2) and plans.states.shape == (5, 2, horizon, 2)
-    state = problem.start[:, None].expand(-1, 2, -1)
-    for action, expected in zip(plans.actions.unbind(2), plans.states.unbind(2), strict=True):
-        rows = (a.flatten(0, 1).expand(4, -1, -1) for a in (state, action))
-        state = problem.dynamics(*rows).mean(0).unflatten(0, (5, 2))
-        torch.testing.assert_close(state, expected)
-    assert not torch.equal(plans.actions[:, 0], plans.actions[:, 1])
-    again = receding(problem, 2, NoiseSource(0, problem.start.device, problem.start.dtype))
-    assert torch.equal(plans.actions, again.actions)
+    source = noise()
+    first, second = (PIECES.step(problem, PIECES.init(problem, None, source), source).actions for _ in range(2))
+    assert first.shape == (5, 1, horizon, 2) and not torch.equal(first, second)
+
+
+def test_each_piece_begins_where_the_members_mean_has_come_to():
+    problem, starts = replace(point(4), horizon=9, criteria=STOP), list[Tensor]()
+
+    class Watched(ICEM):
+        def plan(self, problem: Problem, **how: Any) -> Plan:
+            starts.append(problem.start)
+            return super().plan(problem, **how)
+
+    actions = (
+        replace(PIECES, pieces=Watched(iterations=2, samples=64)).step(problem, Pieces(problem.rest), noise()).actions
+    )
+    state = problem.start
+    for step, action in enumerate(actions[:, 0].unbind(1)):
+        if step % 3 == 0:
+            torch.testing.assert_close(starts[step // 3], state)
+        state = problem.dynamics(state.expand(4, -1, -1), action.expand(4, -1, -1)).mean(0)
+    assert len(starts) == 3
 
 
 def test_a_way_longer_than_a_piece_is_found_piece_by_piece():
     problem = make(slide(), tensor([0.0, 0.0]), tensor([20 * STEP, 0.0]), horizon=40, criteria=STOP)
-    short = Receding(planner=ICEM(iterations=3, samples=64), horizon=6, commit=3)
-    assert problem.score(problem.cut(short(problem, 1, noise()).actions)).accepted.all()
+    plan = PIECES.plan(problem)
+    assert plan.accepted.all() and plan.iterations < PIECES.iterations
+    assert torch.equal(plan.actions, PIECES.plan(problem).actions)
+    alone = PIECES.pieces.plan(replace(problem, horizon=PIECES.length))
+    assert not alone.accepted.any()
 
 
-@pytest.mark.parametrize("settings", [{"horizon": 0}, {"commit": 0}, {"commit": 2.5}])
+@pytest.mark.parametrize("settings", [{"length": 0}, {"commit": 0}, {"commit": 2.5}])
 def test_wrong_pieces_are_refused(settings: dict[str, float]):
     with pytest.raises(ValueError, match=r"expected (a whole number|at least 1)"):
-        Receding(planner=ICEM(), **settings)  # type: ignore[arg-type]
+        Receding(pieces=ICEM(), **settings)  # type: ignore[arg-type]

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
-from typing import Any
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
-from grasp_agent.planners.base import Initial, Planner
-from grasp_agent.planners.checks import more_than, whole
+from grasp_agent.planners.base import Initial
+from grasp_agent.planners.checks import more_than
 from grasp_agent.planners.initial import Line, Rollout
 from grasp_agent.planners.noise import NoiseSource
 from grasp_agent.planners.problem import Candidates, Problem
@@ -142,45 +141,3 @@ def warped(problem: Problem, states: Tensor, offset: Tensor, last: Tensor) -> Te
     moved = states + (1 - share) * offset[:, :, None]
     end = moved.take_along_dim(last[..., None, None], 2)
     return moved + share * (problem.goal.project(end) - end)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Receding:
-    """Plans put together from short ones, each from where the last one has led: what a closed loop does, in the model.
-
-    Long plans with contacts are hard to find at once, and easy to find piece by piece.
-
-    Attributes:
-        planner: makes the pieces.
-        horizon: steps of a piece.
-        commit: steps of it that are taken before the next is made.
-    """
-
-    planner: Planner[Any]
-    horizon: int = 24
-    commit: int = 6
-
-    def __post_init__(self) -> None:
-        whole(1, horizon=self.horizon, commit=self.commit)
-
-    def __call__(self, problem: Problem, count: int, noise: NoiseSource) -> Candidates:
-        """See `Initial`."""
-        plans = [self._plan(problem, noise) for _ in range(count)]
-        states, actions = (torch.stack(values, 1) for values in zip(*plans, strict=True))
-        return Candidates(states, actions)
-
-    def _plan(self, problem: Problem, noise: NoiseSource) -> tuple[Tensor, Tensor]:
-        """States `[B, H, S]`, the members' mean, and actions `[B, H, A]`."""
-        state, rest, states, actions = problem.start, problem.rest, [], []
-        running = None
-        while len(actions) < problem.horizon:
-            piece = replace(problem, start=state, horizon=self.horizon)
-            running = self.planner.plan(piece, warm=running, seed=noise.seed()).actions
-            for action in running[:, : self.commit].unbind(1):
-                rows = (problem.members, -1, -1)
-                state = problem.dynamics(state.expand(*rows), action.expand(*rows)).mean(0)
-                states.append(state)
-                actions.append(action)
-            tail = rest.expand(problem.size, min(self.commit, self.horizon), -1)
-            running = torch.cat([running[:, self.commit :], tail], 1)
-        return torch.stack(states[: problem.horizon], 1), torch.stack(actions[: problem.horizon], 1)
