@@ -33,11 +33,11 @@ FOLDER = Path(__file__).parent.parent / "videos"
 SEEDS = (0, 1, 2, 3, 4)
 SAC_STEPS = (1000, 2000, 3000, 4000, 6000, 8000, 10000, 15000, 20000)
 TASKS = {
-    "grasp/Wall-v0": (2000, 4000),
-    "grasp/PointMaze-v0": (1400, 2800),
-    "grasp/Reacher-v0": (1000, 2000),
+    "grasp/Wall-v0": (4000,),
+    "grasp/PointMaze-v0": (1600,),
+    "grasp/Reacher-v0": (4000,),
 }
-"""The steps after which GRASP is measured."""
+"""The steps after which GRASP is measured: a fifth of what SAC + HER needs for 90 %, or of all that it is given."""
 EPISODES, EVALUATION_SEED = 30, 30_000
 LABELS = {"grasp": "GRASP, learned model", "sac": "SAC + HER"}
 COLOURS = {"grasp": "#2F6FDE", "sac": "#C8553D"}
@@ -60,7 +60,15 @@ def sac_points(task: str, seed: int, done: dict[str, float]) -> Points:
     """Steps and success along one run; begun anew if it was stopped."""
     if set(map(str, SAC_STEPS)) <= set(done):
         return
-    sac = SAC(
+    sac = soft_actor_critic(task, seed)
+    for steps in SAC_STEPS:
+        sac.learn(steps - sac.num_timesteps, reset_num_timesteps=False)
+        yield steps, success(sac, task)
+
+
+def soft_actor_critic(task: str, seed: int) -> SAC:
+    """SAC + HER that has learned nothing."""
+    return SAC(
         "MultiInputPolicy",
         gym.make(task),
         replay_buffer_class=HerReplayBuffer,
@@ -74,9 +82,6 @@ def sac_points(task: str, seed: int, done: dict[str, float]) -> Points:
         seed=seed,
         device="cpu",
     )
-    for steps in SAC_STEPS:
-        sac.learn(steps - sac.num_timesteps, reset_num_timesteps=False)
-        yield steps, success(sac, task)
 
 
 def plot(results: dict[str, Any], path: Path) -> None:
