@@ -3,6 +3,7 @@
 import importlib
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -23,7 +24,7 @@ BLOCKS, PLANNER_BLOCKS, OWN_BLOCKS = (
 
 
 def test_there_are_code_blocks():
-    assert (len(BLOCKS), len(PLANNER_BLOCKS), len(OWN_BLOCKS)) == (3, 2, 2)
+    assert (len(BLOCKS), len(PLANNER_BLOCKS), len(OWN_BLOCKS)) == (3, 2, 3)
 
 
 @pytest.mark.parametrize("block", [0, 2])
@@ -68,6 +69,20 @@ def test_the_block_from_an_environment_to_a_video_runs(
     assert (tmp_path / "car.mp4").stat().st_size > 10_000
 
 
+def test_what_the_page_says_of_push_t_is_what_push_t_offers():
+    made: list[grasp_agent.GraspAgent] = []
+
+    def keep(*args: Any, **settings: Any) -> None:
+        made.append(grasp_agent.GraspAgent(*args, **settings))
+
+    exec(compile(OWN_BLOCKS[1], "docs/your_environment.md block 1", "exec"), {"GraspAgent": keep})
+    said, offered = made[0].structure, grasp_agent.GraspAgent("MultiInputPolicy", "grasp/PushT-v0").structure
+    assert said.frame is not None and offered.frame is not None
+    assert replace(said.frame, lever=1.0) == replace(offered.frame, lever=1.0)
+    assert said.frame.lever == pytest.approx(offered.frame.lever, rel=1e-3)
+    assert said.goal_weights == pytest.approx(offered.goal_weights, rel=1e-3) and said.rests == offered.rests
+
+
 def test_the_worked_examples_are_those_that_were_measured(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.syspath_prepend(ROOT / "scripts")
     own = importlib.import_module("own_environments")
@@ -91,7 +106,7 @@ def test_the_worked_examples_are_those_that_were_measured(monkeypatch: pytest.Mo
         "gym": fake,
         **{n: getattr(grasp_agent, n) for n in grasp_agent.__all__ if n[0] != "G"},
     }
-    exec(compile(OWN_BLOCKS[1], "docs/your_environment.md block 1", "exec"), {**names, "Goal": grasp_agent.Goal})
+    exec(compile(OWN_BLOCKS[2], "docs/your_environment.md block 2", "exec"), {**names, "Goal": grasp_agent.Goal})
     assert asked == {name: (own.EXAMPLES[name].steps, own.EXAMPLES[name].settings) for name in asked}
     assert {*asked, "MountainCarContinuous-v0"} == set(own.EXAMPLES)
     assert (ROOT / "docs" / "own_environments.md").read_text(encoding="utf-8") in OWN
