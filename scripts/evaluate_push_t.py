@@ -3,10 +3,10 @@
     python scripts/evaluate_push_t.py                 # all; resumes where it was stopped
     python scripts/evaluate_push_t.py --parts blind   # one of them
 
-The closed loop is in `docs/results.md` (`scripts/evaluate_bundled.py push-t`). `blind` makes one plan of 60 steps at the start, executes it without
-looking, and asks at its end whether the block lies in its goal; the plan is put together from iCEM's short ones
-(`Receding`). `sac` is trained with seed 0. All are measured on the same 100 episodes with seeds from 10000;
-settings were chosen on seeds from 5000. Writes `docs/push_t.json` and `docs/push_t.md`.
+The closed loop is in `docs/results.md` (`scripts/evaluate_bundled.py push-t`). `blind` makes one plan of 60 steps at
+the start, executes it without looking, and asks at its end whether the block lies in its goal; the plan is put together
+from iCEM's short ones (`Receding`). `sac` is trained with seed 0. All are measured on the same 100 episodes with seeds
+from 10000; settings were chosen on seeds from 5000. Writes `docs/push_t.json` and `docs/push_t.md`.
 """
 
 from __future__ import annotations
