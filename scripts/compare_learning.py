@@ -98,7 +98,7 @@ def plot(results: dict[str, Any], path: Path) -> None:
         panel.minorticks_off()
         panel.spines[["top", "right"]].set_visible(False)
     axes[0].set_ylabel("success at the end")
-    axes[-1].legend(frameon=False, loc="lower right")
+    figure.legend(*axes[0].get_legend_handles_labels(), frameon=False, loc="outside upper center", ncols=2)
     with written_aside(path) as aside:
         figure.savefig(aside)
     pyplot.close(figure)
@@ -109,11 +109,13 @@ def curve(panel: Any, name: str, runs: dict[str, dict[str, float]]) -> None:
     steps = sorted({int(s) for run in runs.values() for s in run})
     curves = [[run[str(s)] for run in runs.values() if str(s) in run] for s in steps]
     spans = [binomtest(round(sum(c) * EPISODES), len(c) * EPISODES).proportion_ci(method="wilson") for c in curves]
-    panel.plot(steps, [np.mean(c) for c in curves], "o-", color=COLOURS[name], label=LABELS[name], lw=2, ms=4)
+    means, low, high = [np.mean(c) for c in curves], [s.low for s in spans], [s.high for s in spans]
+    panel.plot(steps, means, "o-", color=COLOURS[name], label=LABELS[name], lw=2, ms=5)
     for run in runs.values():
         points = sorted((int(s), share) for s, share in run.items())
-        panel.plot(*zip(*points, strict=True), color=COLOURS[name], lw=0.7, alpha=0.4)
-    panel.fill_between(steps, [s.low for s in spans], [s.high for s in spans], color=COLOURS[name], alpha=0.15, lw=0)
+        panel.plot(*zip(*points, strict=True), ".-", color=COLOURS[name], lw=0.7, ms=4, alpha=0.4)
+    panel.fill_between(steps, low, high, color=COLOURS[name], alpha=0.15, lw=0)
+    panel.vlines(steps, low, high, color=COLOURS[name], lw=1.5)
 
 
 def main(
