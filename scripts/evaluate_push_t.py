@@ -11,7 +11,9 @@ from 10000; settings were chosen on seeds from 5000. Writes `docs/push_t.json` a
 
 from __future__ import annotations
 
+import hashlib
 import json
+import zipfile
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -66,6 +68,13 @@ def runs(part: Part) -> dict[str, Any]:
     return {f"One blind plan of {BLIND_STEPS} steps": blind}
 
 
+def weights() -> str:
+    """What tells one model from another, whatever it plans with."""
+    path = Path(str(grasp_agent.pretrained.__file__)).parent / "push-t.zip"
+    with zipfile.ZipFile(path) as archive:
+        return hashlib.sha256(archive.read("weights.safetensors")).hexdigest()
+
+
 def table(results: dict[str, list[Row]]) -> str:
     """A row for each contestant."""
     lines = ["| | success at the end (95 % interval) | median steps to success | median seconds |", "|---|---|---|---|"]
@@ -84,7 +93,7 @@ def table(results: dict[str, list[Row]]) -> str:
 def main(parts: tuple[Part, ...] = ("blind", "sac")) -> None:
     """Measures what is missing for the bundled model of now."""
     torch.set_num_threads(1)
-    path, known = DOCS / "push_t.json", grasp_agent.bundled()["push-t"].sha256
+    path, known = DOCS / "push_t.json", weights()
     for part in parts:
         for name, play in runs(part).items():
             begun = len(_read(path, known).get(name, []))
