@@ -29,6 +29,7 @@ from tqdm import tqdm
 from trials import open_loop
 
 import grasp_agent
+from grasp_agent import pretrained
 from grasp_agent.evaluation import rollout
 from grasp_agent.files import written_aside
 from grasp_agent.planners import ICEM, Receding
@@ -70,7 +71,7 @@ def runs(part: Part) -> dict[str, Any]:
 
 def weights() -> str:
     """What tells one model from another, whatever it plans with."""
-    path = Path(str(grasp_agent.pretrained.__file__)).parent / "push-t.zip"
+    path = Path(str(pretrained.__file__)).parent / "push-t.zip"
     with zipfile.ZipFile(path) as archive:
         return hashlib.sha256(archive.read("weights.safetensors")).hexdigest()
 
