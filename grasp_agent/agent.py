@@ -120,13 +120,17 @@ class GraspAgent(BaseAlgorithm):
         if structure is None:
             structure = Structure() if self.env is None else Structure.offered(self.env)
         self.structure = structure
-        usual = Criteria(stop=structure.rests) if goal is None else goal.criteria
-        self.criteria = criteria or usual
+        self.criteria = criteria or self.usual_criteria
         self.learner = Learner(self.explore_config, self.train_config, model, structure, seed or 0)
         if env is not None:
             self._read_spec()
         if _init_setup_model:
             self._setup_model()
+
+    @property
+    def usual_criteria(self) -> Criteria:
+        """How plans are judged where nothing else is said: as the goal, or the task's structure, has it."""
+        return Criteria(stop=self.structure.rests) if self.goal is None else self.goal.criteria
 
     def _dressed(self, env: GymEnv, verbose: int) -> GymEnv:
         """The environment with this agent's goal, if it was given one; refused where the agent cannot plan in it."""

@@ -43,7 +43,7 @@ def packed(agent: GraspAgent) -> tuple[dict[str, Any], dict[str, Tensor]]:
         "goal": None if agent.goal is None else agent.goal.to_config(),
         "structure": saving.to_config(agent.structure),
         "planner": _unless_default(policy.planner, GRASP()),
-        "criteria": _unless_default(policy.criteria, Criteria()),
+        "criteria": _unless_default(policy.criteria, agent.usual_criteria),
         "model": saving.to_config(agent.model_config),
         "train": saving.to_config(agent.train_config),
         "explore": saving.to_config(agent.explore_config),

@@ -13,7 +13,7 @@ from gymnasium.wrappers import TransformAction
 from torch import Tensor
 
 import grasp_agent
-from grasp_agent import Frame, GraspAgent, MLPConfig, Structure, TrainConfig
+from grasp_agent import Criteria, Frame, GraspAgent, MLPConfig, Structure, TrainConfig
 from grasp_agent.data import Dataset, Episode
 from grasp_agent.memory import FramedSupport
 from grasp_agent.models import FramedMLP
@@ -225,6 +225,12 @@ def test_an_agent_takes_what_push_t_offers_and_keeps_it_in_its_file(tmp_path: An
     start = np.array([True])
     answers = [a.predict(observation, episode_start=start, deterministic=True)[0] for a in (agent, loaded)]
     np.testing.assert_array_equal(answers[0], answers[1])
+
+
+def test_criteria_that_are_not_the_tasks_usual_ones_survive_saving(tmp_path: Any):
+    for rule in (Criteria(), Criteria(stop=True), Criteria(hold=2)):
+        tiny("grasp/PushT-v0", criteria=rule).save(tmp_path / "rule.zip")
+        assert GraspAgent.load(tmp_path / "rule.zip", device="cpu").policy.criteria == rule
 
 
 def test_goals_are_as_far_apart_as_the_environment_says():
