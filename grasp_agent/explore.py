@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from grasp_agent.carry import Carry
 from grasp_agent.planners import Planner
+from grasp_agent.planners.checks import whole
 from grasp_agent.policy import Search, WorldModelPolicy
 
 Array = NDArray[np.float32]
@@ -25,7 +26,8 @@ class ExploreConfig:
         refit_growth: the model is fitted anew whenever the data have grown by this factor.
         longest_hold: random actions are held for up to this many steps.
         frontier_share: share of the later episodes that go to a rarely visited place first and explore from there
-            (Ecoffet et al. 2021, arXiv 2004.12919); the others pursue the task's goal.
+            (Ecoffet et al. 2021, arXiv 2004.12919); the others pursue the task's goal first.
+        hold: steps at the task's goal before such an episode goes on to a rarely visited place, too.
         noise: standard deviation of the noise on planned actions, as a share of half their range.
         surprise_share: chance that a plan which reality did not follow is given up for a burst of random actions.
 
@@ -37,12 +39,12 @@ class ExploreConfig:
     refit_growth: float = 1.5
     longest_hold: int = 16
     frontier_share: float = 0.5
+    hold: int = 10
     noise: float = 0.1
     surprise_share: float = 0.5
 
     def __post_init__(self) -> None:
-        if self.learning_starts < 1 or self.longest_hold < 1:
-            raise ValueError("learning_starts, longest_hold: expected at least 1")
+        whole(1, learning_starts=self.learning_starts, longest_hold=self.longest_hold, hold=self.hold)
         if not self.refit_growth > 1:
             raise ValueError(f"refit_growth: expected more than 1, got {self.refit_growth}")
         for name in ("frontier_share", "surprise_share"):
@@ -72,6 +74,7 @@ class Explorer:
         self._burst = np.zeros(count, np.int64)
         self._places = np.zeros((count, 0), np.float32)
         self._to_frontier = np.zeros(count, np.bool_)
+        self._kept = np.zeros(count, np.int64)
         self._carry: Carry | None = None
         self._frontier: tuple[Array, NDArray[np.float64]] | None = None
         for row in range(count):
@@ -98,12 +101,18 @@ class Explorer:
         self._left[row] = self._burst[row] = 0
         self._scale[row] = self._config.longest_hold ** self._random.uniform()
         self._planning[row] = self._frontier is not None
-        self._to_frontier[row] = self._planning[row] and self._random.uniform() < self._config.frontier_share
-        if self._frontier is not None:
-            places, chances = self._frontier
-            self._places[row] = places[self._random.choice(len(places), p=chances)]
+        self._kept[row] = 0
+        if self._planning[row]:
+            self._aim(row, to_frontier=self._random.uniform() < self._config.frontier_share)
         if self._carry is not None:
             self._carry.valid[row] = False
+
+    def _aim(self, row: int, *, to_frontier: bool) -> None:
+        """The task's goal, or a place that was rarely visited."""
+        assert self._frontier is not None
+        places, chances = self._frontier
+        self._to_frontier[row], self._kept[row] = to_frontier, 0
+        self._places[row] = places[self._random.choice(len(places), p=chances)]
 
     def act(self, policy: WorldModelPolicy, raw: Array, achieved: Array, desired: Array) -> Array:
         """Actions `[n, A]` in [-1, 1] for observations `[n, O + G]` and goals `[n, G]`."""
@@ -111,13 +120,12 @@ class Explorer:
         world = policy.world
         if world is None or not self._planning.any():
             return actions
-        arrived = world.apart(achieved, self._places) <= world.tolerance
-        self._planning &= ~(self._to_frontier & arrived)
+        self._arrive(world.apart(achieved, self._aims(desired)) <= world.tolerance)
         rows = np.flatnonzero(self._planning & (self._burst == 0))
         self._burst = np.maximum(self._burst - 1, 0)
         if not len(rows):
             return actions
-        aims = np.where(self._to_frontier[:, None], self._places, desired)
+        aims = self._aims(desired)
         carry = None if self._carry is None else self._carry.rows(rows)
         planned, after, _ = policy.decide(raw[rows], aims[rows], carry, deterministic=False, search=_light(policy))
         if carry is not None:
@@ -128,6 +136,17 @@ class Explorer:
         after.states[np.arange(len(rows)), after.step] = world.foresee(raw[rows], actions[rows]).cpu().numpy()
         self._keep(rows, after, len(raw))
         return actions
+
+    def _aims(self, desired: Array) -> Array:
+        return np.where(self._to_frontier[:, None], self._places, desired)
+
+    def _arrive(self, near: NDArray[np.bool_]) -> None:
+        """Goes on from the frontier at random, and from a goal that was held for long enough to the frontier."""
+        there = self._planning & near
+        self._planning &= ~(self._to_frontier & there)
+        self._kept = np.where(there, self._kept + 1, 0)
+        for row in map(int, np.flatnonzero(self._kept >= self._config.hold)):
+            self._aim(row, to_frontier=True)
 
     def _surprise(self, rows: NDArray[np.int64]) -> None:
         """Plans of these rows had to be made anew: some give way to a burst of random actions."""

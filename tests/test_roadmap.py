@@ -112,15 +112,31 @@ def test_states_that_cannot_be_joined_give_no_roadmap_and_planning_starts_elsewh
 
 
 def test_a_goal_without_a_route_leaves_the_other_problems_theirs():
-    start, target = tensor([-0.5, -0.5], [-0.5, -0.5]), tensor([0.5, -0.5], [5.0, 5.0])
+    start, target = tensor([-0.5, -0.5], [-0.5, -0.5]), tensor([0.5, -0.5], [50.0, 50.0])
     problem = replace(make(walled, start, target, horizon=24), roadmap=problems.wall_roadmap())
     states, actions = Roadmap()(problem, 3, noise()).pair
     assert states.isfinite().all()
     assert actions.isfinite().all()
-    # The first candidate heads straight for its goal: one stays at the wall, one slides up along it to the gap. Ways
-    # round are there for the near goal only; straight lines stand in for the others.
-    assert problem.score(actions).accepted.tolist() == [[False, True, True], [True, False, False]]
+    # The first candidate heads straight for its goal and stays at the wall. Ways round are there for the near goal
+    # only, the other is farther than any drive; straight lines stand in.
+    assert problem.score(actions).accepted.tolist() == [[False, True, True], [False, False, False]]
     torch.testing.assert_close(states[1:, 1:], Line(sigma=0.0)(rows(problem, [1]), 2, noise()).states)
+
+
+def test_ways_lead_round_to_goals_and_from_starts_where_nothing_was_seen():
+    seen = grid()[(grid() >= -0.3).all(-1)]  # neither the start's corner nor the goal's, which the wall parts
+    inside, outside = [-0.2, 0.0], [0.5, -0.8]
+    start, target = tensor(inside, [-0.8, -0.8], [-0.8, -0.8]), tensor(outside, [0.2, 0.0], outside)
+    problem = make(walled, start, target, horizon=24)
+    graph = RoadmapGraph.build(seen, steering(problem))
+    assert graph is not None
+    problem = replace(problem, roadmap=graph)
+    points, times = graph.routes(start, lambda s: problem.goal.project(s[..., None, :])[..., 0, :], 2)
+    assert times[..., -1].isfinite().all()
+    torch.testing.assert_close(points[:, 0, -1], target)
+    assert problem.score(Roadmap()(problem, 3, noise()).actions).accepted.any(-1).all()
+    straight = Line(sigma=0.0)(problem, 1, noise())
+    assert not problem.score(straight.actions).accepted.any()
 
 
 @pytest.mark.parametrize("count", [1, 4])

@@ -13,11 +13,12 @@ from grasp_agent.planners.linear import LinearModel
 from grasp_agent.planners.mppi import MPPI
 from grasp_agent.planners.newton import LiftedNewton
 from grasp_agent.planners.noise import Coloured, NoiseSource
-from grasp_agent.planners.problem import Candidates, Problem
+from grasp_agent.planners.problem import Problem
 from grasp_agent.planners.proposals import Replay, Roadmap, Snap, Warp
 from grasp_agent.planners.receding import Receding
 from grasp_agent.planners.replay import ReplayWindows
 from grasp_agent.planners.roadmap import BlockRoadmap, RoadmapGraph, block_dynamics, farthest_points
+from grasp_agent.planners.rows import Candidates
 from grasp_agent.planners.shooting import GradientShooting
 from grasp_agent.planners.steering import InertialSteering, Steering
 from grasp_agent.planners.tracking import Tracking

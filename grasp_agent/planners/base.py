@@ -17,7 +17,8 @@ from torch import Tensor
 
 from grasp_agent.planners.checks import whole
 from grasp_agent.planners.noise import NoiseSource
-from grasp_agent.planners.problem import Candidates, Problem
+from grasp_agent.planners.problem import Problem
+from grasp_agent.planners.rows import Candidates
 
 State = TypeVar("State", bound=tuple[Any, ...])
 

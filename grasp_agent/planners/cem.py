@@ -16,7 +16,8 @@ from grasp_agent.planners.base import Planner
 from grasp_agent.planners.blocks import gather_parts
 from grasp_agent.planners.checks import at_least, more_than, share, whole
 from grasp_agent.planners.noise import Coloured, NoiseSource
-from grasp_agent.planners.problem import Candidates, Problem
+from grasp_agent.planners.problem import Problem
+from grasp_agent.planners.rows import Candidates
 
 
 class Search(NamedTuple):

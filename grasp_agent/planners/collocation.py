@@ -15,7 +15,8 @@ from grasp_agent.planners.base import Initial, Planner
 from grasp_agent.planners.checks import at_least, more_than, whole
 from grasp_agent.planners.initial import Line, filled
 from grasp_agent.planners.noise import NoiseSource
-from grasp_agent.planners.problem import Candidates, Problem
+from grasp_agent.planners.problem import Problem
+from grasp_agent.planners.rows import Candidates
 
 
 class CollocationState(NamedTuple):

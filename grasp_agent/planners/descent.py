@@ -10,7 +10,8 @@ from torch import Tensor
 
 from grasp_agent.planners.checks import at_least, more_than, share
 from grasp_agent.planners.least_squares import least_squares
-from grasp_agent.planners.problem import Candidates, Problem
+from grasp_agent.planners.problem import Problem
+from grasp_agent.planners.rows import Candidates
 
 
 class Moments(NamedTuple):

@@ -19,8 +19,9 @@ from grasp_agent.planners.descent import Adam, Gradient, Relaxation
 from grasp_agent.planners.ilqr import ILQR
 from grasp_agent.planners.initial import Line, Rollout, filled
 from grasp_agent.planners.noise import Coloured, NoiseSource
-from grasp_agent.planners.problem import Candidates, Problem
+from grasp_agent.planners.problem import Problem
 from grasp_agent.planners.proposals import Roadmap
+from grasp_agent.planners.rows import Candidates
 from grasp_agent.planners.shooting import GradientShooting
 
 

@@ -12,8 +12,9 @@ from grasp_agent.planners.base import Initial, Planner
 from grasp_agent.planners.checks import at_least, whole
 from grasp_agent.planners.initial import Rollout, filled
 from grasp_agent.planners.noise import NoiseSource
-from grasp_agent.planners.problem import Candidates, Problem
+from grasp_agent.planners.problem import Problem
 from grasp_agent.planners.riccati import Feedback, riccati
+from grasp_agent.planners.rows import Candidates
 
 
 class ILQRState(NamedTuple):

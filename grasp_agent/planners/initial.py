@@ -8,7 +8,8 @@ import torch
 
 from grasp_agent.planners.base import Initial
 from grasp_agent.planners.noise import Coloured, NoiseSource
-from grasp_agent.planners.problem import Candidates, Problem
+from grasp_agent.planners.problem import Problem
+from grasp_agent.planners.rows import Candidates
 
 
 @dataclass(frozen=True, kw_only=True)

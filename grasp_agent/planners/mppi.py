@@ -11,7 +11,8 @@ from torch import Tensor
 from grasp_agent.planners.base import Planner
 from grasp_agent.planners.checks import more_than, whole
 from grasp_agent.planners.noise import Coloured, NoiseSource
-from grasp_agent.planners.problem import Candidates, Problem
+from grasp_agent.planners.problem import Problem
+from grasp_agent.planners.rows import Candidates
 
 
 class MPPIState(NamedTuple):

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 import torch
 
 from grasp_agent.planners.checks import at_least, more_than, whole
-from grasp_agent.planners.problem import Candidates, Problem
+from grasp_agent.planners.problem import Problem
 from grasp_agent.planners.riccati import riccati
+from grasp_agent.planners.rows import Candidates
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from math import prod
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from grasp_agent.planners.judging import Block, Criteria, Goal, Region, Verdict
 from grasp_agent.planners.least_squares import least_squares
+from grasp_agent.planners.rows import Fold, derivative
 
 if TYPE_CHECKING:
     from grasp_agent.planners.replay import ReplayWindows
@@ -25,37 +25,6 @@ Jacobian = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 
 Pullback = Callable[[Tensor, Tensor], tuple[Tensor, Callable[[Tensor], Tensor]]]
 """As `Dynamics`, with the product of a row vector `[k, M, S]` and D_a F, a function to `[k, M, A]`."""
-
-
-class Candidates(NamedTuple):
-    """Plans side by side, as virtual states and actions."""
-
-    states: Tensor
-    """`[B, N, H, S]`, s_1 .. s_H."""
-    actions: Tensor
-    """`[B, N, H, A]`, a_0 .. a_{H-1}."""
-    rollouts: Tensor | None = None
-    """`[K, B, N, H, S]`, rollouts under all members with feedback towards the states, if known: what is judged."""
-
-    @property
-    def pair(self) -> tuple[Tensor, Tensor]:
-        """States and actions."""
-        return self.states, self.actions
-
-    @property
-    def size(self) -> int:
-        """N."""
-        return self.actions.shape[1]
-
-    def first(self, count: int) -> Candidates:
-        """The first ones."""
-        return Candidates(self.states[:, :count], self.actions[:, :count])
-
-    def join(self, other: Candidates | None) -> Candidates:
-        """These, then the others."""
-        if other is None:
-            return self
-        return Candidates(torch.cat([self.states, other.states], 1), torch.cat([self.actions, other.actions], 1))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -162,7 +131,7 @@ class Problem:
 
         Candidate n is stepped by member n % k, where k is the largest divisor of N up to the number of members in use.
         """
-        fold = _Fold.of(states, self.steppers)
+        fold = Fold.of(states, self.steppers)
         return fold.back(self.dynamics(fold.rows(states), fold.rows(actions)))
 
     def linearise(self, states: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:
@@ -170,13 +139,13 @@ class Problem:
 
         The derivative by the state is not formed.
         """
-        fold = _Fold.of(states, self.steppers)
+        fold = Fold.of(states, self.steppers)
         following, slopes = self.linearise_rows(fold.rows(states), fold.rows(actions))
         return fold.back(following), fold.back(slopes)
 
     def pullback(self, states: Tensor, actions: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
         """As `step`, with the product of a cotangent `[B, N, ..., S]` and D_a F, a function to `[B, N, ..., A]`."""
-        fold = _Fold.of(states, self.steppers)
+        fold = Fold.of(states, self.steppers)
         pullback = self.action_pullback or self._generic_pullback
         following, pull = pullback(fold.rows(states), fold.rows(actions))
         return fold.back(following), lambda cotangent: fold.back(pull(fold.rows(cotangent)))
@@ -186,14 +155,14 @@ class Problem:
 
         For planners that follow true rollouts, and for full collocation; GRASP's lifted iteration never calls it.
         """
-        fold = _Fold.of(states, self.steppers)
+        fold = Fold.of(states, self.steppers)
         jacobian = self.jacobian or self._generic_full_jacobian
         following, slopes = map(fold.back, jacobian(fold.rows(states), fold.rows(actions)))
         return following, slopes[..., : states.shape[-1]], slopes[..., states.shape[-1] :]
 
     def follow(self, actions: Tensor) -> Tensor:
         """Rollout of each candidate under its own member: `[B, N, H, A] -> [B, N, H, S]`."""
-        fold = _Fold.of(actions[:, :, 0], self.steppers)
+        fold = Fold.of(actions[:, :, 0], self.steppers)
         state = fold.rows(self.start[:, None].expand(-1, actions.shape[1], -1))
         states = []
         for action in fold.rows(actions.flatten(2)).unflatten(-1, actions.shape[2:]).unbind(2):
@@ -327,60 +296,15 @@ class Problem:
         return (rollouts - rollouts.mean(0)).norm(dim=-1).amax(0)
 
     def _generic_jacobian(self, states: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:
-        return _derivative(lambda a: self.dynamics(states, a), actions)
+        return derivative(lambda a: self.dynamics(states, a), actions)
 
     def _generic_full_jacobian(self, states: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:
         size = states.shape[-1]
         rows = torch.cat([states, actions], dim=-1)
-        return _derivative(lambda x: self.dynamics(x[..., :size], x[..., size:]), rows)
+        return derivative(lambda x: self.dynamics(x[..., :size], x[..., size:]), rows)
 
     def _generic_pullback(self, states: Tensor, actions: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
         leaf = actions.detach().requires_grad_()
         with torch.enable_grad():
             values = self.dynamics(states, leaf)
         return values.detach(), lambda cotangent: torch.autograd.grad(values, leaf, cotangent)[0]
-
-
-def _derivative(function: Callable[[Tensor], Tensor], inputs: Tensor) -> tuple[Tensor, Tensor]:
-    """Values `[..., S]` and derivative `[..., S, I]` of a function of rows `[..., I]`: one call, S batched products."""
-    leaf = inputs.detach().clone().requires_grad_()
-    with torch.enable_grad():
-        values = function(leaf)
-        if not values.requires_grad:
-            raise ValueError(
-                "dynamics: expected a derivative by the action, got none; pass action_jacobian=, or take a planner "
-                "without derivatives and Criteria(feedback=False)"
-            )
-        basis = torch.eye(values.shape[-1], dtype=values.dtype, device=values.device)
-        basis = basis.view(-1, *[1] * (values.ndim - 1), values.shape[-1]).expand(-1, *values.shape)
-        (slopes,) = torch.autograd.grad(values, leaf, basis, is_grads_batched=True)
-    return values.detach(), slopes.movedim(0, -2)
-
-
-class _Fold(NamedTuple):
-    """How candidates `[B, N, ...]` are laid out as the rows `[k, M]` of an ensemble's first k members."""
-
-    shape: tuple[int, ...]
-    members: int
-
-    @staticmethod
-    def of(states: Tensor, members: int) -> _Fold:
-        count = states.shape[1]
-        return _Fold(tuple(states.shape[:-1]), next(k for k in range(members, 0, -1) if count % k == 0))
-
-    def rows(self, values: Tensor) -> Tensor:
-        if self.members == 1:
-            return values.reshape(1, -1, values.shape[-1])
-        groups = values.reshape(-1, self.members, self._inner * values.shape[-1])
-        return groups.transpose(0, 1).reshape(self.members, -1, values.shape[-1])
-
-    def back(self, rows: Tensor) -> Tensor:
-        rest = rows.shape[2:]
-        if self.members == 1:
-            return rows.view(*self.shape, *rest)
-        groups = rows.reshape(self.members, -1, self._inner * prod(rest))
-        return groups.transpose(0, 1).reshape(*self.shape, *rest)
-
-    @property
-    def _inner(self) -> int:
-        return prod(self.shape[2:])

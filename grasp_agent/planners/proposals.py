@@ -11,7 +11,8 @@ from grasp_agent.planners.base import Initial
 from grasp_agent.planners.checks import more_than
 from grasp_agent.planners.initial import Line, Rollout
 from grasp_agent.planners.noise import NoiseSource
-from grasp_agent.planners.problem import Candidates, Problem
+from grasp_agent.planners.problem import Problem
+from grasp_agent.planners.rows import Candidates
 from grasp_agent.planners.tracking import Tracking
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -11,6 +11,9 @@ from torch import Tensor
 from grasp_agent.planners.judging import Block
 from grasp_agent.planners.problem import Jacobian
 from grasp_agent.planners.steering import Aim, Driver
+
+_NEAR = 16  # nodes that starts and goals are joined to
+_SPREAD = 64  # the same where none of those will do: the first ones cover the space
 
 
 class Router(Protocol):
@@ -59,6 +62,24 @@ def farthest_points(states: Tensor, count: int) -> tuple[Tensor, float]:
         if not nearest[index] > 0:
             break
     return torch.stack(chosen), float(nearest.max().sqrt())
+
+
+class _Ways(NamedTuple):
+    """The best ways of B problems over R copies of a graph of P nodes."""
+
+    onward: Tensor
+    """`[B, R, P]`, time from every node to the goal, by the best last node."""
+    node: Tensor
+    """`[B, R]`, the best first node."""
+    time: Tensor
+    """`[B, R]`, time from the start to it."""
+    total: Tensor
+    """`[B, R]`, time from the start to the goal."""
+
+    def replaced(self, rows: Tensor, others: _Ways) -> _Ways:
+        """The same with other ways for the problems where `rows` `[B]` is True."""
+        pairs = zip(self, others, strict=True)
+        return _Ways(*(torch.where(rows.view(-1, *[1] * (own.ndim - 1)), new, own) for own, new in pairs))
 
 
 class RoadmapGraph:
@@ -140,38 +161,53 @@ class RoadmapGraph:
             Way points `[B, R, W, S]` (the first is the start, the last the goal) and the times at which they are
             passed `[B, R, W]` [steps], which never fall; infinite where there is no route.
         """
-        batch, near = start.shape[0], min(16, self.nodes.shape[0])
+        batch = start.shape[0]
+        index = torch.arange(copies, device=start.device) % self._between.shape[0]
         nodes = self.nodes.expand(batch, -1, -1)
-        last = self.driver.apart(nodes, aim(nodes)).topk(near, largest=False).indices
+        near = min(_NEAR, len(self.nodes))
         first = self.driver.apart(start[:, None], nodes).topk(near, largest=False).indices
-        rows = torch.arange(batch, device=start.device)[:, None]
+        last = self.driver.apart(nodes, aim(nodes)).topk(near, largest=False).indices
+        enter, leave = self._enter(start, first), self._leave(aim, last)
+        ways = self._ways(index, first, enter, last, leave)
+        lost = ~ways.total.isfinite().any(-1)
+        if lost.any():  # a start or goal where nothing was seen: from or to wherever the model thinks it can
+            spread = torch.arange(min(_SPREAD, len(self.nodes)), device=start.device).expand(batch, -1)
+            if not leave[lost].isfinite().any(-1).all():
+                last, leave = spread, self._leave(aim, spread, far=True)
+            if not enter[lost].isfinite().any(-1).all():
+                first, enter = spread, self._enter(start, spread, far=True)
+            ways = ways.replaced(lost, self._ways(index, first, enter, last, leave))
+        return self._descend(start, aim, ways, index)
+
+    def _enter(self, start: Tensor, first: Tensor, *, far: bool = False) -> Tensor:
+        """Times from starts `[B, S]` to nodes `[B, F]`."""
+        targets = self.nodes[first].flatten(0, 1)
+        return self.driver(start.repeat_interleave(first.shape[1], 0), lambda _: targets, far=far).view(first.shape)
+
+    def _leave(self, aim: Aim, last: Tensor, *, far: bool = False) -> Tensor:
+        """Times from nodes `[B, L]` to the goals."""
 
         def goal_aim(states: Tensor) -> Tensor:
-            return aim(states.unflatten(-2, (batch, near))).flatten(-3, -2)
+            return aim(states.unflatten(-2, last.shape)).flatten(-3, -2)
 
-        leave = self.driver(nodes[rows, last].flatten(0, 1), goal_aim).view(batch, near)
-        targets = nodes[rows, first].flatten(0, 1)
-        enter = self.driver(start.repeat_interleave(near, 0), lambda _: targets).view(batch, near)
-        index = torch.arange(copies, device=start.device) % self._between.shape[0]
+        return self.driver(self.nodes[last].flatten(0, 1), goal_aim, far=far).view(last.shape)
+
+    def _ways(self, index: Tensor, first: Tensor, enter: Tensor, last: Tensor, leave: Tensor) -> _Ways:
+        """Ways in over nodes `[B, F]` and out over nodes `[B, L]`, for copies `[R]` of the graph."""
         between = self._between[index]  # [R, P, P]
-        # Time from every node to the goal, by the best last node, [B, R, P].
         onward = (between[:, :, last].permute(2, 0, 1, 3) + leave[:, None, None]).amin(-1)
-        here = (enter[:, None] + onward.gather(2, first[:, None].expand(-1, copies, -1))).min(-1)
-        node = first.gather(1, here.indices)
-        time = enter.gather(1, here.indices)
-        return self._descend(start, aim, onward, node, time, here.values, index)
+        total = (enter[:, None] + onward.gather(2, first[:, None].expand(-1, len(index), -1))).min(-1)
+        return _Ways(onward, first.gather(1, total.indices), enter.gather(1, total.indices), total.values)
 
     def _descend(
         self,
         start: Tensor,
         aim: Aim,
-        onward: Tensor,
-        node: Tensor,
-        time: Tensor,
-        total: Tensor,
+        ways: _Ways,
         index: Tensor,
     ) -> tuple[Tensor, Tensor]:
-        """Follows the time to the goal downhill, from the entry nodes `[B, R]`, until the best last node."""
+        """Follows the time to the goal downhill, from the entry nodes, until the best last node."""
+        onward, node, time, total = ways
         batch, copies = node.shape
         rows = torch.arange(batch, device=node.device)[:, None]
         columns = torch.arange(copies, device=node.device)

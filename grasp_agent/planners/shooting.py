@@ -13,7 +13,8 @@ from grasp_agent.planners.checks import at_least, whole
 from grasp_agent.planners.descent import Adam, Descent, Moments
 from grasp_agent.planners.initial import Rollout, filled
 from grasp_agent.planners.noise import Coloured, NoiseSource
-from grasp_agent.planners.problem import Candidates, Problem
+from grasp_agent.planners.problem import Problem
+from grasp_agent.planners.rows import Candidates
 
 
 class ShootingState(NamedTuple):

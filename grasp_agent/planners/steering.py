@@ -21,8 +21,14 @@ Aim = Callable[[Tensor], Tensor]
 class Driver(Protocol):
     """Drives a model from a state to one nearby."""
 
-    def __call__(self, start: Tensor, aim: Aim) -> Tensor:
-        """Steps `[M]` from `start` `[M, S]` until a state x meets `aim(x)`; infinite where a member misses it."""
+    def __call__(self, start: Tensor, aim: Aim, *, far: bool = False) -> Tensor:
+        """Steps `[M]` from `start` `[M, S]` until a state x meets `aim(x)`; infinite where a member misses it.
+
+        Args:
+            start: where to start.
+            aim: where to go.
+            far: whether to go on for as long as can be.
+        """
         ...
 
     def apart(self, start: Tensor, target: Tensor) -> Tensor:
@@ -48,6 +54,7 @@ class Steering:
         low: `[A]` lower bounds.
         high: `[A]` upper bounds.
         reach: greatest number of steps.
+        longest: the same for far targets.
         tolerance: distance at which the target counts as reached [state units].
     """
 
@@ -56,23 +63,26 @@ class Steering:
     low: Tensor
     high: Tensor
     reach: int = 3
+    longest: int = 50
     tolerance: float = 0.02
 
-    def __call__(self, start: Tensor, aim: Aim) -> Tensor:
+    def __call__(self, start: Tensor, aim: Aim, *, far: bool = False) -> Tensor:
         """See `Driver`."""
         state = start.expand(self.members, -1, -1)
         rest = ((self.low + self.high) / 2).expand(*state.shape[:-1], -1)
         half = (self.high - self.low) / 2
         steps = torch.full(state.shape[:-1], torch.inf, dtype=state.dtype, device=state.device)
         steps[(state - aim(state)).norm(dim=-1) <= self.tolerance] = 0
-        for count in range(self.reach):
+        for count in range(self.longest if far else self.reach):
             predicted, slopes = self.action_jacobian(state, rest)
             change = least_squares(slopes, predicted - aim(predicted), 1e-3)
             effort = (change / half).abs().amax(-1).clamp(1e-3, 1)  # the share of a step that is really needed
             action = torch.minimum(torch.maximum(rest - change, self.low), self.high)
-            state, _ = self.action_jacobian(state, action)
+            before, (state, _) = state, self.action_jacobian(state, action)
             arrived = (state - aim(state)).norm(dim=-1) <= self.tolerance
             steps = torch.where(arrived, torch.minimum(steps, count + effort), steps)
+            if (arrived | ((state - before).norm(dim=-1) < 0.1 * self.tolerance)).all():
+                break  # what is not there by now stands still
         return steps.amax(0)
 
     def apart(self, start: Tensor, target: Tensor) -> Tensor:
@@ -104,6 +114,7 @@ class InertialSteering:
         low: `[A]` lower bounds.
         high: `[A]` upper bounds.
         reach: greatest number of steps.
+        longest: the same for far targets.
         effort: share of the bounds that the linear model's actions may need: the rest is left to feedback.
         tolerance: distance at which the target counts as reached [state units].
     """
@@ -115,20 +126,21 @@ class InertialSteering:
     low: Tensor
     high: Tensor
     reach: int = 16
+    longest: int = 64
     effort: float = 0.9
     tolerance: float = 0.3
 
-    def __call__(self, start: Tensor, aim: Aim) -> Tensor:
+    def __call__(self, start: Tensor, aim: Aim, *, far: bool = False) -> Tensor:
         """See `Driver`; whole steps."""
         target = aim(start)
-        steps = self._steps(start, target)
+        steps = self._steps(start, target, self.longest if far else self.reach)
         hopeful = steps.isfinite().nonzero()[:, 0]  # the model need not try what the linear one cannot
         steps[hopeful] = self._driven(start[hopeful], target[hopeful], steps[hopeful])
         return steps
 
     def _driven(self, start: Tensor, target: Tensor, steps: Tensor) -> Tensor:
         """The same steps `[M]`, infinite where a member of the model misses its target."""
-        count = steps.clamp(1, self.reach).long()
+        count = steps.clamp(1, self.longest).long()
         state = start.expand(self.members, -1, -1)
         for done in range(int(count.max()) if len(count) else 0):
             left = count - done
@@ -143,7 +155,7 @@ class InertialSteering:
         horizons, start, target = self._horizons, *torch.broadcast_tensors(start, target)
         costs = [
             count + (horizons.missing(start, target, count) @ horizons.roots[count].mT).square().sum(-1)
-            for count in self._counts
+            for count in _counts(self.reach)
         ]
         return torch.stack(costs).amin(0)
 
@@ -153,7 +165,7 @@ class InertialSteering:
         state, states = points[:, :, 0], []
         for step in range(horizon):
             left = after[:, :, step] - step
-            left = torch.where(left >= 1, left.clamp_max(self.reach), self.reach).long()  # the last point is held
+            left = torch.where(left >= 1, left.clamp_max(self.longest), self.reach).long()  # the last point is held
             target = points.take_along_dim(upper[:, :, step, None, None], 2)[:, :, 0]
             action = self._horizons.action(state, target, left)
             state = self.linear.step(state, torch.minimum(torch.maximum(action, self.low), self.high))
@@ -164,24 +176,16 @@ class InertialSteering:
         """See `Driver`."""
         return self.linear.settle(states, self.named)
 
-    @property
-    def _counts(self) -> list[int]:
-        """The numbers of steps that are tried: each one of the first, then about every fifth of what there is."""
-        counts = [1]
-        while counts[-1] < self.reach:
-            counts.append(min(self.reach, counts[-1] + max(1, counts[-1] // 5)))
-        return counts
-
     @cached_property
     def _horizons(self) -> Horizons:
-        return Horizons.of(self.linear, self.reach)
+        return Horizons.of(self.linear, max(self.reach, self.longest))
 
-    def _steps(self, start: Tensor, target: Tensor) -> Tensor:
+    def _steps(self, start: Tensor, target: Tensor, reach: int) -> Tensor:
         """The fewest steps `[M]` in which the linear model gets there within its share of the bounds, or infinite."""
         bound = self.effort * (self.high - self.low) / 2
         rest = (self.low + self.high) / 2
         best = start.new_full(start.shape[:-1], torch.inf)
-        for count in reversed(self._counts):
+        for count in reversed(_counts(reach)):
             state, peak = start, torch.zeros_like(best)
             for left in range(count, 0, -1):
                 action = self._horizons.action(state, target, left)
@@ -190,6 +194,14 @@ class InertialSteering:
             near = (state - target).norm(dim=-1) <= self.tolerance
             best = torch.where((peak <= 1) & near, float(count), best)
         return best
+
+
+def _counts(reach: int) -> list[int]:
+    """The numbers of steps that are tried: each one of the first, then about every fifth of what there is."""
+    counts = [1]
+    while counts[-1] < reach:
+        counts.append(min(reach, counts[-1] + max(1, counts[-1] // 5)))
+    return counts
 
 
 def _segments(times: Tensor, horizon: int) -> tuple[Tensor, Tensor, Tensor]:

@@ -9,7 +9,8 @@ from torch import Tensor
 
 from grasp_agent.planners.checks import at_least
 from grasp_agent.planners.noise import NoiseSource
-from grasp_agent.planners.problem import Candidates, Problem
+from grasp_agent.planners.problem import Problem
+from grasp_agent.planners.rows import Candidates
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,0 +1,89 @@
+"""How candidates are laid out: as plans side by side, and as the rows of an ensemble's members."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from math import prod
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+
+class Candidates(NamedTuple):
+    """Plans side by side, as virtual states and actions."""
+
+    states: Tensor
+    """`[B, N, H, S]`, s_1 .. s_H."""
+    actions: Tensor
+    """`[B, N, H, A]`, a_0 .. a_{H-1}."""
+    rollouts: Tensor | None = None
+    """`[K, B, N, H, S]`, rollouts under all members with feedback towards the states, if known: what is judged."""
+
+    @property
+    def pair(self) -> tuple[Tensor, Tensor]:
+        """States and actions."""
+        return self.states, self.actions
+
+    @property
+    def size(self) -> int:
+        """N."""
+        return self.actions.shape[1]
+
+    def first(self, count: int) -> Candidates:
+        """The first ones."""
+        return Candidates(self.states[:, :count], self.actions[:, :count])
+
+    def join(self, other: Candidates | None) -> Candidates:
+        """These, then the others."""
+        if other is None:
+            return self
+        return Candidates(torch.cat([self.states, other.states], 1), torch.cat([self.actions, other.actions], 1))
+
+
+class Fold(NamedTuple):
+    """How candidates `[B, N, ...]` are laid out as the rows `[k, M]` of an ensemble's first k members."""
+
+    shape: tuple[int, ...]
+    members: int
+
+    @staticmethod
+    def of(states: Tensor, members: int) -> Fold:
+        """For candidates `[B, N, ..., S]` under as many of the first `members` as divide N."""
+        count = states.shape[1]
+        return Fold(tuple(states.shape[:-1]), next(k for k in range(members, 0, -1) if count % k == 0))
+
+    def rows(self, values: Tensor) -> Tensor:
+        """`[B, N, ..., V]` as `[k, M, V]`."""
+        if self.members == 1:
+            return values.reshape(1, -1, values.shape[-1])
+        groups = values.reshape(-1, self.members, self._inner * values.shape[-1])
+        return groups.transpose(0, 1).reshape(self.members, -1, values.shape[-1])
+
+    def back(self, rows: Tensor) -> Tensor:
+        """`[k, M, ...]` as `[B, N, ..., ...]`."""
+        rest = rows.shape[2:]
+        if self.members == 1:
+            return rows.view(*self.shape, *rest)
+        groups = rows.reshape(self.members, -1, self._inner * prod(rest))
+        return groups.transpose(0, 1).reshape(*self.shape, *rest)
+
+    @property
+    def _inner(self) -> int:
+        return prod(self.shape[2:])
+
+
+def derivative(function: Callable[[Tensor], Tensor], inputs: Tensor) -> tuple[Tensor, Tensor]:
+    """Values `[..., S]` and derivative `[..., S, I]` of a function of rows `[..., I]`: one call, S batched products."""
+    leaf = inputs.detach().clone().requires_grad_()
+    with torch.enable_grad():
+        values = function(leaf)
+        if not values.requires_grad:
+            raise ValueError(
+                "dynamics: expected a derivative by the action, got none; pass action_jacobian=, or take a planner "
+                "without derivatives and Criteria(feedback=False)"
+            )
+        basis = torch.eye(values.shape[-1], dtype=values.dtype, device=values.device)
+        basis = basis.view(-1, *[1] * (values.ndim - 1), values.shape[-1]).expand(-1, *values.shape)
+        (slopes,) = torch.autograd.grad(values, leaf, basis, is_grads_batched=True)
+    return values.detach(), slopes.movedim(0, -2)
