@@ -7,6 +7,7 @@ import math
 import time
 import warnings
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any, ClassVar, TypeVar
 
@@ -119,6 +120,8 @@ class GraspAgent(BaseAlgorithm):
         self.env_kwargs: dict[str, Any] = {}
         if structure is None:
             structure = Structure() if self.env is None else Structure.offered(self.env)
+            if goal is not None:  # the environment weighs another goal's entries
+                structure = replace(structure, goal_weights=())
         self.structure = structure
         self.criteria = criteria or self.usual_criteria
         self.learner = Learner(self.explore_config, self.train_config, model, structure, seed or 0)
@@ -224,6 +227,8 @@ class GraspAgent(BaseAlgorithm):
             ValueError: if the checkpoint is not one of this agent, or a number is out of range.
         """
         env = self._required_env()
+        if total_timesteps < 0:
+            raise ValueError(f"total_timesteps: expected at least 0, got {total_timesteps}")
         if minutes is not None and not minutes > 0:
             raise ValueError(f"minutes: expected more than 0, got {minutes}")
         deadline = math.inf if minutes is None else time.monotonic() + 60 * minutes

@@ -21,7 +21,7 @@ from grasp_agent.train import FitReport, TrainConfig
 from grasp_agent.world import World, learn_world
 
 Array = NDArray[np.float32]
-_PASSES = 300  # through the data, at most, in a fit on the way
+_PASSES, _LAST_PASSES = 300, 5000  # through the data, at most, in a fit on the way and in the last one
 
 
 class Learner:
@@ -133,9 +133,9 @@ class Learner:
         """
         self.end()
         train, known = self._train, policy.world
-        if not last:
-            passes = _PASSES * len(self.dataset) // train.batch_size
-            train = replace(train, gradient_steps=max(1, min(train.gradient_steps // 3, passes)))
+        steps = train.gradient_steps if last else train.gradient_steps // 3
+        passes = (_LAST_PASSES if last else _PASSES) * len(self.dataset) // train.batch_size
+        train = replace(train, gradient_steps=max(1, min(steps, passes)))
         goal_size = policy.observation_space["achieved_goal"].shape[0]  # type: ignore[index]
         with tqdm(total=train.gradient_steps, desc="fitting", leave=False, disable=not progress_bar) as bar:
             world, self.report = learn_world(

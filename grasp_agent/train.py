@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -26,6 +28,9 @@ class TrainConfig:
             be. The linear path is free of it: motion is taken for linear where the data do not say otherwise.
         unroll: steps that the model is rolled out in the loss; more than 1 trains it on its own predictions.
         holdout: share of the windows that is kept back to measure the model's error.
+        patience: a fit ends, with the weights that were best on what is kept back, when they have not become better for
+            this many gradient steps; None goes on to the end and takes the last weights. Worth its noise where data are
+            plenty and time is short: the learning rate falls to zero, and the last weights are most often the best.
 
     Raises:
         ValueError: if a number is out of range.
@@ -37,11 +42,14 @@ class TrainConfig:
     weight_decay: float = 0.5
     unroll: int = 1
     holdout: float = 0.05
+    patience: int | None = None
 
     def __post_init__(self) -> None:
         for name in ("gradient_steps", "batch_size", "unroll"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}: expected at least 1, got {getattr(self, name)}")
+        if self.patience is not None and self.patience < 1:
+            raise ValueError(f"patience: expected at least 1 or None, got {self.patience}")
         if not self.lr > 0:
             raise ValueError(f"lr: expected more than 0, got {self.lr}")
         if not 0 < self.holdout < 1:
@@ -53,7 +61,7 @@ class FitReport:
     """What came of a fit.
 
     Attributes:
-        loss: mean training loss over the last tenth of the steps.
+        loss: mean training loss over the last steps, a tenth of all.
         error_mean: mean one-step error on held-out transitions, worst member [state units].
         error_high: its 99 % quantile.
     """
@@ -105,7 +113,8 @@ def fit(
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimiser, config.lr, total_steps=config.gradient_steps + 1, pct_start=0.05
     )
-    tail: list[Tensor] = []
+    tail: deque[Tensor] = deque(maxlen=max(1, config.gradient_steps // 10))
+    best = None if config.patience is None else _Best(model, states[held], actions[held], config.patience)
     for step in range(config.gradient_steps):
         rows = train[torch.randint(len(train), (model.members, config.batch_size), generator=generator)].to(device)
         loss = model.loss(states[rows], actions[rows])
@@ -113,18 +122,44 @@ def fit(
         loss.backward()
         optimiser.step()
         schedule.step()
-        if step >= int(0.9 * config.gradient_steps):
-            tail.append(loss.detach())
+        tail.append(loss.detach())
         if on_step is not None:
             on_step()
+        if best is not None and best.enough(step):
+            break
+    if best is not None:
+        best.restore()
     for parameter in model.parameters():
         parameter.grad = None
     errors = _errors(model, states[held], actions[held])
     return FitReport(
-        loss=float(torch.stack(tail).mean()),
+        loss=float(torch.stack(list(tail)).mean()),
         error_mean=float(errors.mean()),
         error_high=float(errors.quantile(0.99)),
     )
+
+
+class _Best:
+    """The weights that were best on what was kept back."""
+
+    def __init__(self, model: EnsembleMLP, states: Tensor, actions: Tensor, patience: int) -> None:
+        self._model, self._held, self._patience = model, (states, actions), patience
+        self._every = max(1, patience // 10)
+        self._error, self._step, self._weights = math.inf, 0, model.state_dict()
+
+    def enough(self, step: int) -> bool:
+        """Looks at the model now and then; True when it has not become better for too long."""
+        if (step + 1) % self._every:
+            return False
+        error = float(_errors(self._model, *self._held).mean())
+        if error < self._error:
+            self._error, self._step = error, step
+            self._weights = {name: tensor.clone() for name, tensor in self._model.state_dict().items()}
+        return step - self._step >= self._patience
+
+    def restore(self) -> None:
+        """Gives the model its best weights."""
+        self._model.load_state_dict(self._weights)
 
 
 @torch.no_grad()

@@ -169,12 +169,28 @@ def test_a_fit_may_be_as_short_as_one_step(steps: int):
     assert np.isfinite(fitted(replace(QUICK, gradient_steps=steps))[1].loss)
 
 
-def test_the_error_is_measured_on_transitions_that_were_not_trained_on():
-    random, chaos = np.random.default_rng(0), Dataset()
+def test_a_patient_fit_ends_when_it_no_longer_improves_and_keeps_its_best_weights():
+    ticks: list[int] = []
+    config = TrainConfig(gradient_steps=1500, batch_size=64, lr=0.003, weight_decay=0, holdout=0.2, patience=100)
+    models = [EnsembleMLP(12, 1, config=MLPConfig(members=1, width=128, depth=2, octaves=0)) for _ in range(2)]
+    patient = fit(models[0], chaos(), config, on_step=lambda: ticks.append(0))
+    last = fit(models[1], chaos(), replace(config, patience=None))
+    assert 100 <= len(ticks) < 800
+    assert patient.error_mean < 0.9 * last.error_mean
+    assert patient.loss > 2 * last.loss  # the other learned by heart
+
+
+def chaos() -> Dataset:
+    """Nothing that could be learned."""
+    random, data = np.random.default_rng(0), Dataset()
     for _ in range(2):
-        chaos.add(Episode(random.normal(size=(21, 12)).astype(np.float32), np.zeros((20, 1), np.float32)))
+        data.add(Episode(random.normal(size=(21, 12)).astype(np.float32), np.zeros((20, 1), np.float32)))
+    return data
+
+
+def test_the_error_is_measured_on_transitions_that_were_not_trained_on():
     model = EnsembleMLP(12, 1, config=MLPConfig(members=1, width=128, depth=2, octaves=0))
-    report = fit(model, chaos, TrainConfig(gradient_steps=1000, batch_size=64, lr=0.003, weight_decay=0, holdout=0.2))
+    report = fit(model, chaos(), TrainConfig(gradient_steps=1000, batch_size=64, lr=0.003, weight_decay=0, holdout=0.2))
     assert report.loss < 0.1  # learned by heart
     assert report.error_mean > 0.8  # and worth nothing
 
@@ -212,6 +228,7 @@ def test_windows_stay_within_their_episode():
         (lambda: MLPConfig(activation="tanh"), "'relu' or 'silu', got 'tanh'"),  # type: ignore[arg-type]
         (lambda: TrainConfig(unroll=0), "unroll: expected at least 1, got 0"),
         (lambda: TrainConfig(lr=0), "lr: expected more than 0, got 0"),
+        (lambda: TrainConfig(patience=0), "patience: expected at least 1 or None, got 0"),
         (lambda: TrainConfig(holdout=1), r"holdout: expected a share in \(0, 1\), got 1"),
         (lambda: Episode(np.zeros((3, 2), np.float32), np.zeros((3, 1), np.float32)), r"got \[3, 2\] and \[3, 1\]"),
         (lambda: Episode(np.full((3, 2), np.nan, np.float32), np.zeros((2, 1), np.float32)), "finite"),
