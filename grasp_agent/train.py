@@ -25,7 +25,8 @@ class TrainConfig:
         batch_size: windows in a batch, for each ensemble member its own.
         lr: peak learning rate of AdamW; it falls to zero along a cosine.
         weight_decay: AdamW's at 10,000 windows, in inverse proportion to their number, as the weight of a prior would
-            be. The linear path is free of it: motion is taken for linear where the data do not say otherwise.
+            be. The linear path is free of it: motion is taken for linear where the data do not say otherwise. None is
+            0.5 for networks with features of positions, whose free motion is linear between walls, and 0.1 without.
         unroll: steps that the model is rolled out in the loss; more than 1 trains it on its own predictions.
         holdout: share of the windows that is kept back to measure the model's error.
         patience: a fit ends, with the weights that were best on what is kept back, when they have not become better for
@@ -39,7 +40,7 @@ class TrainConfig:
     gradient_steps: int = 4000
     batch_size: int = 512
     lr: float = 2e-3
-    weight_decay: float = 0.5
+    weight_decay: float | None = None
     unroll: int = 1
     holdout: float = 0.05
     patience: int | None = None
@@ -102,7 +103,10 @@ def fit(
     order = torch.randperm(int(blocks[-1]) + 1, generator=generator)[blocks].argsort(stable=True)
     kept = max(1, int(config.holdout * len(states)))
     held, train = order[:kept].to(device), order[kept:] if len(order) > kept else order
-    decay = min(config.weight_decay * 10_000 / len(states), 0.1 / config.lr)  # more would overshoot zero
+    decay = config.weight_decay
+    if decay is None:
+        decay = 0.5 if model.config.octaves else 0.1
+    decay = min(decay * 10_000 / len(states), 0.1 / config.lr)  # more would overshoot zero
     optimiser = torch.optim.AdamW(
         [
             {"params": [*model.weights], "weight_decay": decay},
