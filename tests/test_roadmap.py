@@ -168,6 +168,11 @@ def test_steering_counts_the_steps_of_the_worst_member(members: int):
     steps = steering(problem)(torch.zeros(5, 2).double(), lambda _: targets)
     torch.testing.assert_close(steps[:3], tensor(0.4, 1.0, 2.4), atol=0.15, rtol=0)
     assert steps[3].isinf()  # four steps away; its reach is three
+    far = tensor([1.0, 0.0], [6.0, 0.0], [100.0, 0.0])
+    steps_far = steering(problem)(torch.zeros(3, 2).double(), lambda _: far, far=True)
+    assert 3.9 <= steps_far[0] <= 5
+    assert 23.9 <= steps_far[1] <= 30
+    assert steps_far[2].isinf()
     assert (steps[4] > 1) == (members > 1)
 
 

@@ -141,9 +141,15 @@ def test_a_drive_takes_the_fewest_steps_that_the_bounds_allow():
 def test_a_longer_reach_gets_to_states_that_a_shorter_one_does_not():
     problem = double_integrator()
     start, target = tensor([0, 0, 0, 0]), tensor([3, 0, 0, 0])
-    assert driver(problem, reach=16)(start, fixed(target)).isinf().all()
+    short = driver(problem, reach=16, longest=64)
+    assert short(start, fixed(target)).isinf().all()
     steps = driver(problem, reach=64)(start, fixed(target))
     assert 16 < steps.item() <= 64
+    assert short(start, fixed(target), far=True) == steps
+    # What is traced takes as long, and is there in the end.
+    times = torch.stack([torch.zeros_like(steps), steps], -1)[:, None]
+    traced = short.trace(torch.stack([start, target], 1)[:, None], times, 64)
+    torch.testing.assert_close(traced[:, 0, int(steps) - 1], target, atol=0.02, rtol=0)
 
 
 def test_a_drive_that_one_member_cannot_follow_is_none():

@@ -1,0 +1,56 @@
+"""Exploration: what episodes are for."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import gymnasium as gym
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from grasp_agent.explore import ExploreConfig, Explorer
+from grasp_agent.observation import raw_vectors
+
+if TYPE_CHECKING:
+    from grasp_agent import GraspAgent
+
+
+def explored(agent: GraspAgent, steps: int, **settings: Any) -> tuple[NDArray[np.float64], float]:
+    """Distances from the goal, which is where the episode begins, along an exploring episode; and their tolerance."""
+    env = gym.make("grasp/BallNav-v0")
+    world, size = agent.policy.world, env.action_space.shape[0]  # type: ignore[index]
+    assert world is not None
+    explorer = Explorer(1, size, ExploreConfig(noise=0.0, surprise_share=0.0, **settings), seed=0)
+    explorer.learned(agent.policy, world.memory.points)
+    observation, _ = env.reset(seed=0)
+    goal, distances = observation["achieved_goal"][None].copy(), []
+    for _ in range(steps):
+        here = observation["achieved_goal"][None]
+        distances.append(float(world.apart(here, goal)[0]))
+        raw = raw_vectors({key: value[None] for key, value in observation.items()})
+        (action,) = explorer.act(agent.policy, raw, here, goal)
+        observation, *_ = env.step(agent.policy.to_space(action))
+    env.close()
+    return np.array(distances), world.tolerance
+
+
+def test_an_episode_that_has_kept_its_goal_goes_on_to_explore(agent: GraspAgent):
+    distances, tolerance = explored(agent, 40, frontier_share=0.0, hold=6)
+    assert (distances[:6] <= tolerance).all()
+    assert distances.max() > 4 * tolerance
+
+
+def test_an_episode_stays_at_its_goal_for_as_long_as_it_is_told_to(agent: GraspAgent):
+    distances, tolerance = explored(agent, 40, frontier_share=0.0, hold=100)
+    assert (distances <= tolerance).all()
+
+
+def test_an_episode_for_the_frontier_leaves_at_once(agent: GraspAgent):
+    distances, tolerance = explored(agent, 15, frontier_share=1.0, hold=100)
+    assert distances.max() > 2 * tolerance
+
+
+def test_wrong_settings_are_named():
+    with pytest.raises(ValueError, match="hold: expected a whole number of at least 1, got 0"):
+        ExploreConfig(hold=0)
