@@ -139,6 +139,19 @@ def test_ways_lead_round_to_goals_and_from_starts_where_nothing_was_seen():
     assert not problem.score(straight.actions).accepted.any()
 
 
+def test_a_goal_on_an_island_is_reached_from_the_mainland():
+    # Seen: a broad patch where the start is, and a small one at the goal, too far away for an edge.
+    island = tensor([0.85, 0.85], [0.9, 0.85], [0.85, 0.9], [0.9, 0.9])
+    seen = torch.cat([grid()[(grid() < -0.05).all(-1)], island])
+    free = make(slide(), tensor([-0.8, -0.8]), tensor([0.88, 0.88]), horizon=24)
+    graph = RoadmapGraph.build(seen, steering(free))
+    assert graph is not None
+    assert graph.connected < 1
+    points, times = graph.routes(free.start, lambda s: free.goal.project(s[..., None, :])[..., 0, :], 2)
+    assert times[..., -1].isfinite().all()
+    torch.testing.assert_close(points[0, 0, -1], tensor(0.88, 0.88))
+
+
 @pytest.mark.parametrize("count", [1, 4])
 def test_the_first_candidate_heads_straight_for_the_goal_and_the_others_take_routes(count: int):
     problem = problems.wall()

@@ -172,10 +172,11 @@ class RoadmapGraph:
         lost = ~ways.total.isfinite().any(-1)
         if lost.any():  # a start or goal where nothing was seen: from or to wherever the model thinks it can
             spread = torch.arange(min(_SPREAD, len(self.nodes)), device=start.device).expand(batch, -1)
-            if not leave[lost].isfinite().any(-1).all():
-                last, leave = spread, self._leave(aim, spread, far=True)
-            if not enter[lost].isfinite().any(-1).all():
+            astray, missed = (~times[lost].isfinite().any(-1) for times in (enter, leave))
+            if astray.any():
                 first, enter = spread, self._enter(start, spread, far=True)
+            if (missed | ~astray).any():  # also where both ends have nodes, and no route joins these
+                last, leave = spread, self._leave(aim, spread, far=True)
             ways = ways.replaced(lost, self._ways(index, first, enter, last, leave))
         return self._descend(start, aim, ways, index)
 
