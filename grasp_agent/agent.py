@@ -133,7 +133,8 @@ class GraspAgent(BaseAlgorithm):
     @property
     def usual_criteria(self) -> Criteria:
         """How plans are judged where nothing else is said: as the goal, or the task's structure, has it."""
-        return Criteria(stop=self.structure.rests) if self.goal is None else self.goal.criteria
+        usual = Criteria() if self.goal is None else self.goal.criteria
+        return replace(usual, stop=self.structure.rests)
 
     def _dressed(self, env: GymEnv, verbose: int) -> GymEnv:
         """The environment with this agent's goal, if it was given one; refused where the agent cannot plan in it."""

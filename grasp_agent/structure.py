@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -29,7 +30,7 @@ class Structure:
         rests: True where all stays as it is when nothing is done (blocks on a table): plans may stop at any time.
 
     Raises:
-        ValueError: if a weight is not above 0, or there are both blocks and a frame.
+        ValueError: if a weight is not above 0, the frame is none, or there are both blocks and a frame.
     """
 
     blocks: tuple[Block, ...] = ()
@@ -40,8 +41,11 @@ class Structure:
     def __post_init__(self) -> None:
         pairs = tuple(Block(tuple(states), tuple(actions)) for states, actions in self.blocks)
         object.__setattr__(self, "blocks", pairs)
-        if not all(weight > 0 for weight in self.goal_weights):
-            raise ValueError(f"goal_weights: expected numbers of more than 0, got {self.goal_weights}")
+        object.__setattr__(self, "goal_weights", tuple(map(float, self.goal_weights)))
+        if not all(0 < weight < math.inf for weight in self.goal_weights):
+            raise ValueError(f"goal_weights: expected finite numbers of more than 0, got {self.goal_weights}")
+        if not (self.frame is None or isinstance(self.frame, Frame)):
+            raise ValueError(f"frame: expected a Frame or None, got {self.frame!r}")
         if self.blocks and self.frame is not None:
             raise ValueError("structure: expected blocks or a frame, got both")
 
@@ -54,8 +58,6 @@ class Structure:
                 known[name] = env.get_attr(name)[0]
         if isinstance(known.get("frame"), Mapping):
             known["frame"] = Frame(**known["frame"])
-        if "goal_weights" in known:
-            known["goal_weights"] = tuple(map(float, known["goal_weights"]))
         return cls(**known)
 
     def check(self, observation_space: spaces.Dict, action_space: spaces.Box) -> None:

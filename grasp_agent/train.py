@@ -21,7 +21,7 @@ class TrainConfig:
     """How a model is fitted.
 
     Attributes:
-        gradient_steps: optimiser steps.
+        gradient_steps: optimiser steps, at most: an agent goes through its data 5,000 times, no more.
         batch_size: windows in a batch, for each ensemble member its own.
         lr: peak learning rate of AdamW; it falls to zero along a cosine.
         weight_decay: AdamW's at 10,000 windows, in inverse proportion to their number, as the weight of a prior would
@@ -105,7 +105,7 @@ def fit(
     held, train = order[:kept].to(device), order[kept:] if len(order) > kept else order
     decay = config.weight_decay
     if decay is None:
-        decay = 0.5 if model.config.octaves else 0.1
+        decay = 0.5 if model.config.octaves and model.positions else 0.1
     decay = min(decay * 10_000 / len(states), 0.1 / config.lr)  # more would overshoot zero
     optimiser = torch.optim.AdamW(
         [

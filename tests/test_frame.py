@@ -13,7 +13,7 @@ from gymnasium.wrappers import TransformAction
 from torch import Tensor
 
 import grasp_agent
-from grasp_agent import Criteria, Frame, GraspAgent, MLPConfig, Structure, TrainConfig
+from grasp_agent import Criteria, Frame, Goal, GraspAgent, MLPConfig, Structure, TrainConfig
 from grasp_agent.data import Dataset, Episode
 from grasp_agent.memory import FramedSupport
 from grasp_agent.models import FramedMLP
@@ -203,10 +203,22 @@ def test_both_blocks_and_a_frame_are_refused():
         Structure(frame=PUSH, blocks=(((0,), (0,)),))  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("weights", [(1.0,), (1.0, 1.0, 0.0, 1.0)])
+@pytest.mark.parametrize("weights", [(1.0,), (1.0, 1.0, 0.0, 1.0), (1.0, 1.0, np.inf, 1.0)])
 def test_goal_weights_that_do_not_fit_are_refused(weights: tuple[float, ...]):
     with pytest.raises(ValueError, match="goal_weights: expected"):
         tiny("grasp/PushT-v0", structure=Structure(goal_weights=weights))
+
+
+def test_what_is_no_frame_is_refused_and_weights_are_kept_as_numbers():
+    with pytest.raises(ValueError, match="frame: expected a Frame or None, got 3"):
+        Structure(frame=3)  # type: ignore[arg-type]
+    assert Structure(goal_weights=np.ones(2)) == Structure(goal_weights=(1.0, 1.0))  # type: ignore[arg-type]
+
+
+def test_plans_for_an_own_goal_may_stop_where_things_rest():
+    goal = Goal.at({0: 1.0}, tolerance=0.1)
+    assert tiny("Pendulum-v1", goal=goal, structure=Structure(rests=True)).criteria.stop
+    assert not tiny("Pendulum-v1", goal=goal).criteria.stop
 
 
 def test_an_agent_takes_what_push_t_offers_and_keeps_it_in_its_file(tmp_path: Any):

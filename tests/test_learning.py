@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -127,6 +128,14 @@ def test_counting_goes_on_where_it_is_asked_to():
     assert len(agent.learner.dataset) == 180
     assert agent.learn(50).num_timesteps == 50
     assert len(agent.learner.dataset) == 230
+
+
+def test_fewer_steps_than_none_are_refused_and_few_are_not_fitted_for_long():
+    with pytest.raises(ValueError, match="total_timesteps: expected at least 0, got -5"):
+        tiny().learn(-5)
+    began = time.monotonic()
+    tiny(train=TrainConfig(gradient_steps=10**6)).learn(10)
+    assert time.monotonic() - began < 60
 
 
 def test_the_planner_is_the_same_after_learning_as_before():

@@ -214,7 +214,7 @@ class FramedMLP(EnsembleMLP):
         heading = state[..., list(self.frame.heading)]
         angle = torch.zeros_like(state)
         angle[..., list(self.frame.heading)] = heading.flip(-1) * heading.new_tensor([-1, 1])
-        angle = (angle / heading.square().sum(-1, keepdim=True))[..., None]
+        angle = (angle / heading.square().sum(-1, keepdim=True).clamp_min(1e-12))[..., None]
         rows, size = turn.rows(), self.state_size
         moved = torch.eye(size, dtype=state.dtype, device=state.device) - self._shift
         by_state = rows.back(moved.expand(*state.shape, -1), self._spin) - angle * (local @ self._spin)[..., None, :]
