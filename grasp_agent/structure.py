@@ -39,8 +39,9 @@ class Structure:
     rests: bool = False
 
     def __post_init__(self) -> None:
-        pairs = tuple(Block(tuple(states), tuple(actions)) for states, actions in self.blocks)
+        pairs = tuple(Block(tuple(map(int, states)), tuple(map(int, actions))) for states, actions in self.blocks)
         object.__setattr__(self, "blocks", pairs)
+        object.__setattr__(self, "rests", bool(self.rests))
         object.__setattr__(self, "goal_weights", tuple(map(float, self.goal_weights)))
         if not all(0 < weight < math.inf for weight in self.goal_weights):
             raise ValueError(f"goal_weights: expected finite numbers of more than 0, got {self.goal_weights}")
@@ -52,10 +53,9 @@ class Structure:
     @classmethod
     def offered(cls, env: VecEnv) -> Structure:
         """What an environment says of itself."""
-        known: dict[str, Any] = {}
-        for name in ("blocks", "frame", "goal_weights", "rests"):
-            if env.has_attr(name):
-                known[name] = env.get_attr(name)[0]
+        names = [name for name in ("blocks", "frame", "goal_weights", "rests") if env.has_attr(name)]
+        known: dict[str, Any] = {name: env.get_attr(name)[0] for name in names}
+        known = {name: value for name, value in known.items() if value is not None}
         if isinstance(known.get("frame"), Mapping):
             known["frame"] = Frame(**known["frame"])
         return cls(**known)

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from grasp_agent.data import Dataset
 from grasp_agent.models import EnsembleMLP
+from grasp_agent.planners.checks import at_least, more_than, whole
 
 _BLOCK = 20  # windows
 
@@ -46,13 +47,12 @@ class TrainConfig:
     patience: int | None = None
 
     def __post_init__(self) -> None:
-        for name in ("gradient_steps", "batch_size", "unroll"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}: expected at least 1, got {getattr(self, name)}")
-        if self.patience is not None and self.patience < 1:
-            raise ValueError(f"patience: expected at least 1 or None, got {self.patience}")
-        if not self.lr > 0:
-            raise ValueError(f"lr: expected more than 0, got {self.lr}")
+        whole(1, gradient_steps=self.gradient_steps, batch_size=self.batch_size, unroll=self.unroll)
+        more_than(0, lr=self.lr)
+        if self.weight_decay is not None:
+            at_least(0, weight_decay=self.weight_decay)
+        if self.patience is not None:
+            whole(1, patience=self.patience)
         if not 0 < self.holdout < 1:
             raise ValueError(f"holdout: expected a share in (0, 1), got {self.holdout}")
 
@@ -149,20 +149,23 @@ class _Best:
     def __init__(self, model: EnsembleMLP, states: Tensor, actions: Tensor, patience: int) -> None:
         self._model, self._held, self._patience = model, (states, actions), patience
         self._every = max(1, patience // 10)
-        self._error, self._step, self._weights = math.inf, 0, model.state_dict()
+        self._error, self._step, self._weights = math.inf, 0.0, model.state_dict()
 
     def enough(self, step: int) -> bool:
         """Looks at the model now and then; True when it has not become better for too long."""
-        if (step + 1) % self._every:
-            return False
+        if (step + 1) % self._every == 0:
+            self._look(step)
+        return step - self._step >= self._patience
+
+    def _look(self, step: float) -> None:
         error = float(_errors(self._model, *self._held).mean())
         if error < self._error:
             self._error, self._step = error, step
             self._weights = {name: tensor.clone() for name, tensor in self._model.state_dict().items()}
-        return step - self._step >= self._patience
 
     def restore(self) -> None:
-        """Gives the model its best weights."""
+        """Looks a last time, and gives the model its best weights."""
+        self._look(math.inf)
         self._model.load_state_dict(self._weights)
 
 

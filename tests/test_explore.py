@@ -15,13 +15,19 @@ from grasp_agent.observation import raw_vectors
 if TYPE_CHECKING:
     from grasp_agent import GraspAgent
 
+AIMED = 10
+"""Tolerances: six episodes of random actions come no farther than 7 from where they begin."""
 
-def explored(agent: GraspAgent, steps: int, **settings: Any) -> tuple[NDArray[np.float64], float]:
-    """Distances from the goal, which is where the episode begins, along an exploring episode; and their tolerance."""
+
+def explored(agent: GraspAgent, steps: int, seed: int = 0, **settings: Any) -> tuple[NDArray[np.float64], float]:
+    """Distances from the goal, which is where the episode begins, along an exploring episode; and their tolerance.
+
+    Its random actions change at each step, so that they lead nowhere.
+    """
     env = gym.make("grasp/BallNav-v0")
     world, size = agent.policy.world, env.action_space.shape[0]  # type: ignore[index]
     assert world is not None
-    explorer = Explorer(1, size, ExploreConfig(noise=0.0, surprise_share=0.0, **settings), seed=0)
+    explorer = Explorer(1, size, ExploreConfig(noise=0.0, surprise_share=0.0, longest_hold=1, **settings), seed=seed)
     explorer.learned(agent.policy, world.memory.points)
     observation, _ = env.reset(seed=0)
     goal, distances = observation["achieved_goal"][None].copy(), []
@@ -36,9 +42,12 @@ def explored(agent: GraspAgent, steps: int, **settings: Any) -> tuple[NDArray[np
 
 
 def test_an_episode_that_has_kept_its_goal_goes_on_to_explore(agent: GraspAgent):
-    distances, tolerance = explored(agent, 40, frontier_share=0.0, hold=6)
-    assert (distances[:6] <= tolerance).all()
-    assert distances.max() > 4 * tolerance
+    farthest = []
+    for seed in range(6):
+        distances, tolerance = explored(agent, 40, seed, frontier_share=0.0, hold=6)
+        assert (distances[:6] <= tolerance).all()
+        farthest.append(distances.max() / tolerance)
+    assert max(farthest) > AIMED
 
 
 def test_an_episode_stays_at_its_goal_for_as_long_as_it_is_told_to(agent: GraspAgent):
@@ -47,8 +56,8 @@ def test_an_episode_stays_at_its_goal_for_as_long_as_it_is_told_to(agent: GraspA
 
 
 def test_an_episode_for_the_frontier_leaves_at_once(agent: GraspAgent):
-    distances, tolerance = explored(agent, 15, frontier_share=1.0, hold=100)
-    assert distances.max() > 2 * tolerance
+    episodes = [explored(agent, 34, seed, frontier_share=1.0, hold=100) for seed in range(6)]
+    assert max(distances.max() / tolerance for distances, tolerance in episodes) > AIMED
 
 
 def test_wrong_settings_are_named():

@@ -215,6 +215,32 @@ def test_what_is_no_frame_is_refused_and_weights_are_kept_as_numbers():
     assert Structure(goal_weights=np.ones(2)) == Structure(goal_weights=(1.0, 1.0))  # type: ignore[arg-type]
 
 
+def test_what_comes_from_numpy_can_be_saved(tmp_path: Any):
+    frame = Frame(origin=tuple(np.array([4, 5])), heading=(np.int64(6), 7), lever=np.float32(2))  # type: ignore[arg-type]
+    said = Structure(frame=frame, goal_weights=np.ones(4), rests=np.True_)  # type: ignore[arg-type]
+    tiny("grasp/PushT-v0", structure=said).save(tmp_path / "agent.zip")
+    assert GraspAgent.load(tmp_path / "agent.zip", device="cpu").structure == said
+
+
+def test_what_never_moves_meets_no_wall():
+    frame = Frame(origin=(0, 1), heading=(2, 3), points=((4, 5), (6, 7)))
+    model, data = FramedMLP(8, 1, frame=frame, config=SMALL), torch.rand(200, 8)
+    data[:, 6:] = 3.0
+    data[:20, 4] = 1.0  # at the wall
+    model.adapt(data, torch.zeros(200, 1), data)
+    usable = model.usable(data[:, None])
+    assert not usable[:20].any()
+    assert usable[20:].float().mean() > 0.9
+
+
+def test_a_body_alone_is_nowhere_off_the_support():
+    model, states = FramedMLP(4, 1, frame=Frame(origin=(0, 1), heading=(2, 3)), config=SMALL), torch.rand(5, 4)
+    region = FramedSupport(states, 0.0, model)
+    seen = torch.rand(2, 1, 3, 4)
+    assert region.off(seen).shape == (2, 1, 3, 1) and not region.off(seen).any()
+    torch.testing.assert_close(region.nearest(seen), seen)
+
+
 def test_plans_for_an_own_goal_may_stop_where_things_rest():
     goal = Goal.at({0: 1.0}, tolerance=0.1)
     assert tiny("Pendulum-v1", goal=goal, structure=Structure(rests=True)).criteria.stop

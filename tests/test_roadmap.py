@@ -139,6 +139,23 @@ def test_ways_lead_round_to_goals_and_from_starts_where_nothing_was_seen():
     assert not problem.score(straight.actions).accepted.any()
 
 
+def test_routes_do_not_depend_on_the_other_problems():
+    seen = grid()[(grid() >= -0.3).all(-1)]
+    start = tensor([-0.2, 0.0], [-0.8, -0.8], [-0.8, -0.8], [0.3, 0.3], [0.3, 0.3])
+    target = tensor([0.5, -0.8], [0.2, 0.0], [0.5, -0.8], [0.6, 0.6], [50.0, 50.0])  # out, in, both, none, never
+    problem = make(walled, start, target, horizon=24)
+    graph = RoadmapGraph.build(seen, steering(problem))
+    assert graph is not None
+
+    def arrival(chosen: list[int]) -> Tensor:
+        some = rows(problem, chosen)
+        return graph.routes(some.start, lambda s: some.goal.project(s[..., None, :])[..., 0, :], 4)[1][..., -1]
+
+    together = arrival(list(range(5)))
+    torch.testing.assert_close(together, torch.cat([arrival([row]) for row in range(5)]))
+    assert together.isfinite().all(-1).tolist() == [True, True, True, True, False]
+
+
 def test_a_goal_on_an_island_is_reached_from_the_mainland():
     # Seen: a broad patch where the start is, and a small one at the goal, too far away for an edge.
     island = tensor([0.85, 0.85], [0.9, 0.85], [0.85, 0.9], [0.9, 0.9])

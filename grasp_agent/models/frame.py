@@ -42,6 +42,11 @@ class Frame:
     lever: float = 1.0
 
     def __post_init__(self) -> None:
+        for name in ("origin", "heading"):
+            object.__setattr__(self, name, tuple(map(int, getattr(self, name))))
+        for name in ("points", "vectors", "actions"):
+            object.__setattr__(self, name, tuple(tuple(map(int, pair)) for pair in getattr(self, name)))
+        object.__setattr__(self, "lever", float(self.lever))
         for pairs in ((self.origin, self.heading, *self.points, *self.vectors), self.actions):
             entries = [entry for pair in pairs for entry in pair]
             if any(len(pair) != 2 for pair in pairs) or len(set(entries)) < len(entries) or min(entries, default=0) < 0:
@@ -163,7 +168,8 @@ class FramedMLP(EnsembleMLP):
         low, high = (edge[self._points] for edge in (self.low, self.high))
         margin = _EDGE * (high - low)
         places = windows[..., self._points]
-        free = ((places > low + margin) & (places < high - margin)).all(-1).all(-1)
+        inside = ((places > low + margin) & (places < high - margin)) | (low == high)  # what never moves meets no wall
+        free = inside.all(-1).all(-1)
         return free if free.any() else torch.ones_like(free)
 
     def apart(self, state: Tensor) -> Tensor:

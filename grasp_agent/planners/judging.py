@@ -81,14 +81,19 @@ class Support:
 
     def off(self, states: Tensor) -> Tensor:
         """See `Region.off`."""
-        flat = states.reshape(-1, states.shape[-1])
+        flat = self._flat(states)
         nearest = self._partial(flat).amin(-1) + flat.square().sum(-1)
         return (nearest > self.radius**2).view(*states.shape[:-1], 1)
 
     def nearest(self, states: Tensor) -> Tensor:
         """See `Region.nearest`."""
-        index = self._partial(states.reshape(-1, states.shape[-1])).argmin(-1)
+        index = self._partial(self._flat(states)).argmin(-1)
         return self.points[index].view(states.shape)
+
+    @staticmethod
+    def _flat(states: Tensor) -> Tensor:
+        """`[M, S]`; S may be 0, where nothing is around a body."""
+        return states.reshape(math.prod(states.shape[:-1]), states.shape[-1])
 
     def _partial(self, flat: Tensor) -> Tensor:
         """Squared distances `[M, P]` of states to the points, without the states' own squares."""

@@ -76,11 +76,6 @@ class _Ways(NamedTuple):
     total: Tensor
     """`[B, R]`, time from the start to the goal."""
 
-    def replaced(self, rows: Tensor, others: _Ways) -> _Ways:
-        """The same with other ways for the problems where `rows` `[B]` is True."""
-        pairs = zip(self, others, strict=True)
-        return _Ways(*(torch.where(rows.view(-1, *[1] * (own.ndim - 1)), new, own) for own, new in pairs))
-
 
 class RoadmapGraph:
     """Routes over replayed states, planned by shortest paths.
@@ -172,12 +167,16 @@ class RoadmapGraph:
         lost = ~ways.total.isfinite().any(-1)
         if lost.any():  # a start or goal where nothing was seen: from or to wherever the model thinks it can
             spread = torch.arange(min(_SPREAD, len(self.nodes)), device=start.device).expand(batch, -1)
-            astray, missed = (~times[lost].isfinite().any(-1) for times in (enter, leave))
-            if astray.any():
-                first, enter = spread, self._enter(start, spread, far=True)
-            if (missed | ~astray).any():  # also where both ends have nodes, and no route joins these
-                last, leave = spread, self._leave(aim, spread, far=True)
-            ways = ways.replaced(lost, self._ways(index, first, enter, last, leave))
+            astray = ~enter.isfinite().any(-1)
+            outward = lost & astray
+            onward = lost & (~leave.isfinite().any(-1) | ~astray)  # also where no route joins the two ends' nodes
+            if outward.any():
+                far = self._enter(start, spread, far=True).masked_fill(~outward[:, None], torch.inf)
+                first, enter = torch.cat([first, spread], 1), torch.cat([enter, far], 1)
+            if onward.any():
+                far = self._leave(aim, spread, far=True).masked_fill(~onward[:, None], torch.inf)
+                last, leave = torch.cat([last, spread], 1), torch.cat([leave, far], 1)
+            ways = self._ways(index, first, enter, last, leave)
         return self._descend(start, aim, ways, index)
 
     def _enter(self, start: Tensor, first: Tensor, *, far: bool = False) -> Tensor:
