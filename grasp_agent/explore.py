@@ -104,15 +104,15 @@ class Explorer:
         self._kept[row] = 0
         if self._planning[row]:
             self._aim(row, to_frontier=self._random.uniform() < self._config.frontier_share)
-        if self._carry is not None:
-            self._carry.valid[row] = False
 
     def _aim(self, row: int, *, to_frontier: bool) -> None:
-        """The task's goal, or a place that was rarely visited."""
+        """The task's goal, or a place that was rarely visited; a plan for another one is given up."""
         assert self._frontier is not None
         places, chances = self._frontier
         self._to_frontier[row], self._kept[row] = to_frontier, 0
         self._places[row] = places[self._random.choice(len(places), p=chances)]
+        if self._carry is not None:
+            self._carry.valid[row] = False
 
     def act(self, policy: WorldModelPolicy, raw: Array, achieved: Array, desired: Array) -> Array:
         """Actions `[n, A]` in [-1, 1] for observations `[n, O + G]` and goals `[n, G]`."""

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+import grasp_agent
 from grasp_agent.explore import ExploreConfig, Explorer
 from grasp_agent.observation import raw_vectors
 
@@ -19,7 +20,9 @@ AIMED = 10
 """Tolerances: six episodes of random actions come no farther than 7 from where they begin."""
 
 
-def explored(agent: GraspAgent, steps: int, seed: int = 0, **settings: Any) -> tuple[NDArray[np.float64], float]:
+def explored(
+    agent: GraspAgent, steps: int, seed: int = 0, surprise_share: float = 0.0, **settings: Any
+) -> tuple[NDArray[np.float64], float]:
     """Distances from the goal, which is where the episode begins, along an exploring episode; and their tolerance.
 
     Its random actions change at each step, so that they lead nowhere.
@@ -27,12 +30,14 @@ def explored(agent: GraspAgent, steps: int, seed: int = 0, **settings: Any) -> t
     env = gym.make("grasp/BallNav-v0")
     world, size = agent.policy.world, env.action_space.shape[0]  # type: ignore[index]
     assert world is not None
-    explorer = Explorer(1, size, ExploreConfig(noise=0.0, surprise_share=0.0, longest_hold=1, **settings), seed=seed)
+    explorer = Explorer(
+        1, size, ExploreConfig(noise=0.0, surprise_share=surprise_share, longest_hold=1, **settings), seed=seed
+    )
     explorer.learned(agent.policy, world.memory.points)
     observation, _ = env.reset(seed=0)
-    goal, distances = observation["achieved_goal"][None].copy(), []
+    goal, distances = observation["achieved_goal"][None].astype(np.float32), []
     for _ in range(steps):
-        here = observation["achieved_goal"][None]
+        here = observation["achieved_goal"][None].astype(np.float32)
         distances.append(float(world.apart(here, goal)[0]))
         raw = raw_vectors({key: value[None] for key, value in observation.items()})
         (action,) = explorer.act(agent.policy, raw, here, goal)
@@ -48,6 +53,13 @@ def test_an_episode_that_has_kept_its_goal_goes_on_to_explore(agent: GraspAgent)
         assert (distances[:6] <= tolerance).all()
         farthest.append(distances.max() / tolerance)
     assert max(farthest) > AIMED
+
+
+def test_going_on_from_a_goal_is_no_surprise():
+    agent = grasp_agent.load("ball-nav", device="cpu")  # whose plans reality follows
+    calm, startled = (explored(agent, 8, 1, share, frontier_share=0.0, hold=4)[0] for share in (0.0, 1.0))
+    assert calm[-1] > calm[3]  # it has gone on
+    np.testing.assert_array_equal(calm, startled)
 
 
 def test_an_episode_stays_at_its_goal_for_as_long_as_it_is_told_to(agent: GraspAgent):
