@@ -34,6 +34,7 @@ from grasp_agent.planners import (
     Planner,
     Portfolio,
     Problem,
+    Receding,
     Recombination,
     Relaxation,
     Roadmap,
@@ -75,6 +76,7 @@ PLANNERS: dict[str, Planner[Any]] = {
     "icem, factored": ICEM(samples=128, factored=True),
     "mppi": MPPI(samples=200, noise=Coloured(beta=2.0)),
     "collocation": Collocation(candidates=4, hold=1, running=0.0),
+    "receding": Receding(pieces=ICEM(iterations=3, samples=64), length=6, commit=3),
 }
 # Only a roadmap knows the way around a wall; samples may find it. Following straight lines says nothing of velocities.
 CANNOT = [(name, "wall") for name in ("paper", "adam, shooting", "descent, tracking")]

@@ -12,7 +12,7 @@ from test_planners import PLANNERS
 from torch import Tensor
 
 from grasp_agent.planners import ICEM, Criteria, Plan, Problem, Receding, Support
-from grasp_agent.planners.receding import Pieces
+from grasp_agent.planners.receding import Wholes
 
 STOP = Criteria(stop=True, running=0.1, off_support=0.0)
 
@@ -88,12 +88,43 @@ def test_blocks_stop_together():
     torch.testing.assert_close(problem.merit(problem.follow(actions)), problem.merit(problem.follow(cut)))
 
 
-@pytest.mark.parametrize("name", ["default", "icem", "ilqr", "gradient shooting", "mppi"])
-def test_every_kind_of_planner_arrives(name: str):
+@pytest.mark.parametrize("name", ["default", "icem", "ilqr", "gradient shooting", "mppi", "receding"])
+def test_every_kind_of_planner_arrives_and_rests(name: str):
     problem = replace(point(), horizon=30, criteria=STOP)
     plan = PLANNERS[name].plan(problem)
     assert plan.accepted.all()
     assert (problem.distances(plan.states[:, None])[:, 0, -1, 0] <= 0.6).all()
+    assert torch.equal(plan.actions, problem.cut(plan.actions[:, None])[:, 0])
+
+
+def disputed(criteria: Criteria = STOP) -> tuple[Problem, Tensor]:
+    """A plan that is good under both members as a whole; the first one would stop too soon for the second."""
+    speeds = tensor(1.0, 0.8)[:, None, None]
+    problem = make(
+        lambda state, action: state + STEP * speeds[: len(state)] * action,
+        tensor([0.0, 0.0]),
+        tensor([2 * STEP, 0.0]),
+        members=2,
+        horizon=4,
+        tolerance=0.35 * STEP,
+        criteria=replace(criteria, accept=1.0, feedback=False),
+    )
+    return problem, tensor([[1.0, 0.0], [1.0, 0.0], [0.3, 0.0], [0.0, 0.0]])
+
+
+@pytest.mark.parametrize("name", ["default", "icem", "ilqr"])
+def test_the_running_plan_is_judged_as_it_stands(name: str):
+    problem, warm = disputed()
+    assert problem.score(warm[:, None]).accepted.all() and not problem.score(problem.cut(warm[:, None])).accepted.any()
+    plan = PLANNERS[name].plan(problem, warm=warm, on_step=lambda *_: pytest.fail("planned again"))
+    assert torch.equal(plan.actions, warm)
+
+
+@pytest.mark.parametrize("name", ["default", "icem", "ilqr"])
+def test_who_is_at_the_goal_already_rests(name: str):
+    problem = make(slide(), tensor([0.0, 0.0]), tensor([0.01, 0.0]), horizon=8, criteria=STOP)
+    plan = PLANNERS[name].plan(problem, on_step=lambda *_: pytest.fail("planned although nothing is to do"))
+    assert plan.accepted.all() and not plan.actions.any()
 
 
 PIECES = Receding(pieces=ICEM(iterations=3, samples=64), length=6, commit=3)
@@ -115,11 +146,10 @@ def test_each_piece_begins_where_the_members_mean_has_come_to():
             starts.append(problem.start)
             return super().plan(problem, **how)
 
-    actions = (
-        replace(PIECES, pieces=Watched(iterations=2, samples=64)).step(problem, Pieces(problem.rest), noise()).actions
-    )
+    planner = replace(PIECES, pieces=Watched(iterations=2, samples=64))
+    whole = planner.step(problem, Wholes(problem.resting(1)), noise()).actions[:, 0]
     state = problem.start
-    for step, action in enumerate(actions[:, 0].unbind(1)):
+    for step, action in enumerate(whole.unbind(1)):
         if step % 3 == 0:
             torch.testing.assert_close(starts[step // 3], state)
         state = problem.dynamics(state.expand(4, -1, -1), action.expand(4, -1, -1)).mean(0)
@@ -135,7 +165,16 @@ def test_a_way_longer_than_a_piece_is_found_piece_by_piece():
     assert not alone.accepted.any()
 
 
-@pytest.mark.parametrize("settings", [{"length": 0}, {"commit": 0}, {"commit": 2.5}])
-def test_wrong_pieces_are_refused(settings: dict[str, float]):
-    with pytest.raises(ValueError, match=r"expected (a whole number|at least 1)"):
-        Receding(pieces=ICEM(), **settings)  # type: ignore[arg-type]
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"length": 0}, "length: expected a whole number of at least 1, got 0"),
+        ({"commit": 2.5}, "commit: expected a whole number"),
+        ({"commit": 7, "length": 6}, "commit: expected at most the length of a piece, 6, got 7"),
+        ({"pieces": None}, "pieces: expected a planner"),
+        ({"pieces": ICEM}, "pieces: expected a planner"),
+    ],
+)
+def test_wrong_pieces_are_refused(settings: dict[str, Any], message: str):
+    with pytest.raises(ValueError, match=message):
+        Receding(**{"pieces": ICEM(), **settings})

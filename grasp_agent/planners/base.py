@@ -141,9 +141,13 @@ class Planner(ABC, Generic[State]):
         clock = _Clock(self.budget)
         noise = NoiseSource(seed, problem.start.device, problem.start.dtype)
         best = _Best(problem, self.shortlist)
+        # Plans as they stand: nothing at all, where no plan can stop before its first action; and the running plan.
+        standing = [problem.resting(1)] if problem.criteria.stop else []
         if warm is not None:
             warm = problem.clamp(warm.nan_to_num())
-            best.offer(warm[:, None], clock)
+            standing.append(warm[:, None])
+        if standing:
+            best.offer(torch.cat(standing, 1), clock, whole=True)
             if best.done or clock.over:
                 return best.plan(0, clock)
         given = self._given(problem, warm, noise, best, clock)
@@ -235,13 +239,16 @@ class _Best:
         self._accepted = torch.zeros_like(self._cost, dtype=torch.bool)
         self.done = size == 0
 
-    def offer(self, actions: Tensor, clock: _Clock, rollouts: Tensor | None = None) -> None:
-        """Judges candidates `[B, N, H, A]`, by known rollouts if given, and keeps the better of old and new."""
+    def offer(self, actions: Tensor, clock: _Clock, rollouts: Tensor | None = None, *, whole: bool = False) -> None:
+        """Judges candidates `[B, N, H, A]`, by known rollouts if given, and keeps the better of old and new.
+
+        Where plans may stop they are cut there, unless they are judged as a `whole`.
+        """
         if self.done:
             return
         with clock.timing("verify"):
             actions = self._problem.clamp(torch.where(actions.isfinite(), actions, self._problem.rest))
-            if self._problem.criteria.stop:
+            if self._problem.criteria.stop and not whole:
                 actions, rollouts = self._problem.cut(actions), None
             if rollouts is None and actions.shape[1] > self._shortlist:
                 merit = self._problem.merit(self._problem.follow(actions))

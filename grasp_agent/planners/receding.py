@@ -15,15 +15,15 @@ from grasp_agent.planners.problem import Problem
 from grasp_agent.planners.rows import Candidates
 
 
-class Pieces(NamedTuple):
-    """The plan that was put together last."""
+class Wholes(NamedTuple):
+    """The plans of now."""
 
     actions: Tensor
-    """`[B, 1, H, A]`."""
+    """`[B, N, H, A]`."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Receding(Planner[Pieces]):
+class Receding(Planner[Wholes]):
     """Puts a plan together from short ones, each made where the last has led, again and again until one is accepted.
 
     Long plans with contacts are hard to find at once, and easy to find piece by piece. The pieces follow the members'
@@ -43,13 +43,31 @@ class Receding(Planner[Pieces]):
     def __post_init__(self) -> None:
         super().__post_init__()
         whole(1, length=self.length, commit=self.commit)
+        if self.commit > self.length:
+            raise ValueError(f"commit: expected at most the length of a piece, {self.length}, got {self.commit}")
+        if not isinstance(self.pieces, Planner):
+            raise ValueError(f"pieces: expected a planner, such as ICEM(), got {self.pieces!r}")
 
-    def init(self, problem: Problem, given: Candidates | None, noise: NoiseSource) -> Pieces:
-        """See `Planner.init`: what is given is judged, but not improved."""
-        return Pieces(problem.resting(1))
+    def init(self, problem: Problem, given: Candidates | None, noise: NoiseSource) -> Wholes:
+        """See `Planner.init`."""
+        return Wholes(problem.resting(1) if given is None else given.actions)
 
-    def step(self, problem: Problem, state: Pieces, noise: NoiseSource) -> Pieces:
-        """One whole plan."""
+    def step(self, problem: Problem, state: Wholes, noise: NoiseSource) -> Wholes:
+        """One whole plan more, in the place of the worst one, where it is better."""
+        offered = torch.cat([state.actions, self._whole(problem, noise)[:, None]], 1)
+        verdict = problem.score(offered)
+        worst = verdict.cost.masked_fill(verdict.accepted, -torch.inf).argmax(1)
+        last = offered.shape[1] - 1
+        places = torch.arange(last, device=worst.device).expand(len(worst), -1)
+        chosen = torch.where(places == worst[:, None], last, places)
+        return Wholes(offered.take_along_dim(chosen[..., None, None], 1))
+
+    def actions(self, problem: Problem, state: Wholes) -> Tensor:
+        """See `Planner.actions`."""
+        return state.actions
+
+    def _whole(self, problem: Problem, noise: NoiseSource) -> Tensor:
+        """A plan `[B, H, A]`, put together."""
         here, taken = problem.start, []
         running: Tensor | None = None
         rows, rest = (problem.members, -1, -1), problem.rest.expand(problem.size, self.commit, -1)
@@ -60,8 +78,4 @@ class Receding(Planner[Pieces]):
                 here = problem.dynamics(here.expand(*rows), action.expand(*rows)).mean(0)
                 taken.append(action)
             running = torch.cat([running, rest], 1)[:, self.commit : self.commit + self.length]
-        return Pieces(torch.stack(taken[: problem.horizon], 1)[:, None])
-
-    def actions(self, problem: Problem, state: Pieces) -> Tensor:
-        """See `Planner.actions`."""
-        return state.actions
+        return torch.stack(taken[: problem.horizon], 1)
