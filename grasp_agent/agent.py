@@ -28,7 +28,7 @@ from grasp_agent.explore import ExploreConfig
 from grasp_agent.learner import Learner
 from grasp_agent.models import MLPConfig
 from grasp_agent.observation import KEYS, check_actions, check_spaces, raw_vectors
-from grasp_agent.packing import CHANGEABLE, packed, unpacked
+from grasp_agent.packing import CHANGEABLE, check_kinds, packed, unpacked
 from grasp_agent.planners import Criteria, Planner
 from grasp_agent.policy import PlanView, WorldModelPolicy
 from grasp_agent.sources import episodes_of
@@ -98,6 +98,8 @@ class GraspAgent(BaseAlgorithm):
             raise ValueError(f"goal_tolerance: expected more than 0, got {goal_tolerance}")
         if env is None and _init_setup_model:
             raise ValueError("env: expected an environment or its id, got None")
+        settings = {"planner": planner, "criteria": criteria, "model": model, "train": train, "explore": explore}
+        check_kinds(**settings, structure=structure, goal=goal)
         self.train_config = train or TrainConfig()
         self.goal = goal
         if env is not None:
@@ -118,10 +120,8 @@ class GraspAgent(BaseAlgorithm):
         self.goal_tolerance = goal.tolerance if goal_tolerance is None and goal is not None else goal_tolerance
         self.env_id: str | None = None
         self.env_kwargs: dict[str, Any] = {}
-        if structure is None:
-            structure = Structure() if self.env is None else Structure.offered(self.env)
-            if goal is not None:  # the environment weighs another goal's entries
-                structure = replace(structure, goal_weights=())
+        if structure is None:  # an environment weighs the entries of its own goal, not of another one
+            structure = Structure() if self.env is None else Structure.offered(self.env, weighs_goal=goal is None)
         self.structure = structure
         self.criteria = criteria or self.usual_criteria
         self.learner = Learner(self.explore_config, self.train_config, model, structure, seed or 0)
@@ -347,12 +347,13 @@ class GraspAgent(BaseAlgorithm):
             self.logger.record("rollout/success_rate", safe_mean(list(self.ep_success_buffer)))
         self.logger.dump(step=self.num_timesteps)
 
-    def set_env(self, env: GymEnv, force_reset: bool = True) -> None:
-        """Takes another environment of the same spaces; running plans are forgotten.
+    def set_env(self, env: GymEnv | str, force_reset: bool = True) -> None:
+        """Takes another environment of the same spaces, or its id; running plans are forgotten.
 
         Raises:
             ValueError: if its spaces differ.
         """
+        env = maybe_make_env(env, self.verbose)
         if self.goal is not None and env.observation_space != self.observation_space["observation"]:  # type: ignore[index]
             known = self.observation_space["observation"]  # type: ignore[index]
             raise ValueError(f"Observation spaces do not match: {known} != {env.observation_space}")
@@ -384,7 +385,7 @@ class GraspAgent(BaseAlgorithm):
     def load(  # type: ignore[override]
         cls: type[Self],
         path: str | Path | IO[bytes],
-        env: GymEnv | None = None,
+        env: GymEnv | str | None = None,
         device: torch.device | str = "auto",
         custom_objects: dict[str, Any] | None = None,
         print_system_info: bool = False,
@@ -395,15 +396,17 @@ class GraspAgent(BaseAlgorithm):
 
         Args:
             path: file name or file object.
-            env: environment to go on with.
+            env: environment to go on with, or its id.
             device: where the model lives.
             custom_objects: not used.
             print_system_info: not used.
             force_reset: reset `env` before `learn`.
-            **kwargs: constructor arguments that replace the saved ones, e.g. `planner`.
+            **kwargs: constructor arguments that replace the saved ones, e.g. `planner`; a `goal` may have other values
+                and another tolerance than the saved one.
 
         Raises:
-            ValueError: for a missing, cut or foreign file, or an environment with other spaces.
+            ValueError: for a missing, cut or foreign file, a setting that does not fit, or an environment with other
+                spaces.
         """
         unknown = set(kwargs) - set(CHANGEABLE)
         if unknown:
@@ -413,7 +416,7 @@ class GraspAgent(BaseAlgorithm):
             agent = unpacked(cls, config, tensors, device, kwargs)
         except (LookupError, ArithmeticError, TypeError, AttributeError, RuntimeError, ValueError) as error:
             reason = " ".join(str(error).split())
-            raise ValueError(f"{path}: not a saved agent of this version: {reason}") from error
+            raise ValueError(f"{path}: cannot be loaded: {reason}") from error
         if env is not None:
             agent.set_env(env, force_reset)
         return agent

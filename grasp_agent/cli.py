@@ -10,8 +10,9 @@ from typing import Annotated, Union, get_args, get_type_hints
 
 import tyro
 
+from grasp_agent import __version__
 from grasp_agent.commands import Command, Demo, Evaluate, Record, Train, UsageError
-from grasp_agent.console import complain
+from grasp_agent.console import complain, say
 
 _COMMANDS: dict[str, type[Command]] = {
     "demo": Demo,
@@ -30,8 +31,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         The exit status: 0, 2 for a mistake of the user, 130 for Ctrl-C.
     """
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    if arguments == ["--version"]:
+        say(f"grasp_agent {__version__}")
+        return 0
     try:
-        _parsed(list(sys.argv[1:] if arguments is None else arguments)).run()
+        _parsed(arguments).run()
     except UsageError as error:
         complain(str(error))
         return 2

@@ -13,6 +13,7 @@ from grasp_agent import saving
 from grasp_agent.explore import ExploreConfig
 from grasp_agent.models import MLPConfig
 from grasp_agent.planners import GRASP, Criteria, Planner
+from grasp_agent.planners.checks import instance
 from grasp_agent.structure import Structure
 from grasp_agent.task import Goal
 from grasp_agent.train import TrainConfig
@@ -23,8 +24,9 @@ if TYPE_CHECKING:
 
 Agent = TypeVar("Agent", bound="GraspAgent")
 
-_KINDS = {"planner": Planner, "criteria": Criteria, "model": MLPConfig, "train": TrainConfig, "explore": ExploreConfig}
-CHANGEABLE = ("structure", "goal", "horizon", "goal_tolerance", *_KINDS)
+_SAVED = {"planner": Planner, "criteria": Criteria, "model": MLPConfig, "train": TrainConfig, "explore": ExploreConfig}
+_KINDS = {**_SAVED, "structure": Structure, "goal": Goal}
+CHANGEABLE = ("horizon", "goal_tolerance", *_KINDS)
 """Settings of a saved agent that may be replaced when it is loaded."""
 
 
@@ -79,16 +81,20 @@ def unpacked(
     Raises:
         ValueError: where something does not fit; a missing or foreign part raises what Python raises.
     """
+    saved_goal, new_goal = config["goal"], changes.get("goal")
+    if new_goal is not None:
+        check_kinds(goal=new_goal)
+        new_goal.check_saved(saved_goal)
+        changes = {"goal_tolerance": new_goal.tolerance, **changes}
     settings = {
         "horizon": int(config["horizon"]),
         "goal_tolerance": config["goal_tolerance"],
-        "goal": None if config["goal"] is None or "goal" in changes else Goal.from_config(config["goal"]),
+        "goal": None if saved_goal is None or new_goal is not None else Goal.from_config(saved_goal),
         "seed": config["seed"],
         "structure": _structure(config),
-        **{name: saving.from_config(config[name]) for name in _KINDS},
+        **{name: saving.from_config(config[name]) for name in _SAVED},
         **changes,
     }
-    _check_types(settings)
     agent = kind("MultiInputPolicy", None, device=device, _init_setup_model=False, **settings)
     agent.observation_space = saving.space_from_config(config["observation_space"])
     agent.action_space = saving.space_from_config(config["action_space"])
@@ -120,9 +126,11 @@ def _unless_default(settings: Any, default: Any) -> Any:
     return None if settings == default else saving.to_config(settings)
 
 
-def _check_types(settings: Mapping[str, Any]) -> None:
-    """Refuses settings of the wrong kind, which a damaged or foreign file may hold."""
-    for name, kind in {**_KINDS, "structure": Structure}.items():
-        optional = name in ("model", "planner", "criteria") and settings[name] is None
-        if not optional and not isinstance(settings[name], kind):
-            raise ValueError(f"{name}: expected a {kind.__name__}, got {settings[name]!r}")
+def check_kinds(**settings: Any) -> None:
+    """Refuses settings of the wrong kind, from a user or a damaged file.
+
+    Raises:
+        ValueError: that names the setting.
+    """
+    for name, value in settings.items():
+        instance(_KINDS[name], **{name: value})

@@ -46,7 +46,7 @@ def to_config(value: Any) -> Any:
     if is_dataclass(value) and not isinstance(value, type):
         name = type(value).__name__
         if _CLASSES.get(name) is not type(value):
-            raise ValueError(f"{name} cannot be saved; expected one of {', '.join(sorted(_CLASSES))}")
+            raise ValueError(f"{name} cannot be saved, as it is no class of this package")
         return {"type": name, **{f.name: to_config(getattr(value, f.name)) for f in fields(value)}}
     if isinstance(value, (list, tuple)):
         return [to_config(item) for item in value]

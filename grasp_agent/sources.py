@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
+from zipfile import BadZipFile
 
 import numpy as np
 from gymnasium import spaces
@@ -107,9 +109,12 @@ def _of_buffer(buffer: ReplayBuffer, dress: Dress) -> Iterator[Transitions]:
 
 def _of_file(path: Path, action_space: spaces.Box, dress: Dress) -> Transitions:
     try:
-        with np.load(path, allow_pickle=False) as content:
+        with open(path, "rb") as stream:
+            content = np.load(stream, allow_pickle=False)
+            if isinstance(content, np.ndarray):
+                raise ValueError("it holds a single array without a name")
             held = {name: content[name] for name in content.files}
-    except (OSError, ValueError, EOFError) as error:
+    except (OSError, ValueError, EOFError, BadZipFile) as error:
         raise ValueError(f"{path}: not an .npz file of arrays: {error}") from error
     missing = {"observations", "next_observations", "actions"} - set(held)
     if missing:
@@ -136,7 +141,10 @@ def _of_minari(recorded: Any, action_space: spaces.Box, dress: Dress) -> Episode
 
 
 def _raw(observations: Any, dress: Dress) -> Array:
-    return raw_vectors(dress(observations))
+    dressed = dress(observations)
+    if not isinstance(dressed, Mapping):
+        raise ValueError("dataset: expected achieved goals beside the observations (a goal environment)")
+    return raw_vectors(dressed)
 
 
 def _scaled(actions: Any, space: spaces.Box) -> Array:
@@ -145,4 +153,8 @@ def _scaled(actions: Any, space: spaces.Box) -> Array:
     if array.ndim != 2 or array.shape[1] != space.shape[0]:
         raise ValueError(f"dataset: expected actions of shape [M, {space.shape[0]}], got {list(array.shape)}")
     low, high = space.low.astype(np.float64), space.high.astype(np.float64)
-    return np.clip(2 * (array - low) / (high - low) - 1, -1, 1).astype(np.float32)
+    scaled = 2 * (array - low) / (high - low) - 1
+    outside = float((np.abs(scaled) > 1 + 1e-3).any(-1).mean()) if len(scaled) else 0.0
+    if outside:
+        warnings.warn(f"dataset: {100 * outside:.2g} % of its actions are out of bounds, and are clipped", stacklevel=5)
+    return np.clip(scaled, -1, 1).astype(np.float32)

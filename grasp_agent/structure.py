@@ -41,6 +41,8 @@ class Structure:
     def __post_init__(self) -> None:
         pairs = tuple(Block(tuple(map(int, states)), tuple(map(int, actions))) for states, actions in self.blocks)
         object.__setattr__(self, "blocks", pairs)
+        if not isinstance(self.rests, (bool, np.bool_)):
+            raise ValueError(f"rests: expected True or False, got {self.rests!r}")
         object.__setattr__(self, "rests", bool(self.rests))
         object.__setattr__(self, "goal_weights", tuple(map(float, self.goal_weights)))
         if not all(0 < weight < math.inf for weight in self.goal_weights):
@@ -51,14 +53,30 @@ class Structure:
             raise ValueError("structure: expected blocks or a frame, got both")
 
     @classmethod
-    def offered(cls, env: VecEnv) -> Structure:
-        """What an environment says of itself."""
-        names = [name for name in ("blocks", "frame", "goal_weights", "rests") if env.has_attr(name)]
-        known: dict[str, Any] = {name: env.get_attr(name)[0] for name in names}
+    def offered(cls, env: VecEnv, *, weighs_goal: bool = True) -> Structure:
+        """What an environment says of itself.
+
+        Args:
+            env: the environment.
+            weighs_goal: False leaves its weights of the goal out.
+
+        Raises:
+            ValueError: if an attribute of that name is something else.
+        """
+        names = ("blocks", "frame", "rests", *(("goal_weights",) if weighs_goal else ()))
+        known: dict[str, Any] = {name: env.get_attr(name)[0] for name in names if env.has_attr(name)}
         known = {name: value for name, value in known.items() if value is not None}
-        if isinstance(known.get("frame"), Mapping):
-            known["frame"] = Frame(**known["frame"])
-        return cls(**known)
+        try:
+            if isinstance(known.get("frame"), Mapping):
+                known["frame"] = Frame(**known["frame"])
+            structure = cls(**known)
+            structure.check(env.observation_space, env.action_space)  # type: ignore[arg-type]
+        except (TypeError, ValueError) as error:
+            raise ValueError(
+                f"{error} (the environment's attributes {', '.join(known)} were taken for what is known of the task: "
+                "structure=Structure() leaves them aside)"
+            ) from error
+        return structure
 
     def check(self, observation_space: spaces.Dict, action_space: spaces.Box) -> None:
         """Refuses what does not fit an environment.

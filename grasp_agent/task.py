@@ -139,6 +139,22 @@ class Goal:
         tolerance, running = float(config["tolerance"]), bool(config["running"])
         return cls(values=values, tolerance=tolerance, entries=entries, weights=weights, running=running)
 
+    def check_saved(self, config: Mapping[str, Any] | None) -> None:
+        """Refuses to take the place of a saved goal that looks at something else: a model has learned what that was.
+
+        Raises:
+            ValueError: if there was none, or its number of values, its entries or its weights differ.
+        """
+        if config is None:
+            raise ValueError("goal: expected none, the agent has learned in an environment with goals of its own")
+        mine = self.to_config()
+        for name in ("function", "entries", "weights"):
+            if mine[name] != config[name]:
+                what = f"the same {name} as when it was saved, {config[name]}"
+                raise ValueError(f"goal: expected {what}, got {mine[name]} (values and tolerance may change)")
+        if len(self.values) != len(config["values"]):
+            raise ValueError(f"goal: expected {len(config['values'])} values, got {len(self.values)}")
+
     def achieved(self, observations: Array) -> Array:
         """What observations `[n, O]` have reached, `[n, G]`, weighted.
 

@@ -48,6 +48,11 @@ def agent(monkeypatch) -> Straight:
     return known
 
 
+def test_the_version_is_told(capsys):
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"grasp_agent {grasp_agent.__version__}\n"
+
+
 @pytest.mark.parametrize(
     ("arguments", "named"),
     [

@@ -118,6 +118,7 @@ def test_the_region_is_that_of_looks(model: FramedMLP):
     strange[:, 0] += 3
     assert region.off(strange).all()
     torch.testing.assert_close(region.nearest(elsewhere + 1e-6), elsewhere, atol=1e-4, rtol=0)
+    assert not region.off(region.nearest(strange)).any()
 
 
 def pushes(episodes: int, seed: int) -> Dataset:
@@ -213,6 +214,27 @@ def test_what_is_no_frame_is_refused_and_weights_are_kept_as_numbers():
     with pytest.raises(ValueError, match="frame: expected a Frame or None, got 3"):
         Structure(frame=3)  # type: ignore[arg-type]
     assert Structure(goal_weights=np.ones(2)) == Structure(goal_weights=(1.0, 1.0))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("attribute", "value", "words"),
+    [
+        ("frame", np.zeros((4, 4)), "frame: expected a Frame or None"),
+        ("frame", {"scale": 2}, "unexpected keyword argument 'scale'"),
+        ("blocks", 7, "not iterable"),
+        ("goal_weights", (1.0,), "goal_weights: expected 4, got 1"),
+        ("rests", "no", "rests: expected True or False"),
+    ],
+)
+def test_attributes_that_mean_something_else_are_named(attribute: str, value: Any, words: str):
+    class Own(PushTEnv):
+        pass
+
+    setattr(Own, attribute, value)
+    with pytest.raises(ValueError, match=words) as caught:
+        tiny(Own())
+    assert attribute in str(caught.value) and "structure=Structure() leaves them aside" in str(caught.value)
+    assert tiny(Own(), structure=Structure()).structure == Structure()
 
 
 def test_what_comes_from_numpy_can_be_saved(tmp_path: Any):

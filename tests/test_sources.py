@@ -129,10 +129,17 @@ def test_what_holds_no_experience_is_refused(tmp_path: Path):
     (tmp_path / "text.npz").write_text("no")
     np.savez(tmp_path / "little.npz", observations=np.zeros((3, 2)))
     np.savez(tmp_path / "pickle.npz", observations=np.array([{}]), next_observations=1, actions=1)
-    uneven = {"observations": np.zeros((3, 2)), "next_observations": np.zeros((4, 2)), "actions": np.zeros((3, 2))}
+    uneven = {"observations": np.zeros((3, 2)), "next_observations": np.zeros((4, 2)), "actions": np.full((3, 2), 2.5)}
     np.savez(tmp_path / "uneven.npz", **uneven)  # type: ignore[arg-type]
     np.savez(tmp_path / "wide.npz", **{**uneven, "next_observations": np.zeros((3, 2)), "actions": np.zeros((3, 5))})  # type: ignore[arg-type]
+    np.save(tmp_path / "single.npy", np.zeros((3, 2)))
+    (tmp_path / "empty.npz").write_bytes(b"")
+    np.savez(tmp_path / "cut.npz", **uneven)  # type: ignore[arg-type]
+    (tmp_path / "cut.npz").write_bytes((tmp_path / "cut.npz").read_bytes()[:300])
     bad = {
+        "single.npy": "not an .npz file of arrays: it holds a single array",
+        "empty.npz": "not an .npz file of arrays",
+        "cut.npz": "not an .npz file of arrays",
         "text.npz": "not an .npz file",
         "missing.npz": "not an .npz file",
         "pickle.npz": "not an .npz file of arrays",
@@ -147,6 +154,22 @@ def test_what_holds_no_experience_is_refused(tmp_path: Path):
         episodes_of(3, ACTIONS, dress)
     with pytest.raises(ValueError, match="at least one step, got none"):
         episodes_of(ReplayBuffer(10, BOX, ACTIONS), ACTIONS, dress)
+
+
+def test_a_goal_environments_experience_needs_its_achieved_goals(tmp_path: Path):
+    (states, actions), *_ = script([4])
+    np.savez(tmp_path / "bare.npz", observations=states[:-1], next_observations=states[1:], actions=0 * actions + 2)
+    with pytest.raises(ValueError, match="expected achieved goals beside the observations"):
+        episodes_of(tmp_path / "bare.npz", ACTIONS, lambda observations: observations)
+
+
+def test_actions_out_of_bounds_are_clipped_with_a_warning(tmp_path: Path):
+    (states, _), *_ = script([4])
+    units = np.array([[-1.0, 2.0], [3.0, 4.0], [1.0, 9.0], [1.0, 4.0 + 1e-6]])
+    np.savez(tmp_path / "steps.npz", observations=states[:-1], next_observations=states[1:], actions=units)
+    with pytest.warns(UserWarning, match="25 % of its actions are out of bounds"):
+        (episode,) = episodes_of(tmp_path / "steps.npz", ACTIONS, dress)
+    np.testing.assert_allclose(episode.actions, [[-1, -1], [1, 1], [0, 1], [0, 1]], atol=1e-5)
 
 
 def quick(env: Any, **settings: Any) -> GraspAgent:

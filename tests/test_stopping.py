@@ -171,8 +171,8 @@ def test_a_way_longer_than_a_piece_is_found_piece_by_piece():
         ({"length": 0}, "length: expected a whole number of at least 1, got 0"),
         ({"commit": 2.5}, "commit: expected a whole number"),
         ({"commit": 7, "length": 6}, "commit: expected at most the length of a piece, 6, got 7"),
-        ({"pieces": None}, "pieces: expected a planner"),
-        ({"pieces": ICEM}, "pieces: expected a planner"),
+        ({"pieces": ICEM}, "pieces: expected a Planner, got <class"),
+        ({"pieces": "ICEM"}, "pieces: expected a Planner, got 'ICEM'"),
     ],
 )
 def test_wrong_pieces_are_refused(settings: dict[str, Any], message: str):

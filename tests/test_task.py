@@ -16,7 +16,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecFrameStack
 
 from grasp_agent import ExploreConfig, Goal, GraspAgent, MLPConfig, TrainConfig, evaluate
 from grasp_agent.observation import KEYS
-from grasp_agent.planners import Criteria
+from grasp_agent.planners import ICEM, Criteria
 from grasp_agent.task import GoalVecEnv, success_radius
 
 UPRIGHT = Goal.at({0: 1.0, 1: 0.0, 2: 0.0}, tolerance=0.3, weights={2: 0.1})
@@ -90,7 +90,7 @@ def test_entries_are_named_by_index_or_by_name():
         ),
         (lambda: Goal.at({0: 1.0}, tolerance=0.1).dict_space(spaces.Box(0, 1, (3, 3))), "a Box with one axis"),
         (lambda: Goal.at({0: 1.0}, tolerance=0.1).dressed(3.0), "a vector or a batch"),
-        (lambda: GraspAgent("MultiInputPolicy", "Pendulum-v1"), r"or a Box and goal=Goal\.at"),
+        (lambda: GraspAgent("MultiInputPolicy", "Pendulum-v1"), r"or a Box and, in Python, goal=Goal\.at"),
         (lambda: GraspAgent("MultiInputPolicy", "CartPole-v1", goal=UPRIGHT), r"expected a Box \(continuous actions\)"),
         (lambda: GraspAgent("MultiInputPolicy", "grasp/BallNav-v0", goal=UPRIGHT), "a Box with one axis beside it"),
     ],
@@ -165,6 +165,63 @@ def test_a_function_must_be_given_again_and_entries_are_saved(slider: GraspAgent
     assert loaded.predict(np.zeros(3))[0].shape == (1,)
     with pytest.raises(ValueError, match="Observation spaces do not match"):
         loaded.set_env(gym.make("MountainCarContinuous-v0"))
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"goal": Goal.at({0: 0.5, 2: 0.0}, tolerance=0.1)}, r"same entries as when it was saved, \[0, 1, 2\]"),
+        ({"goal": replace(UPRIGHT, weights=())}, "same weights as when it was saved"),
+        ({"goal": Goal.of(met, [0.0], tolerance=0.1)}, "same function as when it was saved"),
+        ({"goal": {0: 1.0}}, "goal: expected a Goal, got {0: 1.0}"),
+        ({"planner": ICEM}, "planner: expected a Planner, got <class"),
+        ({"structure": {"rests": True}}, "structure: expected a Structure, got {'rests': True}"),
+    ],
+)
+def test_what_cannot_replace_a_saved_setting_is_named(tmp_path: Path, changes: dict[str, Any], words: str):
+    small("Pendulum-v1", UPRIGHT).save(tmp_path / "upright.zip")
+    with pytest.raises(ValueError, match=words) as caught:
+        GraspAgent.load(tmp_path / "upright.zip", device="cpu", **changes)
+    assert "cannot be loaded" in str(caught.value) and "version" not in str(caught.value)
+
+
+def test_a_goal_in_place_of_a_saved_one_brings_its_tolerance(slider: GraspAgent, tmp_path: Path):
+    slider.save(tmp_path / "slider.zip")
+    assert slider.goal is not None
+    wide = replace(slider.goal, tolerance=3 * slider.goal.tolerance)
+    cases: list[tuple[dict[str, Any], float]] = [({}, wide.tolerance), ({"goal_tolerance": 0.7}, 0.7)]
+    for changes, tolerance in cases:
+        loaded = GraspAgent.load(tmp_path / "slider.zip", device="cpu", goal=wide, **changes)
+        assert loaded.policy.world is not None
+        assert loaded.goal_tolerance == loaded.policy.world.tolerance == tolerance
+    with pytest.raises(ValueError, match="goal: expected 1 values, got 2"):
+        GraspAgent.load(tmp_path / "slider.zip", goal=Goal.of(lambda o: o[:, :2], [0.0, 0.0], tolerance=0.1))
+    GraspAgent("MultiInputPolicy", "grasp/BallNav-v0").save(tmp_path / "ball.zip")
+    with pytest.raises(ValueError, match="goal: expected none"):
+        GraspAgent.load(tmp_path / "ball.zip", goal=wide)
+
+
+def test_a_file_is_loaded_with_the_id_of_an_environment(tmp_path: Path):
+    small("Pendulum-v1", UPRIGHT).save(tmp_path / "upright.zip")
+    loaded = GraspAgent.load(tmp_path / "upright.zip", env="Pendulum-v1", device="cpu")
+    assert loaded.get_env() is not None
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"planner": ICEM}, "planner: expected a Planner"),
+        ({"goal": {0: 1.0}}, "goal: expected a Goal"),
+        ({"structure": {}}, "structure: expected a Structure"),
+        ({"model": "sharp"}, "model: expected a MLPConfig"),
+        ({"train": 1000}, "train: expected a TrainConfig"),
+        ({"explore": 0.1}, "explore: expected a ExploreConfig"),
+        ({"criteria": 1}, "criteria: expected a Criteria"),
+    ],
+)
+def test_settings_of_another_kind_are_refused(settings: dict[str, Any], words: str):
+    with pytest.raises(ValueError, match=words):
+        GraspAgent("MultiInputPolicy", "Pendulum-v1", **{"goal": UPRIGHT, **settings})
 
 
 def test_a_function_of_stacked_frames_sees_all_of_them():

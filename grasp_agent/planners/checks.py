@@ -5,6 +5,17 @@ from __future__ import annotations
 import math
 
 
+def instance(kind: type, **settings: object) -> None:
+    """Refuses what is not of a kind; None stands for a default.
+
+    Raises:
+        ValueError: that names the setting.
+    """
+    for name, value in settings.items():
+        if not (value is None or isinstance(value, kind)):
+            raise ValueError(f"{name}: expected a {kind.__name__}, got {value!r}")
+
+
 def at_least(least: float, **settings: float) -> None:
     """Refuses numbers below a least one.
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from grasp_agent.planners.base import Planner
-from grasp_agent.planners.checks import whole
+from grasp_agent.planners.checks import instance, whole
 from grasp_agent.planners.noise import NoiseSource
 from grasp_agent.planners.problem import Problem
 from grasp_agent.planners.rows import Candidates
@@ -45,8 +45,7 @@ class Receding(Planner[Wholes]):
         whole(1, length=self.length, commit=self.commit)
         if self.commit > self.length:
             raise ValueError(f"commit: expected at most the length of a piece, {self.length}, got {self.commit}")
-        if not isinstance(self.pieces, Planner):
-            raise ValueError(f"pieces: expected a planner, such as ICEM(), got {self.pieces!r}")
+        instance(Planner, pieces=self.pieces)
 
     def init(self, problem: Problem, given: Candidates | None, noise: NoiseSource) -> Wholes:
         """See `Planner.init`."""

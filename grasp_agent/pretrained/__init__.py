@@ -7,6 +7,7 @@ import json
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 import torch
 from stable_baselines3.common.type_aliases import GymEnv
@@ -43,13 +44,16 @@ def bundled() -> dict[str, BundledModel]:
     return {name: BundledModel(**entry) for name, entry in catalog.items()}
 
 
-def load(name_or_path: str | Path, env: GymEnv | None = None, device: torch.device | str = "auto") -> GraspAgent:
+def load(
+    name_or_path: str | Path, env: GymEnv | str | None = None, device: torch.device | str = "auto", **settings: Any
+) -> GraspAgent:
     """Loads a bundled model by its name, or a saved file.
 
     Args:
         name_or_path: for example "ball-nav", or the path of a file that `GraspAgent.save` wrote.
-        env: environment to go on with.
+        env: environment to go on with, or its id.
         device: where the model lives.
+        **settings: what replaces saved settings, e.g. `planner` (see `GraspAgent.load`).
 
     Raises:
         ValueError: for an unknown name, a missing, cut or foreign file, or an environment with other spaces.
@@ -60,8 +64,8 @@ def load(name_or_path: str | Path, env: GymEnv | None = None, device: torch.devi
         if hashlib.sha256(source.read_bytes()).hexdigest() != models[str(name_or_path)].sha256:
             raise ValueError(f"{name_or_path}: the bundled file is damaged; expected the hash of the catalog")
         with source.open("rb") as stream:
-            return GraspAgent.load(stream, env=env, device=device)  # type: ignore[arg-type]
+            return GraspAgent.load(stream, env=env, device=device, **settings)  # type: ignore[arg-type]
     path = Path(name_or_path)
     if not path.exists() and not path.with_suffix(".zip").exists():
         raise ValueError(f"no bundled model or file {str(path)!r} (choose from {', '.join(models)}, or a file)")
-    return GraspAgent.load(path, env=env, device=device)
+    return GraspAgent.load(path, env=env, device=device, **settings)
