@@ -16,18 +16,18 @@ import torch
 from gymnasium import spaces
 from numpy.typing import NDArray
 from stable_baselines3.common.base_class import BaseAlgorithm, maybe_make_env
-from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback
-from stable_baselines3.common.utils import check_for_correct_spaces, safe_mean
+from stable_baselines3.common.utils import check_for_correct_spaces
 from stable_baselines3.common.vec_env import VecEnv, unwrap_vec_normalize
+from torch import Tensor
 
 from grasp_agent import saving
 from grasp_agent.checkpoint import Checkpoint
 from grasp_agent.explore import ExploreConfig
 from grasp_agent.learner import Learner
 from grasp_agent.models import MLPConfig
-from grasp_agent.observation import KEYS, check_actions, check_spaces, raw_vectors
+from grasp_agent.observation import KEYS, check_actions, check_spaces
 from grasp_agent.packing import CHANGEABLE, check_kinds, packed, unpacked
 from grasp_agent.planners import Criteria, Planner
 from grasp_agent.policy import PlanView, WorldModelPolicy
@@ -35,6 +35,7 @@ from grasp_agent.sources import episodes_of
 from grasp_agent.structure import Structure
 from grasp_agent.task import Goal, GoalVecEnv, success_radius
 from grasp_agent.train import TrainConfig
+from grasp_agent.training import Training, refit
 
 Self = TypeVar("Self", bound="GraspAgent")
 
@@ -241,27 +242,8 @@ class GraspAgent(BaseAlgorithm):
             total_timesteps, callback, reset_num_timesteps, tb_log_name, progress_bar
         )
         callback.on_training_start(locals(), globals())
-        self.learner.begin(self.policy, env.num_envs)
-        callback.on_rollout_start()
-        try:
-            while self.num_timesteps < total_timesteps and time.monotonic() < deadline:
-                if self.learner.due:
-                    saver.write(self)  # a fit takes long
-                    callback.on_rollout_end()
-                    self._refit(last=False, progress_bar=progress_bar)
-                    callback.on_rollout_start()
-                    saver.write(self)
-                if not self._collect(callback, env, log_interval):
-                    break
-                if saver.due:
-                    saver.write(self)
-        finally:
-            self.learner.end()
-            saver.write(self)
-        callback.on_rollout_end()
-        if self.learner.behind:
-            self._refit(last=True, progress_bar=progress_bar)
-            saver.write(self)
+        training = Training(self, env, callback, log_interval=log_interval, progress_bar=progress_bar, saver=saver)
+        training.run(total_timesteps, deadline)
         callback.on_training_end()
         return self
 
@@ -288,7 +270,7 @@ class GraspAgent(BaseAlgorithm):
             raise ValueError(f"dataset: expected observation, achieved goal and action of sizes {wanted}, got {found}")
         self.learner.dataset.add_all(episodes)
         self._setup_learn(0, None, reset_num_timesteps=False, tb_log_name="fit")
-        self._refit(last=True, progress_bar=progress_bar)
+        refit(self, last=True, progress_bar=progress_bar)
         return self
 
     def _as_goal_observation(self, observation: Any) -> Any:
@@ -300,52 +282,6 @@ class GraspAgent(BaseAlgorithm):
         if self.env is None:
             raise ValueError("learn: expected an environment; give one to load() or set_env()")
         return self.env
-
-    def _collect(self, callback: BaseCallback, env: VecEnv, log_interval: int) -> bool:
-        """One step of every environment; False if a callback wants to stop."""
-        assert isinstance(self._last_obs, dict)
-        raw = raw_vectors(self._last_obs)
-        achieved, desired = (np.asarray(self._last_obs[k], np.float32) for k in ("achieved_goal", "desired_goal"))
-        actions = self.learner.act(self.policy, raw, achieved, desired)
-        new_obs, rewards, dones, infos = env.step(self.policy.to_space(actions))
-        assert isinstance(new_obs, dict)
-        self.num_timesteps += env.num_envs
-        callback.update_locals(locals())
-        going_on = bool(callback.on_step())
-        self._update_info_buffer(infos, dones)
-        following = raw_vectors(new_obs)
-        for row, done in enumerate(dones):
-            after = raw_vectors(infos[row]["terminal_observation"]) if done else following[row]
-            self.learner.record(row, raw[row], actions[row], after, bool(done))
-            if done:
-                self._episode_num += 1
-                if log_interval and self._episode_num % log_interval == 0:
-                    self._log()
-        self._last_obs = new_obs
-        return going_on
-
-    def _refit(self, *, last: bool, progress_bar: bool) -> None:
-        world = self.learner.refit(self.policy, self.goal_tolerance, last=last, progress_bar=progress_bar)
-        report = self.learner.report
-        assert report is not None
-        for name in ("loss", "error_mean", "error_high"):
-            self.logger.record(f"model/{name}", getattr(report, name))
-        self.logger.record("model/transitions", len(self.learner.dataset))
-        roadmap = world.memory.roadmap
-        self.logger.record("model/roadmap", 0.0 if roadmap is None else roadmap.connected)
-        self._log()
-
-    def _log(self) -> None:
-        elapsed = max((time.time_ns() - self.start_time) / 1e9, 1e-9)
-        self.logger.record("time/episodes", self._episode_num, exclude="tensorboard")
-        self.logger.record("time/fps", int((self.num_timesteps - self._num_timesteps_at_start) / elapsed))
-        self.logger.record("time/total_timesteps", self.num_timesteps, exclude="tensorboard")
-        if self.ep_info_buffer:
-            self.logger.record("rollout/ep_rew_mean", safe_mean([info["r"] for info in self.ep_info_buffer]))
-            self.logger.record("rollout/ep_len_mean", safe_mean([info["l"] for info in self.ep_info_buffer]))
-        if self.ep_success_buffer:
-            self.logger.record("rollout/success_rate", safe_mean(list(self.ep_success_buffer)))
-        self.logger.dump(step=self.num_timesteps)
 
     def set_env(self, env: GymEnv | str, force_reset: bool = True) -> None:
         """Takes another environment of the same spaces, or its id; running plans are forgotten.
@@ -366,8 +302,52 @@ class GraspAgent(BaseAlgorithm):
             self._last_obs = None
         self.policy.forget()
 
-    def _get_torch_save_params(self) -> tuple[list[str], list[str]]:
-        return ["policy"], []
+    def set_random_seed(self, seed: int | None = None) -> None:
+        """Seeds the agent and its environments; unlike Stable-Baselines3, no global generator."""
+        if seed is None:
+            return
+        self.seed = seed
+        self.action_space.seed(seed)
+        self.policy.reseed(seed)
+        self.learner.reseed(seed)
+        if self.env is not None:
+            self.env.seed(seed)
+
+    def get_parameters(self) -> dict[str, dict[str, Tensor]]:  # type: ignore[override]
+        """What was learned, `{"policy": {name: tensor}}`: the model, and what is derived from the same data."""
+        world = self.policy.world
+        return {"policy": {} if world is None else world.parameters()}
+
+    def set_parameters(  # type: ignore[override]
+        self,
+        load_path_or_dict: str | Path | IO[bytes] | Mapping[str, Mapping[str, Tensor]],
+        exact_match: bool = True,
+        device: torch.device | str = "auto",
+    ) -> None:
+        """Takes over what another agent of the same kind has learned.
+
+        Args:
+            load_path_or_dict: a saved agent's file, or what `get_parameters` returns.
+            exact_match: False keeps what a dict does not hold.
+            device: not used; the agent stays where it is.
+
+        Raises:
+            ValueError: if it is not of an agent with these spaces and, for a dict, networks of this shape.
+        """
+        if not isinstance(load_path_or_dict, Mapping):
+            known = type(self).load(load_path_or_dict, device=self.device, goal=self.goal)
+            check_for_correct_spaces(known, self.observation_space, self.action_space)  # type: ignore[arg-type]
+            if known.policy.world is None:
+                raise ValueError(f"{load_path_or_dict}: expected an agent that has learned something")
+            self.policy.learned(known.policy.world)
+            return
+        wanted = {"policy"} if exact_match else set(load_path_or_dict) & {"policy"}
+        if set(load_path_or_dict) != wanted:
+            raise ValueError(f"set_parameters: expected the key 'policy', got {', '.join(load_path_or_dict) or 'none'}")
+        if wanted:
+            if self.policy.world is None:
+                raise ValueError("set_parameters: expected an agent that has learned something, or a file")
+            self.policy.learned(self.policy.world.replaced(load_path_or_dict["policy"], exact_match=exact_match))
 
     def save(  # type: ignore[override]
         self,

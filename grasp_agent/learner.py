@@ -58,6 +58,10 @@ class Learner:
         self._recorders: list[Recorder] = []
         self._explorer = Explorer(0, 0, explore, seed)
 
+    def reseed(self, seed: int) -> None:
+        """Draws everything random from another seed."""
+        self._seed, self._random = seed, np.random.default_rng(seed)
+
     def begin(self, policy: WorldModelPolicy, count: int) -> None:
         """Begins to gather in `count` environments.
 

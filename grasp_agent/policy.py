@@ -111,6 +111,10 @@ class WorldModelPolicy(BasePolicy):
         self._world = world
         self.forget()
 
+    def reseed(self, seed: int) -> None:
+        """Draws the planner's noise anew, from another seed."""
+        self.seed, self._draws = seed, np.random.default_rng(seed)
+
     def forget(self) -> None:
         """Forgets the running plan and the answers given."""
         self._carry, self.last_plan, self._answer = None, None, None

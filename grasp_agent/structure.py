@@ -63,6 +63,10 @@ class Structure:
         Raises:
             ValueError: if an attribute of that name is something else.
         """
+        inner, outer = env.get_attr("observation_space")[0], env.observation_space
+        assert isinstance(outer, spaces.Dict)
+        if inner not in (outer, outer["observation"]):
+            return cls()  # a wrapper, such as VecFrameStack, shows something else than what the environment speaks of
         names = ("blocks", "frame", "rests", *(("goal_weights",) if weighs_goal else ()))
         known: dict[str, Any] = {name: env.get_attr(name)[0] for name in names if env.has_attr(name)}
         known = {name: value for name, value in known.items() if value is not None}
@@ -70,7 +74,7 @@ class Structure:
             if isinstance(known.get("frame"), Mapping):
                 known["frame"] = Frame(**known["frame"])
             structure = cls(**known)
-            structure.check(env.observation_space, env.action_space)  # type: ignore[arg-type]
+            structure.check(outer, env.action_space)  # type: ignore[arg-type]
         except (TypeError, ValueError) as error:
             raise ValueError(
                 f"{error} (the environment's attributes {', '.join(known)} were taken for what is known of the task: "

@@ -122,6 +122,26 @@ class World(NamedTuple):
         memory = Memory.restore(model, tensors, structure.blocks, state_map.goal_index)
         return cls(model, memory, state_map, tolerance, structure, error)
 
+    def parameters(self) -> dict[str, Tensor]:
+        """All that was learned, for another agent whose networks have the same shape."""
+        numbers = {name: torch.tensor(getattr(self, name), dtype=torch.float64) for name in ("tolerance", "error")}
+        return {**{name: tensor.clone() for name, tensor in self.tensors().items()}, **numbers}
+
+    def replaced(self, parameters: Mapping[str, Tensor], *, exact_match: bool) -> World:
+        """A world of the same shape with other parameters; without `exact_match`, only with those that are given.
+
+        Raises:
+            ValueError: if they do not fit.
+        """
+        given = dict(parameters) if exact_match else {**self.parameters(), **parameters}
+        try:
+            tolerance, error = (float(given.pop(name)) for name in ("tolerance", "error"))
+            tensors = {name: tensor.to(self.model.scale.device) for name, tensor in given.items()}
+            return self.restore(tensors, self.model.config, self.state_map, self.structure, tolerance, error)
+        except (LookupError, RuntimeError, AttributeError, TypeError, ValueError) as failure:
+            reason = " ".join(str(failure).split())
+            raise ValueError(f"set_parameters: they do not fit this agent: {reason}") from failure
+
     def imagined(self, observation_size: int, seed: int, actions_each: int = 8) -> Iterator[Episode]:
         """What the model has learned, as one-step episodes from the support's points: a rehearsal for later fits."""
         points = self.memory.points.repeat(actions_each, 1)

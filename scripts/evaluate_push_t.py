@@ -48,7 +48,7 @@ def blind(seeds: range) -> Iterator[Row]:
     policy.horizon, policy.criteria = BLIND_STEPS, replace(policy.criteria, feedback=False)
     for seed in seeds:
         trial = open_loop(agent, env, seed)
-        yield {"success": trial.end, "accepted": trial.accepted, "seconds": trial.seconds}
+        yield {"seed": seed, "success": trial.end, "accepted": trial.accepted, "seconds": trial.seconds}
 
 
 def sac(seeds: range, training: int) -> Iterator[Row]:
@@ -57,7 +57,7 @@ def sac(seeds: range, training: int) -> Iterator[Row]:
     agent.learn(grasp_agent.bundled()["push-t"].steps, progress_bar=True)
     for seed in seeds:
         reached = [bool(moment.success) for moment in rollout(agent, env, seed)]
-        yield {"success": reached[-1], "steps": reached.index(True) if any(reached) else None}
+        yield {"seed": seed, "success": reached[-1], "steps": reached.index(True) if any(reached) else None}
 
 
 def runs(part: Part) -> dict[str, Any]:

@@ -56,12 +56,12 @@ class Recipe:
 def push_t_data(steps: int) -> list[Episode]:
     """Push-T as a poor player plays it, with noise, and at times with random actions held for a while."""
     random, expert = np.random.default_rng(0), PushTExpert(seed=0, tries=4)
-    env, episodes, length = gym.make("grasp/PushT-v0"), [], 150
-    for seed in trange(-(-steps // length), desc="playing", leave=False):
+    env, episodes, longest = gym.make("grasp/PushT-v0"), [], 150
+    for seed in trange(-(-steps // longest), desc="playing", leave=False):
         observation, _ = env.reset(seed=seed)
         states, actions = [raw_vectors(observation)], []
         left, wild, action = 0, False, np.zeros(2)
-        for _ in range(length):
+        for _ in range(min(longest, steps - seed * longest)):
             if not left:
                 left, wild = int(random.integers(5, 25)), random.random() < 0.35
                 expert.forget()

@@ -33,6 +33,7 @@ ORDER = (
     "sources",
     "packing",
     "checkpoint",
+    "training",
     "agent",
     "pretrained",
     "evaluation",

@@ -1,0 +1,120 @@
+"""One call of `learn`: experience and fits in turns, with Stable-Baselines3's callbacks and logger."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+import numpy as np
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.utils import safe_mean
+from stable_baselines3.common.vec_env import VecEnv
+
+from grasp_agent.checkpoint import Checkpoint
+from grasp_agent.observation import raw_vectors
+
+if TYPE_CHECKING:
+    from grasp_agent.agent import GraspAgent
+
+
+class Training:
+    """Takes environment steps and fits models until enough were taken, time is up or a callback wants to stop.
+
+    Args:
+        agent: who learns.
+        env: where.
+        callback: called before, after and at each step of all environments.
+        log_interval: episodes between two lines in the log.
+        progress_bar: show progress of fits.
+        saver: keeps the training's file.
+    """
+
+    def __init__(
+        self,
+        agent: GraspAgent,
+        env: VecEnv,
+        callback: BaseCallback,
+        *,
+        log_interval: int,
+        progress_bar: bool,
+        saver: Checkpoint,
+    ) -> None:
+        self._agent, self._env, self._callback = agent, env, callback
+        self._log_interval, self._progress_bar, self._saver = log_interval, progress_bar, saver
+
+    def run(self, total_timesteps: int, deadline: float) -> None:
+        """Learns until the agent has taken so many steps in all, or the clock shows `deadline` [s, monotonic]."""
+        agent, learner, callback = self._agent, self._agent.learner, self._callback
+        learner.begin(agent.policy, self._env.num_envs)
+        callback.on_rollout_start()
+        try:
+            while agent.num_timesteps < total_timesteps and time.monotonic() < deadline:
+                if learner.due:
+                    self._saver.write(agent)  # a fit takes long
+                    callback.on_rollout_end()
+                    refit(agent, last=False, progress_bar=self._progress_bar)
+                    callback.on_rollout_start()
+                    self._saver.write(agent)
+                if not self._collect():
+                    break
+                if self._saver.due:
+                    self._saver.write(agent)
+        finally:
+            learner.end()
+            self._saver.write(agent)
+        callback.on_rollout_end()
+        if learner.behind:
+            refit(agent, last=True, progress_bar=self._progress_bar)
+            self._saver.write(agent)
+
+    def _collect(self) -> bool:
+        """One step of every environment; False if a callback wants to stop."""
+        agent, learner, before = self._agent, self._agent.learner, self._agent._last_obs
+        assert isinstance(before, dict)
+        raw = raw_vectors(before)
+        achieved, desired = (np.asarray(before[key], np.float32) for key in ("achieved_goal", "desired_goal"))
+        actions = learner.act(agent.policy, raw, achieved, desired)
+        new_obs, rewards, dones, infos = self._env.step(agent.policy.to_space(actions))
+        assert isinstance(new_obs, dict)
+        agent.num_timesteps += self._env.num_envs
+        seen = {"actions": actions, "new_obs": new_obs, "rewards": rewards, "dones": dones, "infos": infos}
+        self._callback.update_locals({"self": agent, "env": self._env, **seen})
+        going_on = bool(self._callback.on_step())
+        agent._update_info_buffer(infos, dones)
+        following = raw_vectors(new_obs)
+        for row, done in enumerate(dones):
+            after = raw_vectors(infos[row]["terminal_observation"]) if done else following[row]
+            learner.record(row, raw[row], actions[row], after, bool(done))
+            if done:
+                agent._episode_num += 1
+                if self._log_interval and agent._episode_num % self._log_interval == 0:
+                    log(agent)
+        agent._last_obs = new_obs
+        return going_on
+
+
+def refit(agent: GraspAgent, *, last: bool, progress_bar: bool) -> None:
+    """Fits the agent's world to its experience, and logs what came of it."""
+    learner = agent.learner
+    world = learner.refit(agent.policy, agent.goal_tolerance, last=last, progress_bar=progress_bar)
+    assert learner.report is not None
+    for name in ("loss", "error_mean", "error_high"):
+        agent.logger.record(f"model/{name}", getattr(learner.report, name))
+    agent.logger.record("model/transitions", len(learner.dataset))
+    roadmap = world.memory.roadmap
+    agent.logger.record("model/roadmap", 0.0 if roadmap is None else roadmap.connected)
+    log(agent)
+
+
+def log(agent: GraspAgent) -> None:
+    """Writes a line of the log."""
+    elapsed, logger = max((time.time_ns() - agent.start_time) / 1e9, 1e-9), agent.logger
+    logger.record("time/episodes", agent._episode_num, exclude="tensorboard")
+    logger.record("time/fps", int((agent.num_timesteps - agent._num_timesteps_at_start) / elapsed))
+    logger.record("time/total_timesteps", agent.num_timesteps, exclude="tensorboard")
+    if agent.ep_info_buffer:
+        logger.record("rollout/ep_rew_mean", safe_mean([info["r"] for info in agent.ep_info_buffer]))
+        logger.record("rollout/ep_len_mean", safe_mean([info["l"] for info in agent.ep_info_buffer]))
+    if agent.ep_success_buffer:
+        logger.record("rollout/success_rate", safe_mean(list(agent.ep_success_buffer)))
+    logger.dump(step=agent.num_timesteps)
