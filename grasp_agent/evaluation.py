@@ -1,14 +1,12 @@
-"""Seeded evaluation: the same starts and goals for every agent, shares with their intervals.
-
-The interval is Wilson's score interval (1927, Journal of the American Statistical Association 22, 209-212).
-"""
+"""Seeded evaluation: the same starts and goals for every agent, shares with their intervals."""
 
 from __future__ import annotations
 
 import csv
 import json
 import time
-from collections.abc import Callable, Iterator
+import zlib
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
@@ -16,8 +14,8 @@ from typing import Any, NamedTuple, Protocol
 
 import gymnasium as gym
 import numpy as np
-from scipy.stats import binomtest
 
+from grasp_agent import statistics
 from grasp_agent.files import written_aside
 
 
@@ -49,6 +47,8 @@ class Moment(NamedTuple):
     distance: float | None
     """From the achieved to the desired goal [goal units]: the environment's own `goal_distance` where it has one, else
     Euclidean; None where the observation has no goal."""
+    achieved: np.ndarray | None
+    """`[G]`, the achieved goal [goal units]; None where the observation has no goal."""
 
 
 class Episode(NamedTuple):
@@ -74,6 +74,10 @@ class Episode(NamedTuple):
     """Plans made after the first action; None for an agent that does not show its plans."""
     final_distance: float | None
     """Distance to the goal at the end [goal units]; None without a goal."""
+    path_length: float | None
+    """How far the achieved goal has moved, summed over the steps [goal units]; None without a goal."""
+    start: str
+    """Eight digits that tell one first observation from another: the same for every agent."""
 
 
 class Evaluation(NamedTuple):
@@ -168,14 +172,21 @@ def evaluate(
         started = time.perf_counter()
         agent.predict(observation, episode_start=np.ones(1, dtype=bool), deterministic=deterministic)
         first_call = time.perf_counter() - started
-        for index in range(episodes):
-            row, times = _episode(seed + index, rollout(agent, plain, seed + index, deterministic))
+        for row, times in played(agent, plain, range(seed, seed + episodes), deterministic):
             rows.append(row)
             seconds += times
             if on_episode is not None:
                 on_episode(row)
-        env_id = plain.spec.id if plain.spec is not None else type(plain.unwrapped).__name__
-    return Evaluation(env_id, label(agent), seed, tuple(rows), np.array(seconds), first_call)
+        name = named(plain)
+    return Evaluation(name, label(agent), seed, tuple(rows), np.array(seconds), first_call)
+
+
+def played(
+    agent: Predictor, env: gym.Env[Any, Any], seeds: Iterable[int], deterministic: bool = True
+) -> Iterator[tuple[Episode, list[float]]]:
+    """Plays an episode for each seed: what happened, and the time of each `predict` call [s]."""
+    for seed in seeds:
+        yield _episode(seed, rollout(agent, env, seed, deterministic))
 
 
 def rollout(agent: Predictor, env: gym.Env[Any, Any], seed: int, deterministic: bool = True) -> Iterator[Moment]:
@@ -189,12 +200,12 @@ def rollout(agent: Predictor, env: gym.Env[Any, Any], seed: int, deterministic: 
         started = time.perf_counter()
         action, _ = agent.predict(observation, deterministic=deterministic)
         seconds = time.perf_counter() - started
-        plan, distance = getattr(agent, "last_plan", None), _distance(agent, env, observation)
-        yield Moment(step, observation, reward, success, seconds, plan, distance)
+        plan = getattr(agent, "last_plan", None)
+        yield Moment(step, observation, reward, success, seconds, plan, *_goal(agent, env, observation))
         observation, value, terminated, truncated, info = env.step(action)
         reward, done, step = float(value), terminated or truncated, step + 1
         success = _success(agent, observation, info)
-    yield Moment(step, observation, reward, success, None, None, _distance(agent, env, observation))
+    yield Moment(step, observation, reward, success, None, None, *_goal(agent, env, observation))
 
 
 @contextmanager
@@ -219,6 +230,11 @@ def opened(env: str | gym.Env[Any, Any], agent: object, render_mode: str | None 
         )
 
 
+def named(env: gym.Env[Any, Any]) -> str:
+    """An environment's id, or its class's name where it has none."""
+    return env.spec.id if env.spec is not None else type(env.unwrapped).__name__
+
+
 def label(agent: Predictor) -> str:
     """The agent's `name` if it has one, else its class's."""
     return str(getattr(agent, "name", None) or type(agent).__name__)
@@ -233,21 +249,29 @@ def _success(agent: object, observation: Any, info: dict[str, Any]) -> bool | No
     return None if reported is None else bool(reported)
 
 
-def _distance(agent: object, env: gym.Env[Any, Any], observation: Any) -> float | None:
+def _goal(agent: object, env: gym.Env[Any, Any], observation: Any) -> tuple[float | None, np.ndarray | None]:
+    """The distance to the goal, the agent's own where the environment has none, and what is achieved of it."""
     goal = getattr(agent, "goal", None)
     if goal is not None and not isinstance(observation, dict):
         observation = goal.dressed(observation)
     if not isinstance(observation, dict) or not {"achieved_goal", "desired_goal"} <= set(observation):
-        return None
+        return None, None
     achieved, desired = (np.asarray(observation[key], np.float64) for key in ("achieved_goal", "desired_goal"))
     own = getattr(env.unwrapped, "goal_distance", None)
-    return float(np.linalg.norm(achieved - desired) if own is None else own(achieved, desired))
+    return float(np.linalg.norm(achieved - desired) if own is None else own(achieved, desired)), achieved.copy()
+
+
+def _digits(observation: Any) -> str:
+    parts = observation.values() if isinstance(observation, dict) else [observation]
+    return f"{zlib.crc32(b''.join(np.asarray(part).tobytes() for part in parts)):08x}"
 
 
 def _episode(seed: int, moments: Iterator[Moment]) -> tuple[Episode, list[float]]:
-    total, reached, seconds, plans, outcomes = 0.0, None, [], [], []
-    last = next(moments)
-    for moment in chain([last], moments):
+    total, way, reached, seconds, plans, outcomes = 0.0, 0.0, None, [], [], []
+    first = last = next(moments)
+    for moment in chain([first], moments):
+        if last.achieved is not None and moment.achieved is not None:
+            way += float(np.linalg.norm(moment.achieved - last.achieved))
         last = moment
         total += moment.reward
         if moment.seconds is not None:
@@ -269,17 +293,16 @@ def _episode(seed: int, moments: Iterator[Moment]) -> tuple[Episode, list[float]
         seconds_per_action_max=max(seconds),
         replans=sum(plans[1:]) if plans else None,
         final_distance=last.distance,
+        path_length=None if first.achieved is None else way,
+        start=_digits(first.observation),
     )
     return row, seconds
 
 
 def _share(name: str, outcomes: list[bool | None]) -> dict[str, Any]:
-    known = [outcome for outcome in outcomes if outcome is not None]
-    if not known:
-        return {name: None, f"{name}_low": None, f"{name}_high": None}
-    interval = binomtest(sum(known), len(known)).proportion_ci(confidence_level=0.95, method="wilson")
-    share = sum(known) / len(known)
-    return {name: share, f"{name}_low": float(interval.low), f"{name}_high": float(interval.high)}
+    found = statistics.share(outcomes)
+    values = (None, None, None) if found is None else found
+    return dict(zip((name, f"{name}_low", f"{name}_high"), values, strict=True))
 
 
 def _named(row: Episode) -> dict[str, Any]:

@@ -142,12 +142,12 @@ class _Overlay:
 
     def drawn(self, image: Image.Image, moment: Moment) -> Image.Image:
         """Draws onto a picture whose pixels are those of `goal_to_pixels`."""
-        if self._to_pixels is None or moment.distance is None:
+        if self._to_pixels is None or moment.achieved is None:
             return image
         size = (image.width * _SUPERSAMPLING, image.height * _SUPERSAMPLING)
         layer = Image.new("RGBA", size)
         pen = _Pen(layer, image.width / 480)
-        here = self._pixels(moment.observation["achieved_goal"])
+        here = self._pixels(moment.achieved)
         self._trail.append(here)
         for way in np.stack(self._trail, axis=1):
             pen.line(way, 1.6, TRAIL, np.linspace(40, 130, len(way)))

@@ -107,6 +107,15 @@ def test_planning_time_counts_and_start_up_does_not():
     assert outcome["seconds_per_action_p50"] < outcome["seconds_per_action_p99"]
 
 
+def test_the_way_is_measured_and_starts_are_told_apart():
+    walked, stayed = (evaluate(agent, Line(), episodes=6, seed=3).episodes for agent in (Walker(), Stopper()))
+    assert [row.path_length for row in walked] == [5.0] * 6
+    assert [row.path_length for row in stayed] == [row.steps_to_success for row in stayed]
+    assert [row.start for row in walked] == [row.start for row in stayed]
+    goals = [row.steps_to_success for row in stayed]
+    assert len({row.start for row in stayed}) == len(set(goals)) > 1
+
+
 def test_without_success_in_the_info_success_is_null():
     class Constant:
         def predict(self, observation, state=None, episode_start=None, deterministic=False):

@@ -14,6 +14,7 @@ ENVS = ROOT / "envs" / "grasp_envs"
 
 # Each part may import what stands before it, never what stands after it.
 ORDER = (
+    "statistics",
     "planners",
     "models",
     "goals",
