@@ -2,7 +2,7 @@
 
 Shares: Wilson's score interval (1927, Journal of the American Statistical Association 22, 209-212). Paired differences:
 McNemar's exact test (1947, Psychometrika 12, 153-157), which looks at the episodes that only one of two agents solved,
-and the interval that belongs to it. Means: the bias-corrected and accelerated bootstrap (Efron 1987, ibid. 82, 171-185).
+and the interval that belongs to it. Means: bias-corrected and accelerated bootstrap (Efron 1987, ibid. 82, 171-185).
 """
 
 from __future__ import annotations
