@@ -23,11 +23,11 @@ import torch
 import tyro
 from matplotlib import pyplot
 from scipy.stats import binomtest
-from stable_baselines3 import SAC, HerReplayBuffer
 from tqdm import tqdm
 
 from grasp_agent import GraspAgent, evaluate
 from grasp_agent.files import written_aside
+from grasp_agent.reinforcement import untrained
 
 FOLDER = Path(__file__).parent.parent / "videos"
 SEEDS = (0, 1, 2, 3, 4)
@@ -61,28 +61,10 @@ def sac_points(task: str, seed: int, done: dict[str, float]) -> Points:
     wanted = TASKS[task]["sac"]
     if set(map(str, wanted)) <= set(done):
         return
-    sac = soft_actor_critic(task, seed)
+    sac = untrained("sac", gym.make(task), steps=wanted[-1], seed=seed)
     for steps in wanted:
         sac.learn(steps - sac.num_timesteps, reset_num_timesteps=False)
         yield steps, success(sac, task)
-
-
-def soft_actor_critic(task: str, seed: int) -> SAC:
-    """SAC + HER that has learned nothing."""
-    return SAC(
-        "MultiInputPolicy",
-        gym.make(task),
-        replay_buffer_class=HerReplayBuffer,
-        replay_buffer_kwargs={"n_sampled_goal": 4, "goal_selection_strategy": "future"},
-        policy_kwargs={"net_arch": [64, 64]},
-        learning_starts=500,
-        learning_rate=1e-3,
-        gamma=0.95,
-        batch_size=256,
-        buffer_size=30_000,
-        seed=seed,
-        device="cpu",
-    )
 
 
 def plot(results: dict[str, Any], path: Path) -> None:

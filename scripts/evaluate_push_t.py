@@ -23,7 +23,6 @@ import gymnasium as gym
 import numpy as np
 import torch
 import tyro
-from compare_learning import soft_actor_critic
 from scipy.stats import binomtest
 from tqdm import tqdm
 from trials import open_loop
@@ -32,6 +31,7 @@ import grasp_agent
 from grasp_agent import pretrained
 from grasp_agent.evaluation import rollout
 from grasp_agent.files import written_aside
+from grasp_agent.reinforcement import untrained
 from grasp_agent.planners import ICEM, Receding
 
 ENV, DOCS = "grasp/PushT-v0", Path(__file__).parent.parent / "docs"
@@ -53,8 +53,8 @@ def blind(seeds: range) -> Iterator[Row]:
 
 def sac(seeds: range, training: int) -> Iterator[Row]:
     """SAC + HER, trained with one seed."""
-    agent, env = soft_actor_critic(ENV, training), gym.make(ENV)
-    agent.learn(grasp_agent.bundled()["push-t"].steps, progress_bar=True)
+    env, steps = gym.make(ENV), grasp_agent.bundled()["push-t"].steps
+    agent = untrained("sac", gym.make(ENV), steps=steps, seed=training).learn(steps, progress_bar=True)
     for seed in seeds:
         reached = [bool(moment.success) for moment in rollout(agent, env, seed)]
         yield {"seed": seed, "success": reached[-1], "steps": reached.index(True) if any(reached) else None}

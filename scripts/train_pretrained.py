@@ -43,11 +43,12 @@ class Recipe:
     env_id: str
     description: str
     steps: int
-    model: MLPConfig
+    model: MLPConfig | None  # None: what `learn` prefers
     horizon: int | None = None  # of the saved agent; it learns with the default one
     anywhere: bool = False  # learn from starts and goals in the whole arena
     train: TrainConfig = TrainConfig(gradient_steps=5000)
     explore: ExploreConfig | None = None  # None: random actions only, enough where starts and goals are everywhere
+    # (`ExploreConfig()`: as `learn` does by itself)
     planner: Planner[Any] | None = None  # of the saved agent; None: the default one
     data: Callable[[int], list[Episode]] | None = None  # where experience comes from, if not from `learn`
     seed: int = 0
@@ -145,6 +146,19 @@ RECIPES = {
         explore=ExploreConfig(learning_starts=1500, refit_growth=3.0),
     ),
 }
+
+
+QUICK = {"ball-nav-trap": 4000, "point-maze": 2000, "reacher": 6000}
+"""Models that `learn` makes with its default settings from few steps, for comparison with trained agents."""
+for _name, _steps in QUICK.items():
+    RECIPES[f"{_name}-{_steps // 1000}k"] = Recipe(
+        env_id=RECIPES[_name].env_id,
+        description=f"{RECIPES[_name].description[:-1]}: learned from {_steps:,} steps.",
+        steps=_steps,
+        model=None,
+        train=TrainConfig(),
+        explore=ExploreConfig(),
+    )
 
 
 def train(name: str) -> None:

@@ -37,6 +37,8 @@ ORDER = (
     "training",
     "agent",
     "pretrained",
+    "reinforcement",
+    "baselines",
     "evaluation",
     "video",
     "console",

@@ -1,0 +1,93 @@
+"""Trains the bundled baselines from nothing, evaluates them on fresh seeds and writes their catalog.
+
+    python scripts/train_baselines.py                       # all of them; goes on where it was stopped
+    python scripts/train_baselines.py sac:grasp/Wall-v0     # one run
+
+A run is kept at each number of steps: as many as the bundled model of its environment has learned from, and, for those
+that the README compares, as many as the quickly learned model, and ten times that. Trained with seed 0, measured on 100
+episodes with seeds from 10000; the settings are those of `grasp_agent/reinforcement.py` for all.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import time
+from pathlib import Path
+
+import gymnasium as gym
+import torch
+import tyro
+from tqdm import tqdm
+
+import grasp_agent
+from grasp_agent import evaluate
+from grasp_agent.baselines import Baseline, saved
+from grasp_agent.files import written_aside
+from grasp_agent.reinforcement import untrained
+
+FOLDER = Path(__file__).parent.parent / "grasp_agent" / "baselines"
+EPISODES, SEED = 100, 10_000
+COMPARED = {"grasp/BallNavTrap-v0": 4000, "grasp/PointMaze-v0": 2000, "grasp/Reacher-v0": 6000}
+
+
+def runs() -> dict[str, tuple[int, ...]]:
+    """From `algorithm:environment` to the numbers of steps after which the run is kept."""
+    bundled: dict[str, set[int]] = {}
+    for model in grasp_agent.bundled().values():
+        bundled.setdefault(model.env_id, set()).add(model.steps)
+    wanted = {f"sac:{env_id}": steps for env_id, steps in bundled.items()}
+    for env_id, steps in COMPARED.items():
+        for name in ("sac", "td3"):
+            wanted.setdefault(f"{name}:{env_id}", set()).update((steps, 10 * steps))
+    return {run: tuple(sorted(steps)) for run, steps in wanted.items()}
+
+
+def train(run: str, wanted: tuple[int, ...]) -> None:
+    """One run; each number of steps gets a file and an entry of the catalog."""
+    name, env_id = run.split(":")
+    model, seconds = untrained(name, gym.make(env_id), steps=wanted[-1], seed=0), 0.0
+    for steps in wanted:
+        began = time.monotonic()
+        model.learn(steps - model.num_timesteps, reset_num_timesteps=False)
+        seconds += time.monotonic() - began
+        score = evaluate(model, env_id, EPISODES, SEED).summary()["success_end"]
+        command = f"python scripts/train_baselines.py {run}"
+        about = {"algorithm": name, "env_id": env_id, "steps": steps, "seconds": round(seconds, 1), "score": score}
+        entry = Baseline(**about, command=command, sha256="")
+        saved(model, name, env_id, FOLDER / entry.file)
+        digest = hashlib.sha256((FOLDER / entry.file).read_bytes()).hexdigest()
+        keep(dataclasses.replace(entry, sha256=digest))
+        tqdm.write(f"{name}@{steps} {env_id}: success {score:.2f}, {seconds:.0f} s")
+
+
+def keep(entry: Baseline) -> None:
+    """Puts an entry into the catalog, in place of an older one."""
+    others = [known for known in catalog() if known.file != entry.file]
+    entries = sorted([*others, entry], key=lambda known: (known.env_id, known.algorithm, known.steps))
+    with written_aside(FOLDER / "catalog.json") as aside:
+        aside.write_text(json.dumps([dataclasses.asdict(known) for known in entries], indent=1) + "\n")
+
+
+def catalog() -> list[Baseline]:
+    """What is there; read late, as two runs may go on side by side."""
+    path = FOLDER / "catalog.json"
+    return [Baseline(**entry) for entry in json.loads(path.read_text())] if path.exists() else []
+
+
+def main(names: tyro.conf.Positional[tuple[str, ...]] = ()) -> None:
+    """Trains the named runs, or all that are not in the catalog."""
+    torch.set_num_threads(1)
+    known = runs()
+    unknown = set(names) - set(known)
+    if unknown:
+        raise SystemExit(f"unknown run {unknown.pop()!r} (choose from {', '.join(known)})")
+    for run in tqdm(names or tuple(known)):
+        done = {entry.steps for entry in catalog() if f"{entry.algorithm}:{entry.env_id}" == run}
+        if names or not set(known[run]) <= done:
+            train(run, known[run])
+
+
+if __name__ == "__main__":
+    tyro.cli(main)
