@@ -25,7 +25,7 @@ ALGORITHMS = {
 """Those for continuous actions, by the names that RL Zoo gives them."""
 
 _GOAL = {"policy_kwargs": {"net_arch": [64, 64]}, "learning_rate": 1e-3, "gamma": 0.95}
-"""For goal environments: with these SAC + HER learns a ball's 2-D task in some thousand steps, faster than by default."""
+"""For goal environments: with these SAC + HER learns a ball's 2-D task in some thousand steps."""
 _OFF_POLICY = {"batch_size": 256, "learning_starts": 500}
 _HINDSIGHT = {
     "replay_buffer_class": HerReplayBuffer,

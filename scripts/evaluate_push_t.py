@@ -31,8 +31,8 @@ import grasp_agent
 from grasp_agent import pretrained
 from grasp_agent.evaluation import rollout
 from grasp_agent.files import written_aside
-from grasp_agent.reinforcement import untrained
 from grasp_agent.planners import ICEM, Receding
+from grasp_agent.reinforcement import untrained
 
 ENV, DOCS = "grasp/PushT-v0", Path(__file__).parent.parent / "docs"
 EPISODES, SEED, BLIND_STEPS, SAC_SEEDS = 100, 10_000, 60, (0,)
