@@ -65,6 +65,9 @@ class GraspAgent(BaseAlgorithm):
         seed: of everything random.
         device: "auto", "cpu", "cuda", ...
 
+    Attributes:
+        training_seconds: time spent in `learn` and `fit`, now and before it was saved [s].
+
     Raises:
         ValueError: if the spaces are not of that kind.
     """
@@ -119,6 +122,7 @@ class GraspAgent(BaseAlgorithm):
         self.explore_config = explore or ExploreConfig()
         self.horizon = horizon
         self.goal_tolerance = goal.tolerance if goal_tolerance is None and goal is not None else goal_tolerance
+        self.training_seconds = 0.0
         self.env_id: str | None = None
         self.env_kwargs: dict[str, Any] = {}
         if structure is None:  # an environment weighs the entries of its own goal, not of another one
@@ -270,7 +274,9 @@ class GraspAgent(BaseAlgorithm):
             raise ValueError(f"dataset: expected observation, achieved goal and action of sizes {wanted}, got {found}")
         self.learner.dataset.add_all(episodes)
         self._setup_learn(0, None, reset_num_timesteps=False, tb_log_name="fit")
+        began = time.monotonic()
         refit(self, last=True, progress_bar=progress_bar)
+        self.training_seconds += time.monotonic() - began
         return self
 
     def _as_goal_observation(self, observation: Any) -> Any:

@@ -62,7 +62,7 @@ class Checkpoint:
             wanted, found = getattr(agent, name), getattr(known, name)
             if found != wanted:
                 raise ValueError(f"{self.path}: expected the {name.replace('_', ' ')} {wanted}, got {found}")
-        agent.num_timesteps = known.num_timesteps
+        agent.num_timesteps, agent.training_seconds = known.num_timesteps, known.training_seconds
         agent.learner.resume(known.learner)
         if known.policy.world is not None:
             agent.policy.learned(known.policy.world)

@@ -39,6 +39,7 @@ def packed(agent: GraspAgent) -> tuple[dict[str, Any], dict[str, Tensor]]:
         "observation_space": saving.space_to_config(agent.observation_space),
         "action_space": saving.space_to_config(agent.action_space),
         "num_timesteps": agent.num_timesteps,
+        "training_seconds": round(agent.training_seconds, 1),
         "seed": agent.seed,
         "horizon": policy.horizon,
         "goal_tolerance": agent.goal_tolerance,
@@ -102,6 +103,7 @@ def unpacked(
     if agent.env_id is not None and ":" in agent.env_id:
         raise ValueError(f"env_id: a file must not name a module to import, got {agent.env_id!r}")
     agent.num_timesteps = int(config["num_timesteps"])
+    agent.training_seconds = float(config.get("training_seconds", 0.0))
     agent._setup_model()
     learned = config["world"]
     if learned is not None:

@@ -41,31 +41,40 @@ class Training:
     ) -> None:
         self._agent, self._env, self._callback = agent, env, callback
         self._log_interval, self._progress_bar, self._saver = log_interval, progress_bar, saver
+        self._counted = time.monotonic()
 
     def run(self, total_timesteps: int, deadline: float) -> None:
         """Learns until the agent has taken so many steps in all, or the clock shows `deadline` [s, monotonic]."""
         agent, learner, callback = self._agent, self._agent.learner, self._callback
+        before = agent.num_timesteps
         learner.begin(agent.policy, self._env.num_envs)
         callback.on_rollout_start()
         try:
             while agent.num_timesteps < total_timesteps and time.monotonic() < deadline:
                 if learner.due:
-                    self._saver.write(agent)  # a fit takes long
+                    self._write()  # a fit takes long
                     callback.on_rollout_end()
                     refit(agent, last=False, progress_bar=self._progress_bar)
                     callback.on_rollout_start()
-                    self._saver.write(agent)
+                    self._write()
                 if not self._collect():
                     break
                 if self._saver.due:
-                    self._saver.write(agent)
+                    self._write()
         finally:
             learner.end()
-            self._saver.write(agent)
+            if agent.num_timesteps > before:
+                self._write()
         callback.on_rollout_end()
         if learner.behind:
             refit(agent, last=True, progress_bar=self._progress_bar)
-            self._saver.write(agent)
+            self._write()
+
+    def _write(self) -> None:
+        now = time.monotonic()
+        self._agent.training_seconds += now - self._counted
+        self._counted = now
+        self._saver.write(self._agent)
 
     def _collect(self) -> bool:
         """One step of every environment; False if a callback wants to stop."""

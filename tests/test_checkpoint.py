@@ -59,6 +59,21 @@ def test_a_training_that_is_done_is_not_done_again(tmp_path: Path):
     assert tiny().learn(180, checkpoint=path).num_timesteps == 180
 
 
+def test_the_time_of_training_is_counted_and_kept(tmp_path: Path):
+    path, began = tmp_path / "run.zip", time.monotonic()
+    first = tiny().learn(150, checkpoint=path)
+    spent = time.monotonic() - began
+    assert 0.3 * spent < first.training_seconds <= spent
+    loaded = GraspAgent.load(path, device="cpu")
+    assert loaded.training_seconds == pytest.approx(first.training_seconds, abs=0.1)
+    again = tiny().learn(300, checkpoint=path)
+    assert again.training_seconds > 1.2 * first.training_seconds
+    before = again.training_seconds
+    again.learner.fitted_at = 0
+    again.fit([*again.learner.dataset.episodes])
+    assert again.training_seconds > before
+
+
 def test_what_follows_is_not_what_was_seen_already(tmp_path: Path):
     path = tmp_path / "run.zip"
     tiny().learn(100, checkpoint=path)
