@@ -1,0 +1,179 @@
+"""Agents beside each other on the same starts and goals."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import gymnasium as gym
+import numpy as np
+
+from grasp_agent import statistics
+from grasp_agent.contestants import Contestant, contestant
+from grasp_agent.evaluation import Evaluation, Predictor, evaluate
+from grasp_agent.store import Played, Store
+
+_CHUNK = 10  # episodes that are played, and kept, together
+
+Given = str | Predictor
+
+
+class Entry(NamedTuple):
+    """One agent of a comparison, and how it did."""
+
+    contestant: Contestant
+    """Who it is."""
+    evaluation: Evaluation
+    """Its episodes."""
+    difference: statistics.Paired | None
+    """How much more often it succeeds at the end than the first agent, on the same episodes; None for the first one."""
+
+    def row(self) -> dict[str, Any]:
+        """The figures of a report, ready for JSON; times in seconds, sizes in bytes."""
+        who, summary = self.contestant, self.evaluation.summary()
+        rows = self.evaluation.episodes
+        returns = statistics.mean([row.return_ for row in rows])
+        ways = [row.path_length for row in rows if row.path_length is not None]
+        row: dict[str, Any] = {
+            "agent": who.name,
+            "environment_steps": who.steps,
+            "training_seconds": who.seconds,
+            "model_bytes": who.size,
+            **{key: summary[key] for key in summary if key.startswith("success")},
+            "difference": None,
+            "difference_low": None,
+            "difference_high": None,
+            "p": None,
+            **dict(zip(("return_mean", "return_low", "return_high"), returns, strict=True)),
+            "steps_to_success_median": summary["steps_to_success_median"],
+            "path_length_mean": float(np.mean(ways)) if ways else None,
+            **{key: summary[key] for key in summary if key.startswith("seconds_per_action")},
+        }
+        if self.difference is not None:
+            keys = ("difference", "difference_low", "difference_high")
+            row |= {**dict(zip(keys, self.difference.difference, strict=True)), "p": self.difference.p}
+        return row
+
+
+class Comparison(NamedTuple):
+    """Several agents in one environment."""
+
+    env_id: str
+    """Gymnasium id."""
+    seed: int
+    """Episode i was reset with `seed + i`, for every agent."""
+    entries: tuple[Entry, ...]
+    """One for each agent."""
+    same_starts: bool
+    """Whether all agents saw the same first observations, as equal seeds should give."""
+
+
+def compare(
+    env: str,
+    agents: Sequence[Given],
+    *,
+    episodes: int = 100,
+    seed: int = 10_000,
+    env_kwargs: Mapping[str, Any] | None = None,
+    out: str | Path | None = None,
+    jobs: int = 1,
+    on_episodes: Callable[[int], None] | None = None,
+) -> Comparison:
+    """Plays the same seeded episodes with several agents.
+
+    Args:
+        env: a Gymnasium id.
+        agents: names, files, `module:object` (see `grasp_agent.contestants.HOW`) or anything with `predict`. The others
+            are compared to the first one.
+        episodes: how many each plays, at least 1.
+        seed: episode i is reset with `seed + i`.
+        env_kwargs: options of the environment.
+        out: a folder in which each ten episodes are kept; what is there already is not played again.
+        jobs: processes; more than one only for agents that are given as text. Times suffer where they outnumber cores.
+        on_episodes: called with the number of episodes that are done, as they are.
+
+    Raises:
+        ValueError: if nobody is meant by a name, a number is out of range, or the folder holds another comparison.
+    """
+    if episodes < 1 or jobs < 1:
+        raise ValueError(f"episodes, jobs: expected at least 1, got {episodes} and {jobs}")
+    if not agents:
+        raise ValueError("agents: expected at least one, got none")
+    if jobs > 1 and not all(isinstance(given, str) for given in agents):
+        raise ValueError("jobs: expected 1 where agents are given as objects")
+    known = {index: contestant(given, env) for index, given in enumerate(agents)}
+    names = [who.name for who in known.values()]
+    if len({who.key for who in known.values()}) < len(known):
+        raise ValueError(f"agents: expected different ones, got {', '.join(names)}")
+    options = dict(env_kwargs or {})
+    store = Store(None if out is None else Path(out), {"env": env, "options": options, "seed": seed})
+    tasks = [
+        Task(index, env, options, agents[index], range(seed + first, seed + min(first + _CHUNK, episodes)))
+        for first in range(0, episodes, _CHUNK)
+        for index in known
+    ]
+    done = on_episodes or (lambda _: None)
+    missing = [task for task in tasks if not store.holds(known[task.who].key, task.seeds)]
+    done(sum(len(task.seeds) for task in tasks if task not in missing))
+    for task, played in _played(missing, jobs):
+        store.keep(known[task.who].key, played)
+        done(len(task.seeds))
+    seeds = range(seed, seed + episodes)
+    evaluations = [store.evaluation(who.key, who.name, env, seeds) for who in known.values()]
+    starts = {tuple(row.start for row in evaluation.episodes) for evaluation in evaluations}
+    first = [row.success_end for row in evaluations[0].episodes]
+    entries = [
+        Entry(
+            known[index],
+            evaluation,
+            None if not index else statistics.paired([row.success_end for row in evaluation.episodes], first),
+        )
+        for index, evaluation in enumerate(evaluations)
+    ]
+    return Comparison(env, seed, tuple(entries), len(starts) == 1)
+
+
+class Task(NamedTuple):
+    """Some episodes of one agent."""
+
+    who: int
+    env_id: str
+    options: dict[str, Any]
+    given: Given
+    seeds: range
+
+
+def _played(tasks: Sequence[Task], jobs: int) -> Iterator[tuple[Task, Played]]:
+    """Plays them, in this process or in several, as they come."""
+    if jobs == 1:
+        for task in tasks:
+            yield task, play(task)
+        return
+    with ProcessPoolExecutor(jobs, get_context("spawn")) as pool:
+        futures: dict[Future[Played], Task] = {pool.submit(play, task): task for task in tasks}
+        try:
+            for future in as_completed(futures):
+                yield futures[future], future.result()
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+def play(task: Task) -> Played:
+    """Plays the episodes of one task with an agent made for them."""
+    import torch
+
+    import grasp_envs  # noqa: F401  registers its environments in a new process
+
+    torch.set_num_threads(1)
+    env = gym.make(task.env_id, **task.options)
+    try:
+        agent = contestant(task.given, task.env_id).make(env, task.seeds[0])
+        outcome = evaluate(agent, env, len(task.seeds), task.seeds[0])
+    finally:
+        env.close()
+    lengths = np.cumsum([row.steps for row in outcome.episodes])[:-1]
+    times = [[round(float(second), 6) for second in part] for part in np.split(outcome.seconds, lengths)]
+    return list(outcome.episodes), times

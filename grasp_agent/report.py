@@ -1,0 +1,152 @@
+"""A comparison as a table, as files and as one picture."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from grasp_agent.compare import Comparison
+from grasp_agent.files import written_aside
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+HEADERS = (
+    "agent",
+    "learned from",
+    "training",
+    "success at the end",
+    "at any step",
+    "difference to the first",
+    "return",
+    "steps to the goal",
+    "way",
+    "ms per action: mean / p50 / p99",
+    "model",
+)
+_FIRST, _OTHERS = "#2F6FDE", "#5B6472"
+
+
+def cells(comparison: Comparison) -> list[tuple[str, ...]]:
+    """A row of text for each agent, under `HEADERS`; brackets hold 95 % intervals."""
+    return [_cells(entry.row()) for entry in comparison.entries]
+
+
+def _cells(row: dict[str, Any]) -> tuple[str, ...]:
+    seconds = row["training_seconds"]
+    difference = "-"
+    if row["difference"] is not None:
+        limits = f"{100 * row['difference_low']:+.0f} to {100 * row['difference_high']:+.0f}"
+        difference = f"{100 * row['difference']:+.0f} % ({limits}), p {_p(row['p'])}"
+    speeds = " / ".join(f"{1000 * row[f'seconds_per_action_{key}']:.2g}" for key in ("mean", "p50", "p99"))
+    limits = f"{row['return_low']:.1f} to {row['return_high']:.1f}"
+    return (
+        row["agent"],
+        "-" if row["environment_steps"] is None else f"{row['environment_steps']:,} steps",
+        "-" if seconds is None else f"{seconds:.0f} s",
+        _share(row, "success_end"),
+        _share(row, "success_any"),
+        difference,
+        f"{row['return_mean']:.1f} ({limits})",
+        "-" if row["steps_to_success_median"] is None else f"{row['steps_to_success_median']:.0f}",
+        "-" if row["path_length_mean"] is None else f"{row['path_length_mean']:.3g}",
+        speeds,
+        "-" if row["model_bytes"] is None else f"{row['model_bytes'] / 2**20:.2f} MB",
+    )
+
+
+def _share(row: dict[str, Any], name: str) -> str:
+    if row[name] is None:
+        return "-"
+    return f"{100 * row[name]:.0f} % ({100 * row[f'{name}_low']:.0f}-{100 * row[f'{name}_high']:.0f})"
+
+
+def _p(value: float) -> str:
+    return "< .001" if value < 0.001 else f"{value:.3f}".removeprefix("0")
+
+
+def caption(comparison: Comparison) -> str:
+    """One sentence that says what was played."""
+    count = len(comparison.entries[0].evaluation.episodes)
+    same = "the same starts and goals for all" if comparison.same_starts else "STARTS DIFFER between the agents"
+    last = comparison.seed + count - 1
+    return f"{comparison.env_id}: {count} episodes, seeds {comparison.seed} to {last}, {same}."
+
+
+def markdown(comparison: Comparison) -> str:
+    """The table, with a line above that says what was played and one below that says what the figures are."""
+    lines = [caption(comparison), "", f"| {' | '.join(HEADERS)} |", f"|{'---|' * len(HEADERS)}"]
+    lines += [f"| {' | '.join(row)} |" for row in cells(comparison)]
+    first = comparison.entries[0].contestant.name
+    lines += [
+        "",
+        f"In brackets 95 % intervals: Wilson's for shares, McNemar's for differences to {first} on the same episodes "
+        "(p: his exact test), bootstrapped for mean returns. Way: mean distance that the achieved goal has moved.",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def write(comparison: Comparison, folder: str | Path) -> list[Path]:
+    """Writes `report.md`, `report.csv`, `report.json` and `report.png` into a folder.
+
+    Returns:
+        Their paths.
+    """
+    folder = Path(folder)
+    rows = [entry.row() for entry in comparison.entries]
+    about = {"env_id": comparison.env_id, "seed": comparison.seed, "same_starts": comparison.same_starts}
+    content = {**about, "episodes": len(comparison.entries[0].evaluation.episodes), "agents": rows}
+    with written_aside(folder / "report.md") as aside:
+        aside.write_text(markdown(comparison), encoding="utf-8")
+    with written_aside(folder / "report.json") as aside:
+        aside.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    with written_aside(folder / "report.csv") as aside, aside.open("w", newline="", encoding="utf-8") as file:
+        table = csv.DictWriter(file, fieldnames=list(rows[0]))
+        table.writeheader()
+        table.writerows(rows)
+    picture(comparison, folder / "report.png")
+    return [folder / f"report.{suffix}" for suffix in ("md", "csv", "json", "png")]
+
+
+def picture(comparison: Comparison, path: str | Path) -> None:
+    """One row for each agent: success, returns and time per action, with their intervals."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    rows = [entry.row() for entry in comparison.entries]
+    figure = Figure(figsize=(11, 1.5 + 0.42 * len(rows)), dpi=110, layout="constrained")
+    FigureCanvasAgg(figure)
+    panels = figure.subplots(1, 3, sharey=True, width_ratios=(1.3, 1, 1))
+    success, returns, times = panels
+    if rows[0]["success_end"] is not None:
+        _marks(success, rows, ("success_end", "success_end_low", "success_end_high"), 100)
+        for place, row in enumerate(rows):
+            success.plot(100 * row["success_any"], place, "o", mfc="none", mec="#9AA3AF", ms=9, zorder=1)
+    success.set(xlim=(-3, 103), xlabel="success [%]: at the end (dot), at any step (ring)")
+    _marks(returns, rows, ("return_mean", "return_low", "return_high"))
+    returns.set(xlabel="mean return")
+    spread = tuple(f"seconds_per_action_{key}" for key in ("mean", "p50", "p99"))
+    _marks(times, rows, spread, 1000)
+    times.set(xscale="log", xlabel="ms per action: mean (dot), p50 to p99")
+    success.set_yticks(range(len(rows)), [row["agent"] for row in rows])
+    success.set_ylim(len(rows) - 0.5, -0.5)
+    for panel in panels:
+        panel.grid(axis="x", color="#E4E7EB", lw=0.8)
+        panel.set_axisbelow(True)
+        panel.spines[["top", "right", "left"]].set_visible(False)
+        panel.tick_params(axis="y", length=0)
+    figure.suptitle(caption(comparison), fontsize=10, x=0.01, ha="left")
+    with written_aside(path) as aside:
+        figure.savefig(aside)
+
+
+def _marks(panel: Axes, rows: Sequence[dict[str, Any]], keys: tuple[str, ...], scale: float = 1) -> None:
+    """A dot and an interval for each agent; the first agent's in a colour of its own."""
+    for place, row in enumerate(rows):
+        value, low, high = (scale * row[key] for key in keys)
+        colour = _OTHERS if place else _FIRST
+        panel.plot([low, high], [place, place], color=colour, lw=2.5, alpha=0.45, solid_capstyle="round")
+        panel.plot(value, place, "o", color=colour, ms=6)
