@@ -11,13 +11,14 @@ from typing import Annotated, Union, get_args, get_type_hints
 import tyro
 
 from grasp_agent import __version__
-from grasp_agent.commands import Command, Demo, Evaluate, Record, Train, UsageError
+from grasp_agent.commands import Command, Compare, Demo, Evaluate, Record, Train, UsageError
 from grasp_agent.console import complain, say
 
 _COMMANDS: dict[str, type[Command]] = {
     "demo": Demo,
     "train": Train,
     "evaluate": Evaluate,
+    "compare": Compare,
     "record": Record,
 }
 

@@ -23,12 +23,15 @@ def complain(message: str) -> None:
 
 @contextmanager
 def progress(what: str, total: int | None) -> Iterator[Callable[[object], None]]:
-    """A bar on stderr that moves with each call, and goes when done; none where nobody watches."""
+    """A bar on stderr, which goes when done; none where nobody watches.
+
+    It moves by a number that is passed, and else by one.
+    """
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     console = Console(stderr=True)
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task(what, total=total)
-        yield lambda _: bar.advance(task)
+        yield lambda passed: bar.advance(task, passed if isinstance(passed, int) else 1)
 
 
 def figures(outcome: Evaluation) -> tuple[str, str, str, str]:

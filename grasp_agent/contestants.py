@@ -10,7 +10,7 @@ from dataclasses import replace
 from functools import partial
 from importlib import import_module
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 from uuid import uuid4
 
 import gymnasium as gym
@@ -113,10 +113,10 @@ def contestant(given: str | Predictor, env_id: str) -> Contestant:
         return _bundled(given, bundled()[given])
     if base in ALGORITHMS:
         return _baseline(baselines.find(base, env_id, steps))
-    if Path(given).suffix == ".zip" or Path(given).is_file():
-        return _file(Path(given))
     if name in ALGORITHMS:
         return _file(Path(rest), name)
+    if Path(given).suffix == ".zip" or Path(given).is_file():
+        return _file(Path(given))
     if rest:
         return _own(given, name, rest)
     raise ValueError(f"agents: expected {HOW}; got {given!r}")
@@ -213,8 +213,9 @@ def _own(given: str, module: str, name: str) -> Contestant:
         found: Any = getattr(import_module(module), name)
     except (ImportError, AttributeError) as error:
         raise ValueError(f"agents: {given}: {error}; expected {HOW}") from error
-    if callable(found) and (isinstance(found, type) or not hasattr(found, "predict")):
-        return Contestant(name, lambda env, _: found(env), given)  # type: ignore[arg-type, return-value]
-    if not hasattr(found, "predict"):
-        raise ValueError(f"agents: {given}: expected something with predict, or what makes it from an environment")
+    if isinstance(found, type) or not hasattr(found, "predict"):
+        if not callable(found):
+            raise ValueError(f"agents: {given}: expected something with predict, or what makes it from an environment")
+        build = cast("Callable[[gym.Env[Any, Any]], Predictor]", found)
+        return Contestant(name, lambda env, _: build(env), given)
     return Contestant(name, lambda *_: found, given)

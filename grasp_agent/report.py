@@ -16,17 +16,19 @@ if TYPE_CHECKING:
 
 HEADERS = (
     "agent",
-    "learned from",
+    "steps learned from",
     "training",
     "success at the end",
     "at any step",
     "difference to the first",
     "return",
-    "steps to the goal",
+    "steps",
     "way",
-    "ms per action: mean / p50 / p99",
+    "ms per action",
     "model",
 )
+TABLES = {"How well": (0, 3, 5), "Which way": (0, 4, 6, 7, 8), "At what cost": (0, 1, 2, 9, 10)}
+"""The same in parts that are narrow enough for a terminal: columns of `HEADERS`."""
 _FIRST, _OTHERS = "#2F6FDE", "#5B6472"
 
 
@@ -45,7 +47,7 @@ def _cells(row: dict[str, Any]) -> tuple[str, ...]:
     limits = f"{row['return_low']:.1f} to {row['return_high']:.1f}"
     return (
         row["agent"],
-        "-" if row["environment_steps"] is None else f"{row['environment_steps']:,} steps",
+        "-" if row["environment_steps"] is None else f"{row['environment_steps']:,}",
         "-" if seconds is None else f"{seconds:.0f} s",
         _share(row, "success_end"),
         _share(row, "success_any"),
@@ -84,7 +86,8 @@ def markdown(comparison: Comparison) -> str:
     lines += [
         "",
         f"In brackets 95 % intervals: Wilson's for shares, McNemar's for differences to {first} on the same episodes "
-        "(p: his exact test), bootstrapped for mean returns. Way: mean distance that the achieved goal has moved.",
+        "(p: his exact test), bootstrapped for mean returns. Steps: median until the goal is reached. Way: mean "
+        "distance that the achieved goal moves. Times: mean / p50 / p99 of all calls.",
     ]
     return "\n".join(lines) + "\n"
 

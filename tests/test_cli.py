@@ -56,9 +56,9 @@ def test_the_version_is_told(capsys):
 @pytest.mark.parametrize(
     ("arguments", "named"),
     [
-        ("", "choose from demo, train, evaluate, record"),
-        ("evalaute ball-nav", "unknown command 'evalaute' (choose from demo, train, evaluate, record)"),
-        ("--verbose", "demo, train, evaluate, record"),
+        ("", "choose from demo, train, evaluate, compare, record"),
+        ("evalaute ball-nav", "unknown command 'evalaute' (choose from demo, train, evaluate, compare, record)"),
+        ("--verbose", "demo, train, evaluate, compare, record"),
         ("evaluate", "MODEL"),
         (
             "evaluate ball-nav --epsiodes 3",

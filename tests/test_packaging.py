@@ -109,9 +109,9 @@ def test_environments_know_nothing_of_the_agent(path):
     assert not [name for name in imports(path) if name.split(".")[0] == "grasp_agent"]
 
 
-@pytest.mark.parametrize("name", ["cli", "commands", "console"])
-def test_the_command_line_loads_nothing_heavy_before_it_knows_the_command(name):
-    loaded = {module.split(".")[0] for module in imports(AGENT / f"{name}.py", top_level=True)}
+@pytest.mark.parametrize("path", [AGENT / "cli.py", AGENT / "console.py", *modules(AGENT / "commands")], ids=str)
+def test_the_command_line_loads_nothing_heavy_before_it_knows_the_command(path):
+    loaded = {module.split(".")[0] for module in imports(path, top_level=True)}
     assert not loaded & HEAVY
 
 

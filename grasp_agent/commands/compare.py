@@ -1,0 +1,68 @@
+"""`grasp compare`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from grasp_agent.commands.base import Command, Id, UsageError, check_numbers, check_writable, made, user_errors
+from grasp_agent.console import progress, say, show, table
+
+
+@dataclass(frozen=True, kw_only=True)
+class Compare(Command):
+    """Play the same seeded episodes with several agents; report them beside each other.
+
+    AGENTS are separated by commas; the others are compared to the first. Each is one of: grasp (the bundled model of
+    ENV), one of our planners on its model (icem, cem, mppi, ilqr, shooting, latco, grasp-paper), sac, td3, ... (a
+    bundled baseline), each with @STEPS for one of several; random; a bundled model; a saved file, ours or
+    Stable-Baselines3's (PATH, or ALGORITHM:PATH; theirs run code when they are loaded); MODULE:OBJECT with `predict`.
+    """
+
+    env: Id
+    """Gymnasium id, e.g. grasp/BallNavTrap-v0."""
+    agents: Annotated[str, tyro.conf.arg(metavar="AGENTS")] = "grasp,sac,random"
+    """Who takes part, separated by commas."""
+    episodes: int = 100
+    """Episodes that each plays."""
+    seed: int = 10_000
+    """Seed of the first episode; each later one adds 1."""
+    out: Annotated[Path, tyro.conf.arg(metavar="FOLDER")] = Path("comparison")
+    """Where the report goes, and the episodes on the way: what is there already is not played again."""
+    jobs: int = 1
+    """Processes that play."""
+
+    def run(self) -> None:
+        """Plays with a progress bar, prints the table and writes the report."""
+        check_numbers(episodes=self.episodes, jobs=self.jobs, seed=self.seed)
+        check_writable(self.out / "report.md")
+        agents = [name for name in self.agents.split(",") if name]
+        with made(self.env):
+            pass
+        from grasp_agent import report
+        from grasp_agent.compare import compare
+
+        total = len(agents) * self.episodes
+        with progress(f"{self.env}: {len(agents)} agents", total) as advance, user_errors(ValueError):
+            comparison = compare(
+                self.env,
+                agents,
+                episodes=self.episodes,
+                seed=self.seed,
+                out=self.out,
+                jobs=self.jobs,
+                on_episodes=advance,
+            )
+        for title, columns in report.TABLES.items():
+            rows = table(*(report.HEADERS[column] for column in columns), title=title)
+            for cells in report.cells(comparison):
+                rows.add_row(*(cells[column] for column in columns))
+            show(rows)
+        say(report.caption(comparison))
+        if not comparison.same_starts:
+            raise UsageError(f"{self.env} does not start alike for equal seeds: differences are not paired")
+        for path in report.write(comparison, self.out):
+            say(f"  {path}")

@@ -1,0 +1,76 @@
+"""`grasp record`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import tyro
+
+from grasp_agent.commands.base import (
+    Command,
+    MaybeEnv,
+    MaybeFps,
+    Model,
+    UsageError,
+    check_numbers,
+    check_writable,
+    load,
+    made_for,
+    user_errors,
+)
+from grasp_agent.console import progress, say
+
+if TYPE_CHECKING:
+    from grasp_agent import GraspAgent
+    from grasp_agent.video import Recording
+
+
+@dataclass(frozen=True, kw_only=True)
+class Record(Command):
+    """Film seeded episodes of an agent, with its plan drawn in."""
+
+    model: Model
+    """Bundled name (e.g. ball-nav) or saved file."""
+    out: tyro.conf.Positional[Annotated[Path, tyro.conf.arg(metavar="OUT")]]
+    """Video to write: a name that ends in .mp4 or .gif."""
+    episodes: int = 1
+    """Episodes to film, one after the other."""
+    seed: int = 0
+    """Seed of the first episode; each later one adds 1."""
+    fps: MaybeFps = None
+    """Pictures per second, if not the environment's own."""
+    env: MaybeEnv = None
+    """Another environment than the one that the agent was trained in."""
+    force: bool = False
+    """Replace OUT if it exists."""
+
+    def run(self) -> None:
+        """Films, and says what can be seen."""
+        check_numbers(episodes=self.episodes, seed=self.seed)
+        check_writable(self.out)
+        if self.out.exists() and not self.force:
+            raise UsageError(f"{self.out} exists (choose another name, or --force)")
+        made = self.film(load(self.model))
+        ends = "" if None in made.successes else f", success in {sum(map(bool, made.successes))} of {self.episodes}"
+        say(f"{made.path}: {made.frames} pictures{ends}")
+
+    def film(self, agent: GraspAgent) -> Recording:
+        """Films the episodes, with a progress bar."""
+        from grasp_agent.video import record
+
+        with made_for(agent, self.env, "rgb_array") as env:
+            limit = env.spec.max_episode_steps if env.spec is not None else None
+            total = None if limit is None else self.episodes * (limit + 1)
+            with progress(f"{self.model}: filming", total) as advance, user_errors(ValueError):
+                return record(
+                    agent,
+                    env,
+                    self.out,
+                    self.episodes,
+                    self.seed,
+                    self.fps,
+                    force=self.force,
+                    on_frame=advance,
+                )
