@@ -38,6 +38,8 @@ class Moment(NamedTuple):
     """What the agent sees here."""
     reward: float
     """Reward for arriving here; 0 at the start."""
+    return_: float
+    """Sum of rewards so far."""
     success: bool | None
     """Whether the goal is reached here; None at the start and where the environment does not say."""
     seconds: float | None
@@ -195,17 +197,18 @@ def rollout(agent: Predictor, env: gym.Env[Any, Any], seed: int, deterministic: 
     The environment may be looked at or rendered while the generator waits.
     """
     observation, _ = env.reset(seed=seed)
-    reward, success, done, step = 0.0, None, False, 0
+    reward, total, success, done, step = 0.0, 0.0, None, False, 0
     while not done:
         started = time.perf_counter()
         action, _ = agent.predict(observation, deterministic=deterministic)
         seconds = time.perf_counter() - started
         plan = getattr(agent, "last_plan", None)
-        yield Moment(step, observation, reward, success, seconds, plan, *_goal(agent, env, observation))
+        yield Moment(step, observation, reward, total, success, seconds, plan, *_goal(agent, env, observation))
         observation, value, terminated, truncated, info = env.step(action)
         reward, done, step = float(value), terminated or truncated, step + 1
+        total += reward
         success = _success(agent, observation, info)
-    yield Moment(step, observation, reward, success, None, None, *_goal(agent, env, observation))
+    yield Moment(step, observation, reward, total, success, None, None, *_goal(agent, env, observation))
 
 
 @contextmanager
@@ -267,13 +270,12 @@ def _digits(observation: Any) -> str:
 
 
 def _episode(seed: int, moments: Iterator[Moment]) -> tuple[Episode, list[float]]:
-    total, way, reached, seconds, plans, outcomes = 0.0, 0.0, None, [], [], []
+    way, reached, seconds, plans, outcomes = 0.0, None, [], [], []
     first = last = next(moments)
     for moment in chain([first], moments):
         if last.achieved is not None and moment.achieved is not None:
             way += float(np.linalg.norm(moment.achieved - last.achieved))
         last = moment
-        total += moment.reward
         if moment.seconds is not None:
             seconds.append(moment.seconds)
         if moment.success is not None:
@@ -286,7 +288,7 @@ def _episode(seed: int, moments: Iterator[Moment]) -> tuple[Episode, list[float]
         seed=seed,
         success_end=outcomes[-1] if outcomes else None,
         success_any=any(outcomes) if outcomes else None,
-        return_=total,
+        return_=last.return_,
         steps=last.step,
         steps_to_success=reached,
         seconds_per_action_mean=float(np.mean(seconds)),

@@ -2,35 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import lru_cache
+import math
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import gymnasium as gym
 import imageio
-import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image
 
-from grasp_agent.evaluation import Moment, Predictor, label, opened, rollout
+from grasp_agent.evaluation import Moment, Predictor, opened, rollout
 from grasp_agent.files import written_aside
-
-Colour = tuple[int, int, int]
-
-PLAN: Colour = (37, 92, 224)
-UNSURE: Colour = (132, 138, 152)
-CANDIDATE: Colour = (128, 92, 205)
-TRAIL: Colour = (196, 96, 52)
-PAPER: Colour = (252, 252, 250)
-INK: Colour = (38, 44, 54)
-FAINT_INK: Colour = (122, 128, 138)
-RULE: Colour = (226, 228, 226)
-RING: Colour = (196, 200, 204)
-SUCCESS: Colour = (34, 148, 96)
+from grasp_agent.frames import Band, Overlay, Strip, even, framed, tiled
 
 _SUFFIXES = (".mp4", ".gif")
-_SUPERSAMPLING = 3
-_FADE_FRAMES = 8
 
 
 class Recording(NamedTuple):
@@ -39,11 +25,20 @@ class Recording(NamedTuple):
     path: Path
     """The file."""
     frames: int
-    """Pictures in it: for each episode its steps and one."""
+    """Pictures in it: for each episode its steps and one; side by side, those of the longest."""
     fps: float
     """Pictures per second."""
     successes: tuple[bool | None, ...]
     """Success at the end of each episode; None where the environment does not report it."""
+
+
+class Shot(NamedTuple):
+    """One picture of an episode."""
+
+    picture: Image.Image
+    """Without its caption."""
+    moment: Moment
+    """What it shows."""
 
 
 def record(
@@ -57,61 +52,198 @@ def record(
     caption: bool = True,
     force: bool = False,
     on_frame: Callable[[Moment], None] | None = None,
+    *,
+    speed: float = 1.0,
+    size: int | None = None,
 ) -> Recording:
-    """Films seeded episodes.
+    """Films seeded episodes, one after the other.
 
     The plan is drawn where the environment offers `goal_to_pixels` and the agent `last_plan`: what is left of
     it as a blue line that fades with time (grey if the planner could not vouch for it), the virtual states of
-    its candidates as violet dots that fade after the moment of planning, the way so far as a rusty line.
+    its candidates as violet dots that fade after the moment of planning, the way so far as a rusty line. For other
+    environments it stands in charts beside the picture, one for each entry of the goal.
 
     Args:
         agent: anything with Stable-Baselines3's `predict`.
         env: a Gymnasium id, or a single environment with `render_mode="rgb_array"` (left open).
         path: where to write; `.mp4` (H.264) or `.gif`, which keeps equal neighbours as one picture that lasts
             longer.
-        episodes: how many, one after the other, at least 1.
+        episodes: how many, at least 1.
         seed: episode i is reset with `seed + i`.
         fps: pictures per second; None for the environment's own.
         draw_plan: whether to draw the plan.
-        caption: whether to add a band with the agent, the step, the distance to the goal, the time of
-            `predict` and a mark that is green while the goal is reached.
+        caption: whether to add a band with the agent, the step, the distance to the goal (or the return, where
+            there is none), the time of `predict` and a mark that is green while the goal is reached.
         force: whether a file that exists may be replaced.
         on_frame: called after each picture, e.g. to move a progress bar.
+        speed: how much faster than that it is shown.
+        size: width of the environment's picture [pixels]; None for its own.
 
     Raises:
-        ValueError: if the suffix is unknown, the file exists, `episodes` or `fps` is out of range, or `env`
-            does not render pictures.
+        ValueError: if the suffix is unknown, the file exists, a number is out of range, or `env` does not render
+            pictures.
     """
-    path = Path(path)
-    _check(path, episodes, fps, force)
-    ends: dict[int, bool | None] = {}
-    frames = 0
+    _check(episodes, size)
+    ends: list[bool | None] = []
+    with filmed(agent, env) as plain, film(path, _rate(plain, fps, speed), force=force) as reel:
+        for index in range(episodes):
+            band, success = Band(agent, plain) if caption else None, None
+            for shot in shots(agent, plain, seed + index, draw_plan=draw_plan, size=size):
+                reel.add(shot.picture if band is None else band.below(shot.picture, shot.moment))
+                success = shot.moment.success
+                if on_frame is not None:
+                    on_frame(shot.moment)
+            ends.append(success)
+    return Recording(reel.path, reel.frames, reel.fps, tuple(ends))
+
+
+def record_beside(
+    agents: Mapping[str, Predictor],
+    env: str | gym.Env[Any, Any],
+    path: str | Path,
+    episodes: int = 1,
+    seed: int = 0,
+    fps: float | None = None,
+    draw_plan: bool = True,
+    force: bool = False,
+    on_frame: Callable[[Moment], None] | None = None,
+    *,
+    speed: float = 1.0,
+    size: int | None = None,
+) -> Recording:
+    """Films several agents side by side on the same seeded episodes.
+
+    One that has ended stays as it was, marked, until the last one has.
+
+    Args:
+        agents: by the name that stands below each; anything with Stable-Baselines3's `predict`.
+        env: as in `record`, like all that follows.
+        path: where to write.
+        episodes: how many.
+        seed: episode i is reset with `seed + i`, for every agent.
+        fps: pictures per second.
+        draw_plan: whether to draw plans.
+        force: whether a file that exists may be replaced.
+        on_frame: called for each moment of each agent.
+        speed: how much faster than that it is shown.
+        size: width of each picture [pixels].
+
+    Raises:
+        ValueError: as `record`, or if there is no agent.
+    """
+    _check(episodes, size)
+    if not agents:
+        raise ValueError("agents: expected at least one, got none")
+    ends: list[bool | None] = []
+    with filmed(next(iter(agents.values())), env) as plain, film(path, _rate(plain, fps, speed), force=force) as reel:
+        for index in range(episodes):
+            takes: dict[str, list[Shot]] = {}
+            for name, agent in agents.items():
+                takes[name] = []
+                for shot in shots(agent, plain, seed + index, draw_plan=draw_plan, size=size):
+                    takes[name].append(shot)
+                    if on_frame is not None:
+                        on_frame(shot.moment)
+            bands = {name: Band(agent, plain, name) for name, agent in agents.items()}
+            for step in range(max(map(len, takes.values()))):
+                reel.add(tiled([_at(bands[name], take, step) for name, take in takes.items()], len(takes)))
+            ends += [take[-1].moment.success for take in takes.values()]
+    return Recording(reel.path, reel.frames, reel.fps, tuple(ends))
+
+
+def record_grid(
+    agent: Predictor,
+    env: str | gym.Env[Any, Any],
+    path: str | Path,
+    episodes: int = 9,
+    seed: int = 0,
+    fps: float | None = None,
+    draw_plan: bool = True,
+    force: bool = False,
+    on_frame: Callable[[Moment], None] | None = None,
+    *,
+    speed: float = 1.0,
+    size: int | None = 240,
+) -> Recording:
+    """Films many seeded episodes of one agent at once, in a grid; see `record_beside`."""
+    _check(episodes, size)
+    with filmed(agent, env) as plain, film(path, _rate(plain, fps, speed), force=force) as reel:
+        takes: list[list[Shot]] = []
+        for index in range(episodes):
+            takes.append([])
+            for shot in shots(agent, plain, seed + index, draw_plan=draw_plan, size=size):
+                takes[-1].append(shot)
+                if on_frame is not None:
+                    on_frame(shot.moment)
+        bands = [Band(agent, plain, f"seed {seed + index}") for index in range(episodes)]
+        for step in range(max(map(len, takes))):
+            pictures = [_at(band, take, step) for band, take in zip(bands, takes, strict=True)]
+            reel.add(tiled(pictures, math.ceil(math.sqrt(episodes))))
+    return Recording(reel.path, reel.frames, reel.fps, tuple(take[-1].moment.success for take in takes))
+
+
+def _at(band: Band, take: list[Shot], step: int) -> Image.Image:
+    """The picture of a step, or the last one."""
+    shot = take[min(step, len(take) - 1)]
+    return band.below(shot.picture, shot.moment, ended=step >= len(take))
+
+
+def shots(
+    agent: Predictor, env: gym.Env[Any, Any], seed: int, *, draw_plan: bool = True, size: int | None = None
+) -> Iterator[Shot]:
+    """Plays an episode and pictures each of its moments."""
+    overlay = Overlay(env) if draw_plan else None
+    strip = Strip(agent) if overlay is not None and not overlay.knows_where and hasattr(agent, "last_plan") else None
+    for moment in rollout(agent, env, seed):
+        yield Shot(framed(env, moment, size, overlay, strip), moment)
+
+
+@contextmanager
+def filmed(agent: object, env: str | gym.Env[Any, Any]) -> Iterator[gym.Env[Any, Any]]:
+    """The environment, made to be filmed.
+
+    Raises:
+        ValueError: if it does not render pictures.
+    """
     with opened(env, agent, render_mode="rgb_array") as plain:
         if plain.render_mode != "rgb_array":
             raise ValueError(f'env: expected render_mode="rgb_array", got {plain.render_mode!r}')
-        fps = float(fps or plain.metadata.get("render_fps", 30))
-        band = _Band(agent, plain) if caption else None
-        with written_aside(path) as aside, _writer(aside, fps) as writer:
-            for index in range(episodes):
-                overlay = _Overlay(plain) if draw_plan else None
-                for moment in rollout(agent, plain, seed + index):
-                    writer.append_data(_picture(plain, moment, overlay, band))
-                    ends[index] = moment.success
-                    frames += 1
-                    if on_frame is not None:
-                        on_frame(moment)
-    return Recording(path, frames, fps, tuple(ends.values()))
+        yield plain
 
 
-def _check(path: Path, episodes: int, fps: float | None, force: bool) -> None:
+class Reel:
+    """A video that is being written.
+
+    Args:
+        path: the file that it will be.
+        writer: imageio's.
+        fps: pictures per second.
+    """
+
+    def __init__(self, path: Path, writer: Any, fps: float) -> None:
+        self.path, self.fps, self.frames = path, fps, 0
+        self._writer = writer
+
+    def add(self, picture: Image.Image) -> None:
+        """One more picture."""
+        self._writer.append_data(even(picture))
+        self.frames += 1
+
+
+@contextmanager
+def film(path: str | Path, fps: float, *, force: bool) -> Iterator[Reel]:
+    """Writes a video aside, and moves it to its place when it is whole.
+
+    Raises:
+        ValueError: if the suffix is unknown or the file exists.
+    """
+    path = Path(path)
     if path.suffix.lower() not in _SUFFIXES:
         raise ValueError(f"path: expected a name that ends in {' or '.join(_SUFFIXES)}, got {path.name!r}")
     if path.exists() and not force:
         raise ValueError(f"path: {path} exists; choose another name or force=True")
-    if episodes < 1:
-        raise ValueError(f"episodes: expected at least 1, got {episodes}")
-    if fps is not None and not fps > 0:
-        raise ValueError(f"fps: expected pictures per second > 0 or None, got {fps}")
+    with written_aside(path) as aside, _writer(aside, fps) as writer:
+        yield Reel(path, writer, fps)
 
 
 def _writer(path: Path, fps: float) -> Any:
@@ -120,162 +252,15 @@ def _writer(path: Path, fps: float) -> Any:
     return imageio.get_writer(path, mode="I", fps=fps, codec="libx264", quality=8, macro_block_size=2)
 
 
-def _picture(env: gym.Env[Any, Any], moment: Moment, overlay: _Overlay | None, band: _Band | None) -> np.ndarray:
-    image = Image.fromarray(np.ascontiguousarray(env.render(), dtype=np.uint8))
-    if overlay is not None:
-        image = overlay.drawn(image, moment)
-    if band is not None:
-        image = band.below(image, moment)
-    even = Image.new("RGB", (image.width + image.width % 2, image.height + image.height % 2), PAPER)
-    even.paste(image)
-    return np.asarray(even)
+def _rate(env: gym.Env[Any, Any], fps: float | None, speed: float) -> float:
+    for name, value in (("fps", fps), ("speed", speed)):
+        if value is not None and not value > 0:
+            raise ValueError(f"{name}: expected more than 0, got {value}")
+    return float(fps or env.metadata.get("render_fps", 30)) * speed
 
 
-class _Overlay:
-    """What the agent did and means to do, in one episode."""
-
-    def __init__(self, env: gym.Env[Any, Any]) -> None:
-        self._to_pixels = getattr(env.unwrapped, "goal_to_pixels", None)
-        self._trail: list[np.ndarray] = []
-        self._candidates: list[np.ndarray] = []
-        self._age = 0
-
-    def drawn(self, image: Image.Image, moment: Moment) -> Image.Image:
-        """Draws onto a picture whose pixels are those of `goal_to_pixels`."""
-        if self._to_pixels is None or moment.achieved is None:
-            return image
-        size = (image.width * _SUPERSAMPLING, image.height * _SUPERSAMPLING)
-        layer = Image.new("RGBA", size)
-        pen = _Pen(layer, image.width / 480)
-        here = self._pixels(moment.achieved)
-        self._trail.append(here)
-        for way in np.stack(self._trail, axis=1):
-            pen.line(way, 1.6, TRAIL, np.linspace(40, 130, len(way)))
-        self._draw_candidates(pen, moment.plan)
-        if moment.plan is not None:
-            ahead = self._pixels(moment.plan.path[moment.plan.step + 1 :])
-            for way in np.concatenate([here[:, None], ahead], axis=1):
-                _draw_plan(pen, way, PLAN if moment.plan.accepted else UNSURE)
-        return Image.alpha_composite(image.convert("RGBA"), layer.reduce(_SUPERSAMPLING)).convert("RGB")
-
-    def _draw_candidates(self, pen: _Pen, plan: Any | None) -> None:
-        self._age += 1
-        if plan is not None and plan.fresh:
-            self._candidates, self._age = [way for place in self._pixels(plan.virtual) for way in place], 0
-        if self._age < _FADE_FRAMES:
-            strength = 1 - self._age / _FADE_FRAMES
-            for states in self._candidates:
-                pen.line(states, 0.8, CANDIDATE, np.full(len(states), 45 * strength))
-            for states in self._candidates:
-                pen.dots(states, 1.5, CANDIDATE, np.full(len(states), 120 * strength))
-
-    def _pixels(self, goals: Any) -> np.ndarray:
-        """Where goals `[*, G]` lie in the picture: `[P, *, 2]` for the P places that a goal names."""
-        assert self._to_pixels is not None
-        goals = np.asarray(goals, dtype=np.float64)
-        if not goals.size:
-            return np.empty((0, 0, 0, 2))
-        pixels = np.asarray(self._to_pixels(goals))
-        return np.moveaxis(pixels.reshape(*goals.shape[:-1], -1, 2), -2, 0)
-
-
-def _draw_plan(pen: _Pen, points: np.ndarray, colour: Colour) -> None:
-    if len(points) < 2:
-        return
-    fade = np.linspace(1.0, 0.3, len(points))
-    pen.line(points, 5.0, (255, 255, 255), 150 * fade)
-    pen.line(points, 2.2, colour, 235 * fade)
-    pen.dots(points[1:], 2.6, colour, 255 * fade[1:])
-    pen.dots(points[-1:], 4.2, colour, np.full(1, 255.0))
-    pen.dots(points[-1:], 2.2, (255, 255, 255), np.full(1, 255.0))
-
-
-class _Pen:
-    """Lines and dots on a supersampled layer; lengths and places in pixels of the picture."""
-
-    def __init__(self, layer: Image.Image, unit: float) -> None:
-        self._draw = ImageDraw.Draw(layer)
-        self._unit = max(unit, 0.4) * _SUPERSAMPLING
-
-    def line(self, points: np.ndarray, width: float, colour: Colour, alphas: np.ndarray) -> None:
-        """Joins points `[P, 2]`; `alphas` `[P]` in [0, 255] belong to the points."""
-        thick = max(1, round(width * self._unit))
-        places = _finite(points * _SUPERSAMPLING)
-        for start, end, alpha in zip(places, places[1:], alphas[1:], strict=False):
-            self._draw.line([*start, *end], fill=(*colour, int(alpha)), width=thick)
-            self._disc(end, thick / 2, colour, alpha)
-
-    def dots(self, points: np.ndarray, radius: float, colour: Colour, alphas: np.ndarray) -> None:
-        """Discs at points `[P, 2]`."""
-        for place, alpha in zip(_finite(points * _SUPERSAMPLING), alphas, strict=False):
-            self._disc(place, radius * self._unit, colour, alpha)
-
-    def _disc(self, place: np.ndarray, radius: float, colour: Colour, alpha: float) -> None:
-        x, y = place
-        self._draw.ellipse([x - radius, y - radius, x + radius, y + radius], fill=(*colour, int(alpha)))
-
-
-def _finite(points: np.ndarray) -> np.ndarray:
-    return points[np.isfinite(points).all(axis=-1)]
-
-
-class _Band:
-    """The caption below the picture."""
-
-    def __init__(self, agent: Predictor, env: gym.Env[Any, Any]) -> None:
-        self._name = label(agent)
-        self._env_id = env.spec.id if env.spec is not None else type(env.unwrapped).__name__
-        self._limit = env.spec.max_episode_steps if env.spec is not None else None
-        self._last_seconds: float | None = None
-
-    def below(self, image: Image.Image, moment: Moment) -> Image.Image:
-        """Adds the band to a picture."""
-        unit = max(image.width, 200) / 480
-        height = round(48 * unit)
-        whole = Image.new("RGB", (image.width, image.height + height), PAPER)
-        whole.paste(image)
-        draw = ImageDraw.Draw(whole)
-        top, margin = image.height, 14 * unit
-        draw.rectangle([0, top, image.width, top + max(1, round(1.5 * unit))], fill=RULE)
-        if self._limit:
-            reached = image.width * min(1.0, moment.step / self._limit)
-            draw.rectangle([0, top, reached, top + max(1, round(1.5 * unit))], fill=FAINT_INK)
-        rows = (top + 18 * unit, top + 35 * unit)
-        mark = round(18 * unit)
-        whole.paste(_mark(mark, bool(moment.success)), (round(image.width - margin - mark), round(top + 17 * unit)))
-        right = image.width - margin - mark - 12 * unit
-        large, small = _font(round(15 * unit)), _font(round(12 * unit))
-        draw.text((margin, rows[0]), self._name, INK, large, anchor="lm")
-        draw.text((margin, rows[1]), self._env_id, FAINT_INK, small, anchor="lm")
-        draw.text((right, rows[0]), self._count(moment), INK, small, anchor="rm")
-        draw.text((right, rows[1]), self._figures(moment), FAINT_INK, small, anchor="rm")
-        return whole
-
-    def _count(self, moment: Moment) -> str:
-        return f"step {moment.step} / {self._limit}" if self._limit else f"step {moment.step}"
-
-    def _figures(self, moment: Moment) -> str:
-        self._last_seconds = moment.seconds if moment.seconds is not None else self._last_seconds
-        parts = [] if moment.distance is None else [f"distance {moment.distance:.3f}"]
-        if self._last_seconds is not None:
-            parts.append(f"{1000 * self._last_seconds:.1f} ms")
-        return "   ".join(parts)
-
-
-@lru_cache(maxsize=4)
-def _mark(size: int, success: bool) -> Image.Image:
-    """A green disc with a tick, or an empty ring."""
-    large = size * 4
-    mark = Image.new("RGB", (large, large), PAPER)
-    draw = ImageDraw.Draw(mark)
-    fill, edge = (SUCCESS, SUCCESS) if success else (PAPER, RING)
-    draw.ellipse([2, 2, large - 3, large - 3], fill=fill, outline=edge, width=large // 12)
-    if success:
-        tick = [(0.27 * large, 0.53 * large), (0.44 * large, 0.69 * large), (0.74 * large, 0.34 * large)]
-        draw.line(tick, fill=PAPER, width=round(0.1 * large), joint="curve")
-    return mark.reduce(4)
-
-
-@lru_cache(maxsize=8)
-def _font(size: int) -> ImageFont.ImageFont | ImageFont.FreeTypeFont:
-    return ImageFont.load_default(size=size)
+def _check(episodes: int, size: int | None) -> None:
+    if episodes < 1:
+        raise ValueError(f"episodes: expected at least 1, got {episodes}")
+    if size is not None and size < 32:
+        raise ValueError(f"size: expected at least 32 pixels, got {size}")

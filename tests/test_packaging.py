@@ -44,6 +44,7 @@ ORDER = (
     "store",
     "compare",
     "report",
+    "frames",
     "video",
     "console",
     "commands",

@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 from gymnasium import spaces
 
+from grasp_agent import Goal
 from grasp_agent.files import written_aside
-from grasp_agent.video import PLAN, UNSURE, record
+from grasp_agent.frames import PLAN, UNSURE
+from grasp_agent.video import record, record_beside, record_grid
 
 SIDE = 97
 
@@ -244,7 +246,106 @@ def test_a_given_environment_stays_open(tmp_path):
     assert not env.closed
 
 
+class Long(Slider):
+    """As long as its agents want: each tells by its name."""
+
+    def __init__(self, render_mode: str | None = "rgb_array") -> None:
+        super().__init__(render_mode)
+        self.length = 0
+
+    def step(self, action: np.ndarray):
+        self.steps += 1
+        length = int(np.ravel(action)[0])
+        return self.observe(), 0.0, self.steps == length, False, {"is_success": self.steps == length == 2}
+
+
+class For:
+    """Lets the episode last so many steps."""
+
+    def __init__(self, steps: int) -> None:
+        self.steps = steps
+
+    def predict(self, observation, state=None, episode_start=None, deterministic=False):
+        return np.array([self.steps]), None
+
+
+def test_side_by_side_the_one_that_has_ended_stays_and_is_marked(tmp_path):
+    agents = {"short": For(2), "long": For(4)}
+    made = record_beside(agents, Long(), tmp_path / "a.mp4", episodes=2)
+    frames = decode(made.path).astype(int)
+    assert made.frames == len(frames) == 10
+    assert made.successes == (True, False) * 2
+    left, right = frames[:, 5, 5].mean(-1), frames[:, 5, SIDE + 6 + 5].mean(-1)
+    for episode in (0, 5):
+        assert left[episode : episode + 5] == pytest.approx([240, 190, 140, 140, 140], abs=6)
+        assert right[episode : episode + 5] == pytest.approx([240, 190, 140, 90, 40], abs=6)
+    # The caption of the one that has ended changes once, to say so; the other's goes on.
+    bands = frames[:5, SIDE + 2 :, : SIDE - 2]
+    assert np.abs(bands[2] - bands[3]).max() > 60
+    assert np.abs(bands[3] - bands[4]).max() < 30
+
+
+def test_a_grid_holds_an_episode_in_each_field(tmp_path):
+    class Seeded(Slider):
+        def render(self):
+            return np.full((SIDE, SIDE, 3), 250 - 40 * self.shade, np.uint8)
+
+        def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None):
+            self.shade = (seed or 0) - 7
+            return super().reset(seed=seed)
+
+    made = record_grid(Planner(), Seeded(), tmp_path / "a.mp4", episodes=5, seed=7, draw_plan=False, size=None)
+    frames = decode(made.path).astype(int)
+    assert made.frames == len(frames) == 5 and made.successes == (True,) * 5
+    height = (frames.shape[1] - 6) // 2
+    corners = [
+        frames[0, 9 + row * (height + 6), 9 + column * (SIDE + 6)].mean() for row in (0, 1) for column in range(3)
+    ]
+    assert corners[:5] == pytest.approx([250, 210, 170, 130, 90], abs=6)
+    assert corners[5] > 240  # nothing is there
+
+
+def test_the_plan_stands_beside_pictures_in_which_it_cannot_be_drawn(tmp_path):
+    class Blank(Slider):
+        goal_to_pixels = None  # type: ignore[assignment]
+
+    made = record(Planner(), Blank(), tmp_path / "a.gif", caption=False, size=200)
+    frame = decode(made.path)[0]
+    assert frame.shape[1] == 200 + 120
+    assert near(frame[:, :200], PLAN, 40) == 0 and near(frame[:, 200:], PLAN, 40) > 20
+    assert (
+        decode(record(Planner(), Blank(), tmp_path / "b.gif", caption=False, draw_plan=False).path).shape[2] == SIDE + 1
+    )
+
+
+def test_the_charts_show_the_goal_of_the_agent_where_the_environment_has_none(tmp_path):
+    class Own(Planner):
+        goal = Goal.at({0: 0.9, 1: 0.5}, tolerance=0.1)
+
+    class Vector(Slider):
+        observation_space = spaces.Box(0, 1, (2,))
+        goal_to_pixels = None  # type: ignore[assignment]
+
+        def observe(self):
+            return np.array([0.1, 0.5], np.float32)
+
+    frame = decode(record(Own(), Vector(), tmp_path / "a.gif", caption=False, size=200).path)[0]
+    assert near(frame[:, 200:], PLAN, 40) > 20
+
+
+def test_size_and_speed(tmp_path):
+    made = record(Planner(), Slider(), tmp_path / "a.mp4", caption=False, size=40, speed=2.0)
+    assert (made.fps, made.frames) == (50.0, 5)
+    assert decode(made.path).shape == (5, 40, 40, 3)
+
+
 def test_wrong_arguments_are_refused(tmp_path):
+    with pytest.raises(ValueError, match="speed: expected more than 0, got 0"):
+        record(Planner(), Slider(), tmp_path / "a.mp4", speed=0)
+    with pytest.raises(ValueError, match="size: expected at least 32 pixels, got 3"):
+        record(Planner(), Slider(), tmp_path / "a.mp4", size=3)
+    with pytest.raises(ValueError, match="agents: expected at least one"):
+        record_beside({}, Slider(), tmp_path / "a.mp4")
     with pytest.raises(ValueError, match=r"ends in \.mp4 or \.gif, got 'a\.avi'"):
         record(Planner(), Slider(), tmp_path / "a.avi")
     with pytest.raises(ValueError, match="episodes: expected at least 1, got 0"):

@@ -21,6 +21,7 @@ Model = tyro.conf.Positional[Annotated[str, tyro.conf.arg(metavar="MODEL")]]
 Id = tyro.conf.Positional[Annotated[str, tyro.conf.arg(metavar="ENV")]]
 MaybeFile = Annotated[Path | None, tyro.conf.arg(metavar="FILE", help_behavior_hint="")]
 MaybeEnv = Annotated[str | None, tyro.conf.arg(metavar="ID", help_behavior_hint="")]
+MaybeInt = Annotated[int | None, tyro.conf.arg(metavar="INT", help_behavior_hint="")]
 MaybeFps = Annotated[float | None, tyro.conf.arg(metavar="FPS", help_behavior_hint="")]
 
 

@@ -34,10 +34,14 @@ class Compare(Command):
     """Where the report goes, and the episodes on the way: what is there already is not played again."""
     jobs: int = 1
     """Processes that play."""
+    video: bool = False
+    """Film the first episodes of all agents side by side, too."""
+    video_episodes: int = 2
+    """How many."""
 
     def run(self) -> None:
         """Plays with a progress bar, prints the table and writes the report."""
-        check_numbers(episodes=self.episodes, jobs=self.jobs, seed=self.seed)
+        check_numbers(episodes=self.episodes, jobs=self.jobs, seed=self.seed, **{"video-episodes": self.video_episodes})
         check_writable(self.out / "report.md")
         agents = [name for name in self.agents.split(",") if name]
         with made(self.env):
@@ -66,3 +70,27 @@ class Compare(Command):
             raise UsageError(f"{self.env} does not start alike for equal seeds: differences are not paired")
         for path in report.write(comparison, self.out):
             say(f"  {path}")
+        if self.video:
+            say(f"  {self._film(agents)}")
+
+    def _film(self, agents: list[str]) -> Path:
+        """Films the first episodes, side by side."""
+        from grasp_agent.contestants import contestant
+        from grasp_agent.video import record_beside
+
+        with made(self.env, render_mode="rgb_array") as env, user_errors(ValueError):
+            known = [contestant(name, self.env) for name in agents]
+            players = {who.name: who.make(env, self.seed) for who in known}
+            limit = env.spec.max_episode_steps if env.spec is not None else None
+            total = None if limit is None else len(players) * self.video_episodes * (limit + 1)
+            with progress(f"{self.env}: filming", total) as advance:
+                return record_beside(
+                    players,
+                    env,
+                    self.out / "video.mp4",
+                    self.video_episodes,
+                    self.seed,
+                    size=320,
+                    force=True,
+                    on_frame=advance,
+                ).path

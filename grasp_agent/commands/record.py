@@ -12,6 +12,7 @@ from grasp_agent.commands.base import (
     Command,
     MaybeEnv,
     MaybeFps,
+    MaybeInt,
     Model,
     UsageError,
     check_numbers,
@@ -36,11 +37,17 @@ class Record(Command):
     out: tyro.conf.Positional[Annotated[Path, tyro.conf.arg(metavar="OUT")]]
     """Video to write: a name that ends in .mp4 or .gif."""
     episodes: int = 1
-    """Episodes to film, one after the other."""
+    """Episodes to film, one after the other, or all at once."""
+    grid: bool = False
+    """Show all episodes at once, in a grid."""
     seed: int = 0
     """Seed of the first episode; each later one adds 1."""
     fps: MaybeFps = None
     """Pictures per second, if not the environment's own."""
+    speed: float = 1.0
+    """How much faster than that it is shown."""
+    size: MaybeInt = None
+    """Width of the environment's picture, in pixels, if not its own."""
     env: MaybeEnv = None
     """Another environment than the one that the agent was trained in."""
     force: bool = False
@@ -58,13 +65,14 @@ class Record(Command):
 
     def film(self, agent: GraspAgent) -> Recording:
         """Films the episodes, with a progress bar."""
-        from grasp_agent.video import record
+        from grasp_agent.video import record, record_grid
 
         with made_for(agent, self.env, "rgb_array") as env:
             limit = env.spec.max_episode_steps if env.spec is not None else None
             total = None if limit is None else self.episodes * (limit + 1)
+            size = self.size or (240 if self.grid else None)
             with progress(f"{self.model}: filming", total) as advance, user_errors(ValueError):
-                return record(
+                return (record_grid if self.grid else record)(
                     agent,
                     env,
                     self.out,
@@ -73,4 +81,6 @@ class Record(Command):
                     self.fps,
                     force=self.force,
                     on_frame=advance,
+                    speed=self.speed,
+                    size=size,
                 )
