@@ -17,7 +17,7 @@ import gymnasium as gym
 import numpy as np
 from numpy.typing import NDArray
 
-from grasp_agent import baselines, planners
+from grasp_agent import baselines, planners, saving
 from grasp_agent.agent import GraspAgent
 from grasp_agent.evaluation import Predictor, label
 from grasp_agent.planners import Planner
@@ -169,9 +169,19 @@ def _file(path: Path, name: str | None = None) -> Contestant:
         with zipfile.ZipFile(path) as archive:
             names = set(archive.namelist())
             data = json.loads(archive.read("data")) if "data" in names else {}
+            config = json.loads(archive.read("config.json")) if "config.json" in names else {}
     except (zipfile.BadZipFile, ValueError, OSError) as error:
         raise ValueError(f"agents: {path} is no saved agent: {error}") from error
-    if "config.json" in names and name is None:
+    if "algorithm" in config and name in (None, config["algorithm"]):
+        return Contestant(
+            name=f"{config['algorithm']}@{config['num_timesteps']}",
+            make=lambda *_: baselines.restored(*saving.read(path)),
+            key=digest,
+            steps=config["num_timesteps"],
+            seconds=config["training_seconds"],
+            size=path.stat().st_size,
+        )
+    if config and name is None:
         return _agent(path, digest, make=lambda *_: GraspAgent.load(path, device="cpu"))
     if not data:
         raise ValueError(f"agents: {path} is no saved agent{f' of {name}' if name else ''}")

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from grasp_agent.compare import Comparison
 from grasp_agent.files import written_aside
+from grasp_agent.schooling import Point
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -30,6 +31,7 @@ HEADERS = (
 TABLES = {"How well": (0, 3, 5), "Which way": (0, 4, 6, 7, 8), "At what cost": (0, 1, 2, 9, 10)}
 """The same in parts that are narrow enough for a terminal: columns of `HEADERS`."""
 _FIRST, _OTHERS = "#2F6FDE", "#5B6472"
+_COLOURS = (_FIRST, "#C8553D", "#2B8A66", "#8A5CC2", "#B58900", _OTHERS)
 
 
 def cells(comparison: Comparison) -> list[tuple[str, ...]]:
@@ -153,3 +155,21 @@ def _marks(panel: Axes, rows: Sequence[dict[str, Any]], keys: tuple[str, ...], s
         colour = _OTHERS if place else _FIRST
         panel.plot([low, high], [place, place], color=colour, lw=2.5, alpha=0.45, solid_capstyle="round")
         panel.plot(value, place, "o", color=colour, ms=6)
+
+
+def curves(curves: Mapping[str, Sequence[Point]], env_id: str, path: str | Path) -> None:
+    """How good agents were while they learned, against environment steps."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(5.2, 3.6), dpi=110, layout="constrained")
+    FigureCanvasAgg(figure)
+    panel = figure.subplots()
+    for (name, points), colour in zip(curves.items(), _COLOURS * len(curves), strict=False):
+        panel.plot(*zip(*points, strict=True), "o-", color=colour, label=name, lw=2, ms=5)
+    panel.set(xscale="log", xlabel="environment steps", ylabel="success at the end, or mean return", title=env_id)
+    panel.grid(color="#E4E7EB", lw=0.8)
+    panel.spines[["top", "right"]].set_visible(False)
+    panel.legend(frameon=False)
+    with written_aside(path) as aside:
+        figure.savefig(aside)

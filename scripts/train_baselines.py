@@ -56,7 +56,7 @@ def train(run: str, wanted: tuple[int, ...]) -> None:
         command = f"python scripts/train_baselines.py {run}"
         about = {"algorithm": name, "env_id": env_id, "steps": steps, "seconds": round(seconds, 1), "score": score}
         entry = Baseline(**about, command=command, sha256="")
-        saved(model, name, env_id, FOLDER / entry.file)
+        saved(model, name, env_id, FOLDER / entry.file, seconds=seconds, settings={})
         digest = hashlib.sha256((FOLDER / entry.file).read_bytes()).hexdigest()
         keep(dataclasses.replace(entry, sha256=digest))
         tqdm.write(f"{name}@{steps} {env_id}: success {score:.2f}, {seconds:.0f} s")

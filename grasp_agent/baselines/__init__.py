@@ -87,15 +87,30 @@ def baseline(algorithm: str, env_id: str, steps: int | None = None) -> BaseAlgor
     return restored(*saving.read(path))
 
 
-def saved(model: BaseAlgorithm, name: str, env_id: str, path: Path) -> None:
-    """Writes an algorithm's policy to a file from which `restored` makes it again."""
-    config = {"algorithm": name, "env_id": env_id, "num_timesteps": model.num_timesteps}
+def saved(
+    model: BaseAlgorithm, name: str, env_id: str, path: Path, *, seconds: float, settings: Mapping[str, Any]
+) -> None:
+    """Writes an algorithm's policy to a file from which `restored` makes it again.
+
+    Args:
+        model: what was trained.
+        name: of the algorithm.
+        env_id: where it was trained.
+        path: the file.
+        seconds: time of its training [s].
+        settings: what it was made with in place of `untrained`'s own settings, ready for JSON.
+    """
+    about = {"algorithm": name, "env_id": env_id, "settings": dict(settings)}
+    config = {**about, "num_timesteps": model.num_timesteps, "training_seconds": round(seconds, 1)}
     saving.write(path, config, model.policy.state_dict())
 
 
 def restored(config: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> BaseAlgorithm:
     """The algorithm of a file's content."""
-    model = untrained(config["algorithm"], gym.make(config["env_id"]), steps=1, seed=0)
+    env_id = str(config["env_id"])
+    if ":" in env_id:
+        raise ValueError(f"env_id: a file must not name a module to import, got {env_id!r}")
+    model = untrained(config["algorithm"], gym.make(env_id), steps=1, seed=0, **config["settings"])
     model.policy.load_state_dict(dict(tensors))
     model.num_timesteps = int(config["num_timesteps"])
     return model

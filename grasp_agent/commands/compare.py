@@ -4,12 +4,25 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-from grasp_agent.commands.base import Command, Id, UsageError, check_numbers, check_writable, made, user_errors
+from grasp_agent.commands.base import (
+    Command,
+    Id,
+    MaybeInt,
+    UsageError,
+    check_numbers,
+    check_writable,
+    made,
+    one_thread,
+    user_errors,
+)
 from grasp_agent.console import progress, say, show, table
+
+if TYPE_CHECKING:
+    from grasp_agent.schooling import Point
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +45,9 @@ class Compare(Command):
     """Seed of the first episode; each later one adds 1."""
     out: Annotated[Path, tyro.conf.arg(metavar="FOLDER")] = Path("comparison")
     """Where the report goes, and the episodes on the way: what is there already is not played again."""
+    train: MaybeInt = None
+    """Train grasp and the algorithms of AGENTS from nothing for so many environment steps, these for ten times as many,
+    too; with the settings of RL Zoo where it is installed and has some. Goes on where it was stopped."""
     jobs: int = 1
     """Processes that play."""
     video: bool = False
@@ -49,6 +65,10 @@ class Compare(Command):
         from grasp_agent import report
         from grasp_agent.compare import compare
 
+        curves: dict[str, tuple[Point, ...]] = {}
+        if self.train is not None:
+            check_numbers(train=self.train, seed=self.seed)
+            agents, curves = self._schooled(agents, self.train)
         total = len(agents) * self.episodes
         with progress(f"{self.env}: {len(agents)} agents", total) as advance, user_errors(ValueError):
             comparison = compare(
@@ -70,8 +90,29 @@ class Compare(Command):
             raise UsageError(f"{self.env} does not start alike for equal seeds: differences are not paired")
         for path in report.write(comparison, self.out):
             say(f"  {path}")
+        if curves:
+            report.curves(curves, self.env, self.out / "curves.png")
+            say(f"  {self.out / 'curves.png'}")
         if self.video:
             say(f"  {self._film(agents)}")
+
+    def _schooled(self, agents: list[str], steps: int) -> tuple[list[str], dict[str, tuple[Point, ...]]]:
+        """Files in place of the names of those that are trained, and how good they were on the way."""
+        from grasp_agent.reinforcement import ALGORITHMS
+        from grasp_agent.schooling import school, wanted
+
+        one_thread()
+        found: list[str] = []
+        curves: dict[str, tuple[Point, ...]] = {}
+        with progress(f"{self.env}: training", wanted(agents, steps)) as advance, user_errors(ValueError):
+            for name in agents:
+                if name not in ("grasp", *ALGORITHMS):
+                    found.append(name)
+                    continue
+                schooled = school(name, self.env, steps, self.out / "models", on_steps=advance)
+                found += map(str, schooled.files)
+                curves[name] = schooled.curve
+        return found, curves
 
     def _film(self, agents: list[str]) -> Path:
         """Films the first episodes, side by side."""

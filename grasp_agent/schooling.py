@@ -1,0 +1,125 @@
+"""Agents that are trained for a comparison, all from nothing and for the same number of environment steps."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import gymnasium as gym
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.env_util import make_vec_env
+
+from grasp_agent.agent import GraspAgent
+from grasp_agent.baselines import saved
+from grasp_agent.evaluation import evaluate
+from grasp_agent.files import written_aside
+from grasp_agent.reinforcement import ALGORITHMS, untrained
+from grasp_agent.zoo import tuned
+
+LONGER = 10
+"""Agents of Stable-Baselines3 are trained for so many times the steps, too."""
+_SHARES = (0.25, 0.5, 1, 2, 5, LONGER)
+_EPISODES, _SEED = 20, 30_000
+
+
+class Point(NamedTuple):
+    """How good an agent was on the way."""
+
+    steps: int
+    """Environment steps that it had learned from."""
+    success: float
+    """Success at the end of 20 episodes, or the mean return where none is reported."""
+
+
+class Schooled(NamedTuple):
+    """What came of one agent's training."""
+
+    files: tuple[Path, ...]
+    """Its files: after as many steps as were wanted, and for some after ten times as many."""
+    curve: tuple[Point, ...]
+    """On the way."""
+
+
+def school(
+    name: str, env_id: str, steps: int, folder: Path, *, seed: int = 0, on_steps: Callable[[int], None] | None = None
+) -> Schooled:
+    """Trains one agent; what is there already is not trained again.
+
+    Args:
+        name: "grasp", or an algorithm of Stable-Baselines3.
+        env_id: where.
+        steps: environment steps.
+        folder: where its files go.
+        seed: of everything random.
+        on_steps: called with the number of steps that are done, as they are.
+
+    Raises:
+        ValueError: for an environment that the agent cannot learn in.
+    """
+    path = folder / f"{name}-{steps}.json"
+    if path.exists():
+        held = json.loads(path.read_text(encoding="utf-8"))
+        files = tuple(folder / file for file in held["files"])
+        if all(file.exists() for file in files):
+            return Schooled(files, tuple(Point(*point) for point in held["curve"]))
+    done = on_steps or (lambda _: None)
+    teach = _teach_grasp if name == "grasp" else _teach
+    schooled = teach(name, env_id, steps, folder, seed, done)
+    with written_aside(path) as aside:
+        content = {"files": [file.name for file in schooled.files], "curve": schooled.curve}
+        aside.write_text(json.dumps(content) + "\n", encoding="utf-8")
+    return schooled
+
+
+def wanted(names: Sequence[str], steps: int) -> int:
+    """Environment steps that the training of these takes in all."""
+    return sum(steps if name == "grasp" else LONGER * steps for name in names if name in ("grasp", *ALGORITHMS))
+
+
+def _teach_grasp(name: str, env_id: str, steps: int, folder: Path, seed: int, done: Callable[[int], None]) -> Schooled:
+    """Goes on from its checkpoint where it was stopped."""
+    path = folder / f"{name}-{steps}.zip"
+    agent = GraspAgent("MultiInputPolicy", env_id, seed=seed, device="cpu")
+    agent.learn(steps, _Ticks(done), checkpoint=folder / f"{name}-{steps}-checkpoint.zip")
+    agent.save(path)
+    return Schooled((path,), (Point(steps, _score(agent, env_id)),))
+
+
+def _teach(name: str, env_id: str, steps: int, folder: Path, seed: int, done: Callable[[int], None]) -> Schooled:
+    """One run, looked at on the way."""
+    settings = tuned(name, env_id) or {}
+    count = settings.pop("n_envs", 1)
+    env: Any = gym.make(env_id) if count == 1 else make_vec_env(env_id, count, seed=seed)
+    model = untrained(name, env, steps=LONGER * steps, seed=seed, **settings)
+    curve, files, seconds, ticks = [], [], 0.0, _Ticks(done)
+    for share in _SHARES:
+        target = round(share * steps)
+        began = time.monotonic()
+        model.learn(max(0, target - model.num_timesteps), ticks, reset_num_timesteps=False)
+        seconds += time.monotonic() - began
+        curve.append(Point(model.num_timesteps, _score(model, env_id)))
+        if share in (1, LONGER):
+            files.append(folder / f"{name}-{target}.zip")
+            saved(model, name, env_id, files[-1], seconds=seconds, settings=settings)
+    return Schooled(tuple(files), tuple(curve))
+
+
+class _Ticks(BaseCallback):
+    """Says how many steps were taken."""
+
+    def __init__(self, done: Callable[[int], None]) -> None:
+        super().__init__()
+        self._done, self._before = done, 0
+
+    def _on_step(self) -> bool:
+        self._done(max(0, self.num_timesteps - self._before))
+        self._before = self.num_timesteps
+        return True
+
+
+def _score(agent: Any, env_id: str) -> float:
+    summary = evaluate(agent, env_id, _EPISODES, _SEED).summary()
+    return summary["return_mean"] if summary["success_end"] is None else summary["success_end"]
