@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import deepcopy
 from importlib import import_module
 from typing import Any
 
@@ -64,11 +65,11 @@ def untrained(name: str, env: gym.Env[Any, Any], *, steps: int, seed: int, **cha
     kind = algorithm(name)
     goals = isinstance(env.observation_space, spaces.Dict)
     off_policy = issubclass(kind, OffPolicyAlgorithm)
-    settings: dict[str, Any] = dict(_GOAL) if goals else {}
+    settings: dict[str, Any] = deepcopy(_GOAL) if goals else {}  # algorithms write into their `policy_kwargs`
     if off_policy:
         settings |= {"buffer_size": max(1, steps), **(_OFF_POLICY if goals else {})}
     if off_policy and "achieved_goal" in getattr(env.observation_space, "spaces", {}):
-        settings |= _HINDSIGHT
+        settings |= deepcopy(_HINDSIGHT)
     policy = "MultiInputPolicy" if goals else "MlpPolicy"
     construct: Callable[..., BaseAlgorithm] = kind
     return construct(policy, env, seed=seed, device="cpu", **{**settings, **changes})

@@ -5,7 +5,7 @@
 
 A run is kept at each number of steps: as many as the bundled model of its environment has learned from, and, for those
 that the README compares, as many as the quickly learned model, and ten times that. Trained with seed 0, measured on 100
-episodes with seeds from 10000; the settings are those of `grasp_agent/reinforcement.py` for all.
+episodes with seeds from 10000; starts while training are those of the bundled model, the settings those of `grasp_agent/reinforcement.py` for all.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import gymnasium as gym
 import torch
 import tyro
 from tqdm import tqdm
+from train_pretrained import RECIPES
 
 import grasp_agent
 from grasp_agent import evaluate
@@ -47,7 +48,9 @@ def runs() -> dict[str, tuple[int, ...]]:
 def train(run: str, wanted: tuple[int, ...]) -> None:
     """One run; each number of steps gets a file and an entry of the catalog."""
     name, env_id = run.split(":")
-    model, seconds = untrained(name, gym.make(env_id), steps=wanted[-1], seed=0), 0.0
+    anywhere = any(recipe.anywhere for recipe in RECIPES.values() if recipe.env_id == env_id)
+    env = gym.make(env_id, **({"anywhere": True} if anywhere else {}))
+    model, seconds = untrained(name, env, steps=wanted[-1], seed=0), 0.0
     for steps in wanted:
         began = time.monotonic()
         model.learn(steps - model.num_timesteps, reset_num_timesteps=False)

@@ -149,7 +149,8 @@ RECIPES = {
 
 
 QUICK = {"ball-nav-trap": 4000, "point-maze": 2000, "reacher": 6000}
-"""Models that `learn` makes with its default settings from few steps, for comparison with trained agents."""
+"""Models from few steps, for comparison with trained agents: by `learn` with its default settings, but for the trap, where
+starts are anywhere, too."""
 for _name, _steps in QUICK.items():
     RECIPES[f"{_name}-{_steps // 1000}k"] = Recipe(
         env_id=RECIPES[_name].env_id,
@@ -157,7 +158,8 @@ for _name, _steps in QUICK.items():
         steps=_steps,
         model=None,
         train=TrainConfig(),
-        explore=ExploreConfig(),
+        anywhere=RECIPES[_name].anywhere,
+        explore=None if RECIPES[_name].anywhere else ExploreConfig(),
     )
 
 
