@@ -9,6 +9,8 @@ import grasp_envs  # noqa: F401  registers the grasp/ environments
 
 if TYPE_CHECKING:
     from grasp_agent.agent import GraspAgent
+    from grasp_agent.baselines import baseline
+    from grasp_agent.comparison import compare
     from grasp_agent.evaluation import evaluate
     from grasp_agent.explore import ExploreConfig
     from grasp_agent.models import EnsembleMLP, Frame, MLPConfig
@@ -17,7 +19,7 @@ if TYPE_CHECKING:
     from grasp_agent.structure import Structure
     from grasp_agent.task import Goal
     from grasp_agent.train import TrainConfig
-    from grasp_agent.video import record
+    from grasp_agent.video import record, record_beside, record_grid
 
 __version__ = "0.1.0"
 
@@ -31,6 +33,8 @@ _HOMES = {
     "MLPConfig": "models",
     "GRASP": "planners",
     "Criteria": "planners",
+    "baseline": "baselines",
+    "compare": "comparison",
     "BundledModel": "pretrained",
     "bundled": "pretrained",
     "load": "pretrained",
@@ -38,6 +42,8 @@ _HOMES = {
     "Goal": "task",
     "TrainConfig": "train",
     "record": "video",
+    "record_beside": "video",
+    "record_grid": "video",
 }
 
 __all__ = [
@@ -52,10 +58,14 @@ __all__ = [
     "MLPConfig",
     "Structure",
     "TrainConfig",
+    "baseline",
     "bundled",
+    "compare",
     "evaluate",
     "load",
     "record",
+    "record_beside",
+    "record_grid",
 ]
 
 

@@ -178,7 +178,7 @@ def _file(path: Path, name: str | None = None) -> Contestant:
             make=lambda *_: baselines.restored(*saving.read(path)),
             key=digest,
             steps=config["num_timesteps"],
-            seconds=config["training_seconds"],
+            seconds=config.get("training_seconds"),
             size=path.stat().st_size,
         )
     if config and name is None:

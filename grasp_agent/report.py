@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from grasp_agent.compare import Comparison
+from grasp_agent.comparison import Comparison
 from grasp_agent.files import written_aside
 from grasp_agent.schooling import Point
 

@@ -148,9 +148,8 @@ RECIPES = {
 }
 
 
-QUICK = {"ball-nav-trap": 4000, "point-maze": 2000, "reacher": 6000}
-"""Models from few steps, for comparison with trained agents: by `learn` with its default settings, but for the trap, where
-starts are anywhere, too."""
+QUICK = {"point-maze": 2000, "reacher": 6000}
+"""Models that `learn` makes with its default settings from few steps, for comparison with trained agents."""
 for _name, _steps in QUICK.items():
     RECIPES[f"{_name}-{_steps // 1000}k"] = Recipe(
         env_id=RECIPES[_name].env_id,
@@ -158,8 +157,7 @@ for _name, _steps in QUICK.items():
         steps=_steps,
         model=None,
         train=TrainConfig(),
-        anywhere=RECIPES[_name].anywhere,
-        explore=None if RECIPES[_name].anywhere else ExploreConfig(),
+        explore=ExploreConfig(),
     )
 
 

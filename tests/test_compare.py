@@ -18,7 +18,7 @@ from stable_baselines3 import PPO, SAC
 import grasp_agent
 from grasp_agent import GraspAgent, report
 from grasp_agent.cli import main
-from grasp_agent.compare import Comparison, compare
+from grasp_agent.comparison import Comparison, compare
 from grasp_agent.contestants import Contestant, Random, contestant
 
 ENV = "grasp/BallNav-v0"

@@ -44,7 +44,7 @@ ORDER = (
     "schooling",
     "contestants",
     "store",
-    "compare",
+    "comparison",
     "report",
     "frames",
     "video",

@@ -110,7 +110,7 @@ def restored(config: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> BaseAl
     env_id = str(config["env_id"])
     if ":" in env_id:
         raise ValueError(f"env_id: a file must not name a module to import, got {env_id!r}")
-    model = untrained(config["algorithm"], gym.make(env_id), steps=1, seed=0, **config["settings"])
+    model = untrained(config["algorithm"], gym.make(env_id), steps=1, seed=0, **config.get("settings", {}))
     model.policy.load_state_dict(dict(tensors))
     model.num_timesteps = int(config["num_timesteps"])
     return model

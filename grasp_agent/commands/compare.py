@@ -63,7 +63,7 @@ class Compare(Command):
         with made(self.env):
             pass
         from grasp_agent import report
-        from grasp_agent.compare import compare
+        from grasp_agent.comparison import compare
 
         curves: dict[str, tuple[Point, ...]] = {}
         if self.train is not None:

@@ -1,0 +1,63 @@
+"""Agents that are trained for a comparison."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from agents import tiny
+
+from grasp_agent import schooling
+from grasp_agent.cli import main
+from grasp_agent.contestants import contestant
+from grasp_agent.schooling import school, wanted
+
+ENV = "grasp/BallNav-v0"
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Few episodes, and an agent that learns next to nothing."""
+    monkeypatch.setattr(schooling, "_EPISODES", 2)
+    monkeypatch.setattr(schooling, "GraspAgent", lambda policy, env, **_: tiny(env))
+
+
+def test_an_algorithm_is_kept_after_as_many_steps_and_ten_times_as_many(tmp_path: Path):
+    ticks: list[int] = []
+    schooled = school("sac", ENV, 40, tmp_path, on_steps=ticks.append)
+    assert [path.name for path in schooled.files] == ["sac-40.zip", "sac-400.zip"]
+    assert [point.steps for point in schooled.curve] == [10, 20, 40, 80, 200, 400]
+    assert sum(ticks) == wanted(["sac"], 40) == 400
+    for path, steps in zip(schooled.files, (40, 400), strict=True):
+        who = contestant(str(path), ENV)
+        assert (who.name, who.steps) == (f"sac@{steps}", steps)
+        assert who.seconds is not None and who.seconds >= (0 if steps == 40 else 0.1)
+    ticks.clear()
+    assert school("sac", ENV, 40, tmp_path, on_steps=ticks.append) == schooled
+    assert not ticks
+
+
+def test_ours_is_kept_after_as_many_steps_and_goes_on_from_its_checkpoint(tmp_path: Path):
+    schooled = school("grasp", ENV, 120, tmp_path)
+    assert [path.name for path in schooled.files] == ["grasp-120.zip"]
+    who = contestant(str(schooled.files[0]), ENV)
+    assert (who.name, who.steps) == ("grasp@120", 120)
+    schooled.files[0].unlink()
+    again = school("grasp", ENV, 120, tmp_path)
+    assert again.files == schooled.files and again.files[0].exists()
+    assert wanted(["grasp", "sac", "random"], 120) == 120 + 1200
+
+
+def test_returns_stand_in_where_no_success_is_reported(tmp_path: Path):
+    schooled = school("ppo", "Pendulum-v1", 60, tmp_path)
+    assert all(point.success < -10 for point in schooled.curve)
+
+
+def test_the_command_trains_and_compares(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    command = ["compare", ENV, "--agents", "sac,random", "--train", "30", "--episodes", "2", "--out", str(tmp_path)]
+    assert main(command) == 0
+    printed = capsys.readouterr().out
+    assert "sac@30 " in printed and "sac@300" in printed and "random" in printed
+    assert (tmp_path / "curves.png").stat().st_size > 5000
+    assert main([*command[:2], "--train", "0"]) == 2
+    assert "--train: expected at least 1" in capsys.readouterr().err
