@@ -47,8 +47,7 @@ def read(entry: dict[str, Any] | None) -> dict[str, Any] | None:
 
 def _keywords(text: str) -> dict[str, Any]:
     """The values of `dict(name=literal, ...)`; raises ValueError for anything else."""
-    call = ast.parse(text.strip(), mode="eval").body
-    plain = isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id == "dict"
-    if not plain or call.args or any(keyword.arg is None for keyword in call.keywords):
-        raise ValueError(f"expected dict(name=value, ...), got {text}")
-    return {str(keyword.arg): ast.literal_eval(keyword.value) for keyword in call.keywords}
+    match ast.parse(text.strip(), mode="eval").body:
+        case ast.Call(func=ast.Name(id="dict"), args=[], keywords=keywords):
+            return {str(keyword.arg): ast.literal_eval(keyword.value) for keyword in keywords}
+    raise ValueError(f"expected dict(name=value, ...), got {text}")
