@@ -1,10 +1,10 @@
-"""The README's comparison: our quickly learned models beside Stable-Baselines3's agents, all bundled, on the same starts.
+"""The README's comparison: our models beside Stable-Baselines3's agents, all bundled, on the same starts.
 
     python scripts/run_comparison.py    # goes on where it was stopped, in runs/comparison
 
-As many environment steps for each, then ten times as many for the others (not in the trap, where they have found nothing
-after as many as ours). 100 episodes with seeds from 10000. Writes `docs/comparison.md`, and for each environment what
-`grasp compare` writes: the same figures come from the commands that stand in the page.
+As many environment steps for each, then ten times as many for the others (not in the trap, where ours has learned from
+30,000 already). 100 episodes with seeds from 10000. Writes `docs/comparison.md`, and for each environment what `grasp
+compare` writes: the same figures come from the commands that stand in the page.
 """
 
 from __future__ import annotations
