@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from grasp_agent.structure import Structure
     from grasp_agent.task import Goal
     from grasp_agent.train import TrainConfig
-    from grasp_agent.video import record, record_beside, record_grid
+    from grasp_agent.video import record, record_beside, record_grid, record_search
 
 __version__ = "0.1.0"
 
@@ -44,6 +44,7 @@ _HOMES = {
     "record": "video",
     "record_beside": "video",
     "record_grid": "video",
+    "record_search": "video",
 }
 
 __all__ = [
@@ -66,6 +67,7 @@ __all__ = [
     "record",
     "record_beside",
     "record_grid",
+    "record_search",
 ]
 
 

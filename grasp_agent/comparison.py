@@ -80,7 +80,7 @@ def compare(
     env_kwargs: Mapping[str, Any] | None = None,
     out: str | Path | None = None,
     jobs: int = 1,
-    on_episodes: Callable[[int], None] | None = None,
+    on_episodes: Callable[[int], object] | None = None,
 ) -> Comparison:
     """Plays the same seeded episodes with several agents.
 

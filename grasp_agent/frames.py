@@ -81,6 +81,18 @@ class Overlay:
         pixels = np.asarray(self._to_pixels(goals))
         return np.moveaxis(pixels.reshape(*goals.shape[:-1], -1, 2), -2, 0)
 
+    def searched(self, image: Image.Image, ways: Any, path: Any | None, accepted: bool) -> Image.Image:
+        """Draws candidates `[N, H, G]` of a search and, if it is over, the plan `[H + 1, G]` that came of it."""
+        layer = Image.new("RGBA", (image.width * _SUPERSAMPLING, image.height * _SUPERSAMPLING))
+        pen = Pen(layer, image.width / 480)
+        for way in (way for place in self._pixels(ways) for way in place):
+            pen.line(way, 1.0, CANDIDATE, np.full(len(way), 70.0))
+            pen.dots(way, 2.0, CANDIDATE, np.full(len(way), 150.0))
+        if path is not None:
+            for way in self._pixels(path):
+                _draw_plan(pen, way, PLAN if accepted else UNSURE)
+        return Image.alpha_composite(image.convert("RGBA"), layer.reduce(_SUPERSAMPLING)).convert("RGB")
+
 
 def _draw_plan(pen: Pen, points: np.ndarray, colour: Colour) -> None:
     if len(points) < 2:
@@ -247,6 +259,17 @@ def _mark(size: int, success: bool) -> Image.Image:
 @lru_cache(maxsize=8)
 def _font(size: int) -> ImageFont.ImageFont | ImageFont.FreeTypeFont:
     return ImageFont.load_default(size=size)
+
+
+def titled(picture: Image.Image, left: str, right: str) -> Image.Image:
+    """A picture with a line of text below."""
+    unit = max(picture.width, 200) / 480
+    whole = Image.new("RGB", (picture.width, picture.height + round(32 * unit)), PAPER)
+    whole.paste(picture)
+    draw, line, font = ImageDraw.Draw(whole), picture.height + 16 * unit, _font(round(13 * unit))
+    draw.text((14 * unit, line), left, INK, font, anchor="lm")
+    draw.text((picture.width - 14 * unit, line), right, FAINT_INK, font, anchor="rm")
+    return whole
 
 
 def framed(

@@ -44,7 +44,7 @@ class Schooled(NamedTuple):
 
 
 def school(
-    name: str, env_id: str, steps: int, folder: Path, *, seed: int = 0, on_steps: Callable[[int], None] | None = None
+    name: str, env_id: str, steps: int, folder: Path, *, seed: int = 0, on_steps: Callable[[int], object] | None = None
 ) -> Schooled:
     """Trains one agent; what is there already is not trained again.
 
@@ -79,7 +79,7 @@ def wanted(names: Sequence[str], steps: int) -> int:
     return sum(steps if name == "grasp" else LONGER * steps for name in names if name in ("grasp", *ALGORITHMS))
 
 
-def _teach_grasp(name: str, env_id: str, steps: int, folder: Path, seed: int, done: Callable[[int], None]) -> Schooled:
+def _teach_grasp(name: str, env_id: str, steps: int, folder: Path, seed: int, done: Callable[[int], object]) -> Schooled:
     """Goes on from its checkpoint where it was stopped."""
     path = folder / f"{name}-{steps}.zip"
     agent = GraspAgent("MultiInputPolicy", env_id, seed=seed, device="cpu")
@@ -88,7 +88,7 @@ def _teach_grasp(name: str, env_id: str, steps: int, folder: Path, seed: int, do
     return Schooled((path,), (Point(steps, _score(agent, env_id)),))
 
 
-def _teach(name: str, env_id: str, steps: int, folder: Path, seed: int, done: Callable[[int], None]) -> Schooled:
+def _teach(name: str, env_id: str, steps: int, folder: Path, seed: int, done: Callable[[int], object]) -> Schooled:
     """One run, looked at on the way."""
     settings = tuned(name, env_id) or {}
     count = settings.pop("n_envs", 1)
@@ -110,7 +110,7 @@ def _teach(name: str, env_id: str, steps: int, folder: Path, seed: int, done: Ca
 class _Ticks(BaseCallback):
     """Says how many steps were taken."""
 
-    def __init__(self, done: Callable[[int], None]) -> None:
+    def __init__(self, done: Callable[[int], object]) -> None:
         super().__init__()
         self._done, self._before = done, 0
 

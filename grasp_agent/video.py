@@ -10,11 +10,15 @@ from typing import Any, NamedTuple
 
 import gymnasium as gym
 import imageio
+import numpy as np
 from PIL import Image
 
+from grasp_agent.agent import GraspAgent
 from grasp_agent.evaluation import Moment, Predictor, opened, rollout
 from grasp_agent.files import written_aside
-from grasp_agent.frames import Band, Overlay, Strip, even, framed, tiled
+from grasp_agent.frames import Band, Overlay, Strip, even, framed, tiled, titled
+from grasp_agent.planners import Planner
+from grasp_agent.watching import watched
 
 _SUFFIXES = (".mp4", ".gif")
 
@@ -180,6 +184,59 @@ def record_grid(
             pictures = [_at(band, take, step) for band, take in zip(bands, takes, strict=True)]
             reel.add(tiled(pictures, math.ceil(math.sqrt(episodes))))
     return Recording(reel.path, reel.frames, reel.fps, tuple(take[-1].moment.success for take in takes))
+
+
+def record_search(
+    agent: GraspAgent,
+    env: str | gym.Env[Any, Any],
+    path: str | Path,
+    seed: int = 0,
+    planner: Planner[Any] | None = None,
+    fps: float = 12.0,
+    force: bool = False,
+    *,
+    size: int | None = None,
+) -> Recording:
+    """Films how a plan is found: its candidates moving over the iterations, in violet, then the plan, in blue.
+
+    GRASP's candidates are its virtual states; those of other planners, rollouts.
+
+    Args:
+        agent: one that has learned something.
+        env: as in `record`; it must offer `goal_to_pixels`.
+        path: where to write.
+        seed: of the reset.
+        planner: None for the agent's own.
+        fps: iterations per second.
+        force: whether a file that exists may be replaced.
+        size: width of the picture [pixels].
+
+    Returns:
+        A recording with a picture for each iteration, one for the beginning and two seconds of the plan.
+
+    Raises:
+        ValueError: as `record`; or if the environment does not say where goals lie in its picture.
+    """
+    _check(1, size)
+    with filmed(agent, env) as plain, film(path, _rate(plain, fps, 1.0), force=force) as reel:
+        overlay = Overlay(plain)
+        if not overlay.knows_where:
+            raise ValueError("env: expected one that says where goals lie in its picture (goal_to_pixels)")
+        observation, _ = plain.reset(seed=seed)
+        search = watched(agent, observation, planner)
+        scene = Image.fromarray(np.ascontiguousarray(plain.render(), dtype=np.uint8))
+
+        def show(ways: Any, plan: Any | None, text: str) -> None:
+            picture = overlay.searched(scene, ways, plan, search.accepted)
+            if size is not None:
+                picture = picture.resize((size, round(picture.height * size / picture.width)))
+            reel.add(titled(picture, type(planner or agent.policy.planner).__name__, text))
+
+        for iteration, ways in enumerate(search.candidates):
+            show(ways, None, f"iteration {iteration} / {len(search.candidates) - 1}")
+        for _ in range(round(2 * fps)):
+            show(search.candidates[-1:].reshape(-1, *search.path[1:].shape), search.path, "the plan")
+    return Recording(reel.path, reel.frames, reel.fps, ())
 
 
 def _at(band: Band, take: list[Shot], step: int) -> Image.Image:

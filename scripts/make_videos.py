@@ -1,41 +1,73 @@
 """Makes the videos and the README's picture from the bundled agents.
 
-    python scripts/make_videos.py
+    python scripts/make_videos.py                  # all of them
+    python scripts/make_videos.py wall-search.mp4  # one
 
 Each is written to `videos/`; the command behind each stands in `videos/README.md`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
+import gymnasium as gym
 import torch
+import tyro
 from tqdm import tqdm
 
 import grasp_agent
-from grasp_agent import record
+from grasp_agent import GRASP, record, record_beside, record_search
+from grasp_agent.contestants import contestant
 
 FOLDER = Path(__file__).parent.parent / "videos"
-# Name of the file, bundled model, first seed, episodes, pictures per second.
-VIDEOS = (
-    ("ball-nav-trap.gif", "ball-nav-trap", 50_000, 1, 20.0),
-    ("ball-nav.mp4", "ball-nav", 50_000, 2, 20.0),
-    ("ball-nav-trap.mp4", "ball-nav-trap", 50_000, 2, 20.0),
-    ("ball-nav-maze.mp4", "ball-nav-maze", 50_000, 1, 20.0),
-    ("ball-nav-4.mp4", "ball-nav-4", 50_000, 2, 20.0),
-    ("wall.mp4", "wall", 50_000, 2, 20.0),
-    ("point-maze-medium.mp4", "point-maze-medium", 50_000, 2, 20.0),
-    ("reacher.mp4", "reacher", 50_000, 3, 20.0),
-)
+SEED, FPS = 50_000, 20.0
 
 
-def main() -> None:
-    """Films all of them."""
+def alone(model: str, episodes: int, path: Path) -> None:
+    """Episodes of one agent."""
+    agent = grasp_agent.load(model, device="cpu")
+    record(agent, str(agent.env_id), path, episodes, SEED, FPS, force=True)
+
+
+def beside(env_id: str, names: tuple[str, ...], path: Path) -> None:
+    """Agents on the same starts."""
+    with gym.make(env_id, render_mode="rgb_array") as env:
+        known = [contestant(name, env_id) for name in names]
+        record_beside({who.name: who.make(env, SEED) for who in known}, env, path, 2, SEED, FPS, force=True, size=320)
+
+
+def search(model: str, seed: int, path: Path) -> None:
+    """How a plan is found without a roadmap."""
+    agent = grasp_agent.load(model, device="cpu")
+    record_search(agent, str(agent.env_id), path, seed, GRASP(proposals=None, iterations=60), 6.0, force=True)
+
+
+VIDEOS: dict[str, Callable[[Path], None]] = {
+    "ball-nav-trap.gif": partial(alone, "ball-nav-trap", 1),
+    "ball-nav.mp4": partial(alone, "ball-nav", 2),
+    "ball-nav-trap.mp4": partial(alone, "ball-nav-trap", 2),
+    "ball-nav-maze.mp4": partial(alone, "ball-nav-maze", 1),
+    "ball-nav-4.mp4": partial(alone, "ball-nav-4", 2),
+    "wall.mp4": partial(alone, "wall", 2),
+    "point-maze-medium.mp4": partial(alone, "point-maze-medium", 2),
+    "push-t.mp4": partial(alone, "push-t", 2),
+    "reacher.mp4": partial(alone, "reacher", 3),
+    "trap-beside.mp4": partial(beside, "grasp/BallNavTrap-v0", ("grasp", "sac", "random")),
+    "wall-search.mp4": partial(search, "wall", 3),
+}
+
+
+def main(names: tyro.conf.Positional[tuple[str, ...]] = ()) -> None:
+    """Films the named ones, or all."""
+    unknown = set(names) - set(VIDEOS)
+    if unknown:
+        raise SystemExit(f"unknown video {unknown.pop()!r} (choose from {', '.join(VIDEOS)})")
     torch.set_num_threads(1)
-    for name, model, seed, episodes, fps in tqdm(VIDEOS):
-        agent = grasp_agent.load(model, device="cpu")
-        record(agent, str(agent.env_id), FOLDER / name, episodes, seed, fps, force=True)
+    for name in tqdm(names or tuple(VIDEOS)):
+        VIDEOS[name](FOLDER / name)
 
 
 if __name__ == "__main__":
-    main()
+    tyro.cli(main)

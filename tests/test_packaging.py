@@ -47,6 +47,7 @@ ORDER = (
     "comparison",
     "report",
     "frames",
+    "watching",
     "video",
     "console",
     "commands",
