@@ -79,7 +79,9 @@ def wanted(names: Sequence[str], steps: int) -> int:
     return sum(steps if name == "grasp" else LONGER * steps for name in names if name in ("grasp", *ALGORITHMS))
 
 
-def _teach_grasp(name: str, env_id: str, steps: int, folder: Path, seed: int, done: Callable[[int], object]) -> Schooled:
+def _teach_grasp(
+    name: str, env_id: str, steps: int, folder: Path, seed: int, done: Callable[[int], object]
+) -> Schooled:
     """Goes on from its checkpoint where it was stopped."""
     path = folder / f"{name}-{steps}.zip"
     agent = GraspAgent("MultiInputPolicy", env_id, seed=seed, device="cpu")

@@ -18,13 +18,14 @@ ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 PLANNERS = (ROOT / "docs" / "planners.md").read_text(encoding="utf-8")
 OWN = (ROOT / "docs" / "your_environment.md").read_text(encoding="utf-8")
-BLOCKS, PLANNER_BLOCKS, OWN_BLOCKS = (
-    re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL) for text in (README, PLANNERS, OWN)
+COMPARING = (ROOT / "docs" / "comparing.md").read_text(encoding="utf-8")
+BLOCKS, PLANNER_BLOCKS, OWN_BLOCKS, COMPARING_BLOCKS = (
+    re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL) for text in (README, PLANNERS, OWN, COMPARING)
 )
 
 
 def test_there_are_code_blocks():
-    assert (len(BLOCKS), len(PLANNER_BLOCKS), len(OWN_BLOCKS)) == (3, 2, 4)
+    assert (len(BLOCKS), len(PLANNER_BLOCKS), len(OWN_BLOCKS), len(COMPARING_BLOCKS)) == (3, 2, 4, 2)
 
 
 @pytest.mark.parametrize("block", [0, 2])
@@ -49,6 +50,18 @@ def test_the_planner_of_your_own_plans():
     assert agent.action_space.contains(action)
     assert agent.last_plan.fresh
     assert len(agent.last_plan.virtual) == 0  # its state knows no virtual states
+
+
+@pytest.mark.filterwarnings("ignore:Evaluation environment is not wrapped with a ``Monitor`` wrapper")
+def test_the_page_on_comparing_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {}
+    for index, block in enumerate(COMPARING_BLOCKS):
+        exec(compile(block, f"docs/comparing.md block {index}", "exec"), names)
+    assert "| random | 0 |" in capsys.readouterr().out
+    assert {path.name for path in tmp_path.iterdir()} == {"beside.mp4", "grid.mp4", "search.mp4"}
 
 
 @pytest.mark.slow
