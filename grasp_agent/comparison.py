@@ -105,9 +105,9 @@ def compare(
     if jobs > 1 and not all(isinstance(given, str) for given in agents):
         raise ValueError("jobs: expected 1 where agents are given as objects")
     known = {index: contestant(given, env) for index, given in enumerate(agents)}
-    names = [who.name for who in known.values()]
     if len({who.key for who in known.values()}) < len(known):
-        raise ValueError(f"agents: expected different ones, got {', '.join(names)}")
+        raise ValueError(f"agents: expected different ones, got {', '.join(who.name for who in known.values())}")
+    known = _told_apart(known, agents)
     options = dict(env_kwargs or {})
     store = Store(None if out is None else Path(out), {"env": env, "options": options, "seed": seed})
     tasks = [
@@ -134,6 +134,19 @@ def compare(
         for index, evaluation in enumerate(evaluations)
     ]
     return Comparison(env, seed, tuple(entries), len(starts) == 1)
+
+
+def _told_apart(known: dict[int, Contestant], agents: Sequence[Given]) -> dict[int, Contestant]:
+    """Contestants whose names are all different: with what they were asked for by, or a number, where they are not."""
+    names = [who.name for who in known.values()]
+    told: dict[int, Contestant] = {}
+    for index, who in known.items():
+        given = agents[index]
+        extra = Path(given).stem if isinstance(given, str) and "/" in given else f"#{index + 1}"
+        told[index] = who if names.count(who.name) == 1 else who._replace(name=f"{who.name} {extra}")
+    if len({who.name for who in told.values()}) < len(told):
+        return {index: who._replace(name=f"{who.name} #{index + 1}") for index, who in told.items()}
+    return told
 
 
 class Task(NamedTuple):
@@ -167,6 +180,7 @@ def play(task: Task) -> Played:
 
     import grasp_envs  # noqa: F401  registers its environments in a new process
 
+    threads = torch.get_num_threads()
     torch.set_num_threads(1)
     env = gym.make(task.env_id, **task.options)
     try:
@@ -174,6 +188,7 @@ def play(task: Task) -> Played:
         outcome = evaluate(agent, env, len(task.seeds), task.seeds[0])
     finally:
         env.close()
+        torch.set_num_threads(threads)
     lengths = np.cumsum([row.steps for row in outcome.episodes])[:-1]
     times = [[round(float(second), 6) for second in part] for part in np.split(outcome.seconds, lengths)]
     return list(outcome.episodes), times

@@ -6,6 +6,7 @@ import hashlib
 import json
 import zipfile
 from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import replace
 from functools import partial
 from importlib import import_module
@@ -14,7 +15,6 @@ from typing import Any, NamedTuple, cast
 from uuid import uuid4
 
 import gymnasium as gym
-import numpy as np
 from numpy.typing import NDArray
 
 from grasp_agent import baselines, planners, saving
@@ -59,7 +59,7 @@ class Contestant(NamedTuple):
 
 
 class Random:
-    """Draws actions evenly.
+    """Draws actions from their space.
 
     Args:
         env: whose actions.
@@ -69,16 +69,14 @@ class Random:
     name = "random"
 
     def __init__(self, env: gym.Env[Any, Any], seed: int) -> None:
-        self._space, self._draws = env.action_space, np.random.default_rng(seed)
+        self._space = deepcopy(env.action_space)
+        self._space.seed(seed)
 
     def predict(
         self, observation: Any, state: Any = None, episode_start: Any = None, deterministic: bool = False
     ) -> tuple[NDArray[Any], None]:
         """An action for one observation; nothing here is deterministic."""
-        if not isinstance(self._space, gym.spaces.Box):
-            self._space.seed(int(self._draws.integers(2**31)))
-            return self._space.sample(), None
-        return self._draws.uniform(self._space.low, self._space.high).astype(self._space.dtype), None
+        return self._space.sample(), None
 
 
 def contestant(given: str | Predictor, env_id: str) -> Contestant:
@@ -95,11 +93,13 @@ def contestant(given: str | Predictor, env_id: str) -> Contestant:
         name = label(given)
         known = getattr(given, "num_timesteps", None), getattr(given, "training_seconds", None)
         return Contestant(name, lambda *_: given, uuid4().hex, *known)
+    if Path(given).is_file():
+        return _file(Path(given))
     name, _, rest = given.partition(":")
     base, at, digits = given.partition("@")
-    if at and not digits.isdigit():
+    if at and not digits.isdigit() and Path(given).suffix != ".zip":
         raise ValueError(f"agents: expected a number of steps after @, got {given!r}")
-    steps = int(digits) if at else None
+    steps = int(digits) if digits.isdigit() else None
     if given == "random":
         return Contestant("random", Random, "random", steps=0)
     if base == "grasp":
@@ -108,14 +108,14 @@ def contestant(given: str | Predictor, env_id: str) -> Contestant:
         model, entry = _model(env_id, steps)
         known = _bundled(model, entry)
         make = partial(_planned, name=base, model=model)
-        return known._replace(name=base, make=make, key=f"{base} {known.key}")
+        return known._replace(name=given, make=make, key=f"{base} {known.key}")
     if given in bundled():
-        return _bundled(given, bundled()[given])
+        return _bundled(given, bundled()[given])._replace(name=given)
     if base in ALGORITHMS:
         return _baseline(baselines.find(base, env_id, steps))
     if name in ALGORITHMS:
         return _file(Path(rest), name)
-    if Path(given).suffix == ".zip" or Path(given).is_file():
+    if Path(given).suffix == ".zip":
         return _file(Path(given))
     if rest:
         return _own(given, name, rest)
@@ -170,7 +170,13 @@ def _file(path: Path, name: str | None = None) -> Contestant:
             names = set(archive.namelist())
             data = json.loads(archive.read("data")) if "data" in names else {}
             config = json.loads(archive.read("config.json")) if "config.json" in names else {}
-    except (zipfile.BadZipFile, ValueError, OSError) as error:
+        if not isinstance(config, dict) or not isinstance(data, dict):
+            raise ValueError("expected settings by name")
+        if config and name is None and "algorithm" not in config:
+            return _agent(path, digest, make=lambda *_: GraspAgent.load(path, device="cpu"))
+        if config:
+            baselines.restored(*saving.read(path))  # refused here, if at all
+    except (zipfile.BadZipFile, ValueError, OSError, KeyError, TypeError) as error:
         raise ValueError(f"agents: {path} is no saved agent: {error}") from error
     if "algorithm" in config and name in (None, config["algorithm"]):
         return Contestant(
@@ -181,19 +187,26 @@ def _file(path: Path, name: str | None = None) -> Contestant:
             seconds=config.get("training_seconds"),
             size=path.stat().st_size,
         )
-    if config and name is None:
-        return _agent(path, digest, make=lambda *_: GraspAgent.load(path, device="cpu"))
     if not data:
         raise ValueError(f"agents: {path} is no saved agent{f' of {name}' if name else ''}")
     name = name or _algorithm_of(path, data)
     steps = data.get("num_timesteps")
     return Contestant(
         name=f"{path.stem}" if name in path.stem else f"{name} {path.stem}",
-        make=lambda *_: algorithm(str(name)).load(path, device="cpu"),
+        make=lambda env, _: _theirs(str(name), path, env),
         key=f"{name} {digest}",
         steps=steps if isinstance(steps, int) else None,
         size=path.stat().st_size,
     )
+
+
+def _theirs(name: str, path: Path, env: gym.Env[Any, Any]) -> Predictor:
+    """Loads what Stable-Baselines3 has saved; with hindsight it wants an environment."""
+    try:
+        return algorithm(name).load(path, env=env, device="cpu")
+    except (ValueError, AttributeError, AssertionError, TypeError, RuntimeError, KeyError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise ValueError(f"agents: {path} cannot be loaded as {name} for this environment: {reason}") from error
 
 
 def _agent(path: Path, key: str, make: Callable[..., GraspAgent]) -> Contestant:
@@ -212,6 +225,8 @@ def _algorithm_of(path: Path, data: dict[str, Any]) -> str:
     home = str(data.get("policy_class", {}).get("__module__", ""))
     for name, kind in ALGORITHMS.items():
         package = kind.split(".")[0]
+        if name in ("td3", "ddpg"):
+            continue  # they share their policies
         if home.startswith(f"{package}.{name}."):
             return name
     raise ValueError(f"agents: which algorithm made {path} cannot be seen; say it, for example ppo:{path}")
@@ -227,5 +242,15 @@ def _own(given: str, module: str, name: str) -> Contestant:
         if not callable(found):
             raise ValueError(f"agents: {given}: expected something with predict, or what makes it from an environment")
         build = cast("Callable[[gym.Env[Any, Any]], Predictor]", found)
-        return Contestant(name, lambda env, _: build(env), given)
+        return Contestant(name, lambda env, _: _built(build, env, given), given)
     return Contestant(name, lambda *_: found, given)
+
+
+def _built(build: Callable[[gym.Env[Any, Any]], Predictor], env: gym.Env[Any, Any], given: str) -> Predictor:
+    try:
+        made = build(env)
+    except TypeError as error:
+        raise ValueError(f"agents: {given}: expected what makes an agent from an environment: {error}") from error
+    if not hasattr(made, "predict"):
+        raise ValueError(f"agents: {given}: expected something with predict, got {made!r}")
+    return made

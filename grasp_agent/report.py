@@ -87,9 +87,9 @@ def markdown(comparison: Comparison) -> str:
     first = comparison.entries[0].contestant.name
     lines += [
         "",
-        f"In brackets 95 % intervals: Wilson's for shares, McNemar's for differences to {first} on the same episodes "
-        "(p: his exact test), bootstrapped for mean returns. Steps: median until the goal is reached. Way: mean "
-        "distance that the achieved goal moves. Times: mean / p50 / p99 of all calls.",
+        f"In brackets 95 % intervals: Wilson's for shares, Tango's for differences to {first} on the same "
+        "episodes (p: McNemar's exact test), bootstrapped for mean returns. Steps: median until the goal is reached. "
+        "Way: mean distance that the achieved goal moves. Times: mean / p50 / p99 of all calls.",
     ]
     return "\n".join(lines) + "\n"
 
@@ -126,9 +126,9 @@ def picture(comparison: Comparison, path: str | Path) -> None:
     FigureCanvasAgg(figure)
     panels = figure.subplots(1, 3, sharey=True, width_ratios=(1.3, 1, 1))
     success, returns, times = panels
-    if rows[0]["success_end"] is not None:
-        _marks(success, rows, ("success_end", "success_end_low", "success_end_high"), 100)
-        for place, row in enumerate(rows):
+    _marks(success, rows, ("success_end", "success_end_low", "success_end_high"), 100)
+    for place, row in enumerate(rows):
+        if row["success_any"] is not None:
             success.plot(100 * row["success_any"], place, "o", mfc="none", mec="#9AA3AF", ms=9, zorder=1)
     success.set(xlim=(-3, 103), xlabel="success [%]: at the end (dot), at any step (ring)")
     _marks(returns, rows, ("return_mean", "return_low", "return_high"))
@@ -151,6 +151,8 @@ def picture(comparison: Comparison, path: str | Path) -> None:
 def _marks(panel: Axes, rows: Sequence[dict[str, Any]], keys: tuple[str, ...], scale: float = 1) -> None:
     """A dot and an interval for each agent; the first agent's in a colour of its own."""
     for place, row in enumerate(rows):
+        if row[keys[0]] is None:
+            continue
         value, low, high = (scale * row[key] for key in keys)
         colour = _OTHERS if place else _FIRST
         panel.plot([low, high], [place, place], color=colour, lw=2.5, alpha=0.45, solid_capstyle="round")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,12 +12,13 @@ from typing import Any, NamedTuple
 import gymnasium as gym
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.env_util import make_vec_env
+from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 
 from grasp_agent.agent import GraspAgent
 from grasp_agent.baselines import saved
 from grasp_agent.evaluation import evaluate
 from grasp_agent.files import written_aside
-from grasp_agent.reinforcement import ALGORITHMS, untrained
+from grasp_agent.reinforcement import ALGORITHMS, algorithm, untrained
 from grasp_agent.zoo import tuned
 
 LONGER = 10
@@ -62,6 +64,9 @@ def school(
     path = folder / f"{name}-{steps}.json"
     if path.exists():
         held = json.loads(path.read_text(encoding="utf-8"))
+        if (held["env"], held["seed"]) != (env_id, seed):
+            what = f"a training in {env_id} with seed {seed}"
+            raise ValueError(f"{path}: expected {what}, got one in {held['env']} with {held['seed']} (another folder?)")
         files = tuple(folder / file for file in held["files"])
         if all(file.exists() for file in files):
             return Schooled(files, tuple(Point(*point) for point in held["curve"]))
@@ -69,7 +74,12 @@ def school(
     teach = _teach_grasp if name == "grasp" else _teach
     schooled = teach(name, env_id, steps, folder, seed, done)
     with written_aside(path) as aside:
-        content = {"files": [file.name for file in schooled.files], "curve": schooled.curve}
+        content = {
+            "env": env_id,
+            "seed": seed,
+            "files": [file.name for file in schooled.files],
+            "curve": schooled.curve,
+        }
         aside.write_text(json.dumps(content) + "\n", encoding="utf-8")
     return schooled
 
@@ -85,7 +95,9 @@ def _teach_grasp(
     """Goes on from its checkpoint where it was stopped."""
     path = folder / f"{name}-{steps}.zip"
     agent = GraspAgent("MultiInputPolicy", env_id, seed=seed, device="cpu")
-    agent.learn(steps, _Ticks(done), checkpoint=folder / f"{name}-{steps}-checkpoint.zip")
+    agent.learn(
+        steps, _Ticks(done), checkpoint=folder / f"{name}-{steps}-{zlib.crc32(env_id.encode()):08x}.checkpoint.zip"
+    )
     agent.save(path)
     return Schooled((path,), (Point(steps, _score(agent, env_id)),))
 
@@ -95,6 +107,9 @@ def _teach(name: str, env_id: str, steps: int, folder: Path, seed: int, done: Ca
     settings = tuned(name, env_id) or {}
     count = settings.pop("n_envs", 1)
     env: Any = gym.make(env_id) if count == 1 else make_vec_env(env_id, count, seed=seed)
+    if issubclass(algorithm(name), OnPolicyAlgorithm):  #: steps come in lots, which must not be too large
+        settings["n_steps"] = max(1, min(settings.get("n_steps", 2048), steps // (4 * count)))
+        settings["batch_size"] = min(settings.get("batch_size", 64), settings["n_steps"] * count)
     model = untrained(name, env, steps=LONGER * steps, seed=seed, **settings)
     curve, files, seconds, ticks = [], [], 0.0, _Ticks(done)
     for share in _SHARES:

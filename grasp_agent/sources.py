@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+import zlib
 from collections.abc import Callable, Iterator, Mapping
 from itertools import pairwise
 from pathlib import Path
@@ -114,7 +115,7 @@ def _of_file(path: Path, action_space: spaces.Box, dress: Dress) -> Transitions:
             if isinstance(content, np.ndarray):
                 raise ValueError("it holds a single array without a name")
             held = {name: content[name] for name in content.files}
-    except (OSError, ValueError, EOFError, BadZipFile) as error:
+    except (OSError, ValueError, EOFError, BadZipFile, zlib.error, NotImplementedError) as error:
         raise ValueError(f"{path}: not an .npz file of arrays: {error}") from error
     missing = {"observations", "next_observations", "actions"} - set(held)
     if missing:

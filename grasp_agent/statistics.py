@@ -1,17 +1,20 @@
 """Intervals for what evaluations find; all of them 95 %.
 
-Shares: Wilson's score interval (1927, Journal of the American Statistical Association 22, 209-212). Paired differences:
-McNemar's exact test (1947, Psychometrika 12, 153-157), which looks at the episodes that only one of two agents solved,
-and the interval that belongs to it. Means: bias-corrected and accelerated bootstrap (Efron 1987, ibid. 82, 171-185).
+Shares: Wilson's score interval (1927, Journal of the American Statistical Association 22, 209-212). Paired differences
+of shares: Tango's score interval (1998, Statistics in Medicine 17, 891-908), beside McNemar's exact test (1947,
+Psychometrika 12, 153-157). Means: bias-corrected and accelerated bootstrap (Efron 1987, Journal of the American
+Statistical Association 82, 171-185).
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from scipy.stats import binomtest, bootstrap
+from scipy.optimize import brentq
+from scipy.stats import binomtest, bootstrap, norm
 
 
 class Interval(NamedTuple):
@@ -46,9 +49,6 @@ def share(outcomes: Sequence[bool | None]) -> Interval | None:
 def paired(first: Sequence[bool | None], second: Sequence[bool | None]) -> Paired | None:
     """How much more often the first succeeds than the second; None where something is not known.
 
-    The limits are those of Clopper and Pearson (1934) for the first's share of the episodes that only one of them
-    solved, times how many those are: they leave zero out exactly where the test's p is below 5 %.
-
     Raises:
         ValueError: if they are not the same number of episodes.
     """
@@ -56,15 +56,28 @@ def paired(first: Sequence[bool | None], second: Sequence[bool | None]) -> Paire
         raise ValueError(f"episodes: expected as many of both, got {len(first)} and {len(second)}")
     if not first or None in first or None in second:
         return None
-    only_first = sum(bool(a) and not b for a, b in zip(first, second, strict=True))
-    only_second = sum(bool(b) and not a for a, b in zip(first, second, strict=True))
-    odd, count = only_first + only_second, len(first)
-    if not odd:
-        return Paired(Interval(0.0, 0.0, 0.0), 1.0)
-    test = binomtest(only_first, odd)
-    limits = test.proportion_ci(confidence_level=0.95, method="exact")
-    low, high = ((2 * limit - 1) * odd / count for limit in (limits.low, limits.high))
-    return Paired(Interval((only_first - only_second) / count, float(low), float(high)), float(test.pvalue))
+    one = sum(bool(a) and not b for a, b in zip(first, second, strict=True))
+    other = sum(bool(b) and not a for a, b in zip(first, second, strict=True))
+    p = float(binomtest(one, one + other).pvalue) if one + other else 1.0
+    return Paired(_tango(one, other, len(first)), p)
+
+
+def _tango(one: int, other: int, count: int) -> Interval:
+    """The difference of two shares, from how many of so many pairs only one of the two solved."""
+    z, found = float(norm.ppf(0.975)), (one - other) / count
+
+    def score(difference: float) -> float:
+        """How many standard errors what was found lies above a true difference."""
+        linear = -one - other + (2 * count - one + other) * difference
+        root = math.sqrt(max(0.0, linear**2 + 8 * count * other * difference * (1 - difference)))
+        share = (root - linear) / (4 * count)  # of pairs that only the second solves, most likely for that difference
+        variance = count * (2 * share + difference * (1 - difference))
+        return (one - other - count * difference) / math.sqrt(max(variance, 1e-12))
+
+    edge = 1 - 1e-9
+    low = brentq(lambda d: score(d) - z, -edge, found) if found > -edge and score(-edge) > z else -1.0
+    high = brentq(lambda d: score(d) + z, found, edge) if found < edge and score(edge) < -z else 1.0
+    return Interval(found, float(low), float(high))  # type: ignore[arg-type]
 
 
 def mean(values: Sequence[float]) -> Interval:

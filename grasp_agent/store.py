@@ -28,7 +28,10 @@ class Store:
 
     def __init__(self, folder: Path | None, setting: dict[str, Any]) -> None:
         self._path = None if folder is None else folder / "episodes.json"
-        self._setting = setting
+        try:
+            self._setting = json.loads(json.dumps(setting))
+        except TypeError as error:
+            raise ValueError(f"env_kwargs: expected options that JSON can hold, got {setting['options']}") from error
         self._played: dict[str, dict[int, tuple[Episode, list[float]]]] = {}
         if self._path is not None and self._path.exists():
             self._read(self._path)

@@ -6,6 +6,7 @@ import csv
 import json
 import sys
 import types
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -233,6 +234,27 @@ class TestContestants:
             contestant(str(tmp_path / "on.zip"), ENV)
         assert isinstance(self.made(f"ppo:{tmp_path / 'on.zip'}")[1], PPO)
 
+    @pytest.mark.parametrize(
+        "config",
+        [
+            [1],
+            {"algorithm": "sac"},
+            {"algorithm": ["sac"], "env_id": ENV},
+            {"algorithm": "sac", "env_id": ENV, "num_timesteps": 1, "settings": {"gamme": 1}},
+            {"algorithm": "sac", "env_id": "grasp/None-v0", "num_timesteps": 1},
+        ],
+    )
+    def test_a_strangers_file_is_refused_in_one_line(self, tmp_path: Path, config: Any):
+        import safetensors.torch
+
+        with zipfile.ZipFile(tmp_path / "odd.zip", "w") as archive:
+            content = {"format": 1, **config} if isinstance(config, dict) else config
+            archive.writestr("config.json", json.dumps(content))
+            archive.writestr("weights.safetensors", safetensors.torch.save({}))
+        with pytest.raises(ValueError, match="is no saved agent") as caught:
+            contestant(str(tmp_path / "odd.zip"), ENV)
+        assert "\n" not in str(caught.value)
+
     def test_random_draws_evenly_and_as_its_seed_says(self):
         env = gym.make(ENV)
         draws = [[Random(env, seed).predict(None)[0].tolist() for _ in range(1)] for seed in (1, 1, 2)]
@@ -273,3 +295,22 @@ def test_wrong_numbers_are_refused():
         compare(ENV, ["random", "random"])
     with pytest.raises(ValueError, match="expected 1 where agents are given as objects"):
         compare(ENV, [Straight()], jobs=2)
+
+
+def test_agents_of_the_same_name_are_told_apart(comparison: Comparison):
+    found = compare(ENV, [Straight("me"), Straight("me", 1.0), "random"], episodes=1)
+    assert [entry.contestant.name for entry in found.entries] == ["me #1", "me #2", "random"]
+
+
+def test_an_agent_with_a_goal_of_its_own_stands_beside_one_without(tmp_path: Path):
+    class Own:
+        goal = grasp_agent.Goal.at({0: 1.0}, tolerance=0.1)
+        name = "own"
+
+        def predict(self, *_: Any, **__: Any):
+            return np.zeros(1, np.float32), None
+
+    found = compare("Pendulum-v1", [Own(), "random"], episodes=2)
+    assert [entry.evaluation.episodes[0].success_end is None for entry in found.entries] == [False, True]
+    report.write(found, tmp_path)
+    assert "| random | 0 | - | - | - | - |" in (tmp_path / "report.md").read_text()

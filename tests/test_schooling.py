@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 from agents import tiny
 
@@ -46,6 +47,19 @@ def test_ours_is_kept_after_as_many_steps_and_goes_on_from_its_checkpoint(tmp_pa
     again = school("grasp", ENV, 120, tmp_path)
     assert again.files == schooled.files and again.files[0].exists()
     assert wanted(["grasp", "sac", "random"], 120) == 120 + 1200
+
+
+def test_a_training_in_another_environment_is_not_taken_for_this_one(tmp_path: Path):
+    school("sac", ENV, 20, tmp_path)
+    with pytest.raises(ValueError, match="got one in grasp/BallNav-v0"):
+        school("sac", "grasp/BallNavTrap-v0", 20, tmp_path)
+
+
+def test_steps_come_in_lots_that_are_small_enough(tmp_path: Path):
+    schooled = school("ppo", "Pendulum-v1", 100, tmp_path)
+    steps = [point.steps for point in schooled.curve]
+    assert steps == sorted(set(steps))
+    assert np.abs(np.subtract(steps, (25, 50, 100, 200, 500, 1000))).max() <= 25
 
 
 def test_returns_stand_in_where_no_success_is_reported(tmp_path: Path):

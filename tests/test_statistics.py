@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from scipy.stats import binomtest
 
 from grasp_agent.statistics import mean, paired, share
 
@@ -20,32 +19,43 @@ def test_a_share_has_wilsons_interval():
     assert found.low == pytest.approx(1 / (1 + 1.959964**2 / 10), abs=1e-5)
 
 
-def test_a_paired_difference_looks_at_the_episodes_that_only_one_solved():
-    first, second = outcomes("1" * 8 + "0" * 1 + "11"), outcomes("0" * 8 + "1" * 1 + "11")
+def test_a_paired_difference_has_a_score_interval_and_mcnemars_test():
+    first, second = outcomes("1" * 36 + "1" * 12 + "0" * 2), outcomes("1" * 36 + "0" * 12 + "1" * 2)
     found = paired(first, second)
     assert found is not None
-    assert found.difference.value == pytest.approx(7 / 11)
-    assert found.p == pytest.approx(2 * (1 + 9) / 2**9)  # McNemar's exact test, by hand: 8 of 9, or more
-    back = paired(second, first)
-    assert back is not None and back.difference == pytest.approx(
-        [-7 / 11, -found.difference.high, -found.difference.low]
-    )
-
-
-@pytest.mark.parametrize("won", range(13))
-def test_the_interval_leaves_zero_out_where_the_test_is_below_five_percent(won: int):
-    first = [True] * won + [False] * (12 - won) + [True] * 20
-    found = paired(first, [not outcome for outcome in first[:12]] + [True] * 20)
-    assert found is not None
+    assert found.p == pytest.approx(2 * (1 + 14 + 91) / 2**14)  # by hand: 12 of 14, or more
     low, high = found.difference[1:]
-    assert low <= found.difference.value <= high
-    assert (low > 0 or high < 0) == (found.p < 0.05)
-    assert found.p == pytest.approx(binomtest(won, 12).pvalue)
+    assert found.difference.value == pytest.approx(0.2) and 0.03 < low < 0.1 and 0.3 < high < 0.4
+    back = paired(second, first)
+    assert back is not None and back.difference == pytest.approx([-0.2, -high, -low])
 
 
-def test_agents_that_solve_the_same_episodes_do_not_differ():
-    found = paired(outcomes("1100"), outcomes("1100"))
-    assert found == ((0.0, 0.0, 0.0), 1.0)
+@pytest.mark.parametrize(("one", "other"), [(5, 0), (3, 0), (0, 0), (5, 5)])
+def test_the_interval_of_few_episodes_ends_within_the_possible(one: int, other: int):
+    found = paired([True] * one + [False] * other + [True], [False] * one + [True] * other + [True])
+    assert found is not None
+    assert -1 <= found.difference.low < found.difference.value < found.difference.high <= 1
+
+
+@pytest.mark.parametrize(
+    ("count", "one", "other"), [(20, 0.05, 0.0), (100, 0.02, 0.0), (100, 0.03, 0.01), (50, 0.2, 0.1)]
+)
+def test_at_least_nine_in_ten_intervals_hold_the_true_difference(count: int, one: float, other: float):
+    draws, held = np.random.default_rng(0).random((300, count)), 0
+    for row in draws:
+        first, second = list(row < one + 0.5), list((row >= one) & (row < one + 0.5 + other))
+        found = paired([bool(x) for x in first], [bool(x) for x in second])
+        assert found is not None
+        held += found.difference.low <= one - other <= found.difference.high
+    assert held > 0.92 * 300
+
+
+def test_agents_that_solve_the_same_few_episodes_may_differ():
+    few, many = paired(outcomes("1" * 3), outcomes("1" * 3)), paired(outcomes("1" * 300), outcomes("1" * 300))
+    assert few is not None and many is not None
+    assert few.p == many.p == 1.0
+    assert few.difference.low < -0.3 and few.difference.high > 0.3
+    assert -0.02 < many.difference.low < 0 < many.difference.high < 0.02
 
 
 def test_what_is_not_known_is_not_compared():

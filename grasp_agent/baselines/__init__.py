@@ -70,7 +70,7 @@ def find(algorithm: str, env_id: str, steps: int | None = None) -> Baseline:
 
 
 def baseline(algorithm: str, env_id: str, steps: int | None = None) -> BaseAlgorithm:
-    """Loads a baseline: a model of Stable-Baselines3, with an environment; no code in its file is run.
+    """Loads a baseline: a model of Stable-Baselines3, to predict and evaluate with; no code in its file is run.
 
     Args:
         algorithm: for example "sac".
@@ -100,17 +100,24 @@ def saved(
         seconds: time of its training [s].
         settings: what it was made with in place of `untrained`'s own settings, ready for JSON.
     """
-    about = {"algorithm": name, "env_id": env_id, "settings": dict(settings)}
+    about = {"algorithm": name, "env_id": env_id.split(":")[-1], "settings": dict(settings)}
     config = {**about, "num_timesteps": model.num_timesteps, "training_seconds": round(seconds, 1)}
     saving.write(path, config, model.policy.state_dict())
 
 
 def restored(config: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> BaseAlgorithm:
-    """The algorithm of a file's content."""
-    env_id = str(config["env_id"])
-    if ":" in env_id:
-        raise ValueError(f"env_id: a file must not name a module to import, got {env_id!r}")
-    model = untrained(config["algorithm"], gym.make(env_id), steps=1, seed=0, **config.get("settings", {}))
-    model.policy.load_state_dict(dict(tensors))
-    model.num_timesteps = int(config["num_timesteps"])
+    """The algorithm of a file's content, ready to predict; its replay buffer is one step long.
+
+    Raises:
+        ValueError: if it does not fit together.
+    """
+    try:
+        env_id, settings = str(config["env_id"]), dict(config.get("settings", {}))
+        if ":" in env_id:
+            raise ValueError(f"env_id: a file must not name a module to import, got {env_id!r}")
+        model = untrained(config["algorithm"], gym.make(env_id), steps=1, seed=0, **settings)
+        model.policy.load_state_dict(dict(tensors))
+        model.num_timesteps = int(config["num_timesteps"])
+    except (LookupError, TypeError, AttributeError, RuntimeError, AssertionError, ValueError, gym.error.Error) as error:
+        raise ValueError(f"it cannot be loaded: {' '.join(str(error).split())}") from error
     return model

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -12,7 +13,6 @@ from grasp_agent.commands.base import (
     Command,
     Id,
     MaybeInt,
-    UsageError,
     check_numbers,
     check_writable,
     made,
@@ -59,7 +59,9 @@ class Compare(Command):
         """Plays with a progress bar, prints the table and writes the report."""
         check_numbers(episodes=self.episodes, jobs=self.jobs, seed=self.seed, **{"video-episodes": self.video_episodes})
         check_writable(self.out / "report.md")
-        agents = [name for name in self.agents.split(",") if name]
+        agents = [name.strip() for name in self.agents.split(",") if name.strip()]
+        if "" not in sys.path:
+            sys.path.insert(0, "")  # for MODULE:OBJECT in the folder where the command is given
         with made(self.env):
             pass
         from grasp_agent import report
@@ -68,6 +70,7 @@ class Compare(Command):
         curves: dict[str, tuple[Point, ...]] = {}
         if self.train is not None:
             check_numbers(train=self.train, seed=self.seed)
+            self._check(agents)
             agents, curves = self._schooled(agents, self.train)
         total = len(agents) * self.episodes
         with progress(f"{self.env}: {len(agents)} agents", total) as advance, user_errors(ValueError):
@@ -86,15 +89,25 @@ class Compare(Command):
                 rows.add_row(*(cells[column] for column in columns))
             show(rows)
         say(report.caption(comparison))
-        if not comparison.same_starts:
-            raise UsageError(f"{self.env} does not start alike for equal seeds: differences are not paired")
         for path in report.write(comparison, self.out):
             say(f"  {path}")
         if curves:
             report.curves(curves, self.env, self.out / "curves.png")
             say(f"  {self.out / 'curves.png'}")
         if self.video:
-            say(f"  {self._film(agents)}")
+            say(f"  {self._film(agents, [entry.contestant.name for entry in comparison.entries])}")
+
+    def _check(self, agents: list[str]) -> None:
+        """Finds out who is not meant before the training, not after it."""
+        from grasp_agent.contestants import contestant
+        from grasp_agent.reinforcement import ALGORITHMS, algorithm
+
+        with user_errors(ValueError):
+            for name in agents:
+                if name in ALGORITHMS:
+                    algorithm(name)
+                elif name != "grasp":
+                    contestant(name, self.env)
 
     def _schooled(self, agents: list[str], steps: int) -> tuple[list[str], dict[str, tuple[Point, ...]]]:
         """Files in place of the names of those that are trained, and how good they were on the way."""
@@ -114,14 +127,14 @@ class Compare(Command):
                 curves[name] = schooled.curve
         return found, curves
 
-    def _film(self, agents: list[str]) -> Path:
+    def _film(self, agents: list[str], names: list[str]) -> Path:
         """Films the first episodes, side by side."""
         from grasp_agent.contestants import contestant
         from grasp_agent.video import record_beside
 
         with made(self.env, render_mode="rgb_array") as env, user_errors(ValueError):
             known = [contestant(name, self.env) for name in agents]
-            players = {who.name: who.make(env, self.seed) for who in known}
+            players = {name: who.make(env, self.seed) for name, who in zip(names, known, strict=True)}
             limit = env.spec.max_episode_steps if env.spec is not None else None
             total = None if limit is None else len(players) * self.video_episodes * (limit + 1)
             with progress(f"{self.env}: filming", total) as advance:
