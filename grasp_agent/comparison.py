@@ -91,7 +91,8 @@ def compare(
         episodes: how many each plays, at least 1.
         seed: episode i is reset with `seed + i`.
         env_kwargs: options of the environment.
-        out: a folder in which each ten episodes are kept; what is there already is not played again.
+        out: a folder in which each ten episodes are kept; what is there already is not played again, but by agents that
+            are given as objects.
         jobs: processes; more than one only for agents that are given as text. Times suffer where they outnumber cores.
         on_episodes: called with the number of episodes that are done, as they are.
 

@@ -47,7 +47,7 @@ class Compare(Command):
     """Where the report goes, and the episodes on the way: what is there already is not played again."""
     train: MaybeInt = None
     """Train grasp and the algorithms of AGENTS from nothing for so many environment steps, these for ten times as many,
-    too; with the settings of RL Zoo where it is installed and has some. Goes on where it was stopped."""
+    too; with the settings of RL Zoo where it is installed and has some. What is done is not done again."""
     jobs: int = 1
     """Processes that play."""
     video: bool = False
