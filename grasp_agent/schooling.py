@@ -107,7 +107,7 @@ def _teach(name: str, env_id: str, steps: int, folder: Path, seed: int, done: Ca
     settings = tuned(name, env_id) or {}
     count = settings.pop("n_envs", 1)
     env: Any = gym.make(env_id) if count == 1 else make_vec_env(env_id, count, seed=seed)
-    if issubclass(algorithm(name), OnPolicyAlgorithm):  #: steps come in lots, which must not be too large
+    if issubclass(algorithm(name), OnPolicyAlgorithm):  # its steps come in lots, which must not be too large
         settings["n_steps"] = max(1, min(settings.get("n_steps", 2048), steps // (4 * count)))
         settings["batch_size"] = min(settings.get("batch_size", 64), settings["n_steps"] * count)
     model = untrained(name, env, steps=LONGER * steps, seed=seed, **settings)

@@ -141,13 +141,10 @@ def record_beside(
     ends: list[bool | None] = []
     with filmed(next(iter(agents.values())), env) as plain, film(path, _rate(plain, fps, speed), force=force) as reel:
         for index in range(episodes):
-            takes: dict[str, list[Shot]] = {}
-            for name, agent in agents.items():
-                takes[name] = []
-                for shot in shots(agent, plain, seed + index, draw_plan=draw_plan, size=size):
-                    takes[name].append(shot)
-                    if on_frame is not None:
-                        on_frame(shot.moment)
+            takes = {
+                name: _take(shots(agent, plain, seed + index, draw_plan=draw_plan, size=size), on_frame)
+                for name, agent in agents.items()
+            }
             bands = {name: Band(agent, plain, name) for name, agent in agents.items()}
             for step in range(max(map(len, takes.values()))):
                 reel.add(tiled([_at(bands[name], take, step) for name, take in takes.items()], len(takes)))
@@ -172,13 +169,10 @@ def record_grid(
     """Films many seeded episodes of one agent at once, in a grid; see `record_beside`."""
     _check(episodes, size)
     with filmed(agent, env) as plain, film(path, _rate(plain, fps, speed), force=force) as reel:
-        takes: list[list[Shot]] = []
-        for index in range(episodes):
-            takes.append([])
-            for shot in shots(agent, plain, seed + index, draw_plan=draw_plan, size=size):
-                takes[-1].append(shot)
-                if on_frame is not None:
-                    on_frame(shot.moment)
+        takes = [
+            _take(shots(agent, plain, seed + index, draw_plan=draw_plan, size=size), on_frame)
+            for index in range(episodes)
+        ]
         bands = [Band(agent, plain, f"seed {seed + index}") for index in range(episodes)]
         for step in range(max(map(len, takes))):
             pictures = [_at(band, take, step) for band, take in zip(bands, takes, strict=True)]
@@ -237,6 +231,16 @@ def record_search(
         for _ in range(round(2 * fps)):
             show(search.candidates[-1:].reshape(-1, *search.path[1:].shape), search.path, "the plan")
     return Recording(reel.path, reel.frames, reel.fps, ())
+
+
+def _take(episode: Iterator[Shot], on_frame: Callable[[Moment], None] | None) -> list[Shot]:
+    """All pictures of an episode."""
+    take = []
+    for shot in episode:
+        take.append(shot)
+        if on_frame is not None:
+            on_frame(shot.moment)
+    return take
 
 
 def _at(band: Band, take: list[Shot], step: int) -> Image.Image:
