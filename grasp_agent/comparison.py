@@ -6,19 +6,18 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import gymnasium as gym
 import numpy as np
 
 from grasp_agent import statistics
-from grasp_agent.contestants import Contestant, contestant
-from grasp_agent.evaluation import Evaluation, Predictor, evaluate
+from grasp_agent.contestants import Contestant, Given, contestant, contestants
+from grasp_agent.evaluation import Evaluation, evaluate
 from grasp_agent.store import Played, Store
+from grasp_agent.task import Goal
 
 _CHUNK = 10  # episodes that are played, and kept, together
-
-Given = str | Predictor
 
 
 class Entry(NamedTuple):
@@ -29,7 +28,7 @@ class Entry(NamedTuple):
     evaluation: Evaluation
     """Its episodes."""
     difference: statistics.Paired | None
-    """How much more often it succeeds at the end than the first agent, on the same episodes; None for the first one."""
+    """How much more it has reached than the first agent on the same episodes; None for the first one."""
 
     def row(self) -> dict[str, Any]:
         """The figures of a report, ready for JSON; times in seconds, sizes in bytes."""
@@ -69,11 +68,13 @@ class Comparison(NamedTuple):
     """One for each agent."""
     same_starts: bool
     """Whether all agents saw the same first observations, as equal seeds should give."""
+    compared: Literal["success", "return"]
+    """What their differences are of: success at the end, or returns where nobody knows of success."""
 
 
 def compare(
     env: str,
-    agents: Sequence[Given],
+    agents: Sequence[Given] | Mapping[str, Given],
     *,
     episodes: int = 100,
     seed: int = 10_000,
@@ -86,8 +87,9 @@ def compare(
 
     Args:
         env: a Gymnasium id.
-        agents: names, files, `module:object` (see `grasp_agent.contestants.HOW`) or anything with `predict`. The others
-            are compared to the first one.
+        agents: names, files, `module:object` (see `grasp_agent.contestants.HOW`) or anything with `predict`; a dict
+            gives them names for the report. The others are compared to the first one. Where the environment does not
+            report success, the first goal that one of them has of its own judges all.
         episodes: how many each plays, at least 1.
         seed: episode i is reset with `seed + i`.
         env_kwargs: options of the environment.
@@ -101,53 +103,53 @@ def compare(
     """
     if episodes < 1 or jobs < 1:
         raise ValueError(f"episodes, jobs: expected at least 1, got {episodes} and {jobs}")
-    if not agents:
-        raise ValueError("agents: expected at least one, got none")
-    if jobs > 1 and not all(isinstance(given, str) for given in agents):
+    if not isinstance(env, str):
+        raise ValueError(f"env: expected a Gymnasium id, got {type(env).__name__}: each agent plays in one of its own")
+    known = contestants(agents, env)
+    givens = list(agents.values()) if isinstance(agents, Mapping) else list(agents)
+    if jobs > 1 and not all(isinstance(given, (str, Path)) for given in givens):
         raise ValueError("jobs: expected 1 where agents are given as objects")
-    known = {index: contestant(given, env) for index, given in enumerate(agents)}
-    if len({who.key for who in known.values()}) < len(known):
-        raise ValueError(f"agents: expected different ones, got {', '.join(who.name for who in known.values())}")
-    known = _told_apart(known, agents)
-    options = dict(env_kwargs or {})
-    store = Store(None if out is None else Path(out), {"env": env, "options": options, "seed": seed})
+    if len({who.key or id(given) for who, given in zip(known, givens, strict=True)}) < len(known):
+        raise ValueError(f"agents: expected different ones, got {', '.join(who.name for who in known)}")
+    goal, options = next((who.goal for who in known if who.goal is not None), None), dict(env_kwargs or {})
+    setting = {"env": env, "options": options, "seed": seed, "goal": None if goal is None else goal.to_config()}
+    store = Store(None if out is None else Path(out) / "episodes", setting)
+    # One function cannot be told from another: what it has judged is not kept, nor what an object has played.
+    kept = [who.key is not None and (goal is None or goal.measure is None) for who in known]
+    keys = [
+        str(who.key) if keep else f"{place} {who.name}"
+        for place, (who, keep) in enumerate(zip(known, kept, strict=True))
+    ]
     tasks = [
-        Task(index, env, options, agents[index], range(seed + first, seed + min(first + _CHUNK, episodes)))
+        Task(place, env, options, given, goal, range(seed + first, seed + min(first + _CHUNK, episodes)))
         for first in range(0, episodes, _CHUNK)
-        for index in known
+        for place, given in enumerate(givens)
     ]
     done = on_episodes or (lambda _: None)
-    missing = [task for task in tasks if not store.holds(known[task.who].key, task.seeds)]
-    done(sum(len(task.seeds) for task in tasks if task not in missing))
+    missing = [task for task in tasks if not store.holds(keys[task.who], task.seeds)]
+    done(sum(len(task.seeds) for task in tasks) - sum(len(task.seeds) for task in missing))
     for task, played in _played(missing, jobs):
-        store.keep(known[task.who].key, played)
+        store.keep(keys[task.who], played, only_now=not kept[task.who])
         done(len(task.seeds))
     seeds = range(seed, seed + episodes)
-    evaluations = [store.evaluation(who.key, who.name, env, seeds) for who in known.values()]
-    starts = {tuple(row.start for row in evaluation.episodes) for evaluation in evaluations}
-    first = [row.success_end for row in evaluations[0].episodes]
-    entries = [
-        Entry(
-            known[index],
-            evaluation,
-            None if not index else statistics.paired([row.success_end for row in evaluation.episodes], first),
-        )
-        for index, evaluation in enumerate(evaluations)
+    return _compared(
+        env, known, [store.evaluation(key, who.name, env, seeds) for key, who in zip(keys, known, strict=True)]
+    )
+
+
+def _compared(env: str, known: Sequence[Contestant], evaluations: Sequence[Evaluation]) -> Comparison:
+    """Each beside the first one."""
+    ends = [[row.success_end for row in evaluation.episodes] for evaluation in evaluations]
+    returns = [[row.return_ for row in evaluation.episodes] for evaluation in evaluations]
+    reported = not any(None in row for row in ends)
+    differences = [
+        statistics.paired(end, ends[0]) if reported else statistics.paired_means(total, returns[0])
+        for end, total in zip(ends, returns, strict=True)
     ]
-    return Comparison(env, seed, tuple(entries), len(starts) == 1)
-
-
-def _told_apart(known: dict[int, Contestant], agents: Sequence[Given]) -> dict[int, Contestant]:
-    """Contestants whose names are all different: with what they were asked for by, or a number, where they are not."""
-    names = [who.name for who in known.values()]
-    told: dict[int, Contestant] = {}
-    for index, who in known.items():
-        given = agents[index]
-        extra = Path(given).stem if isinstance(given, str) and "/" in given else f"#{index + 1}"
-        told[index] = who if names.count(who.name) == 1 else who._replace(name=f"{who.name} {extra}")
-    if len({who.name for who in told.values()}) < len(told):
-        return {index: who._replace(name=f"{who.name} #{index + 1}") for index, who in told.items()}
-    return told
+    entries = map(Entry, known, evaluations, [None, *differences[1:]])
+    starts = {tuple(row.start for row in evaluation.episodes) for evaluation in evaluations}
+    compared = "success" if reported else "return"
+    return Comparison(env, evaluations[0].seed, tuple(entries), len(starts) == 1, compared)
 
 
 class Task(NamedTuple):
@@ -157,6 +159,7 @@ class Task(NamedTuple):
     env_id: str
     options: dict[str, Any]
     given: Given
+    goal: Goal | None
     seeds: range
 
 
@@ -186,7 +189,7 @@ def play(task: Task) -> Played:
     env = gym.make(task.env_id, **task.options)
     try:
         agent = contestant(task.given, task.env_id).make(env, task.seeds[0])
-        outcome = evaluate(agent, env, len(task.seeds), task.seeds[0])
+        outcome = evaluate(agent, env, len(task.seeds), task.seeds[0], goal=task.goal)
     finally:
         env.close()
         torch.set_num_threads(threads)

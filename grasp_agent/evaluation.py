@@ -17,6 +17,7 @@ import numpy as np
 
 from grasp_agent import statistics
 from grasp_agent.files import written_aside
+from grasp_agent.task import Goal
 
 
 class Predictor(Protocol):
@@ -146,6 +147,7 @@ def evaluate(
     seed: int = 10_000,
     on_episode: Callable[[Episode], None] | None = None,
     deterministic: bool = True,
+    goal: Goal | None = None,
 ) -> Evaluation:
     """Plays seeded episodes in a plain Gymnasium loop.
 
@@ -161,6 +163,7 @@ def evaluate(
         seed: episode i is reset with `seed + i`.
         on_episode: called after each episode, e.g. to move a progress bar.
         deterministic: passed to `predict`.
+        goal: what counts as success where the environment does not report it; None for the agent's own goal, if any.
 
     Raises:
         ValueError: if `episodes` is below 1, or `env` is neither an id nor a single environment.
@@ -174,7 +177,7 @@ def evaluate(
         started = time.perf_counter()
         agent.predict(observation, episode_start=np.ones(1, dtype=bool), deterministic=deterministic)
         first_call = time.perf_counter() - started
-        for row, times in played(agent, plain, range(seed, seed + episodes), deterministic):
+        for row, times in played(agent, plain, range(seed, seed + episodes), deterministic, goal):
             rows.append(row)
             seconds += times
             if on_episode is not None:
@@ -184,31 +187,41 @@ def evaluate(
 
 
 def played(
-    agent: Predictor, env: gym.Env[Any, Any], seeds: Iterable[int], deterministic: bool = True
+    agent: Predictor,
+    env: gym.Env[Any, Any],
+    seeds: Iterable[int],
+    deterministic: bool = True,
+    goal: Goal | None = None,
 ) -> Iterator[tuple[Episode, list[float]]]:
     """Plays an episode for each seed: what happened, and the time of each `predict` call [s]."""
     for seed in seeds:
-        yield _episode(seed, rollout(agent, env, seed, deterministic))
+        yield _episode(seed, rollout(agent, env, seed, deterministic, goal))
 
 
-def rollout(agent: Predictor, env: gym.Env[Any, Any], seed: int, deterministic: bool = True) -> Iterator[Moment]:
+def rollout(
+    agent: Predictor, env: gym.Env[Any, Any], seed: int, deterministic: bool = True, goal: Goal | None = None
+) -> Iterator[Moment]:
     """Plays one episode, pausing at each instant: T steps give T + 1 moments, the last without an action.
 
-    The environment may be looked at or rendered while the generator waits.
+    The environment may be looked at or rendered while the generator waits. For `goal`, see `evaluate`.
+
+    Raises:
+        ValueError: if the agent answers with something else than an action and a state.
     """
+    goal = own_goal(agent) if goal is None else goal
     observation, _ = env.reset(seed=seed)
     reward, total, success, done, step = 0.0, 0.0, None, False, 0
     while not done:
         started = time.perf_counter()
-        action, _ = agent.predict(observation, deterministic=deterministic)
+        action = _action(agent, agent.predict(observation, deterministic=deterministic))
         seconds = time.perf_counter() - started
         plan = getattr(agent, "last_plan", None)
-        yield Moment(step, observation, reward, total, success, seconds, plan, *_goal(agent, env, observation))
+        yield Moment(step, observation, reward, total, success, seconds, plan, *_distance(goal, env, observation))
         observation, value, terminated, truncated, info = env.step(action)
         reward, done, step = float(value), terminated or truncated, step + 1
         total += reward
-        success = _success(agent, observation, info)
-    yield Moment(step, observation, reward, total, success, None, None, *_goal(agent, env, observation))
+        success = _success(goal, observation, info)
+    yield Moment(step, observation, reward, total, success, None, None, *_distance(goal, env, observation))
 
 
 @contextmanager
@@ -243,18 +256,28 @@ def label(agent: Predictor) -> str:
     return str(getattr(agent, "name", None) or type(agent).__name__)
 
 
-def _success(agent: object, observation: Any, info: dict[str, Any]) -> bool | None:
-    """What the environment says, or else the agent's own goal."""
+def own_goal(*agents: object) -> Goal | None:
+    """The first goal that one of them has of its own."""
+    goals = (getattr(agent, "goal", None) for agent in agents)
+    return next((goal for goal in goals if isinstance(goal, Goal)), None)
+
+
+def _action(agent: Predictor, answer: Any) -> Any:
+    if not isinstance(answer, tuple) or len(answer) != 2:
+        raise ValueError(f"{label(agent)}.predict: expected to return an action and a state, got {answer!r}")
+    return answer[0]
+
+
+def _success(goal: Goal | None, observation: Any, info: dict[str, Any]) -> bool | None:
+    """What the environment says, or else the goal."""
     reported = info.get("is_success", info.get("success"))
-    goal = getattr(agent, "goal", None)
     if reported is None and goal is not None:
         reported = goal.reached(np.asarray(observation, np.float32)[None])[0]
     return None if reported is None else bool(reported)
 
 
-def _goal(agent: object, env: gym.Env[Any, Any], observation: Any) -> tuple[float | None, np.ndarray | None]:
-    """The distance to the goal, the agent's own where the environment has none, and what is achieved of it."""
-    goal = getattr(agent, "goal", None)
+def _distance(goal: Goal | None, env: gym.Env[Any, Any], observation: Any) -> tuple[float | None, np.ndarray | None]:
+    """The distance to the environment's goal, or to a given one where it has none, and what is achieved of it."""
     if goal is not None and not isinstance(observation, dict):
         observation = goal.dressed(observation)
     if not isinstance(observation, dict) or not {"achieved_goal", "desired_goal"} <= set(observation):

@@ -36,15 +36,26 @@ _COLOURS = (_FIRST, "#C8553D", "#2B8A66", "#8A5CC2", "#B58900", _OTHERS)
 
 def cells(comparison: Comparison) -> list[tuple[str, ...]]:
     """A row of text for each agent, under `HEADERS`; brackets hold 95 % intervals."""
-    return [_cells(entry.row()) for entry in comparison.entries]
+    return [_cells(entry.row(), comparison.compared) for entry in comparison.entries]
 
 
-def _cells(row: dict[str, Any]) -> tuple[str, ...]:
+def tables(comparison: Comparison, *parts: Sequence[int]) -> list[list[tuple[str, ...]]]:
+    """For each part, columns of `HEADERS`, its header and its rows; without columns in which nothing is known."""
+    rows = cells(comparison)
+    found = []
+    for part in parts:
+        known = [column for column in part if not column or any(row[column] != "-" for row in rows)]
+        found.append([tuple(row[column] for column in known) for row in (HEADERS, *rows)])
+    return found
+
+
+def _cells(row: dict[str, Any], compared: str) -> tuple[str, ...]:
     seconds = row["training_seconds"]
     difference = "-"
     if row["difference"] is not None:
-        limits = f"{100 * row['difference_low']:+.0f} to {100 * row['difference_high']:+.0f}"
-        difference = f"{100 * row['difference']:+.0f} % ({limits}), p {_p(row['p'])}"
+        scale, digits, unit = (100, 0, " %") if compared == "success" else (1, 1, "")
+        value, low, high = (f"{scale * row[f'difference{end}']:+.{digits}f}" for end in ("", "_low", "_high"))
+        difference = f"{value}{unit} ({low} to {high}), p {_p(row['p'])}"
     speeds = " / ".join(f"{1000 * row[f'seconds_per_action_{key}']:.2g}" for key in ("mean", "p50", "p99"))
     limits = f"{row['return_low']:.1f} to {row['return_high']:.1f}"
     return (
@@ -82,16 +93,28 @@ def caption(comparison: Comparison) -> str:
 
 def markdown(comparison: Comparison) -> str:
     """The table, with a line above that says what was played and one below that says what the figures are."""
-    lines = [caption(comparison), "", f"| {' | '.join(HEADERS)} |", f"|{'---|' * len(HEADERS)}"]
-    lines += [f"| {' | '.join(row)} |" for row in cells(comparison)]
-    first = comparison.entries[0].contestant.name
-    lines += [
-        "",
-        f"In brackets 95 % intervals: Wilson's for shares, Tango's for differences to {first} on the same "
-        "episodes (p: McNemar's exact test), bootstrapped for mean returns. Steps: median until the goal is reached. "
-        "Way: mean distance that the achieved goal moves. Times: mean / p50 / p99 of all calls.",
-    ]
+    [[header, *rows]] = tables(comparison, range(len(HEADERS)))
+    lines = [caption(comparison), "", f"| {' | '.join(header)} |", f"|{'---|' * len(header)}"]
+    lines += [f"| {' | '.join(row)} |" for row in rows]
+    lines += ["", legend(comparison)]
     return "\n".join(lines) + "\n"
+
+
+def legend(comparison: Comparison) -> str:
+    """What the figures of the table are."""
+    first, known = comparison.entries[0].contestant.name, comparison.compared == "success"
+    pairs = f"differences to {first} on the same episodes"
+    shares = f"Wilson's for shares, Tango's for {pairs} (p: McNemar's exact test), bootstrapped for mean returns."
+    means = f"bootstrapped; {pairs} are of returns (p: exchange of signs)."
+    return (
+        f"In brackets 95 % intervals: {shares if known else means}"
+        + (
+            " Steps: median until the goal is reached. Way: mean distance that the achieved goal moves."
+            if known
+            else ""
+        )
+        + " Times: mean / p50 / p99 of all calls."
+    )
 
 
 def write(comparison: Comparison, folder: str | Path) -> list[Path]:
@@ -103,7 +126,12 @@ def write(comparison: Comparison, folder: str | Path) -> list[Path]:
     folder = Path(folder)
     rows = [entry.row() for entry in comparison.entries]
     about = {"env_id": comparison.env_id, "seed": comparison.seed, "same_starts": comparison.same_starts}
-    content = {**about, "episodes": len(comparison.entries[0].evaluation.episodes), "agents": rows}
+    content = {
+        **about,
+        "compared": comparison.compared,
+        "episodes": len(comparison.entries[0].evaluation.episodes),
+        "agents": rows,
+    }
     with written_aside(folder / "report.md") as aside:
         aside.write_text(markdown(comparison), encoding="utf-8")
     with written_aside(folder / "report.json") as aside:
@@ -124,20 +152,22 @@ def picture(comparison: Comparison, path: str | Path) -> None:
     rows = [entry.row() for entry in comparison.entries]
     figure = Figure(figsize=(11, 1.5 + 0.42 * len(rows)), dpi=110, layout="constrained")
     FigureCanvasAgg(figure)
-    panels = figure.subplots(1, 3, sharey=True, width_ratios=(1.3, 1, 1))
-    success, returns, times = panels
-    _marks(success, rows, ("success_end", "success_end_low", "success_end_high"), 100)
-    for place, row in enumerate(rows):
-        if row["success_any"] is not None:
-            success.plot(100 * row["success_any"], place, "o", mfc="none", mec="#9AA3AF", ms=9, zorder=1)
-    success.set(xlim=(-3, 103), xlabel="success [%]: at the end (dot), at any step (ring)")
+    known = any(row["success_end"] is not None for row in rows)
+    panels = figure.subplots(1, 2 + known, sharey=True, width_ratios=(1.3, 1, 1)[: 2 + known])
+    *_, returns, times = panels
+    if known:
+        _marks(panels[0], rows, ("success_end", "success_end_low", "success_end_high"), 100)
+        for place, row in enumerate(rows):
+            if row["success_any"] is not None:
+                panels[0].plot(100 * row["success_any"], place, "o", mfc="none", mec="#9AA3AF", ms=9, zorder=1)
+        panels[0].set(xlim=(-3, 103), xlabel="success [%]: at the end (dot), at any step (ring)")
     _marks(returns, rows, ("return_mean", "return_low", "return_high"))
     returns.set(xlabel="mean return")
     spread = tuple(f"seconds_per_action_{key}" for key in ("mean", "p50", "p99"))
     _marks(times, rows, spread, 1000)
     times.set(xscale="log", xlabel="ms per action: mean (dot), p50 to p99")
-    success.set_yticks(range(len(rows)), [row["agent"] for row in rows])
-    success.set_ylim(len(rows) - 0.5, -0.5)
+    panels[0].set_yticks(range(len(rows)), [row["agent"] for row in rows])
+    panels[0].set_ylim(len(rows) - 0.5, -0.5)
     for panel in panels:
         panel.grid(axis="x", color="#E4E7EB", lw=0.8)
         panel.set_axisbelow(True)

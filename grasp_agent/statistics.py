@@ -2,8 +2,9 @@
 
 Shares: Wilson's score interval (1927, Journal of the American Statistical Association 22, 209-212). Paired differences
 of shares: Tango's score interval (1998, Statistics in Medicine 17, 891-908), beside McNemar's exact test (1947,
-Psychometrika 12, 153-157). Means: bias-corrected and accelerated bootstrap (Efron 1987, Journal of the American
-Statistical Association 82, 171-185).
+Psychometrika 12, 153-157). Means, and paired differences of means: bias-corrected and accelerated bootstrap (Efron
+1987, Journal of the American Statistical Association 82, 171-185), beside the exchange of signs (Fisher 1935, The
+Design of Experiments, 21).
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 from scipy.optimize import brentq
-from scipy.stats import binomtest, bootstrap, norm
+from scipy.stats import binomtest, bootstrap, norm, permutation_test
 
 
 class Interval(NamedTuple):
@@ -29,12 +30,12 @@ class Interval(NamedTuple):
 
 
 class Paired(NamedTuple):
-    """How much more often one agent succeeds than another on the same episodes."""
+    """How much more one agent has reached than another on the same episodes."""
 
     difference: Interval
-    """Of the shares of success."""
+    """Of the shares of success, or of the mean returns."""
     p: float
-    """McNemar's exact, two-sided; 1 where both succeed in the same episodes."""
+    """Two-sided: McNemar's exact for shares, by exchange of signs for means; 1 where both did the same."""
 
 
 def share(outcomes: Sequence[bool | None]) -> Interval | None:
@@ -80,7 +81,24 @@ def _tango(one: int, other: int, count: int) -> Interval:
     return Interval(found, float(low), float(high))  # type: ignore[arg-type]
 
 
-def mean(values: Sequence[float]) -> Interval:
+def paired_means(first: Sequence[float], second: Sequence[float]) -> Paired:
+    """How much more the first has than the second, on average.
+
+    Raises:
+        ValueError: if they are not the same number of episodes.
+    """
+    if len(first) != len(second):
+        raise ValueError(f"episodes: expected as many of both, got {len(first)} and {len(second)}")
+    apart = np.subtract(first, second, dtype=np.float64)
+    if not apart.any():
+        return Paired(mean(apart), 1.0)
+    exchanged = permutation_test(
+        (apart,), np.mean, permutation_type="samples", n_resamples=9999, rng=np.random.default_rng(0)
+    )
+    return Paired(mean(apart), float(exchanged.pvalue))
+
+
+def mean(values: Sequence[float] | np.ndarray) -> Interval:
     """The mean; its limits are those of the values where these do not vary."""
     array = np.asarray(values, np.float64)
     if len(array) < 2 or not np.ptp(array):

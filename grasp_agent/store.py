@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ Played = tuple[list[Episode], list[list[float]]]
 
 
 class Store:
-    """What was played, in memory and, with a folder, in a file that is whole at any moment.
+    """What was played, in memory and, with a folder, in files that are written once: several processes may share it.
 
     Args:
         folder: where; None for nowhere.
@@ -27,41 +28,42 @@ class Store:
     """
 
     def __init__(self, folder: Path | None, setting: dict[str, Any]) -> None:
-        self._path = None if folder is None else folder / "episodes.json"
+        self._folder = folder
         try:
             self._setting = json.loads(json.dumps(setting))
         except TypeError as error:
             raise ValueError(f"env_kwargs: expected options that JSON can hold, got {setting['options']}") from error
         self._played: dict[str, dict[int, tuple[Episode, list[float]]]] = {}
-        if self._path is not None and self._path.exists():
-            self._read(self._path)
+        for path in sorted(folder.glob("*.json")) if folder is not None else ():
+            self._read(path)
 
     def _read(self, path: Path) -> None:
         try:
             held = json.loads(path.read_text(encoding="utf-8"))
-            setting, agents = held["setting"], held["agents"]
-            for key, rows in agents.items():
-                episodes = [(Episode(*row), times) for row, times in rows]
-                self._played[key] = {episode.seed: (episode, times) for episode, times in episodes}
+            setting, key = held["setting"], held["agent"]
+            rows = [(Episode(*row), times) for row, times in held["episodes"]]
         except (ValueError, TypeError, KeyError) as error:
             raise ValueError(f"{path}: no episodes of a comparison: {error}") from error
         if setting != self._setting:
             raise ValueError(
-                f"{path} holds another comparison, {setting}; expected {self._setting} (choose another folder)"
+                f"{path} is of another comparison, {setting}; expected {self._setting} (choose another folder)"
             )
+        self._played.setdefault(key, {}).update({episode.seed: (episode, times) for episode, times in rows})
 
     def holds(self, key: str, seeds: range) -> bool:
         """Whether an agent has played all of these."""
         return set(seeds) <= set(self._played.get(key, {}))
 
-    def keep(self, key: str, played: Played) -> None:
-        """Keeps what was played."""
-        for episode, times in zip(*played, strict=True):
-            self._played.setdefault(key, {})[episode.seed] = episode, times
-        if self._path is not None:
-            agents = {key: list(rows.values()) for key, rows in self._played.items()}
-            with written_aside(self._path) as aside:
-                aside.write_text(json.dumps({"setting": self._setting, "agents": agents}) + "\n", encoding="utf-8")
+    def keep(self, key: str, played: Played, *, only_now: bool = False) -> None:
+        """Keeps what was played; `only_now` keeps it out of the folder."""
+        rows = list(zip(*played, strict=True))
+        self._played.setdefault(key, {}).update({episode.seed: (episode, times) for episode, times in rows})
+        if self._folder is None or only_now:
+            return
+        name = f"{hashlib.sha256(key.encode()).hexdigest()[:12]}-{rows[0][0].seed}-{rows[-1][0].seed}.json"
+        with written_aside(self._folder / name) as aside:
+            content = {"setting": self._setting, "agent": key, "episodes": rows}
+            aside.write_text(json.dumps(content) + "\n", encoding="utf-8")
 
     def evaluation(self, key: str, name: str, env_id: str, seeds: range) -> Evaluation:
         """The episodes of one agent."""

@@ -54,7 +54,7 @@ VIDEOS: dict[str, Callable[[Path], None]] = {
     "point-maze-medium.mp4": partial(alone, "point-maze-medium", 2),
     "push-t.mp4": partial(alone, "push-t", 2),
     "reacher.mp4": partial(alone, "reacher", 3),
-    "trap-beside.mp4": partial(beside, "grasp/BallNavTrap-v0", ("grasp", "sac", "random")),
+    "trap-beside.mp4": partial(beside, "grasp/BallNavTrap-v0", ("grasp", "sac@30000", "random")),
     "wall-search.mp4": partial(search, "wall", 3),
 }
 

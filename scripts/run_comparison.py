@@ -2,8 +2,7 @@
 
     python scripts/run_comparison.py    # goes on where it was stopped, in runs/comparison
 
-As many environment steps for each, then ten times as many for the others (not in the trap, where ours has learned from
-30,000 already). 100 episodes with seeds from 10000. Writes `docs/comparison.md`, and for each environment what `grasp
+As many environment steps for each, then ten times as many for the others. 100 episodes with seeds from 10000. Writes `docs/comparison.md`, and for each environment what `grasp
 compare` writes: the same figures come from the commands that stand in the page.
 """
 
@@ -19,7 +18,7 @@ from grasp_agent.files import written_aside
 ROOT = Path(__file__).parent.parent
 EPISODES, SEED, JOBS = 100, 10_000, 2
 AGENTS = {
-    "grasp/BallNavTrap-v0": "grasp,sac,random",
+    "grasp/BallNavTrap-v0": "grasp,sac@30000,sac@300000,random",
     "grasp/PointMaze-v0": "grasp@2000,sac@2000,td3@2000,sac@20000,td3@20000,random",
     "grasp/Reacher-v0": "grasp@6000,sac@6000,td3@6000,sac@60000,td3@60000,random",
 }

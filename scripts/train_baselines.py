@@ -31,7 +31,13 @@ from grasp_agent.reinforcement import untrained
 
 FOLDER = Path(__file__).parent.parent / "grasp_agent" / "baselines"
 EPISODES, SEED = 100, 10_000
-COMPARED = {"grasp/PointMaze-v0": 2000, "grasp/Reacher-v0": 6000}
+COMPARED = {
+    "sac:grasp/BallNavTrap-v0": 30_000,
+    "sac:grasp/PointMaze-v0": 2000,
+    "td3:grasp/PointMaze-v0": 2000,
+    "sac:grasp/Reacher-v0": 6000,
+    "td3:grasp/Reacher-v0": 6000,
+}
 
 
 def runs() -> dict[str, tuple[int, ...]]:
@@ -40,9 +46,8 @@ def runs() -> dict[str, tuple[int, ...]]:
     for model in grasp_agent.bundled().values():
         bundled.setdefault(model.env_id, set()).add(model.steps)
     wanted = {f"sac:{env_id}": steps for env_id, steps in bundled.items()}
-    for env_id, steps in COMPARED.items():
-        for name in ("sac", "td3"):
-            wanted.setdefault(f"{name}:{env_id}", set()).update((steps, 10 * steps))
+    for run, steps in COMPARED.items():
+        wanted.setdefault(run, set()).update((steps, 10 * steps))
     return {run: tuple(sorted(steps)) for run, steps in wanted.items()}
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import csv
+import importlib
 import json
+import linecache
 import sys
-import types
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -14,13 +15,16 @@ import gymnasium as gym
 import numpy as np
 import pytest
 from PIL import Image
-from stable_baselines3 import PPO, SAC
+from sb3_contrib import TQC, TRPO, CrossQ
+from stable_baselines3 import A2C, DDPG, PPO, SAC, TD3
 
 import grasp_agent
-from grasp_agent import GraspAgent, report
+from grasp_agent import GraspAgent, baselines, report
 from grasp_agent.cli import main
-from grasp_agent.comparison import Comparison, compare
+from grasp_agent.comparison import Comparison, _compared, compare
 from grasp_agent.contestants import Contestant, Random, contestant
+from grasp_agent.evaluation import Episode, Evaluation
+from grasp_agent.store import Store
 
 ENV = "grasp/BallNav-v0"
 EPISODES = 12
@@ -64,33 +68,32 @@ def test_differences_are_to_the_first_on_the_same_episodes(comparison: Compariso
     assert found.difference.value == pytest.approx(np.mean(won)) and np.mean(won) < 0
 
 
-def test_what_was_played_is_not_played_again(tmp_path: Path):
+LAZY = """
+import numpy as np
+MADE = []
+class Lazy:
+    def __init__(self, env): MADE.append(1)
+    def predict(self, *_, **__): return np.zeros(2, np.float32), None
+"""
+
+
+def test_what_was_played_is_not_played_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "random_policy.py").write_text(LAZY)
+    made = importlib.import_module("random_policy").MADE
     counts: list[int] = []
-    names = ["random", "random_policy:Lazy"]
-    module = types.ModuleType("random_policy")
-    made: list[int] = []
-
-    class Lazy(Still):
-        def __init__(self, env: gym.Env[Any, Any]) -> None:
-            made.append(1)
-            super().__init__(env)
-
-    module.Lazy = Lazy  # type: ignore[attr-defined]
-    sys.modules["random_policy"] = module
-    try:
-        first = compare(ENV, names, episodes=20, out=tmp_path)
-        assert len(made) == 2
-        again = compare(ENV, names, episodes=20, out=tmp_path, on_episodes=counts.append)
-        assert counts == [40] and len(made) == 2
-        more = compare(ENV, names, episodes=23, out=tmp_path)
-        assert len(made) == 3
-        with pytest.raises(ValueError, match="choose another folder"):
-            compare(ENV, names, seed=3, out=tmp_path)
-        (tmp_path / "episodes.json").write_text("{}")
-        with pytest.raises(ValueError, match="no episodes of a comparison"):
-            compare(ENV, names, out=tmp_path)
-    finally:
-        del sys.modules["random_policy"]
+    names, out = ["random", "random_policy:Lazy"], tmp_path / "out"
+    first = compare(ENV, names, episodes=20, out=out)
+    assert len(made) == 2
+    again = compare(ENV, names, episodes=20, out=out, on_episodes=counts.append)
+    assert counts == [40] and len(made) == 2
+    more = compare(ENV, names, episodes=23, out=out)
+    assert len(made) == 3
+    with pytest.raises(ValueError, match="choose another folder"):
+        compare(ENV, names, seed=3, out=out)
+    (out / "episodes" / "odd.json").write_text("{}")
+    with pytest.raises(ValueError, match="no episodes of a comparison"):
+        compare(ENV, names, out=out)
     for one, two, three in zip(first.entries, again.entries, more.entries, strict=True):
         assert one.evaluation.episodes == two.evaluation.episodes == three.evaluation.episodes[:20]
         np.testing.assert_array_equal(one.evaluation.seconds, two.evaluation.seconds)
@@ -108,7 +111,7 @@ def test_a_comparison_that_is_stopped_keeps_what_was_played(tmp_path: Path):
     counts: list[int] = []
     compare(ENV, ["random"], episodes=20, out=tmp_path, on_episodes=counts.append)
     assert counts[0] == 20
-    assert [path.name for path in tmp_path.iterdir()] == ["episodes.json"]
+    assert len(list((tmp_path / "episodes").iterdir())) == 2  # what an object plays is not kept
 
 
 def test_several_processes_find_the_same_as_one():
@@ -128,6 +131,16 @@ class Still:
 
     def predict(self, *_: Any, **__: Any):
         return np.zeros(self._size, np.float32), None
+
+
+class StillToo(Still):
+    """The same under another name."""
+
+    def __init__(self) -> None:
+        self._size = (1,)
+
+
+STILL_TOO = StillToo()
 
 
 class Twice(gym.Env[Any, Any]):
@@ -153,7 +166,7 @@ def test_starts_that_differ_are_told():
         del gym.registry["tests/Twice-v0"]
     assert not found.same_starts
     assert "STARTS DIFFER" in report.markdown(found)
-    assert found.entries[1].difference is None  # no success is reported
+    assert found.compared == "return"  # no success is reported
 
 
 def test_the_report_holds_the_figures_of_every_agent(comparison: Comparison, tmp_path: Path):
@@ -170,10 +183,50 @@ def test_the_report_holds_the_figures_of_every_agent(comparison: Comparison, tmp
         assert row["return_mean"] == pytest.approx(summary["return_mean"])
     text = paths[0].read_text()
     straight = content["agents"][0]
-    assert f"| straight | - | - | {100 * straight['success_end']:.0f} % (" in text
+    assert f"| straight | - | {100 * straight['success_end']:.0f} % (" in text
     assert "the same starts and goals for all" in text
     picture = np.asarray(Image.open(paths[3]).convert("RGB"))
     assert picture.shape[1] > 900 and picture.std() > 10
+
+
+def test_the_report_says_what_is_known_to_be_so():
+    """Of four episodes the first agent solves one, the second the same and two others."""
+
+    def row(seed: int, success: bool, steps: int, return_: float) -> Episode:
+        waits = steps if success else None
+        return Episode(seed, success, True, return_, steps, waits, 0.0, 0.0, None, 0.0, 0.5 * steps, "start")
+
+    one = [row(seed, seed == 0, 10, -10.0) for seed in range(4)]
+    two = [row(seed, seed != 3, 4 + seed, -4.0 - seed) for seed in range(4)]
+    seconds = np.array([0.001] * 98 + [0.004, 0.101])
+    who = [
+        Contestant("first", lambda *_: STRAIGHT, None, 1000, 12.4, 2**19),
+        Contestant("other", lambda *_: STRAIGHT, None),
+    ]
+    found = _compared(
+        "env",
+        who,
+        [Evaluation("env", w.name, 0, tuple(rows), seconds, 0.0) for w, rows in zip(who, (one, two), strict=True)],
+    )
+    first, other = (dict(zip(report.HEADERS, cells, strict=True)) for cells in report.cells(found))
+    assert (first["steps learned from"], first["training"], first["model"]) == ("1,000", "12 s", "0.50 MB")
+    assert (first["success at the end"], other["success at the end"]) == ("25 % (5-70)", "75 % (30-95)")
+    assert (first["at any step"], first["difference to the first"], first["steps"], first["way"]) == (
+        "100 % (51-100)",
+        "-",
+        "10",
+        "5",
+    )
+    assert first["ms per action"] == "2 / 1 / 5"  # mean, half of all, 99 % of all
+    assert first["return"] == "-10.0 (-10.0 to -10.0)"
+    assert other["steps"] == "5" and other["way"] == "2.75" and other["return"].startswith("-5.5 (-6.")
+    # McNemar's exact: both of the two episodes that one alone has solved are the second's.
+    assert other["difference to the first"].startswith("+50 % (") and other["difference to the first"].endswith(
+        "), p .500"
+    )
+    low, high = (float(text) for text in other["difference to the first"].split("(")[1].split(")")[0].split(" to "))
+    assert low < 0 < 50 < high
+    assert found.same_starts and "seeds 0 to 3" in report.caption(found)
 
 
 def test_the_command_prints_the_table_and_writes_the_report(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
@@ -185,12 +238,27 @@ def test_the_command_prints_the_table_and_writes_the_report(tmp_path: Path, caps
     printed = capsys.readouterr().out
     assert "STRAIGHT" in printed and "difference to the first" in printed
     assert {path.name for path in out.iterdir()} == {
-        "episodes.json",
+        "episodes",
         *(f"report.{s}" for s in ("md", "csv", "json", "png")),
     }
 
 
 STRAIGHT = Straight()
+
+
+class Curt:
+    """Knows less than its callers want."""
+
+    def predict(self, observation: Any):
+        return np.zeros(2, np.float32), None
+
+
+BAD = Curt()
+
+
+def baseline_file() -> str:
+    entry = baselines.find("sac", ENV)
+    return str(Path(str(baselines.__file__)).parent / entry.file)
 
 
 class TestContestants:
@@ -208,6 +276,8 @@ class TestContestants:
         known = grasp_agent.bundled()["ball-nav"]
         assert isinstance(agent, GraspAgent) and agent.env_id == ENV
         assert (who.name, who.steps, who.key) == (f"grasp@{known.steps}", known.steps, known.sha256)
+        assert contestant("push-t", "grasp/PushT-v0").name == "push-t"
+        assert contestant("grasp", "grasp/PushT-v0").name == "grasp@20000 (ICEM)"
         assert self.made("ball-nav")[0].key == self.made(f"grasp@{known.steps}")[0].key == who.key
         with pytest.raises(ValueError, match=r"no bundled model 'grasp@7' .*choose from grasp@"):
             contestant("grasp@7", ENV)
@@ -215,9 +285,14 @@ class TestContestants:
             contestant("grasp", "Pendulum-v1")
 
     @pytest.mark.parametrize("name", ["icem", "ilqr", "grasp-paper"])
-    def test_another_planner_with_its_model(self, name: str):
+    def test_another_planner_with_its_model(self, name: str, agent_file: Path):
+        own, mine = self.made(f"{name}:{agent_file}")
+        assert (own.name, own.steps, mine.num_timesteps) == (f"{name} grasp@800", 800, 800)
         who, agent = self.made(name)
+        assert type(mine.policy.planner) is type(agent.policy.planner) and own.key != who.key
         assert who.name == agent.name == name
+        with pytest.raises(ValueError, match="expected a saved agent of ours, got"):
+            contestant(f"{name}:{baseline_file()}", ENV)
         assert type(agent.policy.planner).__name__.lower() == name.split("-")[0]
         assert (agent.policy.planner.proposals is None) == (name == "grasp-paper")
 
@@ -229,10 +304,28 @@ class TestContestants:
         soft.save(tmp_path / "mine.zip")
         who, agent = self.made(str(tmp_path / "mine.zip"))
         assert (who.name, type(agent)) == ("sac mine", SAC)
-        PPO("MultiInputPolicy", ENV, n_steps=8, batch_size=8, device="cpu").save(tmp_path / "on.zip")
-        with pytest.raises(ValueError, match=r"say it, for example ppo:"):
-            contestant(str(tmp_path / "on.zip"), ENV)
-        assert isinstance(self.made(f"ppo:{tmp_path / 'on.zip'}")[1], PPO)
+        assert self.made(tmp_path / "mine.zip")[0].key == self.made(str(tmp_path / "mine"))[0].key == who.key
+        assert contestant(f"sac:{tmp_path / 'mine'}", ENV).key == who.key
+        with pytest.raises(ValueError, match="no such file"):
+            contestant("sac:nowhere.zip", ENV)
+        with pytest.raises(ValueError, match="is no saved agent of sac"):
+            contestant(f"sac:{agent_file}", ENV)
+
+    @pytest.mark.parametrize("kind", [SAC, TD3, DDPG, PPO, A2C, TQC, TRPO, CrossQ])
+    def test_which_algorithm_of_stable_baselines_wrote_a_file_is_seen(self, kind: Any, tmp_path: Path):
+        quick: dict[str, Any] = {"n_steps": 8} if kind in (PPO, A2C, TRPO) else {"buffer_size": 10}
+        quick |= {"batch_size": 8} if kind in (PPO, TRPO) else {}
+        kind("MlpPolicy", "Pendulum-v1", policy_kwargs={"net_arch": [8]}, device="cpu", **quick).save(
+            tmp_path / "a.zip"
+        )
+        _, agent = self.made(str(tmp_path / "a.zip"), "Pendulum-v1")
+        assert type(agent) is (TD3 if kind is DDPG else kind)  # DDPG is TD3 with one critic
+
+    def test_what_is_no_algorithms_file_must_be_told(self, tmp_path: Path):
+        with zipfile.ZipFile(tmp_path / "odd.zip", "w") as archive:
+            archive.writestr("data", json.dumps({"gamma": 0.9}))
+        with pytest.raises(ValueError, match="say it, for example ppo:"):
+            contestant(str(tmp_path / "odd.zip"), ENV)
 
     @pytest.mark.parametrize(
         "config",
@@ -274,9 +367,14 @@ class TestContestants:
             ("no_such_module:Agent", "No module named 'no_such_module'"),
             ("json:loads_", "has no attribute 'loads_'"),
             ("json:__name__", "expected something with predict"),
+            (
+                "test_compare:BAD",
+                r"expected predict\(observation, .*unexpected keyword argument 'episode_start'|got an unexpected",
+            ),
+            (3, "3: expected something with predict, got 3"),
         ],
     )
-    def test_who_is_not_meant_is_named(self, given: str, words: str):
+    def test_who_is_not_meant_is_named(self, given: Any, words: str):
         with pytest.raises(ValueError, match=words):
             contestant(given, ENV)
 
@@ -295,22 +393,91 @@ def test_wrong_numbers_are_refused():
         compare(ENV, ["random", "random"])
     with pytest.raises(ValueError, match="expected 1 where agents are given as objects"):
         compare(ENV, [Straight()], jobs=2)
+    with pytest.raises(ValueError, match="expected a list, or a dict by name, got 'random'"):
+        compare(ENV, "random")
+    with pytest.raises(ValueError, match="env: expected a Gymnasium id, got TimeLimit"):
+        compare(gym.make("Pendulum-v1"), ["random"])  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"Careless.predict: expected to return an action and a state, got array"):
+        compare(ENV, [Careless()], episodes=1)  # type: ignore[list-item]  # pyright: ignore
+
+
+class Careless:
+    """Forgets the second half of its answer."""
+
+    def predict(self, *_: Any, **__: Any):
+        return np.zeros(2, np.float32)
 
 
 def test_agents_of_the_same_name_are_told_apart(comparison: Comparison):
     found = compare(ENV, [Straight("me"), Straight("me", 1.0), "random"], episodes=1)
     assert [entry.contestant.name for entry in found.entries] == ["me #1", "me #2", "random"]
+    found = compare(ENV, {"good": Straight("me"), "bad": "random"}, episodes=1)
+    assert [entry.contestant.name for entry in found.entries] == ["good", "bad"]
 
 
-def test_an_agent_with_a_goal_of_its_own_stands_beside_one_without(tmp_path: Path):
-    class Own:
-        goal = grasp_agent.Goal.at({0: 1.0}, tolerance=0.1)
-        name = "own"
+class Own:
+    """Has a goal where the environment has none, which its first action reaches."""
 
-        def predict(self, *_: Any, **__: Any):
-            return np.zeros(1, np.float32), None
+    goal = grasp_agent.Goal.at({0: 0.0, 1: 0.0, 2: 0.0}, tolerance=100)
+    name = "own"
 
-    found = compare("Pendulum-v1", [Own(), "random"], episodes=2)
-    assert [entry.evaluation.episodes[0].success_end is None for entry in found.entries] == [False, True]
+    def predict(self, *_: Any, **__: Any):
+        return np.zeros(1, np.float32), None
+
+
+def test_the_goal_of_one_judges_all(tmp_path: Path):
+    for agents in (["random", Own()], [Own(), "random"]):
+        found = compare("Pendulum-v1", agents, episodes=2, out=tmp_path / "kept")
+        assert found.compared == "success"
+        for entry in found.entries:
+            assert [(row.success_end, row.steps_to_success) for row in entry.evaluation.episodes] == [(True, 1)] * 2
+    assert len(list((tmp_path / "kept" / "episodes").iterdir())) == 1
+    with pytest.raises(ValueError, match="choose another folder"):
+        compare("Pendulum-v1", ["random"], episodes=2, out=tmp_path / "kept")
+
+
+def test_what_a_function_has_judged_is_not_kept(tmp_path: Path):
+    own = Own()
+    own.goal = grasp_agent.Goal.of(lambda obs: obs[:, :1], [0.0], tolerance=0.1)
+    compare("Pendulum-v1", [own, "random"], episodes=1, out=tmp_path)
+    assert not (tmp_path / "episodes").exists()
+
+
+def test_returns_are_compared_where_nobody_knows_of_success(tmp_path: Path):
+    found = compare("Pendulum-v1", ["random", "test_compare:Still", "test_compare:STILL_TOO"], episodes=12)
+    assert found.compared == "return"
+    returns = [np.array([row.return_ for row in entry.evaluation.episodes]) for entry in found.entries]
+    assert found.entries[0].difference is None
+    for entry, own in zip(found.entries[1:], returns[1:], strict=True):
+        assert entry.difference is not None
+        value, low, high = entry.difference.difference
+        assert value == pytest.approx((own - returns[0]).mean()) and low < value < high
     report.write(found, tmp_path)
-    assert "| random | 0 | - | - | - | - |" in (tmp_path / "report.md").read_text()
+    header, _, first, second, _ = (tmp_path / "report.md").read_text().splitlines()[2:7]
+    assert "success" not in header and "difference to the first" in header
+    assert f"| {found.entries[1].difference.difference.value:+.1f} (" in second  # type: ignore[union-attr]
+    assert first.startswith("| random | 0 | - |")
+    assert (tmp_path / "report.png").stat().st_size > 10_000
+
+
+def test_what_a_module_says_now_is_what_plays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    keys = []
+    for code in (LAZY, LAZY.replace("zeros", "ones")):
+        (tmp_path / "changing.py").write_text(code)
+        sys.modules.pop("changing", None)
+        importlib.invalidate_caches()
+        linecache.clearcache()
+        keys.append(contestant("changing:Lazy", ENV).key)
+    assert None not in keys and keys[0] != keys[1]
+
+
+def test_two_comparisons_share_a_folder(tmp_path: Path):
+    """Each began before the other had written."""
+    played = [compare(ENV, [name], episodes=3).entries[0].evaluation for name in ("random", "test_compare:Still")]
+    stores = [Store(tmp_path, {"env": ENV}) for _ in played]
+    for store, name, evaluation in zip(stores, "ab", played, strict=True):
+        store.keep(name, (list(evaluation.episodes), [[0.0] * row.steps for row in evaluation.episodes]))
+    both = Store(tmp_path, {"env": ENV})
+    for name, evaluation in zip("ab", played, strict=True):
+        assert both.evaluation(name, "", ENV, range(10_000, 10_003)).episodes == evaluation.episodes

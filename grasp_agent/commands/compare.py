@@ -83,10 +83,10 @@ class Compare(Command):
                 jobs=self.jobs,
                 on_episodes=advance,
             )
-        for title, columns in report.TABLES.items():
-            rows = table(*(report.HEADERS[column] for column in columns), title=title)
-            for cells in report.cells(comparison):
-                rows.add_row(*(cells[column] for column in columns))
+        for title, part in zip(report.TABLES, report.tables(comparison, *report.TABLES.values()), strict=True):
+            rows = table(*part[0], title=title)
+            for cells in part[1:]:
+                rows.add_row(*cells)
             show(rows)
         say(report.caption(comparison))
         for path in report.write(comparison, self.out):
