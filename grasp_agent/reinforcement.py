@@ -12,6 +12,7 @@ from gymnasium import spaces
 from stable_baselines3 import HerReplayBuffer
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
+from stable_baselines3.common.vec_env import VecEnv
 
 ALGORITHMS = {
     "sac": "stable_baselines3.SAC",
@@ -49,7 +50,7 @@ def algorithm(name: str) -> type[BaseAlgorithm]:
         raise ValueError(f"algorithm: {name} needs the package {package}: pip install {package}") from error
 
 
-def untrained(name: str, env: gym.Env[Any, Any], *, steps: int, seed: int, **changes: Any) -> BaseAlgorithm:
+def untrained(name: str, env: gym.Env[Any, Any] | VecEnv, *, steps: int, seed: int, **changes: Any) -> BaseAlgorithm:
     """A model that has learned nothing.
 
     In goal environments off-policy algorithms learn in hindsight (HER, Andrychowicz et al. 2017, arXiv 1707.01495),
@@ -72,4 +73,4 @@ def untrained(name: str, env: gym.Env[Any, Any], *, steps: int, seed: int, **cha
         settings |= deepcopy(_HINDSIGHT)
     policy = "MultiInputPolicy" if goals else "MlpPolicy"
     construct: Callable[..., BaseAlgorithm] = kind
-    return construct(policy, env, seed=seed, device="cpu", **{**settings, **changes})
+    return construct(policy, env, seed=seed, device="cpu", **{**settings, **deepcopy(changes)})

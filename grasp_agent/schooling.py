@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -16,9 +15,10 @@ from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 
 from grasp_agent.agent import GraspAgent
 from grasp_agent.baselines import saved
+from grasp_agent.course import Course
 from grasp_agent.evaluation import evaluate
 from grasp_agent.files import written_aside
-from grasp_agent.reinforcement import ALGORITHMS, algorithm, untrained
+from grasp_agent.reinforcement import ALGORITHMS, algorithm
 from grasp_agent.zoo import tuned
 
 LONGER = 10
@@ -72,14 +72,11 @@ def school(
             return Schooled(files, tuple(Point(*point) for point in held["curve"]))
     done = on_steps or (lambda _: None)
     teach = _teach_grasp if name == "grasp" else _teach
-    schooled = teach(name, env_id, steps, folder, seed, done)
+    about = f"{name}-{steps}-{zlib.crc32(f'{env_id} {seed}'.encode()):08x}"
+    schooled = teach(name, env_id, steps, folder, seed, folder / f"{about}.checkpoint", done)
+    files = [file.name for file in schooled.files]
     with written_aside(path) as aside:
-        content = {
-            "env": env_id,
-            "seed": seed,
-            "files": [file.name for file in schooled.files],
-            "curve": schooled.curve,
-        }
+        content = {"env": env_id, "seed": seed, "files": files, "curve": schooled.curve}
         aside.write_text(json.dumps(content) + "\n", encoding="utf-8")
     return schooled
 
@@ -90,38 +87,41 @@ def wanted(names: Sequence[str], steps: int) -> int:
 
 
 def _teach_grasp(
-    name: str, env_id: str, steps: int, folder: Path, seed: int, done: Callable[[int], object]
+    name: str, env_id: str, steps: int, folder: Path, seed: int, checkpoint: Path, done: Callable[[int], object]
 ) -> Schooled:
     """Goes on from its checkpoint where it was stopped."""
     path = folder / f"{name}-{steps}.zip"
     agent = GraspAgent("MultiInputPolicy", env_id, seed=seed, device="cpu")
-    agent.learn(
-        steps, _Ticks(done), checkpoint=folder / f"{name}-{steps}-{zlib.crc32(env_id.encode()):08x}.checkpoint.zip"
-    )
+    agent.learn(steps, _Ticks(done), checkpoint=checkpoint)
     agent.save(path)
     return Schooled((path,), (Point(steps, _score(agent, env_id)),))
 
 
-def _teach(name: str, env_id: str, steps: int, folder: Path, seed: int, done: Callable[[int], object]) -> Schooled:
-    """One run, looked at on the way."""
+def _teach(
+    name: str, env_id: str, steps: int, folder: Path, seed: int, checkpoint: Path, done: Callable[[int], object]
+) -> Schooled:
+    """One course, looked at on the way; what was seen before it was stopped is in a file beside its checkpoint."""
     settings = tuned(name, env_id) or {}
     count = settings.pop("n_envs", 1)
     env: Any = gym.make(env_id) if count == 1 else make_vec_env(env_id, count, seed=seed)
     if issubclass(algorithm(name), OnPolicyAlgorithm):  # its steps come in lots, which must not be too large
         settings["n_steps"] = max(1, min(settings.get("n_steps", 2048), steps // (4 * count)))
         settings["batch_size"] = min(settings.get("batch_size", 64), settings["n_steps"] * count)
-    model = untrained(name, env, steps=LONGER * steps, seed=seed, **settings)
-    curve, files, seconds, ticks = [], [], 0.0, _Ticks(done)
-    for share in _SHARES:
-        target = round(share * steps)
-        began = time.monotonic()
-        model.learn(max(0, target - model.num_timesteps), ticks, reset_num_timesteps=False)
-        seconds += time.monotonic() - began
-        curve.append(Point(model.num_timesteps, _score(model, env_id)))
+    course = Course(name, env, steps=LONGER * steps, seed=seed, checkpoint=checkpoint, **settings)
+    seen, ticks = checkpoint.with_suffix(".seen"), _Ticks(done)
+    curve = [Point(*point) for point in json.loads(seen.read_text(encoding="utf-8"))] if seen.exists() else []
+    for share in _SHARES[len(curve) :]:
+        course.run(round(share * steps), ticks)
+        curve.append(Point(course.model.num_timesteps, _score(course.model, env_id)))
         if share in (1, LONGER):
-            files.append(folder / f"{name}-{target}.zip")
-            saved(model, name, env_id, files[-1], seconds=seconds, settings=settings)
-    return Schooled(tuple(files), tuple(curve))
+            path = folder / f"{name}-{round(share * steps)}.zip"
+            saved(course.model, name, env_id, path, seconds=course.seconds, settings=settings)
+        with written_aside(seen) as aside:
+            aside.write_text(json.dumps(curve) + "\n", encoding="utf-8")
+    course.end()
+    seen.unlink()
+    env.close()
+    return Schooled(tuple(folder / f"{name}-{share * steps}.zip" for share in (1, LONGER)), tuple(curve))
 
 
 class _Ticks(BaseCallback):

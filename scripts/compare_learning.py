@@ -26,8 +26,8 @@ from scipy.stats import binomtest
 from tqdm import tqdm
 
 from grasp_agent import GraspAgent, evaluate
+from grasp_agent.course import Course
 from grasp_agent.files import written_aside
-from grasp_agent.reinforcement import untrained
 
 FOLDER = Path(__file__).parent.parent / "videos"
 SEEDS = (0, 1, 2, 3, 4)
@@ -61,10 +61,10 @@ def sac_points(task: str, seed: int, done: dict[str, float]) -> Points:
     wanted = TASKS[task]["sac"]
     if set(map(str, wanted)) <= set(done):
         return
-    sac = untrained("sac", gym.make(task), steps=wanted[-1], seed=seed)
+    course = Course("sac", gym.make(task), steps=wanted[-1], seed=seed)
     for steps in wanted:
-        sac.learn(steps - sac.num_timesteps, reset_num_timesteps=False)
-        yield steps, success(sac, task)
+        course.run(steps)
+        yield steps, success(course.model, task)
 
 
 def plot(results: dict[str, Any], path: Path) -> None:

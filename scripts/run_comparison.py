@@ -2,8 +2,9 @@
 
     python scripts/run_comparison.py    # goes on where it was stopped, in runs/comparison
 
-As many environment steps for each, then ten times as many for the others. 100 episodes with seeds from 10000. Writes `docs/comparison.md`, and for each environment what `grasp
-compare` writes: the same figures come from the commands that stand in the page.
+As many environment steps for each, then ten times as many for the others. 100 episodes with seeds from 10000. Writes
+`docs/comparison.md`, and for each environment what `grasp compare` writes: the same figures come from the commands that
+stand in the page.
 """
 
 from __future__ import annotations

@@ -14,7 +14,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import time
 from pathlib import Path
 
 import gymnasium as gym
@@ -26,10 +25,11 @@ from train_pretrained import RECIPES
 import grasp_agent
 from grasp_agent import evaluate
 from grasp_agent.baselines import Baseline, saved
+from grasp_agent.course import Course
 from grasp_agent.files import written_aside
-from grasp_agent.reinforcement import untrained
 
 FOLDER = Path(__file__).parent.parent / "grasp_agent" / "baselines"
+RUNS = Path(__file__).parent.parent / "runs" / "baselines"
 EPISODES, SEED = 100, 10_000
 COMPARED = {
     "sac:grasp/BallNavTrap-v0": 30_000,
@@ -56,19 +56,21 @@ def train(run: str, wanted: tuple[int, ...]) -> None:
     name, env_id = run.split(":")
     anywhere = any(recipe.anywhere for recipe in RECIPES.values() if recipe.env_id == env_id)
     env = gym.make(env_id, **({"anywhere": True} if anywhere else {}))
-    model, seconds = untrained(name, env, steps=wanted[-1], seed=0), 0.0
+    course = Course(name, env, steps=wanted[-1], seed=0, checkpoint=RUNS / f"{run.replace('/', '-')}.checkpoint")
     for steps in wanted:
-        began = time.monotonic()
-        model.learn(steps - model.num_timesteps, reset_num_timesteps=False)
-        seconds += time.monotonic() - began
+        if course.model.num_timesteps > steps:
+            continue  # it was kept before the run was stopped
+        course.run(steps)
+        model, seconds = course.model, round(course.seconds, 1)
         score = evaluate(model, env_id, EPISODES, SEED).summary()["success_end"]
         command = f"python scripts/train_baselines.py {run}"
-        about = {"algorithm": name, "env_id": env_id, "steps": steps, "seconds": round(seconds, 1), "score": score}
+        about = {"algorithm": name, "env_id": env_id, "steps": steps, "seconds": seconds, "score": score}
         entry = Baseline(**about, command=command, sha256="")
         saved(model, name, env_id, FOLDER / entry.file, seconds=seconds, settings={})
         digest = hashlib.sha256((FOLDER / entry.file).read_bytes()).hexdigest()
         keep(dataclasses.replace(entry, sha256=digest))
         tqdm.write(f"{name}@{steps} {env_id}: success {score:.2f}, {seconds:.0f} s")
+    course.end()
 
 
 def keep(entry: Baseline) -> None:

@@ -38,6 +38,7 @@ ORDER = (
     "agent",
     "pretrained",
     "reinforcement",
+    "course",
     "baselines",
     "zoo",
     "evaluation",

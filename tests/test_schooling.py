@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from agents import tiny
 
-from grasp_agent import schooling
+from grasp_agent import checkpoint, course, saving, schooling
 from grasp_agent.cli import main
 from grasp_agent.contestants import contestant
 from grasp_agent.schooling import school, wanted
@@ -49,6 +49,41 @@ def test_ours_is_kept_after_as_many_steps_and_goes_on_from_its_checkpoint(tmp_pa
     assert wanted(["grasp", "sac", "random"], 120) == 120 + 1200
 
 
+@pytest.mark.parametrize("name", ["sac", "grasp"])
+def test_a_training_that_was_stopped_goes_on(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(course, "_EVERY", 0.0)
+    monkeypatch.setattr(course, "_SLICE", 50)
+    monkeypatch.setattr(checkpoint, "_EVERY", 0.0, raising=False)
+    taken = 0
+
+    def count(steps: int) -> None:
+        nonlocal taken
+        taken += 1
+        if stop_at and taken == stop_at:
+            raise KeyboardInterrupt
+
+    steps, stop_at = (60, 500) if name == "sac" else (300, 250)
+    with pytest.raises(KeyboardInterrupt):
+        school(name, ENV, steps, tmp_path, on_steps=count)
+    assert not (tmp_path / f"{name}-{steps}.json").exists()
+    taken, first, stop_at = 0, taken, 0
+    schooled = school(name, ENV, steps, tmp_path, on_steps=count)
+    assert 0 < taken <= wanted([name], steps) - first + 60  # what came after the last checkpoint is done again
+    assert len(schooled.curve) == (6 if name == "sac" else 1) and all(file.exists() for file in schooled.files)
+    names = {path.name for path in tmp_path.iterdir() if "checkpoint" not in path.name}
+    assert names == {*(file.name for file in schooled.files), f"{name}-{steps}.json"}
+    seconds = contestant(str(schooled.files[-1]), ENV).seconds
+    assert seconds is not None and seconds > 0
+
+
+def test_settings_of_rl_zoo_are_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(schooling, "tuned", lambda *_: {"n_envs": 2, "gamma": 0.5, "policy_kwargs": {"net_arch": [7]}})
+    schooled = school("sac", ENV, 40, tmp_path)
+    config, tensors = saving.read(schooled.files[0])
+    assert config["settings"] == {"gamma": 0.5, "policy_kwargs": {"net_arch": [7]}}
+    assert tensors["actor.latent_pi.0.weight"].shape[0] == 7
+
+
 def test_a_training_in_another_environment_is_not_taken_for_this_one(tmp_path: Path):
     school("sac", ENV, 20, tmp_path)
     with pytest.raises(ValueError, match="got one in grasp/BallNav-v0"):
@@ -68,10 +103,12 @@ def test_returns_stand_in_where_no_success_is_reported(tmp_path: Path):
 
 
 def test_the_command_trains_and_compares(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
-    command = ["compare", ENV, "--agents", "sac,random", "--train", "30", "--episodes", "2", "--out", str(tmp_path)]
+    agents = "sac,random,icem"
+    command = ["compare", ENV, "--agents", agents, "--train", "120", "--episodes", "2", "--out", str(tmp_path)]
     assert main(command) == 0
     printed = capsys.readouterr().out
-    assert "sac@30 " in printed and "sac@300" in printed and "random" in printed
+    for name in ("sac@120 ", "sac@1200 ", "random ", "icem grasp@120 "):
+        assert name in printed
     assert (tmp_path / "curves.png").stat().st_size > 5000
     assert main([*command[:2], "--train", "0"]) == 2
     assert "--train: expected at least 1" in capsys.readouterr().err

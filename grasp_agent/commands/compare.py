@@ -47,7 +47,8 @@ class Compare(Command):
     """Where the report goes, and the episodes on the way: what is there already is not played again."""
     train: MaybeInt = None
     """Train grasp and the algorithms of AGENTS from nothing for so many environment steps, these for ten times as many,
-    too; with the settings of RL Zoo where it is installed and has some. What is done is not done again."""
+    too; with the settings of RL Zoo where it is installed and has some. Other planners get the model of grasp. What is
+    done is not done again."""
     jobs: int = 1
     """Processes that play."""
     video: bool = False
@@ -62,8 +63,8 @@ class Compare(Command):
         agents = [name.strip() for name in self.agents.split(",") if name.strip()]
         if "" not in sys.path:
             sys.path.insert(0, "")  # for MODULE:OBJECT in the folder where the command is given
-        with made(self.env):
-            pass
+        with made(self.env, render_mode="rgb_array" if self.video else None):
+            pass  # found out before the work, not after it
         from grasp_agent import report
         from grasp_agent.comparison import compare
 
@@ -72,6 +73,8 @@ class Compare(Command):
             check_numbers(train=self.train, seed=self.seed)
             self._check(agents)
             agents, curves = self._schooled(agents, self.train)
+        video = self.out / "video.mp4"
+        video.unlink(missing_ok=True)  # one of an earlier comparison would be taken for this one's
         total = len(agents) * self.episodes
         with progress(f"{self.env}: {len(agents)} agents", total) as advance, user_errors(ValueError):
             comparison = compare(
@@ -95,53 +98,56 @@ class Compare(Command):
             report.curves(curves, self.env, self.out / "curves.png")
             say(f"  {self.out / 'curves.png'}")
         if self.video:
-            say(f"  {self._film(agents, [entry.contestant.name for entry in comparison.entries])}")
+            say(f"  {self._film(agents, video)}")
 
     def _check(self, agents: list[str]) -> None:
         """Finds out who is not meant before the training, not after it."""
-        from grasp_agent.contestants import contestant
+        from grasp_agent.contestants import PLANNERS, contestant
         from grasp_agent.reinforcement import ALGORITHMS, algorithm
 
         with user_errors(ValueError):
             for name in agents:
                 if name in ALGORITHMS:
                     algorithm(name)
-                elif name != "grasp":
+                elif name not in ("grasp", *PLANNERS):
                     contestant(name, self.env)
 
     def _schooled(self, agents: list[str], steps: int) -> tuple[list[str], dict[str, tuple[Point, ...]]]:
         """Files in place of the names of those that are trained, and how good they were on the way."""
+        from grasp_agent.contestants import PLANNERS
         from grasp_agent.reinforcement import ALGORITHMS
-        from grasp_agent.schooling import school, wanted
+        from grasp_agent.schooling import Schooled, school, wanted
 
         one_thread()
+        pupils = [name for name in agents if name in ("grasp", *ALGORITHMS)]
+        if "grasp" not in pupils and any(name in PLANNERS for name in agents):
+            pupils.append("grasp")
+        schooled: dict[str, Schooled] = {}
+        with progress(f"{self.env}: training", wanted(pupils, steps)) as advance, user_errors(ValueError):
+            for name in pupils:
+                schooled[name] = school(name, self.env, steps, self.out / "models", on_steps=advance)
         found: list[str] = []
-        curves: dict[str, tuple[Point, ...]] = {}
-        with progress(f"{self.env}: training", wanted(agents, steps)) as advance, user_errors(ValueError):
-            for name in agents:
-                if name not in ("grasp", *ALGORITHMS):
-                    found.append(name)
-                    continue
-                schooled = school(name, self.env, steps, self.out / "models", on_steps=advance)
-                found += map(str, schooled.files)
-                curves[name] = schooled.curve
-        return found, curves
+        for name in agents:
+            if name in PLANNERS:
+                found.append(f"{name}:{schooled['grasp'].files[0]}")
+            else:
+                found += map(str, schooled[name].files) if name in schooled else [name]
+        return found, {name: schooled[name].curve for name in pupils}
 
-    def _film(self, agents: list[str], names: list[str]) -> Path:
+    def _film(self, agents: list[str], path: Path) -> Path:
         """Films the first episodes, side by side."""
-        from grasp_agent.contestants import contestant
+        from grasp_agent.contestants import contestants
         from grasp_agent.video import record_beside
 
         with made(self.env, render_mode="rgb_array") as env, user_errors(ValueError):
-            known = [contestant(name, self.env) for name in agents]
-            players = {name: who.make(env, self.seed) for name, who in zip(names, known, strict=True)}
+            players = {who.name: who.make(env, self.seed) for who in contestants(agents, self.env)}
             limit = env.spec.max_episode_steps if env.spec is not None else None
             total = None if limit is None else len(players) * self.video_episodes * (limit + 1)
             with progress(f"{self.env}: filming", total) as advance:
                 return record_beside(
                     players,
                     env,
-                    self.out / "video.mp4",
+                    path,
                     self.video_episodes,
                     self.seed,
                     size=320,

@@ -1,0 +1,93 @@
+"""Trainings of Stable-Baselines3's algorithms that go on where they were stopped."""
+
+from __future__ import annotations
+
+import os
+import pickle
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch
+
+from grasp_agent.course import Course
+
+SETTINGS = {
+    ("sac", "grasp/BallNav-v0"): {"learning_starts": 110},
+    ("td3", "Pendulum-v1"): {"learning_starts": 60},
+    ("ppo", "Pendulum-v1"): {"n_steps": 40, "batch_size": 20},
+}
+
+
+def begun(name: str, env_id: str, checkpoint: Path, seed: int = 3) -> Course:
+    return Course(name, gym.make(env_id), steps=500, seed=seed, checkpoint=checkpoint, **SETTINGS[name, env_id])
+
+
+@pytest.mark.parametrize(("name", "env_id"), SETTINGS)
+def test_all_that_was_learned_and_seen_is_there_again(name: str, env_id: str, tmp_path: Path):
+    one = begun(name, env_id, tmp_path / "run")
+    one.run(130)
+    two = begun(name, env_id, tmp_path / "run")
+    assert two.model.num_timesteps == one.model.num_timesteps >= 130
+    assert two.seconds == one.seconds > 0
+    first, second = (course.model.get_parameters() for course in (one, two))
+    assert first.keys() == second.keys() and any("optimizer" in key for key in first)
+    torch.testing.assert_close(flat(first), flat(second), rtol=0, atol=0)
+    if name == "sac":
+        assert float(two.model.log_ent_coef) == float(one.model.log_ent_coef) != 0  # type: ignore[attr-defined]
+    if name != "ppo":
+        buffers = [course.model.replay_buffer for course in (one, two)]  # type: ignore[attr-defined]
+        assert buffers[0].pos == buffers[1].pos == 130
+        np.testing.assert_array_equal(buffers[0].actions, buffers[1].actions)
+        if name == "sac":
+            for key, values in buffers[0].observations.items():
+                np.testing.assert_array_equal(values, buffers[1].observations[key])
+            assert buffers[1].dones[129, 0] and buffers[1].ep_length[129, 0] == 130 % 100  # cut where it was stopped
+    two.run(200)
+    assert two.model.num_timesteps >= 200 and two.seconds > one.seconds
+    two.end()
+    assert not list(tmp_path.iterdir())
+
+
+def flat(parameters: Any) -> list[torch.Tensor]:
+    """All tensors, in order."""
+    if isinstance(parameters, torch.Tensor):
+        return [parameters]
+    parts = parameters.values() if isinstance(parameters, dict) else parameters
+    return [tensor for part in parts if isinstance(part, (dict, list, torch.Tensor)) for tensor in flat(part)]
+
+
+def test_another_training_is_not_gone_on_with(tmp_path: Path):
+    begun("ppo", "Pendulum-v1", tmp_path / "run").run(10)
+    with pytest.raises(ValueError, match=r"expected the training ppo 500 4 .*, got ppo 500 3 .*remove it"):
+        begun("ppo", "Pendulum-v1", tmp_path / "run", seed=4)
+
+
+class Evil:
+    """Runs code where it is unpickled."""
+
+    def __reduce__(self):
+        return os.mkdir, ("ran",)
+
+
+@pytest.mark.parametrize("content", [b"", b"no", pickle.dumps({"about": Evil()})])
+def test_what_is_no_checkpoint_is_refused_and_runs_no_code(
+    content: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "run").write_bytes(content)
+    with pytest.raises(ValueError, match="no checkpoint of a training"):
+        begun("ppo", "Pendulum-v1", tmp_path / "run")
+    assert not (tmp_path / "ran").exists()
+
+
+def test_without_a_checkpoint_nothing_is_written_and_a_seed_says_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    runs = []
+    for _ in range(2):
+        runs.append(Course("ppo", gym.make("Pendulum-v1"), steps=80, seed=1, n_steps=40, batch_size=20))
+        runs[-1].run(80)
+    torch.testing.assert_close(*(flat(run.model.get_parameters()) for run in runs), rtol=0, atol=0)
+    assert not list(tmp_path.iterdir())
