@@ -27,6 +27,7 @@ SUCCESS: Colour = (34, 148, 96)
 _SUPERSAMPLING = 3
 _FADE_FRAMES = 8
 _CHARTS, _PAST = 6, 30  # at most, beside a picture, and how many steps each looks back
+_NARROWEST = 240  # pixels that a caption needs
 
 
 class Overlay:
@@ -208,25 +209,28 @@ class Band:
 
     def below(self, image: Image.Image, moment: Moment, *, ended: bool = False) -> Image.Image:
         """Adds the band to a picture; `ended` says that the episode is over and the picture stays."""
-        unit = max(image.width, 200) / 480
-        height = round(48 * unit)
-        whole = Image.new("RGB", (image.width, image.height + height), PAPER)
-        whole.paste(image)
+        width = max(image.width, _NARROWEST)
+        unit = max(width / 480, 0.7)  # smaller letters cannot be read
+        whole = Image.new("RGB", (width, image.height + round(48 * unit)), PAPER)
+        whole.paste(image, ((width - image.width) // 2, 0))
         draw = ImageDraw.Draw(whole)
         top, margin = image.height, 14 * unit
-        draw.rectangle([0, top, image.width, top + max(1, round(1.5 * unit))], fill=RULE)
+        draw.rectangle([0, top, width, top + max(1, round(1.5 * unit))], fill=RULE)
         if self._limit:
-            reached = image.width * min(1.0, moment.step / self._limit)
+            reached = width * min(1.0, moment.step / self._limit)
             draw.rectangle([0, top, reached, top + max(1, round(1.5 * unit))], fill=FAINT_INK)
-        rows = (top + 18 * unit, top + 35 * unit)
         mark = round(18 * unit)
-        whole.paste(_mark(mark, bool(moment.success)), (round(image.width - margin - mark), round(top + 17 * unit)))
-        right = image.width - margin - mark - 12 * unit
+        whole.paste(_mark(mark, bool(moment.success)), (round(width - margin - mark), round(top + 17 * unit)))
+        right = width - margin - mark - 12 * unit
         large, small = _font(round(15 * unit)), _font(round(12 * unit))
-        draw.text((margin, rows[0]), self._name, INK, large, anchor="lm")
-        draw.text((margin, rows[1]), self._env_id, FAINT_INK, small, anchor="lm")
-        draw.text((right, rows[0]), self._count(moment, ended), INK, small, anchor="rm")
-        draw.text((right, rows[1]), self._figures(moment), FAINT_INK, small, anchor="rm")
+        lines = (
+            (top + 18 * unit, self._name, INK, large, self._count(moment, ended), INK),
+            (top + 35 * unit, self._env_id, FAINT_INK, small, self._figures(moment), FAINT_INK),
+        )
+        for height, name, colour, font, figures, other in lines:
+            draw.text((right, height), figures, other, small, anchor="rm")
+            room = right - draw.textlength(figures, small) - margin - 8 * unit
+            draw.text((margin, height), _shortened(draw, name, font, room), colour, font, anchor="lm")
         return whole
 
     def _count(self, moment: Moment, ended: bool) -> str:
@@ -240,6 +244,14 @@ class Band:
         if self._last_seconds is not None:
             parts.append(f"{1000 * self._last_seconds:.1f} ms")
         return "   ".join(parts)
+
+
+def _shortened(draw: ImageDraw.ImageDraw, text: str, font: Any, room: float) -> str:
+    """As much of a text as there is room for, in pixels."""
+    kept = text
+    while kept and draw.textlength(kept if kept == text else f"{kept}…", font) > room:
+        kept = kept[:-1]
+    return kept if kept == text else f"{kept}…"
 
 
 @lru_cache(maxsize=4)

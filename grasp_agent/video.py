@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,10 +14,12 @@ import numpy as np
 from PIL import Image
 
 from grasp_agent.agent import GraspAgent
-from grasp_agent.evaluation import Moment, Predictor, opened, rollout
+from grasp_agent.contestants import contestants
+from grasp_agent.evaluation import Moment, Predictor, opened, own_goal, rollout
 from grasp_agent.files import written_aside
 from grasp_agent.frames import Band, Overlay, Strip, even, framed, tiled, titled
 from grasp_agent.planners import Planner
+from grasp_agent.task import Goal
 from grasp_agent.watching import watched
 
 _SUFFIXES = (".mp4", ".gif")
@@ -89,7 +91,7 @@ def record(
     """
     _check(episodes, size)
     ends: list[bool | None] = []
-    with filmed(agent, env) as plain, film(path, _rate(plain, fps, speed), force=force) as reel:
+    with filmed(agent, env) as plain, film(path, _rate(plain, path, fps, speed), force=force) as reel:
         for index in range(episodes):
             band, success = Band(agent, plain) if caption else None, None
             for shot in shots(agent, plain, seed + index, draw_plan=draw_plan, size=size):
@@ -102,7 +104,7 @@ def record(
 
 
 def record_beside(
-    agents: Mapping[str, Predictor],
+    agents: Mapping[str, Predictor] | Sequence[Predictor],
     env: str | gym.Env[Any, Any],
     path: str | Path,
     episodes: int = 1,
@@ -120,7 +122,8 @@ def record_beside(
     One that has ended stays as it was, marked, until the last one has.
 
     Args:
-        agents: by the name that stands below each; anything with Stable-Baselines3's `predict`.
+        agents: anything with Stable-Baselines3's `predict`; a dict gives the names that stand below. Where the
+            environment does not report success, the first goal that one of them has of its own judges all.
         env: as in `record`, like all that follows.
         path: where to write.
         episodes: how many.
@@ -136,13 +139,19 @@ def record_beside(
         ValueError: as `record`, or if there is no agent.
     """
     _check(episodes, size)
+    if not isinstance(agents, Mapping):
+        agents = {who.name: agent for who, agent in zip(contestants(agents, ""), agents, strict=True)}
     if not agents:
         raise ValueError("agents: expected at least one, got none")
+    goal = own_goal(*agents.values())
     ends: list[bool | None] = []
-    with filmed(next(iter(agents.values())), env) as plain, film(path, _rate(plain, fps, speed), force=force) as reel:
+    with (
+        filmed(next(iter(agents.values())), env) as plain,
+        film(path, _rate(plain, path, fps, speed), force=force) as reel,
+    ):
         for index in range(episodes):
             takes = {
-                name: _take(shots(agent, plain, seed + index, draw_plan=draw_plan, size=size), on_frame)
+                name: _take(shots(agent, plain, seed + index, draw_plan=draw_plan, size=size, goal=goal), on_frame)
                 for name, agent in agents.items()
             }
             bands = {name: Band(agent, plain, name) for name, agent in agents.items()}
@@ -168,7 +177,7 @@ def record_grid(
 ) -> Recording:
     """Films many seeded episodes of one agent at once, in a grid; see `record_beside`."""
     _check(episodes, size)
-    with filmed(agent, env) as plain, film(path, _rate(plain, fps, speed), force=force) as reel:
+    with filmed(agent, env) as plain, film(path, _rate(plain, path, fps, speed), force=force) as reel:
         takes = [
             _take(shots(agent, plain, seed + index, draw_plan=draw_plan, size=size), on_frame)
             for index in range(episodes)
@@ -212,7 +221,7 @@ def record_search(
         ValueError: as `record`; or if the environment does not say where goals lie in its picture.
     """
     _check(1, size)
-    with filmed(agent, env) as plain, film(path, _rate(plain, fps, 1.0), force=force) as reel:
+    with filmed(agent, env) as plain, film(path, _rate(plain, path, fps, 1.0), force=force) as reel:
         overlay = Overlay(plain)
         if not overlay.knows_where:
             raise ValueError("env: expected one that says where goals lie in its picture (goal_to_pixels)")
@@ -250,12 +259,18 @@ def _at(band: Band, take: list[Shot], step: int) -> Image.Image:
 
 
 def shots(
-    agent: Predictor, env: gym.Env[Any, Any], seed: int, *, draw_plan: bool = True, size: int | None = None
+    agent: Predictor,
+    env: gym.Env[Any, Any],
+    seed: int,
+    *,
+    draw_plan: bool = True,
+    size: int | None = None,
+    goal: Goal | None = None,
 ) -> Iterator[Shot]:
     """Plays an episode and pictures each of its moments."""
     overlay = Overlay(env) if draw_plan else None
     strip = Strip(agent) if overlay is not None and not overlay.knows_where and hasattr(agent, "last_plan") else None
-    for moment in rollout(agent, env, seed):
+    for moment in rollout(agent, env, seed, goal=goal):
         yield Shot(framed(env, moment, size, overlay, strip), moment)
 
 
@@ -313,15 +328,20 @@ def _writer(path: Path, fps: float) -> Any:
     return imageio.get_writer(path, mode="I", fps=fps, codec="libx264", quality=8, macro_block_size=2)
 
 
-def _rate(env: gym.Env[Any, Any], fps: float | None, speed: float) -> float:
+def _rate(env: gym.Env[Any, Any], path: str | Path, fps: float | None, speed: float) -> float:
+    """Pictures per second, those of the environment where nothing is said; viewers show GIFs at 50 at most."""
     for name, value in (("fps", fps), ("speed", speed)):
         if value is not None and not value > 0:
             raise ValueError(f"{name}: expected more than 0, got {value}")
-    return float(fps or env.metadata.get("render_fps", 30)) * speed
+    most = 50.0 if Path(path).suffix.lower() == ".gif" else 240.0
+    rate = float(min(env.metadata.get("render_fps", 30), most) if fps is None else fps) * speed
+    if rate > most:
+        raise ValueError(f"fps, speed: expected at most {most:.0f} pictures per second, got {rate:g}")
+    return rate
 
 
 def _check(episodes: int, size: int | None) -> None:
     if episodes < 1:
         raise ValueError(f"episodes: expected at least 1, got {episodes}")
-    if size is not None and size < 32:
-        raise ValueError(f"size: expected at least 32 pixels, got {size}")
+    if size is not None and not 32 <= size <= 4096:
+        raise ValueError(f"size: expected 32 to 4096 pixels, got {size}")

@@ -36,7 +36,7 @@ def test_all_that_was_learned_and_seen_is_there_again(name: str, env_id: str, tm
     assert first.keys() == second.keys() and any("optimizer" in key for key in first)
     torch.testing.assert_close(flat(first), flat(second), rtol=0, atol=0)
     if name == "sac":
-        assert float(two.model.log_ent_coef) == float(one.model.log_ent_coef) != 0  # type: ignore[attr-defined]
+        assert two.model.log_ent_coef.item() == one.model.log_ent_coef.item() != 0  # type: ignore[attr-defined]
     if name != "ppo":
         buffers = [course.model.replay_buffer for course in (one, two)]  # type: ignore[attr-defined]
         assert buffers[0].pos == buffers[1].pos == 130

@@ -14,6 +14,8 @@ from grasp_agent.frames import PLAN, UNSURE
 from grasp_agent.video import record, record_beside, record_grid
 
 SIDE = 97
+WIDTH = 240  # with its caption
+EDGE = (WIDTH - SIDE) // 2
 
 
 class Slider(gym.Env[Any, Any]):
@@ -122,10 +124,10 @@ def test_every_step_and_the_end_are_in_the_file(tmp_path, suffix):
     frames = decode(made.path)
     assert (made.frames, made.fps, made.successes) == (10, 25.0, (True, True))
     assert frames.shape[0] == 10
-    assert frames.shape[2] == SIDE + 1
+    assert frames.shape[2] == WIDTH
     assert frames.shape[1] > SIDE + 1
     for index, frame in enumerate(frames):
-        assert frame[5, 5].mean() == pytest.approx(240 - 50 * (index % 5), abs=6)
+        assert frame[5, EDGE + 5].mean() == pytest.approx(240 - 50 * (index % 5), abs=6)
 
 
 def test_a_picture_without_caption_keeps_its_size_but_for_evenness(tmp_path):
@@ -275,12 +277,12 @@ def test_side_by_side_the_one_that_has_ended_stays_and_is_marked(tmp_path):
     frames = decode(made.path).astype(int)
     assert made.frames == len(frames) == 10
     assert made.successes == (True, False) * 2
-    left, right = frames[:, 5, 5].mean(-1), frames[:, 5, SIDE + 6 + 5].mean(-1)
+    left, right = frames[:, 5, EDGE + 5].mean(-1), frames[:, 5, WIDTH + 6 + EDGE + 5].mean(-1)
     for episode in (0, 5):
         assert left[episode : episode + 5] == pytest.approx([240, 190, 140, 140, 140], abs=6)
         assert right[episode : episode + 5] == pytest.approx([240, 190, 140, 90, 40], abs=6)
     # The caption of the one that has ended changes once, to say so; the other's goes on.
-    bands = frames[:5, SIDE + 2 :, : SIDE - 2]
+    bands = frames[:5, SIDE + 2 :, : WIDTH - 2]
     assert np.abs(bands[2] - bands[3]).max() > 60
     assert np.abs(bands[3] - bands[4]).max() < 30
 
@@ -299,7 +301,9 @@ def test_a_grid_holds_an_episode_in_each_field(tmp_path):
     assert made.frames == len(frames) == 5 and made.successes == (True,) * 5
     height = (frames.shape[1] - 6) // 2
     corners = [
-        frames[0, 9 + row * (height + 6), 9 + column * (SIDE + 6)].mean() for row in (0, 1) for column in range(3)
+        frames[0, 9 + row * (height + 6), EDGE + 9 + column * (WIDTH + 6)].mean()
+        for row in (0, 1)
+        for column in range(3)
     ]
     assert corners[:5] == pytest.approx([250, 210, 170, 130, 90], abs=6)
     assert corners[5] > 240  # nothing is there
@@ -333,6 +337,57 @@ def test_the_charts_show_the_goal_of_the_agent_where_the_environment_has_none(tm
     assert near(frame[:, 200:], PLAN, 40) > 20
 
 
+def test_a_caption_says_as_much_as_there_is_room_for(tmp_path):
+    class Talker(Planner):
+        name = "an agent whose name has many more letters than fit beside the number of steps"
+
+    bands = [
+        decode(record(agent, Slider(), tmp_path / f"{place}.gif", draw_plan=False).path)[0][SIDE + 2 :]
+        for place, agent in enumerate((Planner(), Talker()))
+    ]
+    dark = [(band[: band.shape[0] // 2].min(-1) < 150).any(0) for band in bands]
+    figures = np.flatnonzero(dark[0])[-1] - np.flatnonzero(dark[1])[-1]
+    assert figures == 0 and dark[1].sum() > dark[0].sum()  # the number stands where it stood
+    gaps = np.diff(np.flatnonzero(dark[1]))
+    assert gaps.max() >= 6  # and is not written over
+
+
+def test_agents_in_a_list_are_named_by_themselves(tmp_path):
+    made = record_beside([For(2), For(4)], Long(), tmp_path / "a.mp4")
+    assert made.frames == 5 and made.successes == (True, False)
+
+
+def test_one_goal_judges_all_that_are_filmed(tmp_path):
+    class Vector(Slider):
+        observation_space = spaces.Box(0, 1, (2,))
+        goal_to_pixels = None  # type: ignore[assignment]
+
+        def observe(self):
+            return np.array([0.1, 0.5], np.float32)
+
+        def step(self, action: Any):
+            return *super().step(action)[:4], {}
+
+    class Own(For):
+        goal = Goal.at({0: 0.1}, tolerance=0.1)
+
+    for agents in ([For(2), Own(2)], [Own(2), For(2)]):
+        made = record_beside(agents, Vector(), tmp_path / "a.mp4", draw_plan=False, force=True)
+        assert made.successes == (True, True)
+
+
+def test_gifs_are_no_faster_than_viewers_show_them(tmp_path):
+    class Quick(Slider):
+        metadata = {"render_modes": ["rgb_array"], "render_fps": 100}  # noqa: RUF012
+
+    assert record(Planner(), Quick(), tmp_path / "a.gif").fps == 50
+    assert record(Planner(), Quick(), tmp_path / "a.mp4").fps == 100
+    with pytest.raises(ValueError, match="at most 50 pictures per second, got 100"):
+        record(Planner(), Quick(), tmp_path / "b.gif", speed=2)
+    with pytest.raises(ValueError, match="at most 240 pictures per second, got 300"):
+        record(Planner(), Quick(), tmp_path / "b.mp4", fps=300)
+
+
 def test_size_and_speed(tmp_path):
     made = record(Planner(), Slider(), tmp_path / "a.mp4", caption=False, size=40, speed=2.0)
     assert (made.fps, made.frames) == (50.0, 5)
@@ -342,7 +397,7 @@ def test_size_and_speed(tmp_path):
 def test_wrong_arguments_are_refused(tmp_path):
     with pytest.raises(ValueError, match="speed: expected more than 0, got 0"):
         record(Planner(), Slider(), tmp_path / "a.mp4", speed=0)
-    with pytest.raises(ValueError, match="size: expected at least 32 pixels, got 3"):
+    with pytest.raises(ValueError, match="size: expected 32 to 4096 pixels, got 3"):
         record(Planner(), Slider(), tmp_path / "a.mp4", size=3)
     with pytest.raises(ValueError, match="agents: expected at least one"):
         record_beside({}, Slider(), tmp_path / "a.mp4")

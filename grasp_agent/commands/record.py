@@ -70,7 +70,7 @@ class Record(Command):
         with made_for(agent, self.env, "rgb_array") as env:
             limit = env.spec.max_episode_steps if env.spec is not None else None
             total = None if limit is None else self.episodes * (limit + 1)
-            size = self.size or (240 if self.grid else None)
+            size = 240 if self.grid and self.size is None else self.size
             with progress(f"{self.model}: filming", total) as advance, user_errors(ValueError):
                 return (record_grid if self.grid else record)(
                     agent,
