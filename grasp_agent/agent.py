@@ -30,12 +30,14 @@ from grasp_agent.models import MLPConfig
 from grasp_agent.observation import KEYS, check_actions, check_spaces
 from grasp_agent.packing import CHANGEABLE, check_kinds, packed, unpacked
 from grasp_agent.planners import Criteria, Planner
+from grasp_agent.planners.checks import at_least, more_than, whole
 from grasp_agent.policy import PlanView, WorldModelPolicy
 from grasp_agent.sources import episodes_of
 from grasp_agent.structure import Structure
 from grasp_agent.task import Goal, GoalVecEnv, success_radius
 from grasp_agent.train import TrainConfig
 from grasp_agent.training import Training, refit
+from grasp_agent.vector import Environment, vectorised
 
 Self = TypeVar("Self", bound="GraspAgent")
 
@@ -49,7 +51,7 @@ class GraspAgent(BaseAlgorithm):
 
     Args:
         policy: "MultiInputPolicy", or a subclass of `WorldModelPolicy`.
-        env: environment, or its id.
+        env: environment, several side by side (Stable-Baselines3's or Gymnasium's vectors), or its id.
         goal: what the observation should look like, for environments whose observations are a Box.
         planner: any planner of the family; None for `GRASP()`.
         horizon: steps of a plan; None for half of the environment's time limit, from 10 to 50.
@@ -79,7 +81,7 @@ class GraspAgent(BaseAlgorithm):
     def __init__(
         self,
         policy: str | type[WorldModelPolicy],
-        env: GymEnv | str | None,
+        env: Environment | str | None,
         *,
         goal: Goal | None = None,
         planner: Planner[Any] | None = None,
@@ -98,8 +100,10 @@ class GraspAgent(BaseAlgorithm):
     ) -> None:
         if isinstance(policy, str) and policy not in self.policy_aliases:
             raise ValueError(f"policy: expected one of {', '.join(self.policy_aliases)}, got {policy!r}")
-        if goal_tolerance is not None and not goal_tolerance > 0:
-            raise ValueError(f"goal_tolerance: expected more than 0, got {goal_tolerance}")
+        if goal_tolerance is not None:
+            more_than(0, goal_tolerance=goal_tolerance)
+        if seed is not None:
+            whole(0, seed=seed)
         if env is None and _init_setup_model:
             raise ValueError("env: expected an environment or its id, got None")
         settings = {"planner": planner, "criteria": criteria, "model": model, "train": train, "explore": explore}
@@ -107,7 +111,7 @@ class GraspAgent(BaseAlgorithm):
         self.train_config = train or TrainConfig()
         self.goal = goal
         if env is not None:
-            env = self._dressed(maybe_make_env(env, verbose), verbose)
+            env = self._dressed(vectorised(maybe_make_env(env, verbose)), verbose)
         super().__init__(
             policy,
             env,
@@ -233,10 +237,9 @@ class GraspAgent(BaseAlgorithm):
             ValueError: if the checkpoint is not one of this agent, or a number is out of range.
         """
         env = self._required_env()
-        if total_timesteps < 0:
-            raise ValueError(f"total_timesteps: expected at least 0, got {total_timesteps}")
-        if minutes is not None and not minutes > 0:
-            raise ValueError(f"minutes: expected more than 0, got {minutes}")
+        at_least(0, total_timesteps=total_timesteps)
+        if minutes is not None:
+            more_than(0, minutes=minutes)
         deadline = math.inf if minutes is None else time.monotonic() + 60 * minutes
         saver = Checkpoint(checkpoint)
         if saver.resume(self):
@@ -289,13 +292,13 @@ class GraspAgent(BaseAlgorithm):
             raise ValueError("learn: expected an environment; give one to load() or set_env()")
         return self.env
 
-    def set_env(self, env: GymEnv | str, force_reset: bool = True) -> None:
+    def set_env(self, env: Environment | str, force_reset: bool = True) -> None:
         """Takes another environment of the same spaces, or its id; running plans are forgotten.
 
         Raises:
             ValueError: if its spaces differ.
         """
-        env = maybe_make_env(env, self.verbose)
+        env = vectorised(maybe_make_env(env, self.verbose))
         if self.goal is not None and env.observation_space != self.observation_space["observation"]:  # type: ignore[index]
             known = self.observation_space["observation"]  # type: ignore[index]
             raise ValueError(f"Observation spaces do not match: {known} != {env.observation_space}")
@@ -371,7 +374,7 @@ class GraspAgent(BaseAlgorithm):
     def load(  # type: ignore[override]
         cls: type[Self],
         path: str | Path | IO[bytes],
-        env: GymEnv | str | None = None,
+        env: Environment | str | None = None,
         device: torch.device | str = "auto",
         custom_objects: dict[str, Any] | None = None,
         print_system_info: bool = False,
@@ -402,7 +405,7 @@ class GraspAgent(BaseAlgorithm):
             agent = unpacked(cls, config, tensors, device, kwargs)
         except (LookupError, ArithmeticError, TypeError, AttributeError, RuntimeError, ValueError) as error:
             reason = " ".join(str(error).split())
-            raise ValueError(f"{path}: cannot be loaded: {reason}") from error
+            raise ValueError(f"{getattr(path, 'name', path)}: cannot be loaded: {reason}") from error
         if env is not None:
             agent.set_env(env, force_reset)
         return agent

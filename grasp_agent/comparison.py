@@ -14,6 +14,7 @@ import numpy as np
 from grasp_agent import statistics
 from grasp_agent.contestants import Contestant, Given, contestant, contestants
 from grasp_agent.evaluation import Evaluation, evaluate
+from grasp_agent.planners.checks import whole
 from grasp_agent.store import Played, Store
 from grasp_agent.task import Goal
 
@@ -101,10 +102,12 @@ def compare(
     Raises:
         ValueError: if nobody is meant by a name, a number is out of range, or the folder holds another comparison.
     """
-    if episodes < 1 or jobs < 1:
-        raise ValueError(f"episodes, jobs: expected at least 1, got {episodes} and {jobs}")
+    whole(1, episodes=episodes, jobs=jobs)
+    whole(0, seed=seed)
     if not isinstance(env, str):
         raise ValueError(f"env: expected a Gymnasium id, got {type(env).__name__}: each agent plays in one of its own")
+    if env.split(":")[-1] not in gym.registry and ":" not in env:
+        raise ValueError(f"env: no environment {env!r} is registered with Gymnasium")
     known = contestants(agents, env)
     givens = list(agents.values()) if isinstance(agents, Mapping) else list(agents)
     if jobs > 1 and not all(isinstance(given, (str, Path)) for given in givens):

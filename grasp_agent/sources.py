@@ -115,6 +115,8 @@ def _of_file(path: Path, action_space: spaces.Box, dress: Dress) -> Transitions:
             if isinstance(content, np.ndarray):
                 raise ValueError("it holds a single array without a name")
             held = {name: content[name] for name in content.files}
+    except FileNotFoundError as error:
+        raise ValueError(f"dataset: no such file {str(path)!r}") from error
     except (OSError, ValueError, EOFError, BadZipFile, zlib.error, NotImplementedError) as error:
         raise ValueError(f"{path}: not an .npz file of arrays: {error}") from error
     missing = {"observations", "next_observations", "actions"} - set(held)

@@ -13,6 +13,7 @@ from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvStepReturn
 
 from grasp_agent.planners import Criteria
+from grasp_agent.planners.checks import more_than
 
 Array = NDArray[np.float32]
 Measure = Callable[[Array], Array]
@@ -51,8 +52,7 @@ class Goal:
     def __post_init__(self) -> None:
         if not self.values or not np.isfinite(self.values).all():
             raise ValueError(f"goal: expected finite values, at least one, got {self.values}")
-        if not self.tolerance > 0:
-            raise ValueError(f"goal: expected a tolerance of more than 0, got {self.tolerance}")
+        more_than(0, **{"goal: tolerance": self.tolerance})
         if self.measure is None and (
             len(self.entries) != len(self.values)
             or len(set(self.entries)) != len(self.entries)
@@ -88,6 +88,9 @@ class Goal:
         Raises:
             ValueError: for an unknown name, or a weight without a target.
         """
+        for what, given in (("wished values", targets), ("weights", {} if weights is None else weights)):
+            if not isinstance(given, Mapping):
+                raise ValueError(f"goal: expected {what} by entry, as in {{0: 1.0, 2: 0.5}}, got {given!r}")
         weights = dict(weights or {})
         stray = set(weights) - set(targets)
         if stray:
@@ -97,7 +100,7 @@ class Goal:
             raise ValueError(f"goal: expected an index or one of {', '.join(names) or 'names=...'}, got {unknown[0]!r}")
         return cls(
             values=tuple(map(float, targets.values())),
-            tolerance=float(tolerance),
+            tolerance=tolerance,
             entries=tuple(names.index(key) if isinstance(key, str) else int(key) for key in targets),
             weights=tuple(float(weights.get(key, 1.0)) for key in targets) if weights else (),
             running=running,

@@ -114,9 +114,8 @@ def fit(
         ],
         lr=config.lr,
     )
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimiser, config.lr, total_steps=config.gradient_steps + 1, pct_start=0.05
-    )
+    total = max(config.gradient_steps + 1, 40)  # torch divides by the length of the rise, less one
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, config.lr, total_steps=total, pct_start=0.05)
     tail: deque[Tensor] = deque(maxlen=max(1, config.gradient_steps // 10))
     best = None if config.patience is None else _Best(model, states[held], actions[held], config.patience)
     for step in range(config.gradient_steps):

@@ -133,8 +133,8 @@ class World(NamedTuple):
         Raises:
             ValueError: if they do not fit.
         """
-        given = dict(parameters) if exact_match else {**self.parameters(), **parameters}
         try:
+            given = dict(parameters) if exact_match else {**self.parameters(), **parameters}
             tolerance, error = (float(given.pop(name)) for name in ("tolerance", "error"))
             tensors = {name: tensor.to(self.model.scale.device) for name, tensor in given.items()}
             return self.restore(tensors, self.model.config, self.state_map, self.structure, tolerance, error)

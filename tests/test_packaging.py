@@ -31,6 +31,7 @@ ORDER = (
     "files",
     "saving",
     "task",
+    "vector",
     "sources",
     "packing",
     "checkpoint",

@@ -60,6 +60,7 @@ def find(algorithm: str, env_id: str, steps: int | None = None) -> Baseline:
     Raises:
         ValueError: if there is none.
     """
+    algorithm = algorithm.lower()
     known = [entry for entry in baselines() if entry.env_id == env_id]
     fitting = [entry for entry in known if entry.algorithm == algorithm and steps in (None, entry.steps)]
     if not fitting:

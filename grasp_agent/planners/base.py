@@ -15,7 +15,7 @@ from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 import torch
 from torch import Tensor
 
-from grasp_agent.planners.checks import whole
+from grasp_agent.planners.checks import more_than, whole
 from grasp_agent.planners.noise import NoiseSource
 from grasp_agent.planners.problem import Problem
 from grasp_agent.planners.rows import Candidates
@@ -85,8 +85,8 @@ class Planner(ABC, Generic[State]):
         whole(0, iterations=self.iterations, opening=self.opening)
         names = ("candidates", "proposed", "verify_every", "shortlist")
         whole(1, **{name: getattr(self, name) for name in names})
-        if self.budget is not None and not self.budget > 0:
-            raise ValueError(f"budget: expected seconds > 0 or None, got {self.budget}")
+        if self.budget is not None:
+            more_than(0, budget=self.budget)
         if self.proposals is not None and not callable(self.proposals):
             raise ValueError(f"proposals: expected a callable or None, got {self.proposals!r}")
 

@@ -24,7 +24,7 @@ def at_least(least: float, **settings: float) -> None:
     """
     for name, value in settings.items():
         if not (_number(value) and value >= least):
-            raise ValueError(f"{name}: expected at least {least}, got {value}")
+            raise ValueError(f"{name}: expected at least {least}, got {value!r}")
 
 
 def more_than(least: float, **settings: float) -> None:
@@ -35,7 +35,7 @@ def more_than(least: float, **settings: float) -> None:
     """
     for name, value in settings.items():
         if not (_number(value) and value > least):
-            raise ValueError(f"{name}: expected more than {least}, got {value}")
+            raise ValueError(f"{name}: expected more than {least}, got {value!r}")
 
 
 def whole(least: int, **settings: int) -> None:
@@ -46,7 +46,7 @@ def whole(least: int, **settings: int) -> None:
     """
     for name, value in settings.items():
         if not isinstance(value, int) or isinstance(value, bool) or value < least:
-            raise ValueError(f"{name}: expected a whole number of at least {least}, got {value}")
+            raise ValueError(f"{name}: expected a whole number of at least {least}, got {value!r}")
 
 
 def share(**settings: float) -> None:
@@ -57,7 +57,7 @@ def share(**settings: float) -> None:
     """
     for name, value in settings.items():
         if not (_number(value) and 0 <= value <= 1):
-            raise ValueError(f"{name}: expected a share in [0, 1], got {value}")
+            raise ValueError(f"{name}: expected a share in [0, 1], got {value!r}")
 
 
 def _number(value: object) -> bool:

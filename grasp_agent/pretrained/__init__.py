@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from stable_baselines3.common.type_aliases import GymEnv
 
 from grasp_agent.agent import GraspAgent
+from grasp_agent.vector import Environment
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +45,7 @@ def bundled() -> dict[str, BundledModel]:
 
 
 def load(
-    name_or_path: str | Path, env: GymEnv | str | None = None, device: torch.device | str = "auto", **settings: Any
+    name_or_path: str | Path, env: Environment | str | None = None, device: torch.device | str = "auto", **settings: Any
 ) -> GraspAgent:
     """Loads a bundled model by its name, or a saved file.
 

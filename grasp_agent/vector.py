@@ -1,0 +1,130 @@
+"""Gymnasium's vector environments, for algorithms that know those of Stable-Baselines3."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from gymnasium.vector import AutoresetMode, VectorEnv
+from numpy.typing import NDArray
+from stable_baselines3.common.vec_env import VecEnv, VecMonitor
+from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvStepReturn
+
+Environment = gym.Env[Any, Any] | VectorEnv[Any, Any, Any] | VecEnv
+"""One environment, or several of either kind."""
+
+
+def vectorised(env: Environment) -> gym.Env[Any, Any] | VecEnv:
+    """The same environment, as Stable-Baselines3 knows them.
+
+    Raises:
+        ValueError: if it is none.
+    """
+    if isinstance(env, VectorEnv):
+        return VecMonitor(FromGymnasium(env))
+    if not isinstance(env, (gym.Env, VecEnv)):
+        raise ValueError(f"env: expected an environment or its id, got {env!r}")
+    return env
+
+
+class FromGymnasium(VecEnv):
+    """What `gymnasium.make_vec` has made, with the interface of `VecEnv`; any mode of autoreset will do.
+
+    Args:
+        env: one whose parts can be asked for their attributes, as those of SyncVectorEnv and AsyncVectorEnv can.
+
+    Raises:
+        ValueError: if they cannot.
+    """
+
+    def __init__(self, env: VectorEnv[Any, Any, Any]) -> None:
+        if not callable(getattr(env, "get_attr", None)) or not callable(getattr(env, "call", None)):
+            raise ValueError(f"env: expected a SyncVectorEnv or an AsyncVectorEnv, got {type(env).__name__}")
+        self._env: Any = env
+        self._same_step = env.metadata.get("autoreset_mode") == AutoresetMode.SAME_STEP
+        self._actions: NDArray[Any] | None = None
+        super().__init__(env.num_envs, env.single_observation_space, env.single_action_space)
+
+    def reset(self) -> Any:
+        """Starts all episodes."""
+        seeds = None if None in self._seeds else self._seeds
+        observations, infos = self._env.reset(seed=seeds)
+        self.reset_infos = [_of_row(infos, row) for row in range(self.num_envs)]
+        self._reset_seeds()
+        return observations
+
+    def step_async(self, actions: NDArray[Any]) -> None:
+        """Takes the actions of the next step."""
+        self._actions = actions
+
+    def step_wait(self) -> VecEnvStepReturn:
+        """Takes the step; what has ended begins anew, and its last observation stands in the info."""
+        observations, rewards, terminated, truncated, infos = self._env.step(self._actions)
+        dones = terminated | truncated
+        rows = [_of_row(infos, row) for row in range(self.num_envs)]
+        lasts = {row: _observation_of(observations, row) for row in range(self.num_envs) if dones[row]}
+        if self._same_step:
+            lasts = {row: rows[row]["final_obs"] for row in lasts}
+            rows = [row.get("final_info", row) for row in rows]
+        elif dones.any():
+            observations, _ = self._env.reset(options={"reset_mask": dones})
+        for row, info in enumerate(rows):
+            info["TimeLimit.truncated"] = bool(truncated[row] and not terminated[row])
+            if dones[row]:
+                info["terminal_observation"] = lasts[row]
+        return observations, rewards.astype(np.float32), dones, rows
+
+    def close(self) -> None:
+        """Closes all."""
+        self._env.close()
+
+    def get_attr(self, attr_name: str, indices: VecEnvIndices = None) -> list[Any]:
+        """An attribute of each."""
+        return self._of(self._env.get_attr(attr_name), indices)
+
+    def set_attr(self, attr_name: str, value: Any, indices: VecEnvIndices = None) -> None:
+        """Sets an attribute of some."""
+        rows = set(self._get_indices(indices))
+        known = [None] * self.num_envs if len(rows) == self.num_envs else self._env.get_attr(attr_name)
+        values = [value if row in rows else old for row, old in enumerate(known)]
+        self._env.set_attr(attr_name, values)
+
+    def env_method(
+        self, method_name: str, *method_args: Any, indices: VecEnvIndices = None, **method_kwargs: Any
+    ) -> list[Any]:
+        """What a method of each returns; it is called of all of them."""
+        return self._of(self._env.call(method_name, *method_args, **method_kwargs), indices)
+
+    def env_is_wrapped(self, wrapper_class: type[gym.Wrapper], indices: VecEnvIndices = None) -> list[bool]:  # type: ignore[type-arg]
+        """Whether each is wrapped in a class; those in other processes count as not."""
+        found = [_is_wrapped(env, wrapper_class) for env in getattr(self._env, "envs", [None] * self.num_envs)]
+        return self._of(found, indices)
+
+    def _of(self, values: Sequence[Any], indices: VecEnvIndices) -> list[Any]:
+        return [values[row] for row in self._get_indices(indices)]
+
+
+def _is_wrapped(env: gym.Env[Any, Any] | None, kind: type) -> bool:
+    while isinstance(env, gym.Wrapper):
+        if isinstance(env, kind):
+            return True
+        env = env.env
+    return False
+
+
+def _observation_of(observations: Any, row: int) -> Any:
+    """A copy of what one of them saw."""
+    if isinstance(observations, dict):
+        return {key: np.array(value[row]) for key, value in observations.items()}
+    return np.array(observations[row])
+
+
+def _of_row(infos: dict[str, Any], row: int) -> dict[str, Any]:
+    """What Gymnasium's infos say of one of them: `_name` tells of whom `name` is known."""
+    found = {}
+    for name, values in infos.items():
+        if not name.startswith("_") and infos.get(f"_{name}", np.ones(row + 1, bool))[row]:
+            found[name] = _of_row(values, row) if isinstance(values, dict) else values[row]
+    return found
