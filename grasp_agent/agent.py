@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from gymnasium import spaces
 from numpy.typing import NDArray
-from stable_baselines3.common.base_class import BaseAlgorithm, maybe_make_env
+from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback
 from stable_baselines3.common.utils import check_for_correct_spaces
@@ -111,7 +111,7 @@ class GraspAgent(BaseAlgorithm):
         self.train_config = train or TrainConfig()
         self.goal = goal
         if env is not None:
-            env = self._dressed(vectorised(maybe_make_env(env, verbose)), verbose)
+            env = self._dressed(vectorised(env, verbose), verbose)
         super().__init__(
             policy,
             env,
@@ -298,7 +298,7 @@ class GraspAgent(BaseAlgorithm):
         Raises:
             ValueError: if its spaces differ.
         """
-        env = vectorised(maybe_make_env(env, self.verbose))
+        env = vectorised(env, self.verbose)
         if self.goal is not None and env.observation_space != self.observation_space["observation"]:  # type: ignore[index]
             known = self.observation_space["observation"]  # type: ignore[index]
             raise ValueError(f"Observation spaces do not match: {known} != {env.observation_space}")

@@ -9,6 +9,7 @@ import gymnasium as gym
 import numpy as np
 from gymnasium.vector import AutoresetMode, VectorEnv
 from numpy.typing import NDArray
+from stable_baselines3.common.base_class import maybe_make_env
 from stable_baselines3.common.vec_env import VecEnv, VecMonitor
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvStepReturn
 
@@ -16,12 +17,14 @@ Environment = gym.Env[Any, Any] | VectorEnv[Any, Any, Any] | VecEnv
 """One environment, or several of either kind."""
 
 
-def vectorised(env: Environment) -> gym.Env[Any, Any] | VecEnv:
-    """The same environment, as Stable-Baselines3 knows them.
+def vectorised(env: Environment | str, verbose: int = 0) -> gym.Env[Any, Any] | VecEnv:
+    """An environment, or that of an id, as Stable-Baselines3 knows them.
 
     Raises:
         ValueError: if it is none.
     """
+    if isinstance(env, str):
+        return maybe_make_env(env, verbose)
     if isinstance(env, VectorEnv):
         return VecMonitor(FromGymnasium(env))
     if not isinstance(env, (gym.Env, VecEnv)):

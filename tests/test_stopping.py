@@ -138,6 +138,20 @@ def test_pieces_make_a_whole_that_differs_each_time(horizon: int):
     assert first.shape == (5, 1, horizon, 2) and not torch.equal(first, second)
 
 
+def test_the_worst_whole_goes_even_where_all_are_good_enough():
+    problem = replace(point(4), horizon=12, criteria=replace(STOP, accept=1e9))
+    good = PIECES.step(problem, Wholes(problem.resting(1)), noise()).actions
+    kept = torch.cat([good, -torch.ones_like(good)], 1)
+    verdict = problem.score(kept)
+    assert verdict.accepted.all()
+    better = torch.cat([kept, PIECES.step(problem, Wholes(kept[:, :1]), noise()).actions], 1)
+    after = PIECES.step(problem, Wholes(kept), noise()).actions
+    worst = problem.score(better).cost.argmax(1)
+    assert (worst == 1).any()
+    for row in (worst == 1).nonzero()[:, 0]:
+        assert torch.equal(after[row, 0], kept[row, 0]) and not torch.equal(after[row, 1], kept[row, 1])
+
+
 def test_each_piece_begins_where_the_members_mean_has_come_to():
     problem, starts = replace(point(4), horizon=9, criteria=STOP), list[Tensor]()
 

@@ -55,7 +55,8 @@ class Receding(Planner[Wholes]):
         """One whole plan more, in the place of the worst one, where it is better."""
         offered = torch.cat([state.actions, self._whole(problem, noise)[:, None]], 1)
         verdict = problem.score(offered)
-        worst = verdict.cost.masked_fill(verdict.accepted, -torch.inf).argmax(1)
+        spared = verdict.accepted & ~verdict.accepted.all(1, keepdim=True)  # one that is accepted comes first
+        worst = verdict.cost.masked_fill(spared, -torch.inf).argmax(1)
         last = offered.shape[1] - 1
         places = torch.arange(last, device=worst.device).expand(len(worst), -1)
         chosen = torch.where(places == worst[:, None], last, places)
