@@ -139,7 +139,9 @@ def test_pieces_make_a_whole_that_differs_each_time(horizon: int):
 
 
 def test_the_worst_whole_goes_even_where_all_are_good_enough():
-    problem = replace(point(4), horizon=12, criteria=replace(STOP, accept=1e9))
+    problem = point(4)
+    goal = replace(problem.goal, tolerance=100.0)  # type: ignore[type-var]
+    problem = replace(problem, horizon=12, goal=goal, criteria=replace(STOP, accept=100.0))
     good = PIECES.step(problem, Wholes(problem.resting(1)), noise()).actions
     kept = torch.cat([good, -torch.ones_like(good)], 1)
     verdict = problem.score(kept)
