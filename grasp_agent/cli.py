@@ -11,7 +11,7 @@ from typing import Annotated, Union, get_args, get_type_hints
 import tyro
 
 from grasp_agent import __version__
-from grasp_agent.commands import Command, Compare, Demo, Evaluate, Record, Train, UsageError
+from grasp_agent.commands import Command, Compare, Demo, Evaluate, Models, Plan, Record, Train, UsageError
 from grasp_agent.console import complain, say
 
 _COMMANDS: dict[str, type[Command]] = {
@@ -20,6 +20,8 @@ _COMMANDS: dict[str, type[Command]] = {
     "evaluate": Evaluate,
     "compare": Compare,
     "record": Record,
+    "plan": Plan,
+    "models": Models,
 }
 
 

@@ -23,10 +23,14 @@ class Search(NamedTuple):
     """`[H + 1, G]`, those of the plan that came of it, from the start."""
     accepted: bool
     """Whether it was found good enough."""
+    iterations: int
+    """Of the planner; 0 where a proposal was good enough."""
+    seconds: float
+    """Time that it took, being watched [s]."""
 
 
 def watched(agent: GraspAgent, observation: Any, planner: Planner[Any] | None = None) -> Search:
-    """Plans once from an observation, with nothing but the search: without proposals or a running plan.
+    """Plans once from an observation, without a running plan.
 
     Args:
         agent: one that has learned something.
@@ -53,7 +57,8 @@ def watched(agent: GraspAgent, observation: Any, planner: Planner[Any] | None = 
         plan = planner.plan(problem, seed=policy.seed, on_step=look)
         path = world.achieved(torch.cat([start, plan.states[0]]))
     shape = (0, 0, policy.horizon, path.shape[-1])
-    return Search(np.stack(seen) if seen else np.zeros(shape, np.float32), path, bool(plan.accepted[0]))
+    candidates = np.stack(seen) if seen else np.zeros(shape, np.float32)
+    return Search(candidates, path, bool(plan.accepted[0]), plan.iterations, plan.seconds)
 
 
 def _states(problem: Problem, planner: Planner[Any], state: Any) -> torch.Tensor:

@@ -7,6 +7,7 @@ import pytest
 
 import grasp_agent
 import grasp_envs.ball_nav
+from grasp_agent.baselines import baselines
 from grasp_agent.cli import main
 from grasp_agent.evaluation import evaluate
 
@@ -56,9 +57,12 @@ def test_the_version_is_told(capsys):
 @pytest.mark.parametrize(
     ("arguments", "named"),
     [
-        ("", "choose from demo, train, evaluate, compare, record"),
-        ("evalaute ball-nav", "unknown command 'evalaute' (choose from demo, train, evaluate, compare, record)"),
-        ("--verbose", "demo, train, evaluate, compare, record"),
+        ("", "choose from demo, train, evaluate, compare, record, plan, models"),
+        (
+            "evalaute ball-nav",
+            "unknown command 'evalaute' (choose from demo, train, evaluate, compare, record, plan, models)",
+        ),
+        ("--verbose", "demo, train, evaluate, compare, record, plan, models"),
         ("evaluate", "MODEL"),
         (
             "evaluate ball-nav --epsiodes 3",
@@ -79,6 +83,10 @@ def test_the_version_is_told(capsys):
         ("train grasp/Ball-v0 --steps 9 --out a.zip", "choose from grasp/BallNav-v0"),
         ("train grasp/BallNav-v0 --out a.zip", "--steps INT"),
         ("train grasp/BallNav-v0 --steps 9 --out .", "is a folder"),
+        ("record ball-nav film.mp4 --size 0", "size: expected 32 to 4096 pixels, got 0"),
+        ("record ball-nav film.mp4 --speed 100", "at most 240 pictures per second"),
+        ("plan ball-nav --planner best", "--planner: expected grasp or one of grasp-paper, shooting"),
+        ("plan ball-nav --out film.avi", ".mp4 or .gif"),
         ("demo --episodes -2", "expected at least 1, got -2"),
     ],
 )
@@ -94,7 +102,7 @@ def test_a_mistake_gets_one_line_that_names_what_is_valid(arguments, named, caps
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("command", ["", "demo", "train", "evaluate", "record"])
+@pytest.mark.parametrize("command", ["", "demo", "train", "evaluate", "compare", "record", "plan", "models"])
 def test_help_describes_every_option(command, capsys):
     with pytest.raises(SystemExit) as leaving:
         main([*command.split(), "--help"])
@@ -124,6 +132,24 @@ def test_another_environment_can_be_named(agent, tmp_path):
     trap = "grasp/BallNavTrap-v0"
     assert main(["evaluate", "ball-nav", "--episodes", "1", "--env", trap, "--json", str(path)]) == 0
     assert json.loads(path.read_text())["env_id"] == trap
+
+
+def test_plan_says_what_came_of_it_and_films_the_search(capsys, tmp_path):
+    path = tmp_path / "a.mp4"
+    assert main(["plan", "ball-nav", "--seed", "3", "--search", "--planner", "icem", "--out", str(path)]) == 0
+    said = capsys.readouterr().out
+    assert "seed 3: icem" in said and "good enough under all members" in said
+    pictures = int(said.split(f"{path}: ")[1].split()[0])
+    assert path.stat().st_size > 1000 and pictures >= 24  # two seconds of the plan
+    assert main(["plan", "ball-nav", "--out", str(path)]) == 2
+    assert "exists" in capsys.readouterr().err
+
+
+def test_models_lists_all_that_comes_with_the_package(capsys):
+    assert main(["models"]) == 0
+    said = capsys.readouterr().out
+    assert all(name in said for name in grasp_agent.bundled())
+    assert said.count("@") == len(baselines())
 
 
 @pytest.mark.usefixtures("agent")

@@ -70,6 +70,15 @@ def check_writable(path: Path) -> None:
             pass
 
 
+def check_film(path: Path, *, force: bool) -> None:
+    """As `check_writable`, for a video: refuses other suffixes, and a file that exists."""
+    if path.suffix.lower() not in (".mp4", ".gif"):
+        raise UsageError(f"{path}: expected a name that ends in .mp4 or .gif")
+    check_writable(path)
+    if path.exists() and not force:
+        raise UsageError(f"{path} exists (choose another name, or --force)")
+
+
 def one_thread() -> None:
     """Small networks run fastest on one thread."""
     import torch

@@ -14,9 +14,8 @@ from grasp_agent.commands.base import (
     MaybeFps,
     MaybeInt,
     Model,
-    UsageError,
+    check_film,
     check_numbers,
-    check_writable,
     load,
     made_for,
     user_errors,
@@ -56,9 +55,7 @@ class Record(Command):
     def run(self) -> None:
         """Films, and says what can be seen."""
         check_numbers(episodes=self.episodes, seed=self.seed)
-        check_writable(self.out)
-        if self.out.exists() and not self.force:
-            raise UsageError(f"{self.out} exists (choose another name, or --force)")
+        check_film(self.out, force=self.force)
         made = self.film(load(self.model))
         ends = "" if None in made.successes else f", success in {sum(map(bool, made.successes))} of {self.episodes}"
         say(f"{made.path}: {made.frames} pictures{ends}")
