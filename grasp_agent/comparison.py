@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from multiprocessing import get_context
@@ -115,7 +116,14 @@ def compare(
     if len({who.key or id(given) for who, given in zip(known, givens, strict=True)}) < len(known):
         raise ValueError(f"agents: expected different ones, got {', '.join(who.name for who in known)}")
     goal, options = next((who.goal for who in known if who.goal is not None), None), dict(env_kwargs or {})
-    setting = {"env": env, "options": options, "seed": seed, "goal": None if goal is None else goal.to_config()}
+    version = importlib.metadata.version("grasp-agent")
+    setting = {
+        "version": version,
+        "env": env,
+        "options": options,
+        "seed": seed,
+        "goal": None if goal is None else goal.to_config(),
+    }
     store = Store(None if out is None else Path(out) / "episodes", setting)
     # One function cannot be told from another: what it has judged is not kept, nor what an object has played.
     kept = [who.key is not None and (goal is None or goal.measure is None) for who in known]

@@ -56,7 +56,8 @@ class Course:
         **settings: Any,
     ) -> None:
         self.model, self.seconds = untrained(name, env, steps=steps, seed=seed, **settings), 0.0
-        self._about, self._checkpoint, self._written = f"{name} {steps} {seed} {settings}", checkpoint, time.monotonic()
+        self._about = f"{name} in {_id_of(env)}, {steps} steps, seed {seed}, {settings}"
+        self._checkpoint, self._written = checkpoint, time.monotonic()
         if checkpoint is not None and checkpoint.exists():
             self._resume(checkpoint)
             self.model.set_random_seed(seed + self.model.num_timesteps)
@@ -112,6 +113,11 @@ class Course:
     def _variables(self) -> list[str]:
         """What it learns beside its networks: for example SAC's entropy coefficient."""
         return self.model._get_torch_save_params()[1]
+
+
+def _id_of(env: gym.Env[Any, Any] | VecEnv) -> str:
+    spec = env.get_attr("spec")[0] if isinstance(env, VecEnv) else env.spec
+    return type(env).__name__ if spec is None else f"{spec.id} {spec.kwargs}"
 
 
 def _contents(buffer: ReplayBuffer) -> dict[str, Any]:

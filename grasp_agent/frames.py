@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from grasp_agent.evaluation import Moment, Predictor, label
+from grasp_agent.task import Goal
 
 Colour = tuple[int, int, int]
 
@@ -142,11 +143,11 @@ class Strip:
     green.
 
     Args:
-        agent: whose goal it is, where the environment has none.
+        goal: the agent's own, where the environment has none.
     """
 
-    def __init__(self, agent: Predictor) -> None:
-        self._goal = getattr(agent, "goal", None)
+    def __init__(self, goal: Goal | None) -> None:
+        self._goal = goal
         self._trail: list[np.ndarray] = []
 
     def beside(self, image: Image.Image, moment: Moment) -> Image.Image:

@@ -56,7 +56,7 @@ def _cells(row: dict[str, Any], compared: str) -> tuple[str, ...]:
         scale, digits, unit = (100, 0, " %") if compared == "success" else (1, 1, "")
         value, low, high = (f"{scale * row[f'difference{end}']:+.{digits}f}" for end in ("", "_low", "_high"))
         difference = f"{value}{unit} ({low} to {high}), p {_p(row['p'])}"
-    speeds = " / ".join(f"{1000 * row[f'seconds_per_action_{key}']:.2g}" for key in ("mean", "p50", "p99"))
+    speeds = " / ".join(_two_digits(1000 * row[f"seconds_per_action_{key}"]) for key in ("mean", "p50", "p99"))
     limits = f"{row['return_low']:.1f} to {row['return_high']:.1f}"
     return (
         row["agent"],
@@ -77,6 +77,10 @@ def _share(row: dict[str, Any], name: str) -> str:
     if row[name] is None:
         return "-"
     return f"{100 * row[name]:.0f} % ({100 * row[f'{name}_low']:.0f}-{100 * row[f'{name}_high']:.0f})"
+
+
+def _two_digits(value: float) -> str:
+    return f"{value:.0f}" if value >= 100 else f"{value:.2g}"
 
 
 def _p(value: float) -> str:

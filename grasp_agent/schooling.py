@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -61,22 +61,22 @@ def school(
     Raises:
         ValueError: for an environment that the agent cannot learn in.
     """
-    path = folder / f"{name}-{steps}.json"
+    settings = {} if name == "grasp" else _settings(name, env_id, steps)
+    digits = zlib.crc32(json.dumps([env_id, seed, settings]).encode())
+    place = folder / f"{name}-{steps}-{digits:08x}"  # a training's own folder: another one's files are not its
+    path = place / "schooled.json"
     if path.exists():
         held = json.loads(path.read_text(encoding="utf-8"))
-        if (held["env"], held["seed"]) != (env_id, seed):
-            what = f"a training in {env_id} with seed {seed}"
-            raise ValueError(f"{path}: expected {what}, got one in {held['env']} with {held['seed']} (another folder?)")
-        files = tuple(folder / file for file in held["files"])
+        files = tuple(place / file for file in held["files"])
         if all(file.exists() for file in files):
             return Schooled(files, tuple(Point(*point) for point in held["curve"]))
     done = on_steps or (lambda _: None)
-    teach = _teach_grasp if name == "grasp" else _teach
-    about = f"{name}-{steps}-{zlib.crc32(f'{env_id} {seed}'.encode()):08x}"
-    schooled = teach(name, env_id, steps, folder, seed, folder / f"{about}.checkpoint", done)
-    files = [file.name for file in schooled.files]
+    if name == "grasp":
+        schooled = _teach_grasp(env_id, steps, place, seed, done)
+    else:
+        schooled = _teach(name, env_id, steps, place, seed, settings, done)
     with written_aside(path) as aside:
-        content = {"env": env_id, "seed": seed, "files": files, "curve": schooled.curve}
+        content = {"files": [file.name for file in schooled.files], "curve": schooled.curve}
         aside.write_text(json.dumps(content) + "\n", encoding="utf-8")
     return schooled
 
@@ -86,42 +86,56 @@ def wanted(names: Sequence[str], steps: int) -> int:
     return sum(steps if name == "grasp" else LONGER * steps for name in names if name in ("grasp", *ALGORITHMS))
 
 
-def _teach_grasp(
-    name: str, env_id: str, steps: int, folder: Path, seed: int, checkpoint: Path, done: Callable[[int], object]
-) -> Schooled:
+def _teach_grasp(env_id: str, steps: int, place: Path, seed: int, done: Callable[[int], object]) -> Schooled:
     """Goes on from its checkpoint where it was stopped."""
-    path = folder / f"{name}-{steps}.zip"
+    path = place / f"grasp-{steps}.zip"
+    place.mkdir(parents=True, exist_ok=True)
     agent = GraspAgent("MultiInputPolicy", env_id, seed=seed, device="cpu")
-    agent.learn(steps, _Ticks(done), checkpoint=checkpoint)
+    agent.learn(steps, _Ticks(done), checkpoint=place / "checkpoint.zip")
     agent.save(path)
     return Schooled((path,), (Point(steps, _score(agent, env_id)),))
 
 
-def _teach(
-    name: str, env_id: str, steps: int, folder: Path, seed: int, checkpoint: Path, done: Callable[[int], object]
-) -> Schooled:
-    """One course, looked at on the way; what was seen before it was stopped is in a file beside its checkpoint."""
+def _settings(name: str, env_id: str, steps: int) -> dict[str, Any]:
+    """RL Zoo's, where there are any; steps that come in lots come in small enough ones."""
     settings = tuned(name, env_id) or {}
-    count = settings.pop("n_envs", 1)
-    env: Any = gym.make(env_id) if count == 1 else make_vec_env(env_id, count, seed=seed)
-    if issubclass(algorithm(name), OnPolicyAlgorithm):  # its steps come in lots, which must not be too large
+    if issubclass(algorithm(name), OnPolicyAlgorithm):
+        count = settings.get("n_envs", 1)
         settings["n_steps"] = max(1, min(settings.get("n_steps", 2048), steps // (4 * count)))
         settings["batch_size"] = min(settings.get("batch_size", 64), settings["n_steps"] * count)
-    course = Course(name, env, steps=LONGER * steps, seed=seed, checkpoint=checkpoint, **settings)
-    seen, ticks = checkpoint.with_suffix(".seen"), _Ticks(done)
-    curve = [Point(*point) for point in json.loads(seen.read_text(encoding="utf-8"))] if seen.exists() else []
+    return settings
+
+
+def _teach(
+    name: str,
+    env_id: str,
+    steps: int,
+    place: Path,
+    seed: int,
+    settings: Mapping[str, Any],
+    done: Callable[[int], object],
+) -> Schooled:
+    """One course, looked at on the way; what was seen before it was stopped is in a file beside its checkpoint."""
+    own = {key: value for key, value in settings.items() if key != "n_envs"}
+    count = settings.get("n_envs", 1)
+    env: Any = gym.make(env_id) if count == 1 else make_vec_env(env_id, count, seed=seed)
+    checkpoint, seen, ticks = place / "checkpoint", place / "seen.json", _Ticks(done)
+    curve: list[Point] = []
+    if checkpoint.exists() and seen.exists():
+        curve = [Point(*point) for point in json.loads(seen.read_text(encoding="utf-8"))]
+    course = Course(name, env, steps=LONGER * steps, seed=seed, checkpoint=checkpoint, **own)
+    files = {share: place / f"{name}-{share * steps}.zip" for share in (1, LONGER)}
     for share in _SHARES[len(curve) :]:
         course.run(round(share * steps), ticks)
         curve.append(Point(course.model.num_timesteps, _score(course.model, env_id)))
-        if share in (1, LONGER):
-            path = folder / f"{name}-{round(share * steps)}.zip"
-            saved(course.model, name, env_id, path, seconds=course.seconds, settings=settings)
+        if share in files:
+            saved(course.model, name, env_id, files[int(share)], seconds=course.seconds, settings=own)
         with written_aside(seen) as aside:
             aside.write_text(json.dumps(curve) + "\n", encoding="utf-8")
     course.end()
     seen.unlink()
     env.close()
-    return Schooled(tuple(folder / f"{name}-{share * steps}.zip" for share in (1, LONGER)), tuple(curve))
+    return Schooled(tuple(files.values()), tuple(curve))
 
 
 class _Ticks(BaseCallback):

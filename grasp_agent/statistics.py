@@ -90,7 +90,9 @@ def paired_means(first: Sequence[float], second: Sequence[float]) -> Paired:
     if len(first) != len(second):
         raise ValueError(f"episodes: expected as many of both, got {len(first)} and {len(second)}")
     apart = np.subtract(first, second, dtype=np.float64)
-    if not apart.any():
+    if not np.isfinite(apart).all():
+        return Paired(Interval(math.nan, math.nan, math.nan), math.nan)
+    if len(apart) < 2 or not apart.any():
         return Paired(mean(apart), 1.0)
     exchanged = permutation_test(
         (apart,), np.mean, permutation_type="samples", n_resamples=9999, rng=np.random.default_rng(0)
@@ -99,8 +101,10 @@ def paired_means(first: Sequence[float], second: Sequence[float]) -> Paired:
 
 
 def mean(values: Sequence[float] | np.ndarray) -> Interval:
-    """The mean; its limits are those of the values where these do not vary."""
+    """The mean; its limits are those of the values where these do not vary, and nothing where one is not finite."""
     array = np.asarray(values, np.float64)
+    if not np.isfinite(array).all():
+        return Interval(math.nan, math.nan, math.nan)
     if len(array) < 2 or not np.ptp(array):
         return Interval(float(array.mean()), float(array.min()), float(array.max()))
     drawn = bootstrap((array,), np.mean, confidence_level=0.95, n_resamples=2000, rng=np.random.default_rng(0))

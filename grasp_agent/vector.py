@@ -53,9 +53,12 @@ class FromGymnasium(VecEnv):
     def reset(self) -> Any:
         """Starts all episodes."""
         seeds = None if None in self._seeds else self._seeds
-        observations, infos = self._env.reset(seed=seeds)
+        if any(options != self._options[0] for options in self._options):
+            raise ValueError("options: expected the same for all environments of Gymnasium's vectors")
+        observations, infos = self._env.reset(seed=seeds, options=dict(self._options[0]) or None)
         self.reset_infos = [_of_row(infos, row) for row in range(self.num_envs)]
         self._reset_seeds()
+        self._reset_options()
         return observations
 
     def step_async(self, actions: NDArray[Any]) -> None:
@@ -69,10 +72,16 @@ class FromGymnasium(VecEnv):
         rows = [_of_row(infos, row) for row in range(self.num_envs)]
         lasts = {row: _observation_of(observations, row) for row in range(self.num_envs) if dones[row]}
         if self._same_step:
-            lasts = {row: rows[row]["final_obs"] for row in lasts}
-            rows = [row.get("final_info", row) for row in rows]
+            lasts = {row: rows[row].pop("final_obs") for row in lasts}
+            finals = [info.pop("final_info", None) for info in rows]
+            begun, rows = rows, [info if final is None else final for info, final in zip(rows, finals, strict=True)]
         elif dones.any():
-            observations, _ = self._env.reset(options={"reset_mask": dones})
+            observations, infos = self._env.reset(options={"reset_mask": dones})
+            begun = [_of_row(infos, row) for row in range(self.num_envs)]
+        else:
+            begun = rows
+        for row in lasts:
+            self.reset_infos[row] = begun[row]
         for row, info in enumerate(rows):
             info["TimeLimit.truncated"] = bool(truncated[row] and not terminated[row])
             if dones[row]:

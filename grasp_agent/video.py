@@ -20,7 +20,7 @@ from grasp_agent.files import written_aside
 from grasp_agent.frames import Band, Overlay, Strip, even, framed, tiled, titled
 from grasp_agent.planners import Planner
 from grasp_agent.task import Goal
-from grasp_agent.watching import watched
+from grasp_agent.watching import Search, watched
 
 _SUFFIXES = (".mp4", ".gif")
 
@@ -199,6 +199,7 @@ def record_search(
     force: bool = False,
     *,
     size: int | None = None,
+    search: Search | None = None,
 ) -> Recording:
     """Films how a plan is found: its candidates moving over the iterations, in violet, then the plan, in blue.
 
@@ -213,6 +214,7 @@ def record_search(
         fps: iterations per second.
         force: whether a file that exists may be replaced.
         size: width of the picture [pixels].
+        search: the search itself, where it was made already from that reset; None makes it.
 
     Returns:
         A recording with a picture for each iteration, one for the beginning and two seconds of the plan.
@@ -226,7 +228,7 @@ def record_search(
         if not overlay.knows_where:
             raise ValueError("env: expected one that says where goals lie in its picture (goal_to_pixels)")
         observation, _ = plain.reset(seed=seed)
-        search = watched(agent, observation, planner)
+        search = search or watched(agent, observation, planner)
         scene = Image.fromarray(np.ascontiguousarray(plain.render(), dtype=np.uint8))
 
         def show(ways: Any, plan: Any | None, text: str) -> None:
@@ -268,8 +270,11 @@ def shots(
     goal: Goal | None = None,
 ) -> Iterator[Shot]:
     """Plays an episode and pictures each of its moments."""
+    own = own_goal(agent)
+    judged = goal in (None, own)  # a plan for another goal cannot be drawn beside this one
     overlay = Overlay(env) if draw_plan else None
-    strip = Strip(agent) if overlay is not None and not overlay.knows_where and hasattr(agent, "last_plan") else None
+    charts = overlay is not None and not overlay.knows_where and hasattr(agent, "last_plan") and judged
+    strip = Strip(own) if charts else None
     for moment in rollout(agent, env, seed, goal=goal):
         yield Shot(framed(env, moment, size, overlay, strip), moment)
 
@@ -324,7 +329,7 @@ def film(path: str | Path, fps: float, *, force: bool) -> Iterator[Reel]:
 
 def _writer(path: Path, fps: float) -> Any:
     if path.suffix.lower() == ".gif":
-        return imageio.get_writer(path, mode="I", duration=1000 / fps, loop=0)
+        return imageio.get_writer(path, mode="I", duration=round(1000 / fps), loop=0)
     return imageio.get_writer(path, mode="I", fps=fps, codec="libx264", quality=8, macro_block_size=2)
 
 
@@ -337,7 +342,7 @@ def _rate(env: gym.Env[Any, Any], path: str | Path, fps: float | None, speed: fl
     rate = float(min(env.metadata.get("render_fps", 30), most) if fps is None else fps) * speed
     if rate > most:
         raise ValueError(f"fps, speed: expected at most {most:.0f} pictures per second, got {rate:g}")
-    return rate
+    return 100 / round(100 / rate) if most == 50 else rate  # GIFs count in hundredths of a second
 
 
 def _check(episodes: int, size: int | None) -> None:

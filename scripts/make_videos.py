@@ -31,11 +31,13 @@ def alone(model: str, episodes: int, path: Path) -> None:
     record(agent, str(agent.env_id), path, episodes, SEED, FPS, force=True)
 
 
-def beside(env_id: str, names: tuple[str, ...], path: Path) -> None:
+def beside(env_id: str, names: tuple[str, ...], episodes: int, size: int, path: Path) -> None:
     """Agents on the same starts."""
     with gym.make(env_id, render_mode="rgb_array") as env:
         known = [contestant(name, env_id) for name in names]
-        record_beside({who.name: who.make(env, SEED) for who in known}, env, path, 2, SEED, FPS, force=True, size=320)
+        record_beside(
+            {who.name: who.make(env, SEED) for who in known}, env, path, episodes, SEED, FPS, force=True, size=size
+        )
 
 
 def search(model: str, seed: int, path: Path) -> None:
@@ -54,7 +56,8 @@ VIDEOS: dict[str, Callable[[Path], None]] = {
     "point-maze-medium.mp4": partial(alone, "point-maze-medium", 2),
     "push-t.mp4": partial(alone, "push-t", 2),
     "reacher.mp4": partial(alone, "reacher", 3),
-    "trap-beside.mp4": partial(beside, "grasp/BallNavTrap-v0", ("grasp", "sac@30000", "random")),
+    "trap-beside.mp4": partial(beside, "grasp/BallNavTrap-v0", ("grasp", "sac@30000", "random"), 2, 320),
+    "trap-beside.gif": partial(beside, "grasp/BallNavTrap-v0", ("grasp", "sac@30000", "random"), 1, 260),
     "wall-search.mp4": partial(search, "wall", 3),
 }
 

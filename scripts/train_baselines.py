@@ -39,6 +39,9 @@ COMPARED = {
     "td3:grasp/Reacher-v0": 6000,
 }
 
+ALSO = {"td3:grasp/BallNav-v0": 20_000, "td3:grasp/Wall-v0": 30_000}
+"""Where TD3 learns, too; PPO, without hindsight, learns nothing from these sparse rewards."""
+
 
 def runs() -> dict[str, tuple[int, ...]]:
     """From `algorithm:environment` to the numbers of steps after which the run is kept."""
@@ -46,6 +49,7 @@ def runs() -> dict[str, tuple[int, ...]]:
     for model in grasp_agent.bundled().values():
         bundled.setdefault(model.env_id, set()).add(model.steps)
     wanted = {f"sac:{env_id}": steps for env_id, steps in bundled.items()}
+    wanted |= {run: {steps} for run, steps in ALSO.items()}
     for run, steps in COMPARED.items():
         wanted.setdefault(run, set()).update((steps, 10 * steps))
     return {run: tuple(sorted(steps)) for run, steps in wanted.items()}

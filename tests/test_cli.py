@@ -85,7 +85,7 @@ def test_the_version_is_told(capsys):
         ("train grasp/BallNav-v0 --steps 9 --out .", "is a folder"),
         ("record ball-nav film.mp4 --size 0", "size: expected 32 to 4096 pixels, got 0"),
         ("record ball-nav film.mp4 --speed 100", "at most 240 pictures per second"),
-        ("plan ball-nav --planner best", "--planner: expected grasp or one of grasp-paper, shooting"),
+        ("plan ball-nav --planner best", "--planner: expected own or one of grasp-paper, shooting"),
         ("plan ball-nav --out film.avi", ".mp4 or .gif"),
         ("demo --episodes -2", "expected at least 1, got -2"),
     ],
@@ -138,7 +138,7 @@ def test_plan_says_what_came_of_it_and_films_the_search(capsys, tmp_path):
     path = tmp_path / "a.mp4"
     assert main(["plan", "ball-nav", "--seed", "3", "--search", "--planner", "icem", "--out", str(path)]) == 0
     said = capsys.readouterr().out
-    assert "seed 3: icem" in said and "good enough under all members" in said
+    assert "seed 3: ICEM" in said and "good enough under all members" in said
     pictures = int(said.split(f"{path}: ")[1].split()[0])
     assert path.stat().st_size > 1000 and pictures >= 24  # two seconds of the plan
     assert main(["plan", "ball-nav", "--out", str(path)]) == 2

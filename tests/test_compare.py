@@ -84,11 +84,11 @@ def test_what_was_played_is_not_played_again(tmp_path: Path, monkeypatch: pytest
     counts: list[int] = []
     names, out = ["random", "random_policy:Lazy"], tmp_path / "out"
     first = compare(ENV, names, episodes=20, out=out)
-    assert len(made) == 2
+    assert len(made) == 3  # once to see whether it can play, and for each ten episodes
     again = compare(ENV, names, episodes=20, out=out, on_episodes=counts.append)
-    assert counts == [40] and len(made) == 2
+    assert counts == [40] and len(made) == 4
     more = compare(ENV, names, episodes=23, out=out)
-    assert len(made) == 3
+    assert len(made) == 6
     with pytest.raises(ValueError, match="choose another folder"):
         compare(ENV, names, seed=3, out=out)
     (out / "episodes" / "odd.json").write_text("{}")
@@ -198,7 +198,7 @@ def test_the_report_says_what_is_known_to_be_so():
 
     one = [row(seed, seed == 0, 10, -10.0) for seed in range(4)]
     two = [row(seed, seed != 3, 4 + seed, -4.0 - seed) for seed in range(4)]
-    seconds = np.array([0.001] * 98 + [0.004, 0.101])
+    seconds = np.array([0.001] * 98 + [0.2, 0.301])
     who = [
         Contestant("first", lambda *_: STRAIGHT, None, 1000, 12.4, 2**19),
         Contestant("other", lambda *_: STRAIGHT, None),
@@ -217,7 +217,7 @@ def test_the_report_says_what_is_known_to_be_so():
         "10",
         "5",
     )
-    assert first["ms per action"] == "2 / 1 / 5"  # mean, half of all, 99 % of all
+    assert first["ms per action"] == "6 / 1 / 201"  # mean, half of all, 99 % of all
     assert first["return"] == "-10.0 (-10.0 to -10.0)"
     assert other["steps"] == "5" and other["way"] == "2.75" and other["return"].startswith("-5.5 (-6.")
     # McNemar's exact: both of the two episodes that one alone has solved are the second's.
@@ -385,7 +385,7 @@ class TestContestants:
 
 
 def test_wrong_numbers_are_refused():
-    with pytest.raises(ValueError, match="expected at least 1"):
+    with pytest.raises(ValueError, match="episodes: expected a whole number of at least 1, got 0"):
         compare(ENV, ["random"], episodes=0)
     with pytest.raises(ValueError, match="expected at least one, got none"):
         compare(ENV, [])
@@ -423,6 +423,27 @@ class Own:
 
     def predict(self, *_: Any, **__: Any):
         return np.zeros(1, np.float32), None
+
+
+class OwnLater(Own):
+    """Gets its goal when it is made."""
+
+    goal = None  # type: ignore[assignment]
+
+    def __init__(self, env: gym.Env[Any, Any]) -> None:
+        self.goal = grasp_agent.Goal.at({0: 0.0, 1: 0.0, 2: 0.0}, tolerance=100)
+
+
+def test_a_goal_that_an_agent_gets_when_it_is_made_judges_all_too():
+    found = compare("Pendulum-v1", ["random", "test_compare:OwnLater"], episodes=1)
+    assert [entry.evaluation.episodes[0].success_end for entry in found.entries] == [True, True]
+
+
+def test_names_come_before_files_of_that_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    PPO("MlpPolicy", "Pendulum-v1", n_steps=8, batch_size=8, device="cpu").save("sac")
+    assert contestant("sac", ENV).name.startswith("sac@")
+    assert contestant("./sac", "Pendulum-v1").name == contestant("sac.zip", "Pendulum-v1").name == "ppo sac"
 
 
 def test_the_goal_of_one_judges_all(tmp_path: Path):

@@ -40,11 +40,23 @@ def test_all_that_was_learned_and_seen_is_there_again(name: str, env_id: str, tm
     if name != "ppo":
         buffers = [course.model.replay_buffer for course in (one, two)]  # type: ignore[attr-defined]
         assert buffers[0].pos == buffers[1].pos == 130
-        np.testing.assert_array_equal(buffers[0].actions, buffers[1].actions)
+        for key in ("actions", "rewards", "observations", "next_observations"):
+            one_values, two_values = (getattr(buffer, key) for buffer in buffers)
+            pairs = (
+                zip(one_values.values(), two_values.values(), strict=True)
+                if isinstance(one_values, dict)
+                else [(one_values, two_values)]
+            )
+            for first_values, second_values in pairs:
+                np.testing.assert_array_equal(first_values, second_values)
+                assert first_values.any()
         if name == "sac":
-            for key, values in buffers[0].observations.items():
-                np.testing.assert_array_equal(values, buffers[1].observations[key])
             assert buffers[1].dones[129, 0] and buffers[1].ep_length[129, 0] == 130 % 100  # cut where it was stopped
+    again = begun(name, env_id, tmp_path / "run")
+    draws = [course.model.action_space.sample() for course in (two, again)]
+    assert (draws[0] == draws[1]).all()  # a seed of its own, which is not that of the beginning
+    fresh = begun(name, env_id, tmp_path / "none")
+    assert (fresh.model.action_space.sample() != draws[0]).any()
     two.run(200)
     assert two.model.num_timesteps >= 200 and two.seconds > one.seconds
     two.end()
@@ -61,7 +73,9 @@ def flat(parameters: Any) -> list[torch.Tensor]:
 
 def test_another_training_is_not_gone_on_with(tmp_path: Path):
     begun("ppo", "Pendulum-v1", tmp_path / "run").run(10)
-    with pytest.raises(ValueError, match=r"expected the training ppo 500 4 .*, got ppo 500 3 .*remove it"):
+    with pytest.raises(
+        ValueError, match=r"expected the training ppo in Pendulum-v1 .* seed 4, .*, got ppo in .* seed 3, .*remove it"
+    ):
         begun("ppo", "Pendulum-v1", tmp_path / "run", seed=4)
 
 

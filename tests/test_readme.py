@@ -153,6 +153,19 @@ def test_the_duel_is_what_the_script_wrote():
     assert (ROOT / "docs" / "duel.md").read_text(encoding="utf-8") in README
 
 
+def test_the_comparison_is_what_the_script_wrote():
+    """Every row of the README's tables is a row of the page, with fewer columns."""
+    block = README.split("<!-- comparison: ")[1].split("<!-- end of the comparison -->")[0]
+    page = (ROOT / "docs" / "comparison.md").read_text(encoding="utf-8")
+    rows = [line.strip("| ").split(" | ") for line in block.splitlines() if line.startswith("| ")]
+    full = [line.strip("| ").split(" | ") for line in page.splitlines() if line.startswith("| ")]
+    assert sum(row[0] == "agent" for row in rows) == 3 and len(rows) > 15
+    for row in rows:
+        assert set(row) == {"---"} or any(set(row) <= set(other) and row[0] == other[0] for other in full), row
+    for command in re.findall(r"`(grasp compare [^`]*)`", block):
+        assert f"`{command}" in page
+
+
 def test_every_link_and_picture_exists():
     for target in re.findall(r"\]\((?!http)([^)]+)\)", README):
         assert (ROOT / target).exists(), target

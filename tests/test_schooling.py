@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from agents import tiny
 
-from grasp_agent import checkpoint, course, saving, schooling
+from grasp_agent import course, saving, schooling
 from grasp_agent.cli import main
 from grasp_agent.contestants import contestant
 from grasp_agent.schooling import school, wanted
@@ -53,7 +53,6 @@ def test_ours_is_kept_after_as_many_steps_and_goes_on_from_its_checkpoint(tmp_pa
 def test_a_training_that_was_stopped_goes_on(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(course, "_EVERY", 0.0)
     monkeypatch.setattr(course, "_SLICE", 50)
-    monkeypatch.setattr(checkpoint, "_EVERY", 0.0, raising=False)
     taken = 0
 
     def count(steps: int) -> None:
@@ -65,15 +64,27 @@ def test_a_training_that_was_stopped_goes_on(name: str, tmp_path: Path, monkeypa
     steps, stop_at = (60, 500) if name == "sac" else (300, 250)
     with pytest.raises(KeyboardInterrupt):
         school(name, ENV, steps, tmp_path, on_steps=count)
-    assert not (tmp_path / f"{name}-{steps}.json").exists()
+    assert not list(tmp_path.glob("*/schooled.json"))
     taken, first, stop_at = 0, taken, 0
     schooled = school(name, ENV, steps, tmp_path, on_steps=count)
     assert 0 < taken <= wanted([name], steps) - first + 60  # what came after the last checkpoint is done again
-    assert len(schooled.curve) == (6 if name == "sac" else 1) and all(file.exists() for file in schooled.files)
-    names = {path.name for path in tmp_path.iterdir() if "checkpoint" not in path.name}
-    assert names == {*(file.name for file in schooled.files), f"{name}-{steps}.json"}
-    seconds = contestant(str(schooled.files[-1]), ENV).seconds
-    assert seconds is not None and seconds > 0
+    shares = (0.25, 0.5, 1, 2, 5, 10) if name == "sac" else (1,)
+    assert [point.steps for point in schooled.curve] == [share * steps for share in shares]
+    for file, share in zip(schooled.files, (1, 10), strict=False):
+        who = contestant(str(file), ENV)
+        assert who.steps == share * steps and who.seconds is not None and who.seconds > 0
+    left = {path.name for path in schooled.files[0].parent.iterdir()} - {"checkpoint.zip"}
+    assert left == {*(file.name for file in schooled.files), "schooled.json"}
+
+
+def test_what_was_seen_of_a_training_that_is_gone_is_not_taken_for_that_of_another(tmp_path: Path):
+    first = school("sac", ENV, 20, tmp_path)
+    place = first.files[0].parent
+    (place / "schooled.json").unlink()
+    (place / "seen.json").write_text("[[5, 0.5], [10, 0.5], [20, 0.5]]")
+    first.files[0].unlink()
+    again = school("sac", ENV, 20, tmp_path)
+    assert len(again.curve) == 6 and again.files[0].exists()
 
 
 def test_settings_of_rl_zoo_are_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -84,10 +95,17 @@ def test_settings_of_rl_zoo_are_taken(tmp_path: Path, monkeypatch: pytest.Monkey
     assert tensors["actor.latent_pi.0.weight"].shape[0] == 7
 
 
-def test_a_training_in_another_environment_is_not_taken_for_this_one(tmp_path: Path):
-    school("sac", ENV, 20, tmp_path)
-    with pytest.raises(ValueError, match="got one in grasp/BallNav-v0"):
-        school("sac", "grasp/BallNavTrap-v0", 20, tmp_path)
+def test_trainings_do_not_take_each_others_files(tmp_path: Path):
+    one = school("sac", ENV, 20, tmp_path)
+    others = [
+        school("sac", "grasp/BallNavTrap-v0", 20, tmp_path),
+        school("sac", ENV, 200, tmp_path),
+        school("sac", ENV, 20, tmp_path, seed=1),
+    ]
+    files = [file for schooled in (one, *others) for file in schooled.files]
+    assert len(set(files)) == 8
+    before = [file.read_bytes() for file in one.files]
+    assert school("sac", ENV, 20, tmp_path) == one and [file.read_bytes() for file in one.files] == before
 
 
 def test_steps_come_in_lots_that_are_small_enough(tmp_path: Path):

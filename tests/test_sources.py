@@ -141,7 +141,7 @@ def test_what_holds_no_experience_is_refused(tmp_path: Path):
         "empty.npz": "not an .npz file of arrays",
         "cut.npz": "not an .npz file of arrays",
         "text.npz": "not an .npz file",
-        "missing.npz": "not an .npz file",
+        "missing.npz": "dataset: no such file",
         "pickle.npz": "not an .npz file of arrays",
         "little.npz": "expected arrays observations, next_observations and actions",
         "uneven.npz": "of one length",

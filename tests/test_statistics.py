@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from grasp_agent.statistics import mean, paired, share
+from grasp_agent.statistics import mean, paired, paired_means, share
 
 
 def outcomes(text: str) -> list[bool | None]:
@@ -77,3 +77,23 @@ def test_a_mean_lies_between_its_limits_and_they_narrow():
 def test_nine_in_ten_intervals_and_more_hold_the_truth():
     draws = np.random.default_rng(1).exponential(1.0, (120, 30))
     assert sum(low <= 1.0 <= high for _, low, high in (mean(list(row)) for row in draws)) > 0.87 * 120
+
+
+def test_differences_of_means_are_of_pairs():
+    """All signs but the one found, or its opposite, are left out of 2 ** 8."""
+    first = [float(2 * value) for value in range(8)]
+    found = paired_means([value + 1 + 0.1 * (value % 3) for value in first], first)
+    assert found.difference.value == pytest.approx(np.mean([1 + 0.1 * (value % 3) for value in first]))
+    assert 1 <= found.difference.low < found.difference.value < found.difference.high <= 1.2
+    assert found.p == pytest.approx(2 / 2**8)
+    other = paired_means([1.0, -1.0, 2.0, -2.0], [0.0] * 4)
+    assert other.p == 1.0 and other.difference.low < 0 < other.difference.high
+
+
+def test_differences_of_means_where_there_is_little_to_say():
+    assert paired_means([3.0], [1.0]) == ((2.0, 2.0, 2.0), 1.0)
+    assert paired_means([3.0, 1.0], [3.0, 1.0]) == ((0.0, 0.0, 0.0), 1.0)
+    lost = paired_means([float("nan"), 1.0], [3.0, 1.0])
+    assert all(np.isnan(value) for value in (*lost.difference, lost.p))
+    with pytest.raises(ValueError, match="as many of both, got 1 and 2"):
+        paired_means([1.0], [1.0, 2.0])

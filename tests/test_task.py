@@ -77,7 +77,7 @@ def test_entries_are_named_by_index_or_by_name():
     [
         (lambda: Goal.at({}, tolerance=0.1), "at least one"),
         (lambda: Goal.at({0: np.nan}, tolerance=0.1), "finite values"),
-        (lambda: Goal.at({0: 1.0}, tolerance=0.0), "tolerance of more than 0"),
+        (lambda: Goal.at({0: 1.0}, tolerance=0.0), "goal: tolerance: expected more than 0"),
         (lambda: Goal.at({-1: 1.0}, tolerance=0.1), "entries from 0"),
         (lambda: Goal.at({"z": 1.0}, names=("x", "y"), tolerance=0.1), "an index or one of x, y, got 'z'"),
         (lambda: Goal.at({"z": 1.0}, tolerance=0.1), "names=..."),

@@ -35,18 +35,22 @@ def test_steps_are_those_of_stable_baselines(mode: AutoresetMode, kind: str):
     theirs = make_vec_env(ENV, n_envs=3, env_kwargs={"max_episode_steps": 7})
     for env in (ours, theirs):
         env.seed(5)
+        env.set_options({"state": np.array([-0.5, 0.25])})
     draws = np.random.default_rng(0)
     same(ours.reset(), theirs.reset())
+    assert [sorted(info) for info in ours.reset_infos] == [sorted(info) for info in theirs.reset_infos]
     for _ in range(20):
         actions = draws.uniform(-1, 1, (3, 2)).astype(np.float32)
         one, two = ours.step(actions), theirs.step(actions)
         same(one[0], two[0])
         np.testing.assert_allclose(one[1], two[1])
         np.testing.assert_array_equal(one[2], two[2])
+        assert [info.keys() for info in ours.reset_infos] == [info.keys() for info in theirs.reset_infos]
         for info, known in zip(one[3], two[3], strict=True):
             assert info["is_success"] == known["is_success"]
             assert info["TimeLimit.truncated"] == known["TimeLimit.truncated"]
             assert ("terminal_observation" in info) == ("terminal_observation" in known)
+            assert not {"final_obs", "final_info"} & set(info)
             if "terminal_observation" in known:
                 same(info["terminal_observation"], known["terminal_observation"])
     ours.close()

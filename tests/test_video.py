@@ -7,6 +7,7 @@ import imageio_ffmpeg
 import numpy as np
 import pytest
 from gymnasium import spaces
+from PIL import Image
 
 from grasp_agent import Goal
 from grasp_agent.files import written_aside
@@ -371,8 +372,12 @@ def test_one_goal_judges_all_that_are_filmed(tmp_path):
     class Own(For):
         goal = Goal.at({0: 0.1}, tolerance=0.1)
 
-    for agents in ([For(2), Own(2)], [Own(2), For(2)]):
-        made = record_beside(agents, Vector(), tmp_path / "a.mp4", draw_plan=False, force=True)
+    class Other(Own):
+        goal = Goal.at({0: 0.9, 1: 0.9}, tolerance=0.1)
+        last_plan = None
+
+    for agents in ([For(2), Own(2)], [Own(2), For(2)], [Own(2), Other(2)]):
+        made = record_beside(agents, Vector(), tmp_path / "a.mp4", force=True)
         assert made.successes == (True, True)
 
 
@@ -382,6 +387,10 @@ def test_gifs_are_no_faster_than_viewers_show_them(tmp_path):
 
     assert record(Planner(), Quick(), tmp_path / "a.gif").fps == 50
     assert record(Planner(), Quick(), tmp_path / "a.mp4").fps == 100
+    made = record(Planner(), Quick(), tmp_path / "c.gif", fps=30, draw_plan=False)
+    assert made.fps == pytest.approx(100 / 3)  # they count in hundredths of a second
+    with Image.open(made.path) as image:
+        assert image.info["duration"] == 30
     with pytest.raises(ValueError, match="at most 50 pictures per second, got 100"):
         record(Planner(), Quick(), tmp_path / "b.gif", speed=2)
     with pytest.raises(ValueError, match="at most 240 pictures per second, got 300"):

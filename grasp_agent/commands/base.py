@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
+from grasp_agent.console import complain
+
 if TYPE_CHECKING:
     import gymnasium as gym
 
@@ -128,4 +130,6 @@ def made(env_id: str, agent: GraspAgent | None = None, render_mode: str | None =
         except (gym.error.Error, ImportError, RuntimeError) as error:
             reason = str(error) or f"it cannot be made or rendered ({type(error).__name__})"
             raise UsageError(f"{env_id}: {reason}") from error
+        if env.spec is not None and env.spec.max_episode_steps is None:
+            complain(f"{env_id} has no time limit: an episode may never end (Ctrl-C ends it)")
         yield env

@@ -13,6 +13,7 @@ from grasp_agent.commands.base import (
     Command,
     Id,
     MaybeInt,
+    UsageError,
     check_numbers,
     check_writable,
     made,
@@ -74,7 +75,8 @@ class Compare(Command):
             self._check(agents)
             agents, curves = self._schooled(agents, self.train)
         video = self.out / "video.mp4"
-        video.unlink(missing_ok=True)  # one of an earlier comparison would be taken for this one's
+        for stale in (video, self.out / "curves.png"):  # would be taken for this comparison's
+            stale.unlink(missing_ok=True)
         total = len(agents) * self.episodes
         with progress(f"{self.env}: {len(agents)} agents", total) as advance, user_errors(ValueError):
             comparison = compare(
@@ -105,6 +107,8 @@ class Compare(Command):
         from grasp_agent.contestants import PLANNERS, contestant
         from grasp_agent.reinforcement import ALGORITHMS, algorithm
 
+        if len(set(agents)) < len(agents):
+            raise UsageError(f"--agents: expected different ones, got {self.agents}")
         with user_errors(ValueError):
             for name in agents:
                 if name in ALGORITHMS:

@@ -31,8 +31,8 @@ class Plan(Command):
 
     model: Model
     """Bundled name (e.g. ball-nav) or saved file."""
-    planner: Annotated[str, tyro.conf.arg(metavar="NAME", help_behavior_hint="")] = "grasp"
-    """grasp, or another one: icem, cem, mppi, ilqr, shooting, latco, grasp-paper."""
+    planner: Annotated[str, tyro.conf.arg(metavar="NAME", help_behavior_hint="")] = "own"
+    """own (the agent's), or another one: icem, cem, mppi, ilqr, shooting, latco, grasp-paper."""
     search: bool = False
     """Leave out proposals (roadmap, recorded pieces), so that the planner has to search."""
     seed: int = 0
@@ -57,26 +57,28 @@ class Plan(Command):
         planner = self._planner(agent.policy.planner)
         mode = None if self.out is None else "rgb_array"
         with made_for(agent, self.env, mode) as env, user_errors(ValueError):
+            if self.out is not None and not hasattr(env.unwrapped, "goal_to_pixels"):
+                raise UsageError("--out: expected an environment that says where goals lie in its picture")
             observation, _ = env.reset(seed=self.seed)
             found = watched(agent, observation, planner)
-            rows = table("", "", title=f"{self.model}, seed {self.seed}: {self.planner}")
+            rows = table("", "", title=f"{self.model}, seed {self.seed}: {type(planner).__name__}")
             rows.add_row("good enough under all members", "yes" if found.accepted else "no")
             rows.add_row("iterations", str(found.iterations))
             rows.add_row("steps", str(len(found.path) - 1))
-            rows.add_row("ms", f"{1000 * found.seconds:.0f}")
+            rows.add_row("ms, watched", f"{1000 * found.seconds:.0f}")
             show(rows)
             if self.out is not None:
-                made = record_search(agent, env, self.out, self.seed, planner, force=self.force)
+                made = record_search(agent, env, self.out, self.seed, planner, force=self.force, search=found)
                 say(f"{made.path}: {made.frames} pictures")
 
     def _check_planner(self) -> None:
         from grasp_agent.contestants import PLANNERS
 
-        if self.planner not in ("grasp", *PLANNERS):
-            raise UsageError(f"--planner: expected grasp or one of {', '.join(PLANNERS)}, got {self.planner!r}")
+        if self.planner not in ("own", *PLANNERS):
+            raise UsageError(f"--planner: expected own or one of {', '.join(PLANNERS)}, got {self.planner!r}")
 
     def _planner(self, own: Planner) -> Planner:
-        from grasp_agent.contestants import PLANNERS
+        from grasp_agent.contestants import planner_called
 
-        planner = own if self.planner == "grasp" else replace(PLANNERS[self.planner](), proposals=own.proposals)
-        return replace(planner, proposals=None) if self.search or self.planner == "grasp-paper" else planner
+        planner = own if self.planner == "own" else planner_called(self.planner)
+        return replace(planner, proposals=None) if self.search else planner

@@ -33,6 +33,8 @@ class Contestant(NamedTuple):
     """Of its file [bytes], where there is one."""
     goal: Goal | None = None
     """Its own, for environments that have none."""
+    tried: bool = True
+    """False where its goal is not known before it is made."""
 
 
 def goal_of(agent: object) -> Goal | None:

@@ -110,7 +110,7 @@ def from_baseline(entry: baselines.Baseline) -> Contestant:
     archive = looked_at(Path(str(resources.files(baselines) / entry.file)))
     make = partial(baselines.baseline, entry.algorithm, entry.env_id, entry.steps)
     return from_policy(archive)._replace(
-        name=f"{entry.algorithm}@{entry.steps}", make=lambda *_: make(), steps=entry.steps
+        name=f"{entry.algorithm}@{entry.steps}", make=lambda *_: make(), steps=entry.steps, seconds=entry.seconds
     )
 
 

@@ -74,7 +74,7 @@ def contestant(given: Given, env_id: str) -> Contestant:
     """
     if not isinstance(given, (str, Path)):
         return _object(given)
-    found = (resolve(str(given), env_id) for resolve in (_file, _random, _grasp, _planner, _model, _algorithm, _module))
+    found = (resolve(str(given), env_id) for resolve in (_random, _grasp, _planner, _model, _algorithm, _file, _module))
     who = next((who for who in found if who is not None), None)
     if who is None:
         raise ValueError(f"agents: expected {HOW}; got {str(given)!r}")
@@ -94,12 +94,22 @@ def contestants(agents: Sequence[Given] | Mapping[str, Given], env_id: str) -> l
     if not agents:
         raise ValueError("agents: expected at least one, got none")
     if isinstance(agents, Mapping):
-        return [contestant(given, env_id)._replace(name=name) for name, given in agents.items()]
+        return [_tried(contestant(given, env_id), env_id)._replace(name=name) for name, given in agents.items()]
     if isinstance(agents, str) or not isinstance(agents, Sequence):
         raise ValueError(f"agents: expected a list, or a dict by name, got {agents!r}")
-    known = [contestant(given, env_id) for given in agents]
+    known = [_tried(contestant(given, env_id), env_id) for given in agents]
     stems = [Path(given).stem if isinstance(given, (str, Path)) and "/" in str(given) else "" for given in agents]
     return [who._replace(name=name) for who, name in zip(known, told_apart(known, stems), strict=True)]
+
+
+def _tried(who: Contestant, env_id: str) -> Contestant:
+    """Makes one of which nothing is known before that: to see its goal, and whether it can play."""
+    if who.tried:
+        return who
+    env = gym.make(env_id)
+    goal = goal_of(who.make(env, 0))
+    env.close()
+    return who._replace(goal=goal, tried=True)
 
 
 def told_apart(known: Sequence[Contestant], extras: Sequence[str]) -> list[str]:
@@ -159,11 +169,15 @@ def _planner(given: str, env_id: str) -> Contestant | None:
     else:
         source = _model_for(env_id, steps)
         who = files.from_bundled(source)
-    planner = PLANNERS[base]()
-    if base != "grasp-paper":
-        planner = replace(planner, proposals=planners.GRASP().proposals)
+    planner = planner_called(base)
     key = f"{who.key} {planner!r}"
     return who._replace(name=name, make=lambda *_: _planned(load(source, device="cpu"), planner, base), key=key)
+
+
+def planner_called(name: str) -> Planner[Any]:
+    """One of `PLANNERS`, with the proposals of GRASP; the published algorithm has none."""
+    planner = PLANNERS[name]()
+    return planner if name == "grasp-paper" else replace(planner, proposals=planners.GRASP().proposals)
 
 
 def _planned(agent: GraspAgent, planner: Planner[Any], name: str) -> GraspAgent:
@@ -209,7 +223,7 @@ def _module(given: str, env_id: str) -> Contestant | None:
         if not callable(found):
             raise ValueError(f"agents: {given}: expected something with predict, or what makes it from an environment")
         build = cast("Callable[[gym.Env[Any, Any]], Predictor]", found)
-        return Contestant(name, lambda env, _: _built(build, env, given), key, goal=goal_of(found))
+        return Contestant(name, lambda env, _: _built(build, env, given), key, tried=False)
     check(found, given)
     return Contestant(name, lambda *_: found, key, goal=goal_of(found))
 
