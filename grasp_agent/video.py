@@ -9,20 +9,17 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import gymnasium as gym
-import imageio
 import numpy as np
 from PIL import Image
 
 from grasp_agent.agent import GraspAgent
 from grasp_agent.contestants import contestants
 from grasp_agent.evaluation import Moment, Predictor, opened, own_goal, rollout
-from grasp_agent.files import written_aside
-from grasp_agent.frames import Band, Overlay, Strip, even, framed, tiled, titled
+from grasp_agent.frames import Band, Overlay, Strip, framed, tiled, titled
 from grasp_agent.planners import Planner
+from grasp_agent.reel import film, rate
 from grasp_agent.task import Goal
 from grasp_agent.watching import Search, watched
-
-_SUFFIXES = (".mp4", ".gif")
 
 
 class Recording(NamedTuple):
@@ -91,7 +88,7 @@ def record(
     """
     _check(episodes, size)
     ends: list[bool | None] = []
-    with filmed(agent, env) as plain, film(path, _rate(plain, path, fps, speed), force=force) as reel:
+    with filmed(agent, env) as plain, film(path, rate(plain, path, fps, speed), force=force) as reel:
         for index in range(episodes):
             band, success = Band(agent, plain) if caption else None, None
             for shot in shots(agent, plain, seed + index, draw_plan=draw_plan, size=size):
@@ -147,7 +144,7 @@ def record_beside(
     ends: list[bool | None] = []
     with (
         filmed(next(iter(agents.values())), env) as plain,
-        film(path, _rate(plain, path, fps, speed), force=force) as reel,
+        film(path, rate(plain, path, fps, speed), force=force) as reel,
     ):
         for index in range(episodes):
             takes = {
@@ -177,7 +174,7 @@ def record_grid(
 ) -> Recording:
     """Films many seeded episodes of one agent at once, in a grid; see `record_beside`."""
     _check(episodes, size)
-    with filmed(agent, env) as plain, film(path, _rate(plain, path, fps, speed), force=force) as reel:
+    with filmed(agent, env) as plain, film(path, rate(plain, path, fps, speed), force=force) as reel:
         takes = [
             _take(shots(agent, plain, seed + index, draw_plan=draw_plan, size=size), on_frame)
             for index in range(episodes)
@@ -223,7 +220,7 @@ def record_search(
         ValueError: as `record`; or if the environment does not say where goals lie in its picture.
     """
     _check(1, size)
-    with filmed(agent, env) as plain, film(path, _rate(plain, path, fps, 1.0), force=force) as reel:
+    with filmed(agent, env) as plain, film(path, rate(plain, path, fps, 1.0), force=force) as reel:
         overlay = Overlay(plain)
         if not overlay.knows_where:
             raise ValueError("env: expected one that says where goals lie in its picture (goal_to_pixels)")
@@ -290,59 +287,6 @@ def filmed(agent: object, env: str | gym.Env[Any, Any]) -> Iterator[gym.Env[Any,
         if plain.render_mode != "rgb_array":
             raise ValueError(f'env: expected render_mode="rgb_array", got {plain.render_mode!r}')
         yield plain
-
-
-class Reel:
-    """A video that is being written.
-
-    Args:
-        path: the file that it will be.
-        writer: imageio's.
-        fps: pictures per second.
-    """
-
-    def __init__(self, path: Path, writer: Any, fps: float) -> None:
-        self.path, self.fps, self.frames = path, fps, 0
-        self._writer = writer
-
-    def add(self, picture: Image.Image) -> None:
-        """One more picture."""
-        self._writer.append_data(even(picture))
-        self.frames += 1
-
-
-@contextmanager
-def film(path: str | Path, fps: float, *, force: bool) -> Iterator[Reel]:
-    """Writes a video aside, and moves it to its place when it is whole.
-
-    Raises:
-        ValueError: if the suffix is unknown or the file exists.
-    """
-    path = Path(path)
-    if path.suffix.lower() not in _SUFFIXES:
-        raise ValueError(f"path: expected a name that ends in {' or '.join(_SUFFIXES)}, got {path.name!r}")
-    if path.exists() and not force:
-        raise ValueError(f"path: {path} exists; choose another name or force=True")
-    with written_aside(path) as aside, _writer(aside, fps) as writer:
-        yield Reel(path, writer, fps)
-
-
-def _writer(path: Path, fps: float) -> Any:
-    if path.suffix.lower() == ".gif":
-        return imageio.get_writer(path, mode="I", duration=round(1000 / fps), loop=0)
-    return imageio.get_writer(path, mode="I", fps=fps, codec="libx264", quality=8, macro_block_size=2)
-
-
-def _rate(env: gym.Env[Any, Any], path: str | Path, fps: float | None, speed: float) -> float:
-    """Pictures per second, those of the environment where nothing is said; viewers show GIFs at 50 at most."""
-    for name, value in (("fps", fps), ("speed", speed)):
-        if value is not None and not value > 0:
-            raise ValueError(f"{name}: expected more than 0, got {value}")
-    most = 50.0 if Path(path).suffix.lower() == ".gif" else 240.0
-    rate = float(min(env.metadata.get("render_fps", 30), most) if fps is None else fps) * speed
-    if rate > most:
-        raise ValueError(f"fps, speed: expected at most {most:.0f} pictures per second, got {rate:g}")
-    return 100 / round(100 / rate) if most == 50 else rate  # GIFs count in hundredths of a second
 
 
 def _check(episodes: int, size: int | None) -> None:

@@ -22,7 +22,7 @@ import numpy as np
 import torch
 import tyro
 from matplotlib import pyplot
-from scipy.stats import binomtest
+from scipy import stats
 from tqdm import tqdm
 
 from grasp_agent import GraspAgent, evaluate
@@ -68,7 +68,7 @@ def sac_points(task: str, seed: int, done: dict[str, float]) -> Points:
 
 
 def plot(results: dict[str, Any], path: Path) -> None:
-    """A panel for each task: each seed thinly, their mean, and the Wilson interval of the pooled episodes."""
+    """A panel for each task: each seed thinly, their mean, and its 95 % interval (Student's t over the trainings)."""
     matplotlib.use("agg")
     size = (3.4 * len(TASKS), 3.4)
     figure, axes = pyplot.subplots(1, len(TASKS), figsize=size, dpi=110, layout="constrained", sharey=True)
@@ -91,8 +91,9 @@ def curve(panel: Any, name: str, runs: dict[str, dict[str, float]]) -> None:
     """Draws one agent's runs."""
     steps = sorted({int(s) for run in runs.values() for s in run})
     curves = [[run[str(s)] for run in runs.values() if str(s) in run] for s in steps]
-    spans = [binomtest(round(sum(c) * EPISODES), len(c) * EPISODES).proportion_ci(method="wilson") for c in curves]
-    means, low, high = [np.mean(c) for c in curves], [s.low for s in spans], [s.high for s in spans]
+    means = np.array([np.mean(c) for c in curves])
+    reach = [stats.t.ppf(0.975, len(c) - 1) * np.std(c, ddof=1) / np.sqrt(len(c)) if len(c) > 1 else 0 for c in curves]
+    low, high = np.clip(means - reach, 0, 1), np.clip(means + reach, 0, 1)
     panel.plot(steps, means, "o-", color=COLOURS[name], label=LABELS[name], lw=2, ms=5)
     for run in runs.values():
         points = sorted((int(s), share) for s, share in run.items())

@@ -49,6 +49,7 @@ ORDER = (
     "comparison",
     "report",
     "frames",
+    "reel",
     "watching",
     "video",
     "console",

@@ -153,6 +153,30 @@ def test_the_duel_is_what_the_script_wrote():
     assert (ROOT / "docs" / "duel.md").read_text(encoding="utf-8") in README
 
 
+def test_what_is_said_of_learning_is_what_was_measured():
+    runs = json.loads((ROOT / "videos" / "learning_curve.json").read_text(encoding="utf-8"))
+    said = README.split("From nothing, `learn(N)`")[1].split("## ")[0]
+
+    def measured(task: str, agent: str, steps: int) -> str:
+        shares = [run[str(steps)] for run in runs[f"grasp/{task}-v0"][agent].values()]
+        assert len(shares) == 5
+        return f"{sum(shares) / 5:.2f}".removeprefix("0")
+
+    wall, maze, arm = (
+        (lambda agent, steps, task=task: measured(task, agent, steps)) for task in ("Wall", "PointMaze", "Reacher")
+    )
+    words = " ".join(said.split())
+    assert (
+        f"Wall: {wall('grasp', 4000)} after 4,000 steps, where SAC + HER has {wall('sac', 20000)} after 20,000."
+        in words
+    )
+    assert f"PointMaze: {maze('grasp', 1600)} after 1,600 steps, SAC + HER {maze('sac', 8000)} after 8,000." in words
+    assert (
+        f"Reacher: {arm('grasp', 4000)} after 4,000 and {arm('grasp', 6000)} after 6,000, SAC + HER {arm('sac', 30000)}"
+        in words
+    )
+
+
 def test_the_comparison_is_what_the_script_wrote():
     """Every row of the README's tables is a row of the page, with fewer columns."""
     block = README.split("<!-- comparison: ")[1].split("<!-- end of the comparison -->")[0]
