@@ -14,7 +14,7 @@ import numpy as np
 
 from grasp_agent import statistics
 from grasp_agent.contestants import Contestant, Given, contestant, contestants
-from grasp_agent.evaluation import Evaluation, evaluate
+from grasp_agent.evaluation import Evaluation, Predictor, evaluate, label
 from grasp_agent.planners.checks import whole
 from grasp_agent.store import Played, Store
 from grasp_agent.task import Goal
@@ -189,6 +189,14 @@ def _played(tasks: Sequence[Task], jobs: int) -> Iterator[tuple[Task, Played]]:
             pool.shutdown(wait=False, cancel_futures=True)
 
 
+def _evaluated(agent: Predictor, env: gym.Env[Any, Any], task: Task) -> Evaluation:
+    try:
+        return evaluate(agent, env, len(task.seeds), task.seeds[0], goal=task.goal)
+    except ValueError as error:
+        who = task.given if isinstance(task.given, (str, Path)) else label(agent)
+        raise ValueError(f"{who} in {task.env_id}: {error}") from error
+
+
 def play(task: Task) -> Played:
     """Plays the episodes of one task with an agent made for them."""
     import torch
@@ -200,7 +208,7 @@ def play(task: Task) -> Played:
     env = gym.make(task.env_id, **task.options)
     try:
         agent = contestant(task.given, task.env_id).make(env, task.seeds[0])
-        outcome = evaluate(agent, env, len(task.seeds), task.seeds[0], goal=task.goal)
+        outcome = _evaluated(agent, env, task)
     finally:
         env.close()
         torch.set_num_threads(threads)

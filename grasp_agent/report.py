@@ -66,7 +66,7 @@ def _cells(row: dict[str, Any], compared: str) -> tuple[str, ...]:
         _share(row, "success_any"),
         difference,
         f"{row['return_mean']:.1f} ({limits})",
-        "-" if row["steps_to_success_median"] is None else f"{row['steps_to_success_median']:.0f}",
+        "-" if row["steps_to_success_median"] is None else f"{row['steps_to_success_median']:g}",
         "-" if row["path_length_mean"] is None else f"{row['path_length_mean']:.3g}",
         speeds,
         "-" if row["model_bytes"] is None else f"{row['model_bytes'] / 2**20:.2f} MB",
@@ -92,7 +92,7 @@ def caption(comparison: Comparison) -> str:
     count = len(comparison.entries[0].evaluation.episodes)
     same = "the same starts and goals for all" if comparison.same_starts else "STARTS DIFFER between the agents"
     last = comparison.seed + count - 1
-    return f"{comparison.env_id}: {count} episodes, seeds {comparison.seed} to {last}, {same}."
+    return f"{comparison.env_id}: {count} episode{'s' * (count > 1)}, seeds {comparison.seed} to {last}, {same}."
 
 
 def markdown(comparison: Comparison) -> str:

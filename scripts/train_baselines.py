@@ -40,7 +40,7 @@ COMPARED = {
 }
 
 ALSO = {"td3:grasp/BallNav-v0": 20_000, "td3:grasp/Wall-v0": 30_000}
-"""Where TD3 learns, too. PPO, without hindsight, does not from these sparse rewards: BallNav 0 of 40 after 100,000 steps."""
+"""Where TD3 learns, too. PPO, without hindsight, does not: in BallNav 0 of 40 after 100,000 steps."""
 
 
 def runs() -> dict[str, tuple[int, ...]]:

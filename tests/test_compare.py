@@ -308,6 +308,8 @@ class TestContestants:
         assert contestant(f"sac:{tmp_path / 'mine'}", ENV).key == who.key
         with pytest.raises(ValueError, match="no such file"):
             contestant("sac:nowhere.zip", ENV)
+        with pytest.raises(ValueError, match="expected a file of ppo, got one of sac"):
+            contestant(f"ppo:{tmp_path / 'mine.zip'}", ENV)
         with pytest.raises(ValueError, match="is no saved agent of sac"):
             contestant(f"sac:{agent_file}", ENV)
 
@@ -397,7 +399,10 @@ def test_wrong_numbers_are_refused():
         compare(ENV, "random")
     with pytest.raises(ValueError, match="env: expected a Gymnasium id, got TimeLimit"):
         compare(gym.make("Pendulum-v1"), ["random"])  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match=r"Careless.predict: expected to return an action and a state, got array"):
+    with pytest.raises(
+        ValueError,
+        match=r"Careless in grasp/BallNav-v0: Careless.predict: expected to return an action and a state, got array",
+    ):
         compare(ENV, [Careless()], episodes=1)  # type: ignore[list-item]  # pyright: ignore
 
 
@@ -502,3 +507,23 @@ def test_two_comparisons_share_a_folder(tmp_path: Path):
     both = Store(tmp_path, {"env": ENV})
     for name, evaluation in zip("ab", played, strict=True):
         assert both.evaluation(name, "", ENV, range(10_000, 10_003)).episodes == evaluation.episodes
+
+
+def test_the_command_keeps_a_video_of_before_and_says_how_to_go_on(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    command = ["compare", ENV, "--agents", "random", "--episodes", "1", "--out", str(tmp_path)]
+    (tmp_path / "video.mp4").write_text("mine")
+    assert main(command) == 0
+    assert (tmp_path / "video.mp4").read_text() == "mine"
+    assert "1 episode, seeds 10000 to 10000" in capsys.readouterr().out
+
+    def interrupted(*_: Any, **__: Any):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("grasp_agent.comparison.compare", interrupted)
+    assert main(command) == 130
+    assert f"kept in {tmp_path}: the same command goes on" in capsys.readouterr().err
+    (tmp_path / "file").write_text("")
+    assert main([*command[:-1], str(tmp_path / "file")]) == 2
+    assert "--out: expected a folder, got the file" in capsys.readouterr().err

@@ -20,7 +20,7 @@ from grasp_agent.commands.base import (
     one_thread,
     user_errors,
 )
-from grasp_agent.console import progress, say, show, table
+from grasp_agent.console import complain, progress, say, show, table
 
 if TYPE_CHECKING:
     from grasp_agent.schooling import Point
@@ -59,7 +59,16 @@ class Compare(Command):
 
     def run(self) -> None:
         """Plays with a progress bar, prints the table and writes the report."""
+        try:
+            self._run()
+        except KeyboardInterrupt:
+            complain(f"what was done is kept in {self.out}: the same command goes on with it")
+            raise
+
+    def _run(self) -> None:
         check_numbers(episodes=self.episodes, jobs=self.jobs, seed=self.seed, **{"video-episodes": self.video_episodes})
+        if self.out.exists() and not self.out.is_dir():
+            raise UsageError(f"--out: expected a folder, got the file {self.out}")
         check_writable(self.out / "report.md")
         agents = [name.strip() for name in self.agents.split(",") if name.strip()]
         if "" not in sys.path:
@@ -75,8 +84,8 @@ class Compare(Command):
             self._check(agents)
             agents, curves = self._schooled(agents, self.train)
         video = self.out / "video.mp4"
-        for stale in (video, self.out / "curves.png"):  # would be taken for this comparison's
-            stale.unlink(missing_ok=True)
+        if self.video:
+            video.unlink(missing_ok=True)  # one of before would be taken for this comparison's
         total = len(agents) * self.episodes
         with progress(f"{self.env}: {len(agents)} agents", total) as advance, user_errors(ValueError):
             comparison = compare(

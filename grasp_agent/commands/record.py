@@ -42,7 +42,7 @@ class Record(Command):
     seed: int = 0
     """Seed of the first episode; each later one adds 1."""
     fps: MaybeFps = None
-    """Pictures per second, if not the environment's own."""
+    """Pictures per second, if not the environment's own; GIFs show 50 at most."""
     speed: float = 1.0
     """How much faster than that it is shown."""
     size: MaybeInt = None

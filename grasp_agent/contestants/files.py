@@ -64,19 +64,24 @@ def existing(given: str) -> Path | None:
     return next((path for path in (Path(given), Path(f"{given}.zip")) if given and path.is_file()), None)
 
 
-def algorithm_of(archive: Archive) -> str:
-    """The name of the algorithm that a file of Stable-Baselines3 was written by.
-
-    Raises:
-        ValueError: if that cannot be seen.
-    """
+def written_by(archive: Archive) -> str | None:
+    """The name of the algorithm that wrote a file of Stable-Baselines3, if that can be seen; "td3" for DDPG, too."""
     home = str(archive.data.get("policy_class", {}).get("__module__", ""))
     found = [name for name in _OWN_POLICY if f".{name}." in home]
     found += [name for name, setting in _ON_POLICY.items() if setting in archive.data]
-    if not found:
-        path = archive.path
+    return found[0] if found else None
+
+
+def algorithm_of(archive: Archive) -> str:
+    """As `written_by`.
+
+    Raises:
+        ValueError: if it cannot be seen.
+    """
+    found, path = written_by(archive), archive.path
+    if found is None:
         raise ValueError(f"agents: which algorithm made {path} cannot be seen; say it, for example ppo:{path}")
-    return found[0]
+    return found
 
 
 def from_bundled(name: str) -> Contestant:

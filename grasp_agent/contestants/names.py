@@ -125,7 +125,7 @@ def told_apart(known: Sequence[Contestant], extras: Sequence[str]) -> list[str]:
 def _object(given: Predictor) -> Contestant:
     steps, seconds = (getattr(given, name, None) for name in ("num_timesteps", "training_seconds"))
     check(given, repr(given))
-    return Contestant(label(given), lambda *_: given, None, steps, seconds, goal=goal_of(given))
+    return Contestant(label(given), lambda *_: given, None, steps, seconds or None, goal=goal_of(given))
 
 
 def _file(given: str, env_id: str) -> Contestant | None:
@@ -205,6 +205,9 @@ def _algorithm(given: str, env_id: str) -> Contestant | None:
         return files.from_policy(archive)
     if not archive.data:
         raise ValueError(f"agents: {rest} is no saved agent of {base}")
+    written = files.written_by(archive)
+    if written is not None and written != ("td3" if base == "ddpg" else base):
+        raise ValueError(f"agents: {given}: expected a file of {base}, got one of {written}")
     return files.from_theirs(archive, base)
 
 
@@ -251,7 +254,9 @@ def _model_for(env_id: str, steps: int | None) -> str:
     if not fitting:
         names = ", ".join(f"grasp@{count}" for count in known.values()) or "none"
         wanted = "grasp" if steps is None else f"grasp@{steps}"
-        raise ValueError(f"no bundled model {wanted!r} for {env_id} (choose from {names}; or give a file)")
+        raise ValueError(
+            f"no bundled model {wanted!r} for {env_id} (choose from {names}; or give a file, or --train one)"
+        )
     return max(fitting, key=lambda name: fitting[name])
 
 
