@@ -21,6 +21,8 @@ from grasp_agent.reel import film, rate
 from grasp_agent.task import Goal
 from grasp_agent.watching import Search, watched
 
+_MOST_BESIDE = 4  # in one row
+
 
 class Recording(NamedTuple):
     """What a video shows."""
@@ -114,7 +116,7 @@ def record_beside(
     speed: float = 1.0,
     size: int | None = None,
 ) -> Recording:
-    """Films several agents side by side on the same seeded episodes.
+    """Films several agents side by side on the same seeded episodes; more than four in two rows.
 
     One that has ended stays as it was, marked, until the last one has.
 
@@ -141,6 +143,7 @@ def record_beside(
     if not agents:
         raise ValueError("agents: expected at least one, got none")
     goal = own_goal(*agents.values())
+    columns = len(agents) if len(agents) <= _MOST_BESIDE else math.ceil(len(agents) / 2)
     ends: list[bool | None] = []
     with (
         filmed(next(iter(agents.values())), env) as plain,
@@ -153,7 +156,7 @@ def record_beside(
             }
             bands = {name: Band(agent, plain, name) for name, agent in agents.items()}
             for step in range(max(map(len, takes.values()))):
-                reel.add(tiled([_at(bands[name], take, step) for name, take in takes.items()], len(takes)))
+                reel.add(tiled([_at(bands[name], take, step) for name, take in takes.items()], columns))
             ends += [take[-1].moment.success for take in takes.values()]
     return Recording(reel.path, reel.frames, reel.fps, tuple(ends))
 

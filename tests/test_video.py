@@ -356,6 +356,8 @@ def test_a_caption_says_as_much_as_there_is_room_for(tmp_path):
 def test_agents_in_a_list_are_named_by_themselves(tmp_path):
     made = record_beside([For(2), For(4)], Long(), tmp_path / "a.mp4")
     assert made.frames == 5 and made.successes == (True, False)
+    many = record_beside([For(2) for _ in range(5)], Long(), tmp_path / "b.mp4")
+    assert decode(many.path).shape[2] == 3 * WIDTH + 2 * 6  # in two rows
 
 
 def test_one_goal_judges_all_that_are_filmed(tmp_path):
