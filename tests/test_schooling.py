@@ -71,8 +71,9 @@ def test_a_training_that_was_stopped_goes_on(name: str, tmp_path: Path, monkeypa
     shares = (0.25, 0.5, 1, 2, 5, 10) if name == "sac" else (1,)
     assert [point.steps for point in schooled.curve] == [share * steps for share in shares]
     for file, share in zip(schooled.files, (1, 10), strict=False):
-        who = contestant(str(file), ENV)
-        assert who.steps == share * steps and who.seconds is not None and who.seconds > 0
+        assert contestant(str(file), ENV).steps == share * steps
+    seconds = contestant(str(schooled.files[-1]), ENV).seconds  # kept in tenths: the first file may say 0
+    assert seconds is not None and seconds > 0
     left = {path.name for path in schooled.files[0].parent.iterdir()} - {"checkpoint.zip"}
     assert left == {*(file.name for file in schooled.files), "schooled.json"}
 
