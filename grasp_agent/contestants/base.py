@@ -37,12 +37,6 @@ class Contestant(NamedTuple):
     """False where its goal is not known before it is made."""
 
 
-def goal_of(agent: object) -> Goal | None:
-    """The agent's own goal, if it has one."""
-    goal = getattr(agent, "goal", None)
-    return goal if isinstance(goal, Goal) else None
-
-
 def check(agent: object, given: str) -> None:
     """Refuses what cannot be asked for an action as Stable-Baselines3's models can.
 

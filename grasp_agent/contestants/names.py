@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from grasp_agent import baselines, planners
 from grasp_agent.agent import GraspAgent
 from grasp_agent.contestants import files
-from grasp_agent.contestants.base import Contestant, Given, check, goal_of
-from grasp_agent.evaluation import Predictor, label
+from grasp_agent.contestants.base import Contestant, Given, check
+from grasp_agent.evaluation import Predictor, label, own_goal
 from grasp_agent.planners import Planner
 from grasp_agent.pretrained import bundled, load
 from grasp_agent.reinforcement import ALGORITHMS
@@ -107,7 +107,7 @@ def _tried(who: Contestant, env_id: str) -> Contestant:
     if who.tried:
         return who
     env = gym.make(env_id)
-    goal = goal_of(who.make(env, 0))
+    goal = own_goal(who.make(env, 0))
     env.close()
     return who._replace(goal=goal, tried=True)
 
@@ -125,7 +125,7 @@ def told_apart(known: Sequence[Contestant], extras: Sequence[str]) -> list[str]:
 def _object(given: Predictor) -> Contestant:
     steps, seconds = (getattr(given, name, None) for name in ("num_timesteps", "training_seconds"))
     check(given, repr(given))
-    return Contestant(label(given), lambda *_: given, None, steps, seconds or None, goal=goal_of(given))
+    return Contestant(label(given), lambda *_: given, None, steps, seconds or None, goal=own_goal(given))
 
 
 def _file(given: str, env_id: str) -> Contestant | None:
@@ -228,7 +228,7 @@ def _module(given: str, env_id: str) -> Contestant | None:
         build = cast("Callable[[gym.Env[Any, Any]], Predictor]", found)
         return Contestant(name, lambda env, _: _built(build, env, given), key, tried=False)
     check(found, given)
-    return Contestant(name, lambda *_: found, key, goal=goal_of(found))
+    return Contestant(name, lambda *_: found, key, goal=own_goal(found))
 
 
 def _source_key(module: Any, given: str) -> str | None:
