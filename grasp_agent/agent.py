@@ -25,9 +25,10 @@ from torch import Tensor
 from grasp_agent import saving
 from grasp_agent.checkpoint import Checkpoint
 from grasp_agent.explore import ExploreConfig
+from grasp_agent.layout import PictureLayout
 from grasp_agent.learner import Learner
-from grasp_agent.models import MLPConfig
-from grasp_agent.observation import KEYS, check_actions, check_spaces
+from grasp_agent.models import EncoderConfig, MLPConfig
+from grasp_agent.observation import KEYS, check_actions, check_spaces, raw_vectors
 from grasp_agent.packing import CHANGEABLE, check_kinds, packed, unpacked
 from grasp_agent.planners import Criteria, Planner
 from grasp_agent.planners.checks import at_least, more_than, whole
@@ -38,8 +39,10 @@ from grasp_agent.task import Goal, GoalVecEnv, success_radius
 from grasp_agent.train import TrainConfig
 from grasp_agent.training import Training, refit
 from grasp_agent.vector import Environment, vectorised
+from grasp_agent.vision import Vision
 
 Self = TypeVar("Self", bound="GraspAgent")
+_LOOK_FIRST = 10_000  # environment steps before an encoder is trained
 
 
 class GraspAgent(BaseAlgorithm):
@@ -47,34 +50,41 @@ class GraspAgent(BaseAlgorithm):
 
     Used as any Stable-Baselines3 model: `learn`, `predict`, `save`, `load`, `set_env`, callbacks, logger,
     `evaluate_policy`. Observations are those of a goal environment, a Dict of the vectors observation, achieved_goal
-    and desired_goal, or a vector for which a `goal` is given; actions are a bounded Box.
+    and desired_goal, or a vector for which a `goal` is given; or pictures, alone or in a Dict beside vectors, whose
+    goal is a picture too: under desired_goal, or given by `set_goal`. Actions are a bounded Box.
 
     Args:
-        policy: "MultiInputPolicy", or a subclass of `WorldModelPolicy`.
+        policy: "MultiInputPolicy", "CnnPolicy", or a subclass of `WorldModelPolicy`.
         env: environment, several side by side (Stable-Baselines3's or Gymnasium's vectors), or its id.
         goal: what the observation should look like, for environments whose observations are a Box.
         planner: any planner of the family; None for `GRASP()`.
         horizon: steps of a plan; None for half of the environment's time limit, from 10 to 50.
         model: shape of the networks; None takes the kind, sharp or smooth, that predicts held-out data better.
+        encoder: how pictures are looked at, and how that is learned.
         train: how models are fitted.
-        explore: how experience is gathered.
+        explore: how experience is gathered; None for the usual way, with pictures at random for the first 10,000 steps.
         criteria: how plans are judged; None for the goal's own way, or the usual one.
         structure: what is known of the task beforehand; None takes what the environment offers (see `Structure`).
         goal_tolerance: success radius [goal units]; None takes the goal's, or the environment's `distance_threshold`,
-            or that at which its sparse `compute_reward` changes, or else a twentieth of the spread of the goals seen.
+            or that at which its sparse `compute_reward` changes, or else a twentieth of the spread of the goals seen;
+            with pictures always the last one, if nothing is given [latent units].
         tensorboard_log: folder of TensorBoard's logs.
         verbose: 0 silent, 1 information, 2 debugging.
         seed: of everything random.
         device: "auto", "cpu", "cuda", ...
 
     Attributes:
+        vision: what is known of pictures, encoder and experience; None for an agent without.
         training_seconds: time spent in `learn` and `fit`, now and before it was saved [s].
 
     Raises:
         ValueError: if the spaces are not of that kind.
     """
 
-    policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = {"MultiInputPolicy": WorldModelPolicy}
+    policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = {
+        "MultiInputPolicy": WorldModelPolicy,
+        "CnnPolicy": WorldModelPolicy,
+    }
     policy: WorldModelPolicy  # pyright: ignore
     name = "GRASP"
 
@@ -87,6 +97,7 @@ class GraspAgent(BaseAlgorithm):
         planner: Planner[Any] | None = None,
         horizon: int | None = None,
         model: MLPConfig | None = None,
+        encoder: EncoderConfig | None = None,
         train: TrainConfig | None = None,
         explore: ExploreConfig | None = None,
         criteria: Criteria | None = None,
@@ -107,7 +118,7 @@ class GraspAgent(BaseAlgorithm):
         if env is None and _init_setup_model:
             raise ValueError("env: expected an environment or its id, got None")
         settings = {"planner": planner, "criteria": criteria, "model": model, "train": train, "explore": explore}
-        check_kinds(**settings, structure=structure, goal=goal)
+        check_kinds(**settings, encoder=encoder, structure=structure, goal=goal)
         self.train_config = train or TrainConfig()
         self.goal = goal
         if env is not None:
@@ -122,13 +133,17 @@ class GraspAgent(BaseAlgorithm):
             device=device,
             support_multi_env=True,
         )
-        self.planner, self.model_config = planner, model
-        self.explore_config = explore or ExploreConfig()
+        self.planner, self.model_config, self.encoder_config = planner, model, encoder
+        self.vision: Vision | None = None
+        sees = self.env is not None and PictureLayout.of(self.env.observation_space) is not None
+        self.explore_config = explore or (ExploreConfig(learning_starts=_LOOK_FIRST) if sees else ExploreConfig())
         self.horizon = horizon
         self.goal_tolerance = goal.tolerance if goal_tolerance is None and goal is not None else goal_tolerance
         self.training_seconds = 0.0
         self.env_id: str | None = None
         self.env_kwargs: dict[str, Any] = {}
+        if structure is None and sees:
+            structure = Structure(rests=self.env.has_attr("rests") and bool(self.env.get_attr("rests")[0]))  # type: ignore[union-attr]
         if structure is None:  # an environment weighs the entries of its own goal, not of another one
             structure = Structure() if self.env is None else Structure.offered(self.env, weighs_goal=goal is None)
         self.structure = structure
@@ -147,6 +162,11 @@ class GraspAgent(BaseAlgorithm):
 
     def _dressed(self, env: GymEnv, verbose: int) -> GymEnv:
         """The environment with this agent's goal, if it was given one; refused where the agent cannot plan in it."""
+        if PictureLayout.of(env.observation_space) is not None:
+            check_actions(env.action_space)
+            if self.goal is not None:
+                raise ValueError("goal: expected none where observations are pictures; see set_goal")
+            return env
         if self.goal is not None:
             check_actions(env.action_space)
             env = GoalVecEnv(self._wrap_env(env, verbose), self.goal)
@@ -167,6 +187,8 @@ class GraspAgent(BaseAlgorithm):
         if self.horizon is None:
             limit = getattr(spec, "max_episode_steps", None)
             self.horizon = 50 if limit is None else min(50, max(10, limit // 2))
+        if PictureLayout.of(env.observation_space) is not None:
+            return  # what the environment says of distances is not said of latents
         if self.goal_tolerance is None and env.has_attr("distance_threshold"):
             self.goal_tolerance = float(env.get_attr("distance_threshold")[0])
         if self.goal_tolerance is None and env.has_attr("compute_reward"):
@@ -175,10 +197,14 @@ class GraspAgent(BaseAlgorithm):
     def _setup_model(self) -> None:
         if self.seed is not None and self.env is not None:
             self.env.seed(self.seed)  # nothing here uses the global generators
-        assert isinstance(self.observation_space, spaces.Dict) and isinstance(self.action_space, spaces.Box)
-        self.structure.check(self.observation_space, self.action_space)
+        space, layout = self.observation_space, PictureLayout.of(self.observation_space)
+        if layout is not None:
+            self.vision = Vision(layout, self.encoder_config, self.seed or 0, self.device)
+            space = self.vision.space
+        assert isinstance(space, spaces.Dict) and isinstance(self.action_space, spaces.Box)
+        self.structure.check(space, self.action_space)
         self.policy = self.policy_class(  # pyright: ignore
-            self.observation_space,
+            space,
             self.action_space,
             planner=self.planner,
             horizon=50 if self.horizon is None else self.horizon,
@@ -199,6 +225,8 @@ class GraspAgent(BaseAlgorithm):
         deterministic: bool = False,
     ) -> tuple[NDArray[Any], tuple[NDArray[Any], ...]]:
         """The action for an observation, by planning; see `WorldModelPolicy.predict`."""
+        if self.vision is not None and not self.vision.has_goal:
+            raise ValueError("goal: expected a picture of it, by set_goal, or under 'desired_goal' of the observation")
         return self.policy.predict(self._as_goal_observation(observation), state, episode_start, deterministic)
 
     def learn(
@@ -269,20 +297,48 @@ class GraspAgent(BaseAlgorithm):
             ValueError: if it is none of these, holds no step, or does not fit the spaces.
         """
         assert isinstance(self.action_space, spaces.Box)
-        episodes = episodes_of(dataset, self.action_space, self._as_goal_observation)
+        if self.vision is not None:
+            self.vision.take(episodes_of(dataset, self.action_space, self.vision.raw))
+            return self._refitted(progress_bar)
+        episodes = episodes_of(dataset, self.action_space, self._raw)
         sizes = [self.observation_space[key].shape[0] for key in KEYS[:2]]  # type: ignore[index]
         wanted = sum(sizes), self.action_space.shape[0]
         found = episodes[0].states.shape[1], episodes[0].actions.shape[1]
         if found != wanted:
             raise ValueError(f"dataset: expected observation, achieved goal and action of sizes {wanted}, got {found}")
         self.learner.dataset.add_all(episodes)
+        return self._refitted(progress_bar)
+
+    def _refitted(self: Self, progress_bar: bool) -> Self:
         self._setup_learn(0, None, reset_num_timesteps=False, tb_log_name="fit")
         began = time.monotonic()
         refit(self, last=True, progress_bar=progress_bar)
         self.training_seconds += time.monotonic() - began
         return self
 
+    def set_goal(self, picture: Any) -> None:
+        """Aims at what a picture shows, for an agent that sees pictures; None: at what observations say again.
+
+        Args:
+            picture: `[height, width, colours]`, or colours first, as one frame of the observations.
+
+        Raises:
+            ValueError: if it does not look like them, or observations are not pictures.
+        """
+        if self.vision is None:
+            raise ValueError("set_goal: expected an agent whose observations are pictures")
+        self.vision.set_goal(picture)
+        self.policy.forget()
+
+    def _raw(self, observations: Any) -> NDArray[np.float32]:
+        dressed = self._as_goal_observation(observations)
+        if not isinstance(dressed, Mapping):
+            raise ValueError("dataset: expected achieved goals beside the observations (a goal environment)")
+        return raw_vectors(dressed)
+
     def _as_goal_observation(self, observation: Any) -> Any:
+        if self.vision is not None:
+            return observation if isinstance(observation, tuple) else self.vision.dressed(observation)
         if self.goal is not None and not isinstance(observation, (Mapping, tuple)):
             return self.goal.dressed(observation)
         return observation
@@ -325,7 +381,8 @@ class GraspAgent(BaseAlgorithm):
     def get_parameters(self) -> dict[str, dict[str, Tensor]]:  # type: ignore[override]
         """What was learned, `{"policy": {name: tensor}}`: the model, and what is derived from the same data."""
         world = self.policy.world
-        return {"policy": {} if world is None else world.parameters()}
+        seen = {} if self.vision is None else self.vision.tensors()
+        return {"policy": {} if world is None else {**seen, **world.parameters()}}
 
     def set_parameters(  # type: ignore[override]
         self,
@@ -348,6 +405,8 @@ class GraspAgent(BaseAlgorithm):
             check_for_correct_spaces(known, self.observation_space, self.action_space)  # type: ignore[arg-type]
             if known.policy.world is None:
                 raise ValueError(f"{load_path_or_dict}: expected an agent that has learned something")
+            if self.vision is not None and known.vision is not None:
+                self._look(known.vision.tensors())
             self.policy.learned(known.policy.world)
             return
         wanted = {"policy"} if exact_match else set(load_path_or_dict) & {"policy"}
@@ -356,7 +415,20 @@ class GraspAgent(BaseAlgorithm):
         if wanted:
             if self.policy.world is None:
                 raise ValueError("set_parameters: expected an agent that has learned something, or a file")
-            self.policy.learned(self.policy.world.replaced(load_path_or_dict["policy"], exact_match=exact_match))
+            given = load_path_or_dict["policy"]
+            world = self.policy.world.replaced(
+                {name: tensor for name, tensor in given.items() if not name.startswith("encoder.")},
+                exact_match=exact_match,
+            )
+            if self.vision is not None and any(name.startswith("encoder.") for name in given):
+                self._look(given)
+            self.policy.learned(world)
+
+    def _look(self, tensors: Mapping[str, Tensor]) -> None:
+        """Takes over an encoder."""
+        assert self.vision is not None
+        self.vision.restore(tensors)
+        self.policy.look(self.vision.space)
 
     def save(  # type: ignore[override]
         self,

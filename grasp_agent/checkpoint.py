@@ -39,7 +39,8 @@ class Checkpoint:
         began = time.monotonic()
         config, tensors = packed(agent)
         config["fitted_at"] = agent.learner.fitted_at
-        saving.write(self.path, config, {**tensors, **agent.learner.tensors()})
+        pictures = {} if agent.vision is None else agent.vision.album.tensors()
+        saving.write(self.path, config, {**tensors, **agent.learner.tensors(), **pictures})
         self._written = time.monotonic()
         self._wait = max(self._wait, 20 * (self._written - began))
 
@@ -52,9 +53,15 @@ class Checkpoint:
         Raises:
             ValueError: if it is none of an agent with this goal and these spaces.
         """
-        if self.path is None or not self.path.exists():
+        if self.path is None:
             return False
-        wanted, found = agent.goal and agent.goal.to_config(), saving.read(self.path)[0].get("goal")
+        pictures = self.path.with_suffix(".pictures")
+        if not self.path.exists():
+            if agent.vision is not None:
+                agent.vision.keep_in(pictures)
+            return False
+        config, tensors = saving.read(self.path)
+        wanted, found = agent.goal and agent.goal.to_config(), config.get("goal")
         if found != wanted:  # what was achieved on the way is part of the experience
             raise ValueError(f"{self.path}: expected the goal {wanted}, got {found}")
         known = type(agent).load(self.path, device=agent.device, goal=agent.goal)
@@ -64,6 +71,10 @@ class Checkpoint:
                 raise ValueError(f"{self.path}: expected the {name.replace('_', ' ')} {wanted}, got {found}")
         agent.num_timesteps, agent.training_seconds = known.num_timesteps, known.training_seconds
         agent.learner.resume(known.learner)
+        if agent.vision is not None:
+            if known.vision is not None and known.vision.encoder is not None:
+                agent._look(known.vision.tensors())
+            agent.vision.keep_in(pictures, tensors if "album.count" in tensors else None)
         if known.policy.world is not None:
             agent.policy.learned(known.policy.world)
         if agent.seed is not None and agent.env is not None:

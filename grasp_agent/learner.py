@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -53,6 +53,7 @@ class Learner:
         self._explore, self._train, self._model, self._seed = explore, train, model, seed
         self._structure = structure
         self._kind = model
+        self._alike: Sequence[Sequence[int]] = ()
         self._random = np.random.default_rng(seed)
         self.fitted_at = 0
         self._recorders: list[Recorder] = []
@@ -88,6 +89,18 @@ class Learner:
         if done:
             self.dataset.add_all(self._recorders[row].flush())
             self._explorer.begin(row)
+
+    def see_anew(self, episodes: Iterable[Episode], alike: Sequence[Sequence[int]]) -> None:
+        """Takes the same experience as it looks now, in place of what it looked like.
+
+        Args:
+            episodes: the experience.
+            alike: groups of the observation's entries that are measured in the same unit.
+        """
+        self._alike = alike
+        self._recorders = [Recorder() for _ in self._recorders]
+        self.dataset = Dataset()
+        self.dataset.add_all(episodes)
 
     def end(self) -> None:
         """Keeps the episodes that are still running."""
@@ -151,6 +164,7 @@ class Learner:
                 structure=self._structure,
                 seed=self._seed + len(self.dataset),
                 device=policy.device,
+                alike=self._alike,
                 on_step=bar.update,
             )
         self._kind = world.model.config

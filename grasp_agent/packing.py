@@ -11,7 +11,7 @@ from torch import Tensor
 
 from grasp_agent import saving
 from grasp_agent.explore import ExploreConfig
-from grasp_agent.models import MLPConfig
+from grasp_agent.models import EncoderConfig, MLPConfig
 from grasp_agent.planners import GRASP, Criteria, Planner
 from grasp_agent.planners.checks import instance
 from grasp_agent.structure import Structure
@@ -25,8 +25,9 @@ if TYPE_CHECKING:
 Agent = TypeVar("Agent", bound="GraspAgent")
 
 _SAVED = {"planner": Planner, "criteria": Criteria, "model": MLPConfig, "train": TrainConfig, "explore": ExploreConfig}
-_KINDS = {**_SAVED, "structure": Structure, "goal": Goal}
-CHANGEABLE = ("horizon", "goal_tolerance", *_KINDS)
+_ADDED = {"encoder": EncoderConfig}  # older files know nothing of them
+_KINDS = {**_SAVED, **_ADDED, "structure": Structure, "goal": Goal}
+CHANGEABLE = ("horizon", "goal_tolerance", *(name for name in _KINDS if name not in _ADDED))
 """Settings of a saved agent that may be replaced when it is loaded."""
 
 
@@ -48,19 +49,21 @@ def packed(agent: GraspAgent) -> tuple[dict[str, Any], dict[str, Tensor]]:
         "planner": _unless_default(policy.planner, GRASP()),
         "criteria": _unless_default(policy.criteria, agent.usual_criteria),
         "model": saving.to_config(agent.model_config),
+        "encoder": saving.to_config(agent.encoder_config),
         "train": saving.to_config(agent.train_config),
         "explore": saving.to_config(agent.explore_config),
         "world": None,
     }
+    seen = {} if agent.vision is None else agent.vision.tensors()
     if world is None:
-        return config, {}
+        return config, seen
     config["world"] = {
         "tolerance": world.tolerance,
         "error": world.error,
         "state_map": saving.to_config(world.state_map),
         "model": saving.to_config(world.model.config),
     }
-    return config, world.tensors()
+    return config, {**seen, **world.tensors()}
 
 
 def unpacked(
@@ -94,6 +97,7 @@ def unpacked(
         "seed": config["seed"],
         "structure": _structure(config),
         **{name: saving.from_config(config[name]) for name in _SAVED},
+        **{name: saving.from_config(config.get(name)) for name in _ADDED},
         **changes,
     }
     agent = kind("MultiInputPolicy", None, device=device, _init_setup_model=False, **settings)
@@ -105,12 +109,14 @@ def unpacked(
     agent.num_timesteps = int(config["num_timesteps"])
     agent.training_seconds = float(config.get("training_seconds", 0.0))
     agent._setup_model()
+    tensors = {name: tensor.to(agent.device) for name, tensor in tensors.items()}
+    if any(name.startswith("encoder.") for name in tensors):
+        agent._look(tensors)
     learned = config["world"]
     if learned is not None:
         numbers = changes.get("goal_tolerance") or float(learned["tolerance"]), float(learned["error"])
         if not all(math.isfinite(number) and number > 0 for number in numbers):
             raise ValueError(f"tolerance, error: expected positive numbers, got {numbers}")
-        tensors = {name: tensor.to(agent.device) for name, tensor in tensors.items()}
         model, state_map = (saving.from_config(learned[name]) for name in ("model", "state_map"))
         agent.policy.learned(World.restore(tensors, model, state_map, agent.structure, *numbers))
     if "experience.lengths" in tensors:

@@ -111,6 +111,12 @@ class WorldModelPolicy(BasePolicy):
         self._world = world
         self.forget()
 
+    def look(self, space: spaces.Dict) -> None:
+        """Takes observations of another space from now on; what was learned in the old one is forgotten."""
+        check_spaces(space, self.action_space)
+        self.observation_space, self.model, self._world = space, None, None
+        self.forget()
+
     def reseed(self, seed: int) -> None:
         """Draws the planner's noise anew, from another seed."""
         self.seed, self._draws = seed, np.random.default_rng(seed)

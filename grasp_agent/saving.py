@@ -19,7 +19,7 @@ from torch import Tensor
 from grasp_agent import planners
 from grasp_agent.explore import ExploreConfig
 from grasp_agent.files import written_aside
-from grasp_agent.models import Frame, MLPConfig
+from grasp_agent.models import EncoderConfig, Frame, MLPConfig
 from grasp_agent.observation import StateMap
 from grasp_agent.structure import Structure
 from grasp_agent.train import TrainConfig
@@ -31,6 +31,7 @@ _CLASSES: dict[str, type] = {
     for cls in (
         *(getattr(planners, name) for name in planners.__all__),
         MLPConfig,
+        EncoderConfig,
         TrainConfig,
         ExploreConfig,
         StateMap,

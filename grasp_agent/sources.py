@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,11 +16,10 @@ from numpy.typing import NDArray
 from stable_baselines3.common.buffers import DictReplayBuffer, ReplayBuffer
 
 from grasp_agent.data import Episode
-from grasp_agent.observation import raw_vectors
 
 Array = NDArray[np.float32]
-Dress = Callable[[Any], Mapping[str, Any]]
-"""From observations as they were recorded to those of a goal environment, `[n, ...]` each."""
+Raw = Callable[[Any], NDArray[Any]]
+"""From observations as they were recorded, `[n, ...]`, to what is learned from, `[n, R]`."""
 
 
 class Transitions(NamedTuple):
@@ -51,7 +50,7 @@ class Transitions(NamedTuple):
             yield Episode(states, self.actions[first:last])
 
 
-def episodes_of(source: Any, action_space: spaces.Box, dress: Dress) -> list[Episode]:
+def episodes_of(source: Any, action_space: spaces.Box, raw: Raw) -> list[Episode]:
     """The episodes of a source of experience.
 
     Args:
@@ -60,18 +59,18 @@ def episodes_of(source: Any, action_space: spaces.Box, dress: Dress) -> list[Epi
             `actions` `[M, A]` in the environment's units, and the steps' `observations` and `next_observations`
             `[M, O]`; of a goal environment also `achieved_goal` and `next_achieved_goal` `[M, G]`.
         action_space: of the environment.
-        dress: makes recorded observations those of a goal environment.
+        raw: makes rows of recorded observations.
 
     Raises:
         ValueError: for another kind of source, one without a step, or one that does not fit.
     """
     if isinstance(source, ReplayBuffer):
-        pieces = [steps.episodes() for steps in _of_buffer(source, dress)]
+        pieces = [steps.episodes() for steps in _of_buffer(source, raw)]
         episodes = [episode for piece in pieces for episode in piece]
     elif isinstance(source, (str, Path)):
-        episodes = list(_of_file(Path(source), action_space, dress).episodes())
+        episodes = list(_of_file(Path(source), action_space, raw).episodes())
     elif hasattr(source, "iterate_episodes"):
-        episodes = [_of_minari(recorded, action_space, dress) for recorded in source.iterate_episodes()]
+        episodes = [_of_minari(recorded, action_space, raw) for recorded in source.iterate_episodes()]
     elif isinstance(source, (list, tuple)) and all(isinstance(item, Episode) for item in source):
         episodes = list(source)
     else:
@@ -84,7 +83,7 @@ def episodes_of(source: Any, action_space: spaces.Box, dress: Dress) -> list[Epi
     return episodes
 
 
-def _of_buffer(buffer: ReplayBuffer, dress: Dress) -> Iterator[Transitions]:
+def _of_buffer(buffer: ReplayBuffer, raw: Raw) -> Iterator[Transitions]:
     """A buffer's steps, one environment after the other."""
     size = buffer.buffer_size
     order = (np.arange(size) + (buffer.pos if buffer.full else 0)) % size
@@ -103,12 +102,12 @@ def _of_buffer(buffer: ReplayBuffer, dress: Dress) -> Iterator[Transitions]:
             after = buffer.observations[(order + 1) % size, env] if kept else buffer.next_observations[order, env]
         ends = buffer.dones[order, env].astype(bool)
         actions = buffer.actions[order, env].astype(np.float32)
-        steps = Transitions(_raw(before, dress), actions, _raw(after, dress), ends)
+        steps = Transitions(raw(before), actions, raw(after), ends)
         # Where only states are kept, the last one of an episode was written over by the next one's first.
         yield steps.without(ends) if buffer.optimize_memory_usage else steps
 
 
-def _of_file(path: Path, action_space: spaces.Box, dress: Dress) -> Transitions:
+def _of_file(path: Path, action_space: spaces.Box, raw: Raw) -> Transitions:
     try:
         with open(path, "rb") as stream:
             content = np.load(stream, allow_pickle=False)
@@ -132,22 +131,15 @@ def _of_file(path: Path, action_space: spaces.Box, dress: Dress) -> Transitions:
         return {"observation": held[f"{prefix}observations"], "achieved_goal": achieved}
 
     actions = _scaled(held["actions"], action_space)
-    steps = Transitions(_raw(part(""), dress), actions, _raw(part("next_"), dress), np.zeros(len(actions), np.bool_))
+    steps = Transitions(raw(part("")), actions, raw(part("next_")), np.zeros(len(actions), np.bool_))
     if not len(steps.before) == len(steps.actions) == len(steps.after):
         lengths = [len(values) for values in steps[:3]]
         raise ValueError(f"{path}: expected observations, actions and next_observations of one length, got {lengths}")
     return steps
 
 
-def _of_minari(recorded: Any, action_space: spaces.Box, dress: Dress) -> Episode:
-    return Episode(_raw(recorded.observations, dress), _scaled(recorded.actions, action_space))
-
-
-def _raw(observations: Any, dress: Dress) -> Array:
-    dressed = dress(observations)
-    if not isinstance(dressed, Mapping):
-        raise ValueError("dataset: expected achieved goals beside the observations (a goal environment)")
-    return raw_vectors(dressed)
+def _of_minari(recorded: Any, action_space: spaces.Box, raw: Raw) -> Episode:
+    return Episode(raw(recorded.observations), _scaled(recorded.actions, action_space))
 
 
 def _scaled(actions: Any, space: spaces.Box) -> Array:

@@ -15,6 +15,7 @@ from grasp_agent.observation import raw_vectors
 
 if TYPE_CHECKING:
     from grasp_agent.agent import GraspAgent
+    from grasp_agent.vision import Vision
 
 
 class Training:
@@ -78,33 +79,37 @@ class Training:
 
     def _collect(self) -> bool:
         """One step of every environment; False if a callback wants to stop."""
-        agent, learner, before = self._agent, self._agent.learner, self._agent._last_obs
-        assert isinstance(before, dict)
+        agent, learner, seen = self._agent, self._agent.learner, self._agent._last_obs
+        before = agent._as_goal_observation(seen)
         raw = raw_vectors(before)
         achieved, desired = (np.asarray(before[key], np.float32) for key in ("achieved_goal", "desired_goal"))
         actions = learner.act(agent.policy, raw, achieved, desired)
         new_obs, rewards, dones, infos = self._env.step(agent.policy.to_space(actions))
-        assert isinstance(new_obs, dict)
+        lasts = {row: infos[row]["terminal_observation"] for row, done in enumerate(dones) if done}
+        if agent.vision is not None:
+            agent.vision.record(seen, actions, new_obs, lasts)
         agent.num_timesteps += self._env.num_envs
-        seen = {"actions": actions, "new_obs": new_obs, "rewards": rewards, "dones": dones, "infos": infos}
-        self._callback.update_locals({"self": agent, "env": self._env, **seen})
+        known = {"actions": actions, "new_obs": new_obs, "rewards": rewards, "dones": dones, "infos": infos}
+        self._callback.update_locals({"self": agent, "env": self._env, **known})
         going_on = bool(self._callback.on_step())
         agent._update_info_buffer(infos, dones)
-        following = raw_vectors(new_obs)
+        following = raw_vectors(agent._as_goal_observation(new_obs))
         for row, done in enumerate(dones):
-            after = raw_vectors(infos[row]["terminal_observation"]) if done else following[row]
+            after = raw_vectors(agent._as_goal_observation(lasts[row])) if done else following[row]
             learner.record(row, raw[row], actions[row], after, bool(done))
             if done:
                 agent._episode_num += 1
                 if self._log_interval and agent._episode_num % self._log_interval == 0:
                     log(agent)
-        agent._last_obs = new_obs
+        agent._last_obs = new_obs  # type: ignore[assignment]
         return going_on
 
 
 def refit(agent: GraspAgent, *, last: bool, progress_bar: bool) -> None:
     """Fits the agent's world to its experience, and logs what came of it."""
     learner = agent.learner
+    if agent.vision is not None:
+        look(agent, agent.vision, last=last, progress_bar=progress_bar)
     world = learner.refit(agent.policy, agent.goal_tolerance, last=last, progress_bar=progress_bar)
     assert learner.report is not None
     for name in ("loss", "error_mean", "error_high"):
@@ -113,6 +118,23 @@ def refit(agent: GraspAgent, *, last: bool, progress_bar: bool) -> None:
     roadmap = world.memory.roadmap
     agent.logger.record("model/roadmap", 0.0 if roadmap is None else roadmap.connected)
     log(agent)
+
+
+def look(agent: GraspAgent, vision: Vision, *, last: bool, progress_bar: bool) -> None:
+    """Trains the encoder where it is time to, logs what came of it, and looks at all experience with it."""
+    vision.album.end()
+    known = vision.encoder
+    if known is None or (last and vision.due):
+        vision.learn(progress_bar=progress_bar)
+        agent.policy.look(vision.space)
+    elif len(agent.learner.dataset) >= len(vision.album):
+        return  # all of it has been looked at
+    agent.learner.see_anew(vision.episodes(), vision.alike)
+    if vision.report is not None:
+        for name, value in vision.report._asdict().items():
+            agent.logger.record(f"encoder/{name}", value)
+    assert vision.encoder is not None
+    agent.logger.record("encoder/latent", vision.encoder.latent)
 
 
 def log(agent: GraspAgent) -> None:

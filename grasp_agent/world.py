@@ -175,6 +175,7 @@ def learn_world(
     structure: Structure,
     seed: int,
     device: torch.device,
+    alike: Sequence[Sequence[int]] = (),
     on_step: Callable[[], object] | None = None,
 ) -> tuple[World, FitReport]:
     """Fits a fresh model and derives support and roadmap.
@@ -188,6 +189,7 @@ def learn_world(
         structure: what is known of the task beforehand.
         seed: of weights and batches.
         device: where the model lives.
+        alike: groups of the state's entries that are measured in the same unit, and scaled alike.
         on_step: called after each gradient step of the final fit.
 
     Returns:
@@ -201,6 +203,7 @@ def learn_world(
         kind: MLPConfig, config: TrainConfig, tick: Callable[[], object] | None = None
     ) -> tuple[EnsembleMLP, FitReport]:
         network = fresh_model(state_map, size, kind, structure.frame, seed).to(device)
+        network.alike = alike
         return network, fit(network, data, config, seed=seed, on_step=tick)
 
     if model is None:

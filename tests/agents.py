@@ -4,9 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
+import gymnasium as gym
+
 from grasp_agent import GRASP, ExploreConfig, GraspAgent, MLPConfig, TrainConfig
+from grasp_agent.models import EncoderConfig
 
 ENV = "grasp/BallNav-v0"
+PIXELS = "grasp-tests/Pixels-v0"
+_SEEN = {"layout": "barrier", "observation": "pixels", "goal": "pixels"}
+gym.register(PIXELS, "grasp_envs.ball_nav:BallNavEnv", max_episode_steps=100, kwargs=_SEEN)
 
 
 def tiny(env: Any = ENV, **settings: Any) -> GraspAgent:
@@ -20,4 +26,10 @@ def tiny(env: Any = ENV, **settings: Any) -> GraspAgent:
         "seed": 3,
         "device": "cpu",
     }
-    return GraspAgent("MultiInputPolicy", env, **{**given, **settings})
+    return GraspAgent(settings.pop("policy", "MultiInputPolicy"), env, **{**given, **settings})
+
+
+def tiny_seer(env: Any = PIXELS, **settings: Any) -> GraspAgent:
+    """The same, from pictures."""
+    encoder = EncoderConfig(points=2, channels=(2, 4), ahead=(1, 2), gradient_steps=5, batch_size=8)
+    return tiny(env, **{"encoder": encoder, **settings})

@@ -8,6 +8,7 @@ from __future__ import annotations
 import io
 import json
 import random
+import sys
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -17,7 +18,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch
-from agents import ENV, tiny
+from agents import ENV, PIXELS, tiny, tiny_seer
 from stable_baselines3 import SAC
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import (
@@ -73,9 +74,24 @@ def soft(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.fixture(params=["grasp", "sac"])
-def kind(request: pytest.FixtureRequest, agent_file: Path, soft: Path) -> Kind:
-    return {"grasp": Kind(GraspAgent, tiny, agent_file), "sac": Kind(SAC, sac, soft)}[request.param]
+@pytest.fixture(scope="module")
+def sharp(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("pixels") / "tiny.zip"
+    tiny_seer().learn(150).save(path)
+    return path
+
+
+@pytest.fixture(params=["grasp", "grasp from pixels", "sac"])
+def kind(
+    request: pytest.FixtureRequest, agent_file: Path, soft: Path, sharp: Path, monkeypatch: pytest.MonkeyPatch
+) -> Kind:
+    if request.param == "grasp from pixels":
+        monkeypatch.setattr(sys.modules[__name__], "ENV", PIXELS)  # what all helpers here make
+    return {
+        "grasp": Kind(GraspAgent, tiny, agent_file),
+        "grasp from pixels": Kind(GraspAgent, tiny_seer, sharp),
+        "sac": Kind(SAC, sac, soft),
+    }[request.param]
 
 
 @pytest.fixture
@@ -84,7 +100,8 @@ def model(kind: Kind) -> Any:
 
 
 @pytest.fixture
-def obs() -> Observation:
+def obs(kind: Kind) -> Observation:
+    assert kind.file.exists()
     return observations(1, first=1, single=True)
 
 
@@ -187,11 +204,15 @@ class TestPredict:
 
     @pytest.mark.parametrize("key", ["observation", "achieved_goal", "desired_goal"])
     def test_a_wrong_shape_is_refused(self, model: Any, obs: Observation, key: str):
+        if key not in obs:
+            pytest.skip("pictures of goals have no vectors beside them")
         with pytest.raises(ValueError, match="Unexpected observation shape"):
             model.predict({**obs, key: np.zeros(5, np.float32)})
 
     @pytest.mark.parametrize("key", ["observation", "achieved_goal", "desired_goal"])
     def test_a_missing_key_is_named(self, model: Any, obs: Observation, key: str):
+        if key not in obs:
+            pytest.skip("pictures of goals have no vectors beside them")
         with pytest.raises((KeyError, ValueError), match=key):
             model.predict({name: value for name, value in obs.items() if name != key})
 

@@ -55,6 +55,7 @@ EXAMPLES: dict[str, dict[str, Any]] = {
     "grasp/BallNavMaze-v0": MAZE,
     "grasp/BallNav4-v0": FOUR,
     "grasp/Wall-v0": BALL,
+    "grasp/WallDoor-v0": {**BALL, "state": [*BALL["state"], 0.3]},
     "grasp/PointMaze-v0": POINT,
     "grasp/PointMazeMedium-v0": {**POINT, "state": [-2.5, 2.0, 0.3, -0.2], "goal": [2.5, -2.5]},
     "grasp/PointMazeLarge-v0": {**POINT, "state": [-4.5, 3.0, 0.3, -0.2], "goal": [4.5, -3.0]},

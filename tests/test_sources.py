@@ -9,23 +9,26 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import pytest
+from agents import tiny
 from gymnasium import spaces
+from numpy.typing import NDArray
 from stable_baselines3 import SAC, HerReplayBuffer
 from stable_baselines3.common.buffers import DictReplayBuffer, ReplayBuffer
 
 from grasp_agent import ExploreConfig, Goal, GraspAgent, MLPConfig, TrainConfig, evaluate
 from grasp_agent.data import Episode
+from grasp_agent.observation import raw_vectors
 from grasp_agent.sources import episodes_of
 
 BOX = spaces.Box(-10, 10, (2,), np.float32)
 ACTIONS = spaces.Box(np.array([-1, 2], np.float32), np.array([3, 4], np.float32))
 
 
-def dress(observations: Any) -> dict[str, Any]:
+def raw(observations: Any) -> NDArray[np.float32]:
     """A Box observation that is its own achieved goal."""
     if isinstance(observations, dict):
-        return observations
-    return {"observation": observations, "achieved_goal": observations[:, :1]}
+        return raw_vectors(observations)
+    return np.concatenate([observations, observations[:, :1]], -1).astype(np.float32)
 
 
 def script(lengths: list[int], seed: int = 0) -> list[tuple[np.ndarray, np.ndarray]]:
@@ -64,27 +67,27 @@ def same(found: list[Episode], played: list[Any]) -> None:
 
 def test_a_buffer_gives_back_the_episodes_of_every_environment():
     buffer, played = filled(50, [[3, 7, 5], [8, 2, 5]])
-    same(episodes_of(buffer, ACTIONS, dress), [*played[0], *played[1]])
+    same(episodes_of(buffer, ACTIONS, raw), [*played[0], *played[1]])
 
 
 def test_a_buffer_that_has_gone_round_begins_with_its_oldest_step():
     buffer, played = filled(10, [[4, 4, 4]])
     assert buffer.full
-    found = episodes_of(buffer, ACTIONS, dress)
+    found = episodes_of(buffer, ACTIONS, raw)
     states, actions = played[0][0]
     same(found, [(states[2:], actions[2:]), *played[0][1:]])
 
 
 def test_where_only_states_are_kept_the_last_step_of_an_episode_is_lost():
     buffer, played = filled(50, [[3, 7]], optimize_memory_usage=True, handle_timeout_termination=False)
-    found = episodes_of(buffer, ACTIONS, dress)
+    found = episodes_of(buffer, ACTIONS, raw)
     same(found, [(states[:-1], actions[:-1]) for states, actions in played[0]])
 
 
 def test_where_only_states_are_kept_and_the_buffer_has_gone_round_nothing_is_made_up():
     buffer, played = filled(8, [[5, 5, 5]], optimize_memory_usage=True, handle_timeout_termination=False)
     true = {(tuple(s[t]), tuple(a[t]), tuple(s[t + 1])) for s, a in played[0] for t in range(len(a))}
-    found = episodes_of(buffer, ACTIONS, dress)
+    found = episodes_of(buffer, ACTIONS, raw)
     assert found
     for episode in found:
         for t, action in enumerate(episode.actions):
@@ -97,7 +100,7 @@ def test_a_file_holds_actions_in_the_environments_units(tmp_path: Path):
     actions = np.concatenate([actions for _, actions in played])
     units = ACTIONS.low + (actions + 1) / 2 * (ACTIONS.high - ACTIONS.low)
     np.savez(tmp_path / "steps.npz", observations=before, next_observations=after, actions=units)
-    found = episodes_of(str(tmp_path / "steps.npz"), ACTIONS, dress)
+    found = episodes_of(str(tmp_path / "steps.npz"), ACTIONS, raw)
     assert [len(episode.actions) for episode in found] == [3, 6]
     for episode, (states, scaled) in zip(found, played, strict=True):
         np.testing.assert_array_equal(episode.states[:, :2], states)
@@ -109,7 +112,7 @@ def test_a_file_of_a_goal_environment_holds_achieved_goals(tmp_path: Path):
     goals = 3 * states[:, :1]
     held = {"observations": states[:-1], "next_observations": states[1:], "achieved_goal": goals[:-1]}
     np.savez(tmp_path / "steps.npz", actions=np.clip(actions, 2, 3), next_achieved_goal=goals[1:], **held)  # type: ignore[arg-type]
-    (episode,) = episodes_of(tmp_path / "steps.npz", ACTIONS, dress)
+    (episode,) = episodes_of(tmp_path / "steps.npz", ACTIONS, raw)
     np.testing.assert_array_equal(episode.states, np.concatenate([states, goals], -1))
 
 
@@ -120,7 +123,7 @@ def test_a_minari_dataset_is_read_by_its_own_interface():
         SimpleNamespace(observations=states, actions=units),
         SimpleNamespace(observations=more, actions=units[:2]),
     ]
-    found = episodes_of(SimpleNamespace(iterate_episodes=lambda: iter(recorded)), ACTIONS, dress)
+    found = episodes_of(SimpleNamespace(iterate_episodes=lambda: iter(recorded)), ACTIONS, raw)
     np.testing.assert_array_equal(found[0].actions, [[-1, -1], [1, 1], [0, 0], [0, 0]])
     np.testing.assert_array_equal(found[1].states[:, :2], more)
 
@@ -149,18 +152,18 @@ def test_what_holds_no_experience_is_refused(tmp_path: Path):
     }
     for name, words in bad.items():
         with pytest.raises(ValueError, match=words):
-            episodes_of(tmp_path / name, ACTIONS, dress)
+            episodes_of(tmp_path / name, ACTIONS, raw)
     with pytest.raises(ValueError, match=r"expected a replay buffer .* got int"):
-        episodes_of(3, ACTIONS, dress)
+        episodes_of(3, ACTIONS, raw)
     with pytest.raises(ValueError, match="at least one step, got none"):
-        episodes_of(ReplayBuffer(10, BOX, ACTIONS), ACTIONS, dress)
+        episodes_of(ReplayBuffer(10, BOX, ACTIONS), ACTIONS, raw)
 
 
 def test_a_goal_environments_experience_needs_its_achieved_goals(tmp_path: Path):
     (states, actions), *_ = script([4])
-    np.savez(tmp_path / "bare.npz", observations=states[:-1], next_observations=states[1:], actions=0 * actions + 2)
+    np.savez(tmp_path / "bare.npz", observations=states[:-1], next_observations=states[1:], actions=0 * actions)
     with pytest.raises(ValueError, match="expected achieved goals beside the observations"):
-        episodes_of(tmp_path / "bare.npz", ACTIONS, lambda observations: observations)
+        tiny().fit(str(tmp_path / "bare.npz"))
 
 
 def test_actions_out_of_bounds_are_clipped_with_a_warning(tmp_path: Path):
@@ -168,7 +171,7 @@ def test_actions_out_of_bounds_are_clipped_with_a_warning(tmp_path: Path):
     units = np.array([[-1.0, 2.0], [3.0, 4.0], [1.0, 9.0], [1.0, 4.0 + 1e-6]])
     np.savez(tmp_path / "steps.npz", observations=states[:-1], next_observations=states[1:], actions=units)
     with pytest.warns(UserWarning, match="25 % of its actions are out of bounds"):
-        (episode,) = episodes_of(tmp_path / "steps.npz", ACTIONS, dress)
+        (episode,) = episodes_of(tmp_path / "steps.npz", ACTIONS, raw)
     np.testing.assert_allclose(episode.actions, [[-1, -1], [1, 1], [0, 1], [0, 1]], atol=1e-5)
 
 
@@ -219,6 +222,6 @@ def test_minari_itself_is_read_where_it_is_installed():
         for _ in range(200):
             env.step(env.action_space.sample())
     dataset = env.create_dataset("grasp/tests-v0")
-    found = episodes_of(dataset, gym.make("Pendulum-v1").action_space, dress)  # type: ignore[arg-type]
+    found = episodes_of(dataset, gym.make("Pendulum-v1").action_space, raw)  # type: ignore[arg-type]
     minari.delete_dataset("grasp/tests-v0")
     assert [len(episode.actions) for episode in found] == [200, 200]

@@ -12,6 +12,7 @@ _SPECS: dict[str, tuple[str, int, dict[str, Any]]] = {
     "grasp/BallNavMaze-v0": ("grasp_envs.ball_nav:BallNavEnv", 200, {"layout": "maze"}),
     "grasp/BallNav4-v0": ("grasp_envs.ball_nav:BallNavEnv", 100, {"balls": 4, "layout": "barrier"}),
     "grasp/Wall-v0": ("grasp_envs.ball_nav:BallNavEnv", 100, {"layout": "rooms"}),
+    "grasp/WallDoor-v0": ("grasp_envs.ball_nav:BallNavEnv", 100, {"layout": "rooms", "door": "random"}),
     "grasp/PointMaze-v0": ("grasp_envs.point_maze:PointMazeEnv", 100, {"layout": "umaze"}),
     "grasp/PointMazeMedium-v0": ("grasp_envs.point_maze:PointMazeEnv", 200, {"layout": "medium"}),
     "grasp/PointMazeLarge-v0": ("grasp_envs.point_maze:PointMazeEnv", 300, {"layout": "large"}),

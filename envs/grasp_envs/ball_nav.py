@@ -76,6 +76,12 @@ LAYOUTS = MappingProxyType(
 )
 """The layouts by name."""
 
+DOORS = ("fixed", "random")
+DOOR_WIDTH = 0.3
+"""Width of the door in `"rooms"` [m]."""
+DOOR_LIMIT = 0.7
+"""Farthest that the middle of a random door is from the wall's middle [m]."""
+
 
 class BallNavEnv(GoalEnv):
     """Balls have to find their way around walls, each to a goal of its own, and to stay there.
@@ -88,6 +94,9 @@ class BallNavEnv(GoalEnv):
     a blind alley leads straight towards the goal, and the way around takes more than 80 steps. In the layout
     `"rooms"` a wall with one door parts two rooms, the ball in the one and its goal in the other.
 
+    With `door="random"`, as in `grasp/WallDoor-v0`, that door is elsewhere in each episode: its middle's y, in
+    [-0.7, 0.7] m, stands last in the vector observation and in the state.
+
     With `balls=n` there are n of them, each with its own start and goal, all moved at once by one action.
     They do not collide: they pass through each other, so each could be steered on its own (`blocks`).
 
@@ -95,6 +104,7 @@ class BallNavEnv(GoalEnv):
     |------------------------|-------------|-------|--------------------|
     | `grasp/BallNav-v0`     | `"barrier"` | 1     | 100                |
     | `grasp/Wall-v0`        | `"rooms"`   | 1     | 100                |
+    | `grasp/WallDoor-v0`    | `"rooms"`   | 1     | 100                |
     | `grasp/BallNavTrap-v0` | `"trap"`    | 1     | 100                |
     | `grasp/BallNavMaze-v0` | `"maze"`    | 1     | 200                |
     | `grasp/BallNav4-v0`    | `"barrier"` | 4     | 100                |
@@ -121,7 +131,8 @@ class BallNavEnv(GoalEnv):
     | `achieved_goal` | (2 n,) | the same                      | -0.94 | 0.94 | m    |
     | `desired_goal`  | (2 n,) | x, y of each ball's goal      | -0.94 | 0.94 | m    |
 
-    With `observation="pixels"`, `observation` is a picture of the arena without goals, uint8 (64, 64, 3).
+    With `observation="pixels"`, `observation` is a picture of the arena without goals, uint8 (64, 64, 3); with
+    `goal="pixels"`, `desired_goal` is one with the balls at their goals, and there is no `achieved_goal`.
 
     ## Rewards
 
@@ -153,8 +164,11 @@ class BallNavEnv(GoalEnv):
     |------------------------|-------------|-----------------------------------------------------------------|
     | `balls`                | `1`         | how many                                                        |
     | `layout`               | `"barrier"` | or `"open"`, `"rooms"`, `"trap"`, `"maze"`, or your own `Layout`|
+    | `door`                 | `"fixed"`   | or `"random"`, for the layout `"rooms"`                         |
     | `anywhere`             | `False`     | starts and goals all over the arena, e.g. for gathering data    |
     | `observation`          | `"state"`   | or `"pixels"`                                                   |
+    | `goal`                 | `"state"`   | or `"pixels"`                                                   |
+    | `frames`               | `1`         | pictures in an observation, the newest last                     |
     | `reward_type`          | `"sparse"`  | or `"dense"`                                                    |
     | `terminate_on_success` | `False`     | end the episode with the first success                          |
     | `render_mode`          | `None`      | or `"rgb_array"`                                                |
@@ -170,8 +184,11 @@ class BallNavEnv(GoalEnv):
         *,
         balls: int = 1,
         layout: str | Layout = "barrier",
+        door: str = "fixed",
         anywhere: bool = False,
         observation: str = "state",
+        goal: str = "state",
+        frames: int = 1,
         reward_type: str = "sparse",
         terminate_on_success: bool = False,
         render_mode: str | None = None,
@@ -187,15 +204,19 @@ class BallNavEnv(GoalEnv):
         if not isinstance(layout, Layout) and layout not in tuple(LAYOUTS):
             choices = ", ".join(map(repr, LAYOUTS))
             raise ValueError(f"layout must be one of {choices} or a Layout, got {layout!r}")
-        size = 2 * int(balls)
+        if door not in DOORS or (door == "random" and layout != "rooms"):
+            raise ValueError(f'door must be "fixed" or, for the layout "rooms", "random", got {door!r}')
+        size, doors = 2 * int(balls), int(door == "random")
         places = spaces.Box(-LIMIT, LIMIT, (size,), np.float64)
         super().__init__(
-            state_size=size,
+            state_size=size + doors,
             action_size=size,
-            vector_space=places,
+            vector_space=spaces.Box(-LIMIT, LIMIT, (size + doors,), np.float64) if doors else places,
             goal_space=places,
             distance_threshold=0.05,
             observation=observation,
+            goal=goal,
+            frames=frames,
             reward_type=reward_type,
             terminate_on_success=terminate_on_success,
             render_mode=render_mode,
@@ -205,6 +226,7 @@ class BallNavEnv(GoalEnv):
         self.layout = layout if isinstance(layout, Layout) else LAYOUTS[layout]
         self.anywhere = bool(anywhere)
         self.walls = self.layout.wall_array()
+        self._door: NDArray[np.float64] | None = np.zeros(1) if doors else None
         self._positions = np.zeros((self.balls, 2))
         self._scenes: dict[int, Scene] = {}
 
@@ -213,8 +235,11 @@ class BallNavEnv(GoalEnv):
         """Which entries belong together and are independent of all others.
 
         Returns:
-            One pair per ball: entries of the vector observation (and of the goals), entries of the action.
+            One pair per ball: entries of the vector observation (and of the goals), entries of the action. None where
+            there is a door that all of them depend on.
         """
+        if self._door is not None:
+            return ()
         pairs = [(2 * ball, 2 * ball + 1) for ball in range(self.balls)]
         return tuple((pair, pair) for pair in pairs)
 
@@ -232,7 +257,10 @@ class BallNavEnv(GoalEnv):
         return vectors.reshape(*vectors.shape[:-1], self.balls, 2)
 
     def _draw_state(self) -> NDArray[np.float64]:
-        return self._draw_places(self.layout.start)
+        if self._door is None:
+            return self._draw_places(self.layout.start)
+        self._open_door(self.np_random.uniform(-DOOR_LIMIT, DOOR_LIMIT, 1))
+        return np.concatenate((self._draw_places(self.layout.start), self._door))
 
     def _draw_goal(self) -> NDArray[np.float64]:
         return self._draw_places(self.layout.goal)
@@ -241,7 +269,13 @@ class BallNavEnv(GoalEnv):
         return sample_free(self.np_random, self.balls, self.walls, None if self.anywhere else region).ravel()
 
     def _why_not_state(self, state: NDArray[np.float64]) -> str | None:
-        blocked = np.flatnonzero(~is_free(self._by_ball(state), self.walls))
+        walls = self.walls
+        if self._door is not None and len(state) > self._goal_size:
+            state, door = np.split(state, [self._goal_size])
+            if abs(door[0]) > DOOR_LIMIT:
+                return f"must have the door's middle, its last entry, within +-{DOOR_LIMIT}"
+            walls = _walls_with_door(door[0])
+        blocked = np.flatnonzero(~is_free(self._by_ball(state), walls))
         if not blocked.size:
             return None
         whose = "" if self.balls == 1 else f" for every ball (not so for {', '.join(map(str, blocked))})"
@@ -250,11 +284,22 @@ class BallNavEnv(GoalEnv):
     def _why_not_goal(self, goal: NDArray[np.float64]) -> str | None:
         return self._why_not_state(goal)
 
+    def _goal_state(self, goal: NDArray[np.float64]) -> NDArray[np.float64]:
+        return goal if self._door is None else np.concatenate((goal, self._door))
+
     def _set_state(self, state: NDArray[np.float64]) -> None:
+        if self._door is not None:
+            state, door = np.split(state, [self._goal_size])
+            self._open_door(door)
         self._positions = self._by_ball(np.clip(state, -LIMIT, LIMIT))
 
+    def _open_door(self, middle: NDArray[np.float64]) -> None:
+        self._door, self.walls = middle.copy(), _walls_with_door(float(middle[0]))
+        self._scenes.clear()
+
     def _get_state(self) -> NDArray[np.float64]:
-        return self._positions.ravel()
+        positions = self._positions.ravel()
+        return positions if self._door is None else np.concatenate((positions, self._door))
 
     def _advance(self, action: NDArray[np.float64]) -> None:
         self._positions = ball_step(self._positions, self._by_ball(action), self.walls)
@@ -263,7 +308,7 @@ class BallNavEnv(GoalEnv):
         return self._get_state()
 
     def _get_achieved_goal(self) -> NDArray[np.float64]:
-        return self._get_state()
+        return self._positions.ravel()
 
     def _picture(self, size: int, goal: NDArray[np.float64] | None) -> NDArray[np.uint8]:
         picture = self._scene(size).canvas()
@@ -279,5 +324,12 @@ class BallNavEnv(GoalEnv):
 
     def _scene(self, size: int) -> Scene:
         if size not in self._scenes:
-            self._scenes[size] = Scene(size, self.layout.walls)
+            self._scenes[size] = Scene(size, tuple((x0, y0, x1, y1) for x0, y0, x1, y1 in self.walls.tolist()))
         return self._scenes[size]
+
+
+def _walls_with_door(middle: float) -> NDArray[np.float64]:
+    """The wall of `"rooms"` [2, 4] with its door somewhere else."""
+    walls = LAYOUTS["rooms"].wall_array()
+    walls[0, 3], walls[1, 1] = middle - DOOR_WIDTH / 2, middle + DOOR_WIDTH / 2
+    return walls

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections import deque
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -15,6 +16,7 @@ PIXELS = 64
 """Height and width of an image observation [pixels]."""
 
 OBSERVATIONS = ("state", "pixels")
+GOALS = ("state", "pixels")
 REWARD_TYPES = ("sparse", "dense")
 RENDER_MODES = (None, "rgb_array")
 
@@ -49,6 +51,8 @@ class GoalEnv(gym.Env[Observation, NDArray[np.float32]], ABC):
         goal_space: spaces.Box,
         distance_threshold: float,
         observation: str,
+        goal: str,
+        frames: int,
         reward_type: str,
         terminate_on_success: bool,
         render_mode: str | None,
@@ -63,6 +67,10 @@ class GoalEnv(gym.Env[Observation, NDArray[np.float32]], ABC):
             goal_space: Space of achieved and desired goals [G].
             distance_threshold: Largest distance that counts as success [goal unit].
             observation: `"state"` for the vector, `"pixels"` for a picture without the goal marker.
+            goal: `"state"` for vectors, or, where observations are pictures, `"pixels"`: then `desired_goal` is a
+                picture of the goal being reached, and there is no `achieved_goal` beside `observation`.
+            frames: Pictures in an observation, the last ones seen, side by side on the axis of colours, the
+                newest last; two show how fast things move.
             reward_type: `"sparse"` (0 in success, -1 otherwise) or `"dense"` (minus the distance).
             terminate_on_success: Whether the episode ends with the first success.
             render_mode: None or `"rgb_array"`.
@@ -72,6 +80,13 @@ class GoalEnv(gym.Env[Observation, NDArray[np.float32]], ABC):
             ValueError: If a keyword has a value that is not among its choices.
         """
         _check_choice("observation", observation, OBSERVATIONS)
+        _check_choice("goal", goal, GOALS)
+        if goal == "pixels" and observation != "pixels":
+            raise ValueError(f'goal="pixels" needs observation="pixels", got {observation!r}')
+        if not isinstance(frames, int | np.integer) or frames < 1:
+            raise ValueError(f"frames must be an integer of at least 1, got {frames!r}")
+        if frames > 1 and observation != "pixels":
+            raise ValueError(f'frames={frames} needs observation="pixels", got {observation!r}')
         _check_choice("reward_type", reward_type, REWARD_TYPES)
         _check_choice("render_mode", render_mode, RENDER_MODES)
         if not isinstance(render_size, int | np.integer) or render_size < _MIN_RENDER_SIZE:
@@ -86,13 +101,14 @@ class GoalEnv(gym.Env[Observation, NDArray[np.float32]], ABC):
             -1.0, 1.0, (action_size,), np.float32
         )
         picture = spaces.Box(0, 255, (PIXELS, PIXELS, 3), np.uint8)
+        pictures = spaces.Box(0, 255, (PIXELS, PIXELS, 3 * int(frames)), np.uint8)
+        shown = vector_space if observation == "state" else pictures
+        goals = {"achieved_goal": goal_space, "desired_goal": goal_space}
         self.observation_space: spaces.Dict = spaces.Dict(  # pyright: ignore[reportIncompatibleVariableOverride]
-            {
-                "observation": vector_space if observation == "state" else picture,
-                "achieved_goal": goal_space,
-                "desired_goal": goal_space,
-            }
+            {"observation": shown, **(goals if goal == "state" else {"desired_goal": picture})}
         )
+        self._frames: deque[NDArray[np.uint8]] = deque(maxlen=int(frames))
+        self._goal_picture: NDArray[np.uint8] | None = None if goal == "state" else np.empty(0, np.uint8)
         self._state_size = state_size
         self._action_size = action_size
         self._goal_size = goal_space.shape[0]
@@ -121,8 +137,8 @@ class GoalEnv(gym.Env[Observation, NDArray[np.float32]], ABC):
 
         Args:
             seed: Seed of `np_random`; None goes on with the present generator.
-            options: None, or a dictionary with `"state"` [S], `"goal"` [G] or both. What is not given is
-                drawn, and never so that the episode starts in success.
+            options: None, or a dictionary with `"state"` [S], and `"goal"` [G] or `"goal_state"` [S], a whole
+                state at the goal. What is not given is drawn, and never so that the episode starts in success.
 
         Returns:
             The observation and `{"is_success": bool}` (a subclass may say more).
@@ -132,11 +148,17 @@ class GoalEnv(gym.Env[Observation, NDArray[np.float32]], ABC):
                 state or goal.
         """
         super().reset(seed=seed)
-        state, goal = self._read_options(options or {})
+        state, goal, goal_state = self._read_options(options or {})
+        if goal_state is not None:
+            self._set_state(goal_state)
+            goal = self._get_achieved_goal().copy()
         self._set_state(self._draw_state() if state is None else state)
         self._goal = self._draw_goal() if goal is None else goal
         if state is None or goal is None:
             self._leave_success(redraw_goal=goal is None)
+        self._frames.clear()
+        if self._goal_picture is not None:
+            self._goal_picture = self._picture_of(self._goal_state(self.goal) if goal_state is None else goal_state)
         return self._observe(), self._info()
 
     def step(self, action: ArrayLike) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
@@ -238,16 +260,36 @@ class GoalEnv(gym.Env[Observation, NDArray[np.float32]], ABC):
         """The achieved goal [G]."""
 
     @abstractmethod
+    def _goal_state(self, goal: NDArray[np.float64]) -> NDArray[np.float64]:
+        """A state [S] in which a goal [G] is reached, at rest; what the goal does not name is as it is now."""
+
+    @abstractmethod
     def _picture(self, size: int, goal: NDArray[np.float64] | None) -> NDArray[np.uint8]:
         """Picture of the scene [size, size, 3], contiguous; no goal marker if the goal is None."""
 
     def _observe(self) -> Observation:
-        vector = self.observation_type == "state"
+        shown = self._get_vector().copy() if self.observation_type == "state" else self._latest_pictures()
+        if self._goal_picture is not None:
+            return {"observation": shown, "desired_goal": self._goal_picture.copy()}
         return {
-            "observation": self._get_vector().copy() if vector else self._picture(PIXELS, None),
+            "observation": shown,
             "achieved_goal": self._get_achieved_goal().copy(),
             "desired_goal": self.goal,
         }
+
+    def _latest_pictures(self) -> NDArray[np.uint8]:
+        """The last pictures side by side; before the first step nothing has moved."""
+        self._frames.append(self._picture(PIXELS, None))
+        missing = (self._frames.maxlen or 1) - len(self._frames)
+        return np.concatenate((*[self._frames[0]] * missing, *self._frames), axis=-1)
+
+    def _picture_of(self, state: NDArray[np.float64]) -> NDArray[np.uint8]:
+        """What an observation would show of a state [S]."""
+        present = self._get_state().copy()
+        self._set_state(state)
+        picture = self._picture(PIXELS, None)
+        self._set_state(present)
+        return picture
 
     def _info(self) -> dict[str, Any]:
         return {"is_success": self._is_success()}
@@ -267,18 +309,23 @@ class GoalEnv(gym.Env[Observation, NDArray[np.float32]], ABC):
 
     def _read_options(
         self, options: Mapping[str, Any]
-    ) -> tuple[NDArray[np.float64] | None, NDArray[np.float64] | None]:
-        unknown = sorted(map(str, set(options) - {"state", "goal"}))
+    ) -> tuple[NDArray[np.float64] | None, NDArray[np.float64] | None, NDArray[np.float64] | None]:
+        unknown = sorted(map(str, set(options) - {"state", "goal", "goal_state"}))
         if unknown:
-            raise ValueError(f"unknown reset option {', '.join(unknown)}; valid options: state, goal")
-        state = goal = None
+            raise ValueError(f"unknown reset option {', '.join(unknown)}; valid options: state, goal, goal_state")
+        if options.get("goal") is not None and options.get("goal_state") is not None:
+            raise ValueError("reset options goal and goal_state: expected one of them, got both")
+        state = goal = goal_state = None
         if options.get("state") is not None:
             state = _check_vector("state", options["state"], self._state_size)
             _refuse("state", state, self._why_not_state(state))
         if options.get("goal") is not None:
             goal = _check_vector("goal", options["goal"], self._goal_size)
             _refuse("goal", goal, self._why_not_goal(goal))
-        return state, goal
+        if options.get("goal_state") is not None:
+            goal_state = _check_vector("goal_state", options["goal_state"], self._state_size)
+            _refuse("goal_state", goal_state, self._why_not_state(goal_state))
+        return state, goal, goal_state
 
 
 def _check_choice(name: str, value: object, choices: tuple[object, ...]) -> None:

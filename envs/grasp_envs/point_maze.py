@@ -104,7 +104,8 @@ class PointMazeEnv(GoalEnv):
     | `desired_goal`  | (2,)  | x, y of the goal             | -W/2, -H/2 | W/2, H/2 | m    |
 
     With `observation="pixels"`, `observation` is a picture of the maze without the goal, uint8 (64, 64, 3); it does
-    not show the velocity.
+    not show the velocity, which `frames=2` does: two pictures on the axis of colours. With `goal="pixels"`,
+    `desired_goal` is a picture with the ball at the goal, and there is no `achieved_goal`.
 
     ## Rewards
 
@@ -126,6 +127,8 @@ class PointMazeEnv(GoalEnv):
     |------------------------|------------|-------------------------------------------------------------|
     | `layout`               | `"umaze"`  | or `"medium"`, `"large"`, or rows of `#` and space          |
     | `observation`          | `"state"`  | or `"pixels"`                                               |
+    | `goal`                 | `"state"`  | or `"pixels"`                                               |
+    | `frames`               | `1`        | pictures in an observation                                  |
     | `reward_type`          | `"sparse"` | or `"dense"`                                                |
     | `terminate_on_success` | `False`    | end the episode with the first success                      |
     | `render_mode`          | `None`     | or `"rgb_array"`                                            |
@@ -141,6 +144,8 @@ class PointMazeEnv(GoalEnv):
         *,
         layout: str | tuple[str, ...] = "umaze",
         observation: str = "state",
+        goal: str = "state",
+        frames: int = 1,
         reward_type: str = "sparse",
         terminate_on_success: bool = False,
         render_mode: str | None = None,
@@ -162,6 +167,8 @@ class PointMazeEnv(GoalEnv):
             goal_space=places,
             distance_threshold=0.2,
             observation=observation,
+            goal=goal,
+            frames=frames,
             reward_type=reward_type,
             terminate_on_success=terminate_on_success,
             render_mode=render_mode,
@@ -212,6 +219,9 @@ class PointMazeEnv(GoalEnv):
     def _why_not_goal(self, goal: NDArray[np.float64]) -> str | None:
         # Whoever leans against a wall is a little inside of it.
         return None if self.is_free(goal) else f"must be a position at least {RADIUS} m away from every wall"
+
+    def _goal_state(self, goal: NDArray[np.float64]) -> NDArray[np.float64]:
+        return np.concatenate((goal, np.zeros(2)))
 
     def _set_state(self, state: NDArray[np.float64]) -> None:
         mujoco.mj_resetData(self._model, self._data)

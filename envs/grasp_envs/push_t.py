@@ -62,7 +62,9 @@ class PushTEnv(GoalEnv):
     | `desired_goal`  | (4,)  | the pose it should have               |      |     |      |
 
     The block's position is the middle of the top edge of the T, which can be pressed a little over the board's edge.
-    With `observation="pixels"`, `observation` is a picture of the board without the goal, uint8 (64, 64, 3).
+    With `observation="pixels"`, `observation` is a picture of the board without the goal, uint8 (64, 64, 3). With
+    `goal="pixels"`, `desired_goal` is one with the block at the goal, the disc where it starts or as `goal_state` has
+    it, and there is no `achieved_goal`.
 
     ## Rewards
 
@@ -86,6 +88,8 @@ class PushTEnv(GoalEnv):
     | Keyword                | Default    | Meaning                                |
     |------------------------|------------|----------------------------------------|
     | `observation`          | `"state"`  | or `"pixels"`                          |
+    | `goal`                 | `"state"`  | or `"pixels"`                          |
+    | `frames`               | `1`        | pictures in an observation             |
     | `reward_type`          | `"sparse"` | or `"dense"`                           |
     | `terminate_on_success` | `False`    | end the episode with the first success |
     | `render_mode`          | `None`     | or `"rgb_array"`                       |
@@ -102,6 +106,8 @@ class PushTEnv(GoalEnv):
         self,
         *,
         observation: str = "state",
+        goal: str = "state",
+        frames: int = 1,
         reward_type: str = "sparse",
         terminate_on_success: bool = False,
         render_mode: str | None = None,
@@ -123,6 +129,8 @@ class PushTEnv(GoalEnv):
             goal_space=spaces.Box(low, high, dtype=np.float64),
             distance_threshold=POSITION_TOLERANCE,
             observation=observation,
+            goal=goal,
+            frames=frames,
             reward_type=reward_type,
             terminate_on_success=terminate_on_success,
             render_mode=render_mode,
@@ -200,6 +208,9 @@ class PushTEnv(GoalEnv):
         if abs(float(np.hypot(*goal[2:])) - 1.0) > _UNIT:
             return "must have the cosine and the sine of an angle in goal[2:]"
         return None
+
+    def _goal_state(self, goal: NDArray[np.float64]) -> NDArray[np.float64]:
+        return np.concatenate((self._board.state[:2], np.zeros(2), goal[:2], [_angle(goal)]))
 
     def _set_state(self, state: NDArray[np.float64]) -> None:
         self._board.state = state

@@ -81,7 +81,8 @@ class ReacherEnv(GoalEnv):
     | `achieved_goal` | (2,)  | x, y of the fingertip                        | -0.21 | 0.21 | m     |
     | `desired_goal`  | (2,)  | x, y of the goal                             | -0.21 | 0.21 | m     |
 
-    With `observation="pixels"`, `observation` is a picture of the arm without the goal, uint8 (64, 64, 3).
+    With `observation="pixels"`, `observation` is a picture of the arm without the goal, uint8 (64, 64, 3). With
+    `goal="pixels"`, `desired_goal` is one with the fingertip at the goal, and there is no `achieved_goal`.
 
     ## Rewards
 
@@ -105,6 +106,8 @@ class ReacherEnv(GoalEnv):
     | Keyword                | Default    | Meaning                                |
     |------------------------|------------|----------------------------------------|
     | `observation`          | `"state"`  | or `"pixels"`                          |
+    | `goal`                 | `"state"`  | or `"pixels"`                          |
+    | `frames`               | `1`        | pictures in an observation             |
     | `reward_type`          | `"sparse"` | or `"dense"`                           |
     | `terminate_on_success` | `False`    | end the episode with the first success |
     | `render_mode`          | `None`     | or `"rgb_array"`                       |
@@ -121,6 +124,8 @@ class ReacherEnv(GoalEnv):
         self,
         *,
         observation: str = "state",
+        goal: str = "state",
+        frames: int = 1,
         reward_type: str = "sparse",
         terminate_on_success: bool = False,
         render_mode: str | None = None,
@@ -139,6 +144,8 @@ class ReacherEnv(GoalEnv):
             goal_space=spaces.Box(-OUTER_REACH, OUTER_REACH, (2,), np.float64),
             distance_threshold=0.02,
             observation=observation,
+            goal=goal,
+            frames=frames,
             reward_type=reward_type,
             terminate_on_success=terminate_on_success,
             render_mode=render_mode,
@@ -177,6 +184,12 @@ class ReacherEnv(GoalEnv):
         if INNER_REACH <= np.linalg.norm(goal) <= OUTER_REACH:
             return None
         return f"must be {INNER_REACH:.4f} m to {OUTER_REACH:.2f} m from the base, where the arm reaches"
+
+    def _goal_state(self, goal: NDArray[np.float64]) -> NDArray[np.float64]:
+        bend = (goal @ goal - LINK_0**2 - LINK_1**2) / (2 * LINK_0 * LINK_1)
+        elbow = np.arccos(np.clip(bend, -1.0, 1.0))
+        shoulder = np.arctan2(goal[1], goal[0]) - np.arctan2(LINK_1 * np.sin(elbow), LINK_0 + LINK_1 * np.cos(elbow))
+        return np.array([shoulder, elbow, 0.0, 0.0])
 
     def _set_state(self, state: NDArray[np.float64]) -> None:
         mujoco.mj_resetData(self._model, self._data)

@@ -1,8 +1,20 @@
 """World models: what has been learned of an environment, as one-step dynamics that planners can call."""
 
 from grasp_agent.models.base import WorldModel
+from grasp_agent.models.encoder import EncoderConfig, EncoderReport, PixelEncoder, fit_encoder
 from grasp_agent.models.frame import Frame, FramedMLP
 from grasp_agent.models.mlp import EnsembleMLP, MLPConfig
 from grasp_agent.models.normalizer import Normalizer
 
-__all__ = ["EnsembleMLP", "Frame", "FramedMLP", "MLPConfig", "Normalizer", "WorldModel"]
+__all__ = [
+    "EncoderConfig",
+    "EncoderReport",
+    "EnsembleMLP",
+    "Frame",
+    "FramedMLP",
+    "MLPConfig",
+    "Normalizer",
+    "PixelEncoder",
+    "WorldModel",
+    "fit_encoder",
+]

@@ -1,21 +1,31 @@
 """From pictures to latents in which one step is predictable.
 
-Trained together with a provisional predictor, which is thrown away: some steps ahead in the latent, without a decoder.
-What keeps latents from collapsing: batch normalisation, the variance and covariance terms of VICReg (Bardes, Ponce and
-LeCun 2022, arXiv 2105.04906), and that the action between two latents must be readable from them (Pathak et al. 2017,
-arXiv 1705.05363).
+What is seen is where things are: maps of features become their centres of mass (spatial softmax; Levine et al. 2016,
+arXiv 1504.00702; Finn et al. 2016, arXiv 1509.06113), turned onto their principal axes. Learned together with a
+provisional predictor, some steps ahead in the latent, and a provisional painter, which both are thrown away. What keeps
+latents from collapsing, and from following the agent alone: batch normalisation, the variance and covariance terms of
+VICReg (Bardes, Ponce and LeCun 2022, arXiv 2105.04906), that the action between two latents must be readable from them
+(Pathak et al. 2017, arXiv 1705.05363), and that the picture can be painted from the places (Jakab et al. 2018, arXiv
+1806.07823).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from grasp_agent.planners.checks import at_least, more_than, whole
+
+_SMALLEST = 16  # height and width of a picture [pixels]
+_MAP = 32  # height and width of a map of features, about [cells]
+_SHARPNESS = 3.0  # of the softmax
+_SPOT = 0.12  # standard deviation of a spot from which pictures are painted, where a picture is 2 wide
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,76 +33,174 @@ class EncoderConfig:
     """Shape of a `PixelEncoder`, and how it is trained.
 
     Attributes:
-        latent: D, entries of a latent.
-        channels: of its three convolutions.
-        steps_ahead: length of the windows that the provisional predictor follows.
+        points: K, maps of features, each of which becomes the place where it is strongest.
+        channels: of the two convolutions before them.
+        share: axes along which latents vary less than this share of the most are left out, once it is trained.
+        ahead: steps ahead at which predictions are compared; the last is the length of the windows.
         gradient_steps: how many.
         batch_size: windows in each.
         lr: highest learning rate.
         variance: weight of the hinge that wants each entry to vary.
         covariance: weight of the term that wants entries to differ.
         inverse: weight of the action that must be readable.
+        picture: weight of the picture that must be paintable.
 
     Raises:
         ValueError: if a number is out of range.
     """
 
-    latent: int = 32
-    channels: tuple[int, int, int] = (32, 48, 64)
-    steps_ahead: int = 8
-    gradient_steps: int = 800
+    points: int = 8
+    channels: tuple[int, int] = (8, 16)
+    share: float = 0.01
+    ahead: tuple[int, ...] = (1, 2, 4, 8)
+    gradient_steps: int = 700
     batch_size: int = 48
-    lr: float = 2e-3
+    lr: float = 4e-3
     variance: float = 1.0
     covariance: float = 0.01
     inverse: float = 1.0
+    picture: float = 1.0
 
     def __post_init__(self) -> None:
-        names = ("latent", "steps_ahead", "gradient_steps", "batch_size")
-        whole(1, **{name: getattr(self, name) for name in names})
-        whole(1, **{f"channels[{place}]": count for place, count in enumerate(self.channels)})
+        whole(1, **{name: getattr(self, name) for name in ("points", "gradient_steps", "batch_size")})
+        for name in ("channels", "ahead"):
+            whole(1, **{f"{name}[{place}]": count for place, count in enumerate(getattr(self, name))})
+        if len(self.channels) != 2:
+            raise ValueError(f"channels: expected two numbers, got {self.channels}")
+        if not self.ahead or self.ahead[0] != 1 or sorted(set(self.ahead)) != list(self.ahead):
+            raise ValueError(f"ahead: expected growing numbers of steps from 1, got {self.ahead}")
         more_than(0, lr=self.lr)
-        at_least(0, variance=self.variance, covariance=self.covariance, inverse=self.inverse)
+        names = ("variance", "covariance", "inverse", "picture")
+        at_least(0, **{name: getattr(self, name) for name in names})
+        if not 0 <= self.share < 1:
+            raise ValueError(f"share: expected a share in [0, 1), got {self.share}")
+
+
+class _Painter(nn.Module):
+    """Paints pictures from places: spots, convolved, onto what all pictures have in common."""
+
+    mean: Tensor
+    _columns: Tensor
+    _rows: Tensor
+
+    def __init__(
+        self, points: int, shape: tuple[int, int, int], cells: tuple[int, int], spread: float = 1.0, width: int = 24
+    ) -> None:
+        super().__init__()
+        height, across, colours = shape
+        fine = round(height / cells[0])
+        self.layers = nn.Sequential(
+            nn.Conv2d(points, width, 3, 1, 1),
+            nn.ReLU(),
+            nn.Conv2d(width, width, 3, 1, 1),
+            nn.ReLU(),
+            nn.Conv2d(width, colours * fine**2, 3, 1, 1),
+            nn.PixelShuffle(fine),
+            nn.UpsamplingNearest2d((height, across)),
+        )
+        self.spread = nn.Parameter(torch.full((points, 2), spread))
+        self.offset = nn.Parameter(torch.zeros(points, 2))
+        self.register_buffer("mean", torch.zeros(colours, height, across))
+        self.register_buffer("_rows", torch.linspace(-1, 1, cells[0]), persistent=False)
+        self.register_buffer("_columns", torch.linspace(-1, 1, cells[1]), persistent=False)
+
+    def forward(self, points: Tensor) -> Tensor:
+        """How pictures `[B, C, H, W]` differ from their mean [shares of the brightest], by places `[B, K, 2]`."""
+        points = points * self.spread + self.offset
+        across = (-((self._columns - points[..., :1]) / _SPOT).square() / 2).exp()
+        down = (-((self._rows - points[..., 1:]) / _SPOT).square() / 2).exp()
+        return self.layers(down[..., :, None] * across[..., None, :])
 
 
 class PixelEncoder(nn.Module):
-    """Three convolutions and a linear layer, normalised over the batch without parameters of its own.
+    """Convolutions, the centre of mass of each map, normalised over the batch, on principal axes.
 
     Args:
         shape: `(height, width, channels)` of a picture, at least 16 pixels high and wide.
         config: its shape.
+        latent: D, entries of a latent; None for 2 K, as long as nothing is learned.
         seed: of its weights.
 
     Raises:
         ValueError: if pictures are smaller.
     """
 
-    def __init__(self, shape: tuple[int, int, int], config: EncoderConfig | None = None, seed: int = 0) -> None:
+    middle: Tensor
+    axes: Tensor
+    _places: Tensor
+
+    def __init__(
+        self,
+        shape: tuple[int, int, int],
+        config: EncoderConfig | None = None,
+        latent: int | None = None,
+        seed: int = 0,
+    ) -> None:
         super().__init__()
-        if min(shape[:2]) < 16:
-            raise ValueError(f"shape: expected pictures of at least 16 x 16 pixels, got {shape[0]} x {shape[1]}")
+        if min(shape[:2]) < _SMALLEST:
+            raise ValueError(
+                f"pictures: expected at least {_SMALLEST} x {_SMALLEST} pixels, got {shape[0]} x {shape[1]}"
+            )
         self.shape, self.config = shape, config or EncoderConfig()
-        first, second, third = self.config.channels
+        first, second = self.config.channels
+        stride = max(2, round(min(shape[:2]) / _MAP))
         with torch.random.fork_rng(devices=()):
             torch.manual_seed(seed)
             self.layers = nn.Sequential(
-                nn.Conv2d(shape[2], first, 4, 4),
-                nn.SiLU(),
-                nn.Conv2d(first, second, 3, 2, 1),
-                nn.SiLU(),
-                nn.Conv2d(second, third, 3, 2, 1),
-                nn.SiLU(),
-                nn.Flatten(),
+                nn.Conv2d(shape[2], first, 2 * stride, stride, stride // 2),
+                nn.ReLU(),
+                nn.Conv2d(first, second, 3, 1, 1),
+                nn.ReLU(),
+                nn.Conv2d(second, self.config.points, 3, 1, 1),
             )
             with torch.no_grad():
-                size = self.layers(torch.zeros(1, shape[2], *shape[:2])).shape[1]
-            self.head = nn.Linear(size, self.config.latent)
-        self.norm = nn.BatchNorm1d(self.config.latent, affine=False)
+                height, width = self.layers(torch.zeros(1, shape[2], *shape[:2])).shape[2:]
+            self.cells = height, width
+            self.painter = _Painter(self.config.points, shape, self.cells, spread=0.5)
+        rows, columns = torch.linspace(-1, 1, height), torch.linspace(-1, 1, width)
+        places = torch.stack([columns.repeat(height), rows.repeat_interleave(width)], -1)
+        self.register_buffer("_places", places, persistent=False)
+        size = 2 * self.config.points
+        self.norm = nn.BatchNorm1d(size, affine=False)
+        self.register_buffer("middle", torch.zeros(size))
+        self.register_buffer("axes", torch.eye(size)[:, : size if latent is None else latent].clone())
+
+    @property
+    def latent(self) -> int:
+        """D, entries of a latent."""
+        return self.axes.shape[1]
+
+    def points(self, pictures: Tensor) -> Tensor:
+        """Where the maps are strongest, `[..., K, 2]` (x right, y down, in [-1, 1]), in pictures `[..., H, W, C]`."""
+        flat = pictures.flatten(0, -4).movedim(-1, 1).to(self.axes.dtype) / 255 - 0.5
+        weights = (_SHARPNESS * self.layers(flat).flatten(2)).softmax(-1)
+        return (weights @ self._places).unflatten(0, pictures.shape[:-3])
+
+    def normalised(self, points: Tensor) -> Tensor:
+        """Entries of places `[..., K, 2]`, each normalised over the batch, `[..., 2 K]`: what is trained."""
+        entries = points.flatten(-2)
+        return self.norm(entries.flatten(0, -2)).unflatten(0, entries.shape[:-1])
 
     def forward(self, pictures: Tensor) -> Tensor:
         """Latents `[..., D]` of pictures `[..., height, width, channels]`, uint8."""
-        flat = pictures.flatten(0, -4).movedim(-1, 1).to(self.head.weight.dtype) / 255 - 0.5
-        return self.norm(self.head(self.layers(flat))).unflatten(0, pictures.shape[:-3])
+        return (self.normalised(self.points(pictures)) - self.middle) @ self.axes
+
+    @torch.no_grad()
+    def decode(self, latents: Tensor) -> Tensor:
+        """What latents `[..., D]` look like, `[..., height, width, channels]`, uint8: for display, nothing else."""
+        entries = latents.flatten(0, -2) @ self.axes.mT + self.middle
+        painted = self.painter(entries.unflatten(-1, (-1, 2))) + self.painter.mean
+        pictures = (255 * painted.clamp(0, 1)).round().to(torch.uint8).movedim(1, -1)
+        return pictures.unflatten(0, latents.shape[:-1])
+
+    @torch.no_grad()
+    def turn(self, normalised: Tensor) -> None:
+        """Chooses the axes, by samples `[M, 2 K]` of what was seen: those along which it varies."""
+        self.middle = normalised.mean(0)
+        variances, axes = torch.linalg.eigh(normalised.mT.cov())
+        axes = axes[:, variances >= self.config.share * variances[-1].clamp_min(1e-12)].flip(1)
+        largest = axes.gather(0, axes.abs().argmax(0, keepdim=True))
+        self.axes = axes * largest.sign()  # the same whatever the solver's choice of sign
 
 
 class EncoderReport(NamedTuple):
@@ -103,9 +211,11 @@ class EncoderReport(NamedTuple):
     still: float
     """The same of a predictor that says that nothing moves."""
     rank: float
-    """Effective rank of the latents, from 1 to D: the exponential of the entropy of their covariance's spectrum."""
+    """Effective rank of the latents, from 1 to 2 K: the exponential of the entropy of their covariance's spectrum."""
     spread: float
     """Least standard deviation of a latent's entries; 0 where one has collapsed."""
+    picture: float
+    """Squared error of pictures painted from latents, as a share of their variance."""
 
 
 class _Provisional(nn.Module):
@@ -129,10 +239,11 @@ class _Provisional(nn.Module):
 
 def fit_encoder(
     encoder: PixelEncoder,
-    pictures: Tensor,
-    actions: Tensor,
-    windows: Tensor,
+    pictures: NDArray[np.uint8],
+    rows: NDArray[np.int64],
+    actions: NDArray[np.float32],
     *,
+    steps: int | None = None,
     seed: int = 0,
     on_step: Callable[[], object] | None = None,
 ) -> EncoderReport:
@@ -140,48 +251,80 @@ def fit_encoder(
 
     Args:
         encoder: what is trained.
-        pictures: `[M, height, width, channels]`, uint8, in the order in which they were seen.
-        actions: `[M, A]`, in [-1, 1], taken at each of them.
-        windows: `[W]`, where windows of `steps_ahead` steps may begin: none leads over an episode's end.
+        pictures: `[M, height, width, channels]`, uint8; may be a memory map: only what a batch needs is read. Of more
+            channels than the encoder takes, the last ones count.
+        rows: `[W, T + 1]`, windows of consecutive pictures, T steps long.
+        actions: `[W, T, A]`, in [-1, 1], taken between them.
+        steps: gradient steps; None for as many as its config says.
         seed: of the batches and the predictor's weights.
         on_step: called after each gradient step.
 
     Raises:
-        ValueError: if there is no window.
+        ValueError: if there is no window, or windows are shorter than the steps to look ahead.
     """
-    config, device = encoder.config, encoder.head.weight.device
-    if not len(windows):
-        raise ValueError(f"windows: expected at least one of {config.steps_ahead} steps, got none")
+    config, device = encoder.config, encoder.axes.device
+    offsets = [0, *config.ahead]
+    if not len(rows) or rows.shape[1] <= offsets[-1]:
+        raise ValueError(f"windows: expected at least one of {offsets[-1]} steps, got {list(rows.shape)}")
     generator = torch.Generator().manual_seed(seed)
     with torch.random.fork_rng(devices=()):
         torch.manual_seed(seed)
-        predictor = _Provisional(config.latent, actions.shape[1]).to(device)
-    optimiser = torch.optim.AdamW([*encoder.parameters(), *predictor.parameters()], config.lr, weight_decay=1e-4)
-    total = max(40, config.gradient_steps + 1)
+        predictor = _Provisional(2 * config.points, actions.shape[2]).to(device)
+        painter = _Painter(config.points, (*encoder.cells, encoder.shape[2]), encoder.cells).to(device)
+    parameters = [*encoder.parameters(), *predictor.parameters(), *painter.parameters()]
+    optimiser = torch.optim.AdamW(parameters, config.lr, weight_decay=1e-4)
+    steps = config.gradient_steps if steps is None else steps
+    total = max(40, steps + 1)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, config.lr, total_steps=total, pct_start=0.1)
-    offsets, tail = torch.arange(config.steps_ahead + 1), []
+    sample = _newest(encoder, pictures, np.unique(rows[:: max(1, len(rows) // 500), 0]))
+    some = sample.movedim(-1, 1).float() / 255
+    encoder.painter.mean.copy_(some.mean(0))
+    strange = some - encoder.painter.mean
+    coarsely = nn.functional.adaptive_avg_pool2d(strange, encoder.cells)
+    contrasts = [values.square().mean().clamp_min(1e-6) for values in (strange, coarsely)]
+    half = torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda")
+    tail: list[tuple[float, ...]] = []
     encoder.train()
-    for step in range(config.gradient_steps):
-        first = windows[torch.randint(len(windows), (config.batch_size,), generator=generator)]
-        rows = first[:, None] + offsets
-        latents = encoder(pictures[rows].to(device))
-        taken = actions[rows[:, :-1]].to(device)
-        ahead = predictor.ahead(latents[:, 0], taken)
+    for step in range(steps):
+        batch = torch.randint(len(rows), (config.batch_size,), generator=generator).numpy()
+        seen = _newest(encoder, pictures, rows[batch][:, offsets])
+        with half:
+            points = encoder.points(seen)
+        latents, taken = encoder.normalised(points.float()), torch.from_numpy(actions[batch]).to(device)
+        wanted = seen[:, 0].movedim(-1, 1).float() / 255 - encoder.painter.mean
+        coarse = nn.functional.adaptive_avg_pool2d(wanted, encoder.cells)
+        paintable = (painter(points[:, 0].float()) - coarse).square().mean() / contrasts[1]
+        entries = latents[:, 0].detach().unflatten(-1, (-1, 2))  # the painter for display learns beside
+        painted = (encoder.painter(entries) - wanted).square().mean() / contrasts[0]
+        ahead = predictor.ahead(latents[:, 0], taken[:, : offsets[-1]])[:, [place - 1 for place in config.ahead]]
         prediction = (ahead - latents[:, 1:]).square().mean()
-        read = predictor.action(torch.cat([latents[:, :-1], latents[:, 1:]], -1))
-        loss = prediction + config.inverse * (read - taken).square().mean()
+        read = predictor.action(torch.cat([latents[:, 0], latents[:, 1]], -1))
+        loss = prediction + config.inverse * (read - taken[:, 0]).square().mean()
         loss = loss + config.variance * _hinge(latents) + config.covariance * _alike(latents)
+        loss = loss + config.picture * paintable + painted
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
         schedule.step()
-        if step >= 9 * config.gradient_steps // 10:
+        if step >= 9 * steps // 10:
             still = (latents[:, :1] - latents[:, 1:]).square().mean()
-            tail.append((prediction.item(), still.item(), *_shape(latents.detach())))
+            tail.append((prediction.item(), still.item(), *_shape(latents.detach()), painted.item()))
         if on_step is not None:
             on_step()
     encoder.eval()
+    for parameter in encoder.parameters():
+        parameter.grad = None
+    index = np.unique(rows[:: max(1, len(rows) // 4000), 0])
+    with torch.no_grad():
+        pieces = [_newest(encoder, pictures, piece) for piece in np.array_split(index, -(-len(index) // 256))]
+        encoder.turn(torch.cat([encoder.normalised(encoder.points(piece)) for piece in pieces]))
     return EncoderReport(*torch.tensor(tail).mean(0).tolist())
+
+
+def _newest(encoder: PixelEncoder, pictures: NDArray[np.uint8], rows: NDArray[Any]) -> Tensor:
+    """Some pictures, `[*rows, height, width, channels]`, without those that are stacked before them."""
+    chosen = np.ascontiguousarray(pictures[rows][..., -encoder.shape[2] :])
+    return torch.from_numpy(chosen).to(encoder.axes.device)
 
 
 def _covariance(latents: Tensor) -> Tensor:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
 
 class Normalizer(nn.Module):
-    """Shifts and scales vectors to mean 0 and standard deviation 1, entry by entry.
+    """Shifts and scales vectors to mean 0 and standard deviation 1, entry by entry or group by group.
 
     Args:
         size: length of the vectors.
@@ -21,10 +23,17 @@ class Normalizer(nn.Module):
         self.register_buffer("mean", torch.zeros(size))
         self.register_buffer("std", torch.ones(size))
 
-    def fit(self, values: Tensor) -> None:
-        """Learns mean and standard deviation from `[M, size]`; entries that never change keep scale 1."""
+    def fit(self, values: Tensor, alike: Sequence[Sequence[int]] = ()) -> None:
+        """Learns mean and standard deviation from `[M, size]`; entries that never change keep scale 1.
+
+        Args:
+            values: the vectors.
+            alike: groups of entries that are measured in the same unit: all get the scale of the one that varies most.
+        """
         self.mean.copy_(values.mean(0))
         std = values.std(0, correction=min(1, len(values) - 1))
+        for group in map(list, alike):
+            std[group] = std[group].max()
         self.std.copy_(torch.where(std > 1e-6, std, torch.ones_like(std)))
 
     def forward(self, values: Tensor) -> Tensor:

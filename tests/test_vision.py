@@ -1,0 +1,235 @@
+"""Agents that see: layouts of observations, albums of pictures, goals as pictures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import pytest
+from agents import PIXELS, tiny, tiny_seer
+from gymnasium import spaces
+from numpy.typing import NDArray
+from stable_baselines3 import SAC
+from stable_baselines3.common.buffers import DictReplayBuffer
+
+from grasp_agent import GraspAgent
+from grasp_agent.album import Album, Seen
+from grasp_agent.layout import PictureLayout
+
+PICTURE = spaces.Box(0, 255, (24, 32, 3), np.uint8)
+VECTOR = spaces.Box(-1, 1, (4,), np.float64)
+
+
+def pictures(count: int, shape: tuple[int, ...] = (24, 32, 3), seed: int = 0) -> NDArray[np.uint8]:
+    return np.random.default_rng(seed).integers(0, 256, (count, *shape), np.uint8)
+
+
+class Seer(gym.Env[Any, Any]):
+    """A dot that is moved; alone, stacked, or with what is felt beside it."""
+
+    action_space = spaces.Box(-1, 1, (2,), np.float32)
+
+    def __init__(self, form: str = "alone") -> None:
+        self.form = form
+        picture = spaces.Box(0, 255, (16, 16, 1), np.uint8)
+        self.observation_space = {
+            "alone": picture,
+            "stacked": spaces.Box(0, 255, (16, 16, 2), np.uint8),
+            "felt": spaces.Dict({"eye": picture, "arm": spaces.Box(-1, 1, (1,), np.float32), "desired_goal": picture}),
+        }[form]
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[Any, dict[str, Any]]:
+        super().reset(seed=seed)
+        self.place, self.count = self.np_random.uniform(3, 13, 2), 0
+        self.before = self.draw(self.place)
+        return self.look(), {}
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        self.before = self.draw(self.place)
+        self.place = np.clip(self.place + action, 2, 14)
+        self.count += 1
+        return self.look(), 0.0, False, self.count >= 20, {}
+
+    def draw(self, place: NDArray[np.float64]) -> NDArray[np.uint8]:
+        grid = np.stack(np.meshgrid(np.arange(16), np.arange(16), indexing="ij"), -1)
+        return (255 * np.exp(-np.square(grid - place).sum(-1, keepdims=True) / 4)).astype(np.uint8)
+
+    def look(self) -> Any:
+        now = self.draw(self.place)
+        if self.form == "felt":
+            return {"eye": now, "arm": np.float32(self.place[:1] / 16), "desired_goal": self.draw(np.full(2, 8.0))}
+        return np.concatenate([self.before, now], -1) if self.form == "stacked" else now
+
+
+class TestLayout:
+    def test_what_it_finds_in_spaces(self):
+        alone = PictureLayout.of(PICTURE)
+        assert alone == PictureLayout((24, 32, 3), 1, None, (), (), None)
+        first = PictureLayout.of(spaces.Box(0, 255, (3, 24, 32), np.uint8))
+        assert first == alone
+        stacked = PictureLayout.of(spaces.Box(0, 255, (24, 32, 4), np.uint8))
+        assert stacked is not None and (stacked.shape, stacked.frames) == ((24, 32, 1), 4)
+        both = PictureLayout.of(spaces.Dict({"eye": PICTURE, "arm": VECTOR, "desired_goal": PICTURE}))
+        assert both == PictureLayout((24, 32, 3), 1, "eye", ("arm",), (4,), "desired_goal")
+        goals = spaces.Dict({"observation": PICTURE, "achieved_goal": VECTOR, "desired_goal": VECTOR})
+        assert PictureLayout.of(goals) == PictureLayout((24, 32, 3), 1, "observation", (), (), None)
+        assert PictureLayout.of(VECTOR) is None
+        assert PictureLayout.of(spaces.Dict({"observation": VECTOR})) is None
+
+    @pytest.mark.parametrize(
+        ("space", "words"),
+        [
+            (spaces.Dict({"left": PICTURE, "right": PICTURE}), "expected one picture, got left, right"),
+            (spaces.Dict({"eye": PICTURE, "mode": spaces.Discrete(3)}), "expected pictures and vectors"),
+            (spaces.Dict({"eye": PICTURE, "desired_goal": spaces.Box(0, 255, (9, 9, 3), np.uint8)}), "look like"),
+        ],
+    )
+    def test_what_it_cannot_read_is_refused(self, space: spaces.Space[Any], words: str):
+        with pytest.raises(ValueError, match=words):
+            PictureLayout.of(space)
+
+    def test_colours_come_first_or_last_as_bytes_or_shares(self):
+        layout = PictureLayout.of(PICTURE)
+        assert layout is not None
+        some = pictures(5)
+        for form in (some, np.moveaxis(some, -1, 1), some / 255, some.astype(np.float64), some.tolist()):
+            seen, batch = layout.read(form)
+            assert batch
+            np.testing.assert_array_equal(seen.pictures, some)
+        seen, batch = layout.read(some[0])
+        assert not batch and seen.pictures.shape == (1, 24, 32, 3)
+        for wrong in (some[..., :2], some[0, 0], np.full((24, 32, 3), np.nan), np.full((24, 32, 3), -1.0)):
+            with pytest.raises(ValueError, match=r"Unexpected observation shape|not finite, or not in"):
+                layout.read(wrong)
+
+
+class TestAlbum:
+    def test_it_gives_back_what_was_put_in_and_maps_it_from_its_file(self):
+        album, shape = Album((4, 5, 1)), (4, 5, 1)
+        shots = pictures(7, shape)
+        seen = [Seen(shots[i : i + 1], np.full((1, 2), i, np.float32), None) for i in range(7)]
+        action = np.zeros(2, np.float32)
+        album.record(0, seen[0], action, seen[1], False)
+        album.record(1, seen[4], action + 1, seen[5], True)
+        album.record(0, seen[1], action, seen[2], False)
+        album.record(0, seen[2], action, seen[3], True)
+        album.record(1, seen[5], action + 2, seen[6], False)
+        assert len(album) == 4
+        album.end()
+        assert len(album) == 5 and isinstance(album.pictures, np.memmap)
+        found = [album.pictures[episode.rows] for episode in album.episodes]
+        for one, wanted in zip(found, (shots[4:6], shots[:4], shots[5:7]), strict=True):
+            np.testing.assert_array_equal(one, wanted)
+        np.testing.assert_array_equal(album.episodes[1].vectors[:, 0], [0, 1, 2, 3])
+        rows, actions = album.windows(2)
+        assert rows.shape == (2, 3) and actions.shape == (2, 2, 2)
+        np.testing.assert_array_equal(album.pictures[rows[1]], shots[1:4])
+        with pytest.raises(ValueError, match="an episode of at least 4 steps"):
+            album.windows(4)
+
+    def test_it_goes_on_from_its_file(self, tmp_path: Path):
+        path, shape = tmp_path / "some.pictures", (4, 5, 1)
+        album = Album(shape, path)
+        album.add(pictures(4, shape), np.zeros((4, 0), np.float32), np.zeros((3, 2), np.float32))
+        kept = album.tensors()
+        album.add(pictures(3, shape, 1), np.zeros((3, 0), np.float32), np.zeros((2, 2), np.float32))  # not in `kept`
+        again = Album.restore(kept, shape, path)
+        again.add(pictures(3, shape, 2), np.zeros((3, 0), np.float32), np.zeros((2, 2), np.float32))
+        np.testing.assert_array_equal(again.pictures, np.concatenate([pictures(4, shape), pictures(3, shape, 2)]))
+        path.write_bytes(b"short")
+        with pytest.raises(ValueError, match="expected 4 pictures, the file is shorter"):
+            Album.restore(kept, shape, path)
+
+
+class TestAgent:
+    @pytest.mark.parametrize("form", ["alone", "stacked", "felt"])
+    def test_pictures_are_learned_from_in_any_form(self, form: str, tmp_path: Path):
+        env = Seer(form)
+        agent = tiny_seer(env, policy="MultiInputPolicy" if form == "felt" else "CnnPolicy").learn(150)
+        observation, _ = env.reset(seed=0)
+        if form != "felt":
+            with pytest.raises(ValueError, match="expected a picture of it, by set_goal"):
+                agent.predict(observation)
+            agent.set_goal(env.draw(np.full(2, 8.0)))
+        action, _ = agent.predict(observation, deterministic=True)
+        assert action.shape == (2,) and env.action_space.contains(action)
+        assert agent.vision is not None and agent.vision.encoder is not None
+        size = agent.vision.encoder.latent
+        beside = {"alone": 0, "stacked": size, "felt": 1}[form]
+        assert agent.policy.observation_space["observation"].shape == (size + beside,)
+        agent.save(tmp_path / "seer.zip")
+        again = GraspAgent.load(tmp_path / "seer.zip", env=env, device="cpu")
+        if form != "felt":
+            again.set_goal(env.draw(np.full(2, 8.0)))
+        np.testing.assert_array_equal(again.predict(observation, deterministic=True)[0], action)
+        again.learn(40)
+
+    def test_a_goal_that_was_set_counts_until_it_is_taken_back(self):
+        agent = tiny_seer().learn(150)
+        env: Any = gym.make(PIXELS)
+        observation, _ = env.reset(seed=0)
+        theirs = agent._as_goal_observation(observation)["desired_goal"]
+        agent.set_goal(observation["observation"])
+        mine = agent._as_goal_observation(observation)
+        np.testing.assert_allclose(mine["desired_goal"], mine["achieved_goal"], atol=1e-5)
+        agent.set_goal(None)
+        np.testing.assert_array_equal(agent._as_goal_observation(observation)["desired_goal"], theirs)
+        with pytest.raises(ValueError, match="Unexpected observation shape"):
+            agent.set_goal(np.zeros((9, 9, 3), np.uint8))
+        with pytest.raises(ValueError, match="whose observations are pictures"):
+            tiny().set_goal(observation["observation"])
+
+    def test_each_picture_is_encoded_once(self, monkeypatch: pytest.MonkeyPatch):
+        agent = tiny_seer().learn(150)
+        assert agent.vision is not None and agent.vision.encoder is not None
+        count, forward = 0, agent.vision.encoder.forward
+
+        def counted(seen: Any) -> Any:
+            nonlocal count
+            count += len(seen)
+            return forward(seen)
+
+        monkeypatch.setattr(agent.vision.encoder, "forward", counted)
+        env = gym.make(PIXELS)
+        observation, _ = env.reset(seed=5)
+        shown = {observation[key].tobytes() for key in ("observation", "desired_goal")}
+        for _ in range(8):
+            observation, *_ = env.step(agent.predict(observation)[0])
+            shown.add(observation["observation"].tobytes())
+        agent.predict(observation)
+        assert count == len(shown) >= 3
+
+    def test_a_replay_buffer_of_pictures_is_learned_from(self):
+        env = gym.make(PIXELS)
+        model = SAC("MultiInputPolicy", env, buffer_size=200, learning_starts=200, device="cpu", seed=0).learn(120)
+        assert isinstance(model.replay_buffer, DictReplayBuffer)
+        agent = tiny_seer().fit(model.replay_buffer)
+        assert agent.vision is not None and len(agent.vision.album) == len(agent.learner.dataset) == 120
+        observation, _ = env.reset(seed=0)
+        assert env.action_space.contains(agent.predict(observation)[0])
+        first = agent.vision.album.pictures[agent.vision.album.episodes[0].rows[0]]
+        kept = model.replay_buffer.observations["observation"][0, 0]
+        np.testing.assert_array_equal(first, np.moveaxis(kept, 0, -1) if kept.shape[0] == 3 else kept)
+
+    def test_a_training_goes_on_from_its_checkpoint(self, tmp_path: Path):
+        path = tmp_path / "long.zip"
+        tiny_seer().learn(150, checkpoint=path)
+        assert (tmp_path / "long.pictures").stat().st_size >= 151 * 64 * 64 * 3
+        agent = tiny_seer().learn(220, checkpoint=path)
+        assert agent.vision is not None
+        assert agent.num_timesteps == 220 and len(agent.vision.album) == 220
+        assert len(agent.learner.dataset) == 220
+
+    def test_an_encoder_is_handed_over_with_the_model(self, tmp_path: Path):
+        one, other = tiny_seer().learn(150), tiny_seer(seed=8).learn(150)
+        observation, _ = gym.make(PIXELS).reset(seed=0)
+        wanted = one.predict(observation, deterministic=True)[0]
+        other.set_parameters(one.get_parameters())
+        one.save(tmp_path / "one")
+        third = tiny_seer()
+        third.set_parameters(tmp_path / "one.zip")
+        for agent in (other, third):
+            agent.policy.seed = one.policy.seed
+            np.testing.assert_allclose(agent.predict(observation, deterministic=True)[0], wanted, atol=1e-5)
