@@ -90,6 +90,7 @@ class Memory:
         blocks: Sequence[Block] = (),
         named: Sequence[int] | None = None,
         replay: ReplayWindows | None = None,
+        error: float = 0.0,
         seed: int = 0,
     ) -> Memory:
         """Builds it from replayed states.
@@ -101,6 +102,7 @@ class Memory:
             blocks: independent parts of the state; none for one of all.
             named: entries of the state that goals name; None for all.
             replay: pieces of the same experience `[M', T + 1, S]`; a random choice is kept.
+            error: of a step, as a rule [state units]: no target is met more closely than that.
             seed: of the choice of states where there are many.
         """
         parts = tuple(blocks) or (_everything(model),)
@@ -115,7 +117,7 @@ class Memory:
             looks = model.apart(own)
             index, radius = farthest_points(looks, _POINTS)
             supports.append(_support(model, own[index], max(radius, _novelty(looks, origin))))
-            roadmaps.append(_roadmap(model, block, supports[-1].points[:_NODES], middle, named, linear))
+            roadmaps.append(_roadmap(model, block, supports[-1].points[:_NODES], middle, named, linear, error))
         whole = tuple(graph for graph in roadmaps if graph is not None)
         if replay is not None:
             chosen = torch.randperm(len(replay.states), generator=generator)[:_PIECES].to(states.device)
@@ -134,6 +136,8 @@ class Memory:
             saved[f"roadmap.{part}.steps"] = graph.steps.to(torch.float16)
             if isinstance(graph.driver, InertialSteering):
                 saved[f"roadmap.{part}.reach"] = torch.tensor(graph.driver.reach)
+            elif isinstance(graph.driver, Steering):
+                saved[f"roadmap.{part}.error"] = torch.tensor(graph.driver.tolerance)
         if self.replay is not None:
             saved["replay.states"] = self.replay.states.to(torch.float16)
             saved["replay.actions"] = self.replay.actions.to(torch.float16)
@@ -167,7 +171,8 @@ class Memory:
             if steps.shape != neighbours.shape or len(steps) > len(points) or neighbours.max() >= len(steps):
                 raise ValueError(f"roadmap: {list(steps.shape)} and {list(neighbours.shape)} do not fit")
             reach = int(tensors.get(f"roadmap.{part}.reach", _REACHES[0]))
-            driver = _driver(model, block, middle, named, linear, reach)
+            error = float(tensors.get(f"roadmap.{part}.error", 0.0))
+            driver = _driver(model, block, middle, named, linear, reach, error)
             if driver is None or reach not in _REACHES:
                 raise ValueError("roadmap: expected the linear model that drives along it, and a reach of it")
             roadmaps.append(RoadmapGraph(points[: len(steps)], neighbours, steps, driver))
@@ -215,10 +220,11 @@ def _roadmap(
     middle: Tensor,
     named: Sequence[int] | None,
     linear: LinearModel | None,
+    error: float,
 ) -> RoadmapGraph | None:
     """A block's roadmap, with edges as short as will do; None where there is none."""
     for reach in _REACHES:
-        driver = _driver(model, block, middle, named, linear, reach)
+        driver = _driver(model, block, middle, named, linear, reach, error)
         graph = None if driver is None else RoadmapGraph.build(points, driver)
         if graph is not None or not isinstance(driver, InertialSteering):
             return graph
@@ -252,7 +258,13 @@ class FramedSupport(Support):
 
 
 def _driver(
-    model: WorldModel, block: Block, middle: Tensor, named: Sequence[int] | None, linear: LinearModel | None, reach: int
+    model: WorldModel,
+    block: Block,
+    middle: Tensor,
+    named: Sequence[int] | None,
+    linear: LinearModel | None,
+    reach: int,
+    error: float,
 ) -> Steering | InertialSteering | None:
     """Straight where goals name all of a block's state; by the linear model where there is more, such as speeds."""
     if isinstance(model, FramedMLP):
@@ -263,7 +275,8 @@ def _driver(
     ones = middle.new_ones(len(actions))
     aimed = torch.tensor([named is None or entry in named for entry in states], device=middle.device)
     if aimed.all():
-        return Steering(action_jacobian=jacobian, members=model.members, low=-ones, high=ones)
+        tolerance = max(Steering.tolerance, error)
+        return Steering(action_jacobian=jacobian, members=model.members, low=-ones, high=ones, tolerance=tolerance)
     if linear is None:
         return None
     step = model.step if whole else lambda state, action: jacobian(state, action)[0]

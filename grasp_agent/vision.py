@@ -28,9 +28,9 @@ _PASSES = 100  # through the album, at most
 class Vision:
     """Turns pictures into the latents of a goal environment, and learns how.
 
-    The observation is the newest frame's latent, by how much it differs from each frame before, and what vectors there
-    are beside; the achieved goal is the newest frame's latent, the desired goal that of the goal's picture. As long as
-    nothing has been learned, all of them are empty.
+    The observation is the newest frame's latent, by how much it differs from the oldest one's where there are several
+    (it tells speeds, with more frames the better), and what vectors there are beside; the achieved goal is the newest
+    frame's latent, the desired goal that of the goal's picture. As long as nothing has been learned, all are empty.
 
     Args:
         layout: where pictures stand in observations.
@@ -61,14 +61,19 @@ class Vision:
         """The space of what `dressed` returns."""
         size = 0 if self.encoder is None else self.encoder.latent
         beside = sum(self.layout.sizes)
-        sizes = {"observation": self.layout.frames * size + beside, "achieved_goal": size, "desired_goal": size}
+        sizes = {"observation": self._parts * size + beside, "achieved_goal": size, "desired_goal": size}
         return spaces.Dict({key: spaces.Box(-np.inf, np.inf, (length,), np.float32) for key, length in sizes.items()})
 
     @property
     def alike(self) -> tuple[range, ...]:
         """Entries of the observation that share a unit: those of a latent, of a difference."""
         size = 0 if self.encoder is None else self.encoder.latent
-        return tuple(range(first * size, (first + 1) * size) for first in range(self.layout.frames))
+        return tuple(range(first * size, (first + 1) * size) for first in range(self._parts))
+
+    @property
+    def _parts(self) -> int:
+        """Latents in an observation."""
+        return min(2, self.layout.frames)
 
     @property
     def has_goal(self) -> bool:
@@ -172,13 +177,13 @@ class Vision:
 
     def episodes(self) -> list[Episode]:
         """The album's episodes of raw vectors, observation and achieved goal side by side; each picture seen once."""
-        layout, encoder = self.layout, self.encoder
+        encoder = self.encoder
         assert encoder is not None
         parts = []
         for pictures in self.album.pieces():
             seen = Seen(pictures, np.zeros((len(pictures), 0), np.float32), None)
             parts.append(np.concatenate(self._states(seen, keep=False), -1))
-        states, size = np.concatenate(parts), layout.frames * encoder.latent
+        states, size = np.concatenate(parts), self._parts * encoder.latent
         return [
             Episode(
                 np.concatenate([states[shots.rows, :size], shots.vectors, states[shots.rows, size:]], -1),
@@ -191,12 +196,11 @@ class Vision:
         """Observations `[n, O]` and achieved goals `[n, D]`."""
         frames = np.split(seen.pictures, self.layout.frames, axis=-1)[::-1]
         encode = self.encode if keep else self._encode_all
-        newest = encode(frames[0])
-        parts, known = [newest], frames[0]
+        newest, oldest = encode(frames[0]), frames[0]
         for frame in frames[1:]:
             blank = np.asarray(frame.max((1, 2, 3)) == 0)  # before an episode's first step, some stack nothing
-            known = np.where(np.expand_dims(blank, (1, 2, 3)), known, frame)
-            parts.append(newest - encode(known))
+            oldest = np.where(np.expand_dims(blank, (1, 2, 3)), oldest, frame)
+        parts = [newest] if len(frames) == 1 else [newest, newest - encode(oldest)]
         return np.concatenate([*parts, seen.vectors], -1), newest
 
     def _encode_all(self, pictures: NDArray[np.uint8]) -> Array:

@@ -219,11 +219,13 @@ def learn_world(
         blocks=structure.blocks,
         named=state_map.goal_index,
         replay=_pieces(network, data),
+        error=report.error_mean,
         seed=seed,
     )
     if tolerance is None:
         spread = data.states[:, list(state_map.goal_index)].std(0)
-        tolerance = 0.05 * float((spread * (structure.goal_weights or 1)).mean()) or 1e-3
+        weighted = spread * (structure.goal_weights or 1)
+        tolerance = 0.05 * float(weighted.max() if alike else weighted.mean()) or 1e-3
     if not math.isfinite(report.error_high):
         raise FloatingPointError("fit: the model diverged; expected a smaller lr or weight_decay, or more data")
     return World(network, memory, state_map, tolerance, structure, report.error_high), report

@@ -20,6 +20,7 @@ from tqdm import tqdm
 import grasp_agent
 from grasp_agent import GRASP, record, record_beside, record_search
 from grasp_agent.contestants import contestant
+from grasp_agent.imagination import record_imagination
 
 FOLDER = Path(__file__).parent.parent / "videos"
 SEED, FPS = 50_000, 20.0
@@ -46,6 +47,13 @@ def search(model: str, seed: int, path: Path) -> None:
     record_search(agent, str(agent.env_id), path, seed, GRASP(proposals=None, iterations=60), 6.0, force=True)
 
 
+def imagination(model: str, seed: int, path: Path) -> None:
+    """What an agent foresees, decoded, beside what it sees."""
+    agent = grasp_agent.load(model, device="cpu")
+    with gym.make(str(agent.env_id), **agent.env_kwargs) as env:
+        record_imagination(agent, env, path, seed, fps=12, force=True)
+
+
 VIDEOS: dict[str, Callable[[Path], None]] = {
     "ball-nav-trap.gif": partial(alone, "ball-nav-trap", 1),
     "ball-nav.mp4": partial(alone, "ball-nav", 2),
@@ -58,6 +66,7 @@ VIDEOS: dict[str, Callable[[Path], None]] = {
     "reacher.mp4": partial(alone, "reacher", 3),
     "trap-beside.mp4": partial(beside, "grasp/BallNavTrap-v0", ("grasp", "sac@30000", "random"), 2, 320),
     "trap-beside.gif": partial(beside, "grasp/BallNavTrap-v0", ("grasp", "sac@30000", "random"), 1, 260),
+    "wall-pixels.mp4": partial(imagination, "wall-pixels", 3),
     "wall-search.mp4": partial(search, "wall", 3),
 }
 

@@ -13,8 +13,8 @@ import dataclasses
 import hashlib
 import json
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ from tqdm import trange
 from grasp_agent import ExploreConfig, GraspAgent, MLPConfig, TrainConfig, evaluate
 from grasp_agent.data import Episode
 from grasp_agent.files import written_aside
+from grasp_agent.models import EncoderConfig
 from grasp_agent.observation import raw_vectors
 from grasp_agent.planners import ICEM, Planner
 from grasp_agent.pretrained import BundledModel
@@ -51,6 +52,9 @@ class Recipe:
     # (`ExploreConfig()`: as `learn` does by itself)
     planner: Planner[Any] | None = None  # of the saved agent; None: the default one
     data: Callable[[int], list[Episode]] | None = None  # where experience comes from, if not from `learn`
+    options: Mapping[str, Any] = field(default_factory=dict)  # of the environment
+    encoder: EncoderConfig | None = None  # of pictures
+    goal_tolerance: float | None = None  # [latent units]
     seed: int = 0
 
 
@@ -148,6 +152,46 @@ RECIPES = {
 }
 
 
+PIXELS = {"observation": "pixels", "goal": "pixels"}
+RECIPES |= {
+    "ball-nav-pixels": Recipe(
+        env_id="grasp/BallNav-v0",
+        description="A ball goes round a wall, seen in pictures of 64 x 64 pixels.",
+        steps=30_000,
+        model=MLPConfig.sharp(),
+        encoder=EncoderConfig(gradient_steps=800),
+        anywhere=True,
+        options=PIXELS,
+    ),
+    "wall-pixels": Recipe(
+        env_id="grasp/Wall-v0",
+        description="A ball finds the door to the other room, seen in pictures of 64 x 64 pixels.",
+        steps=30_000,
+        model=MLPConfig.sharp(),
+        encoder=EncoderConfig(gradient_steps=800),
+        anywhere=True,
+        options=PIXELS,
+    ),
+    "wall-door-pixels": Recipe(
+        env_id="grasp/WallDoor-v0",
+        description="The same, with the door elsewhere in each episode.",
+        steps=40_000,
+        model=MLPConfig.sharp(),
+        encoder=EncoderConfig(gradient_steps=900),
+        anywhere=True,
+        options=PIXELS,
+    ),
+    "point-maze-pixels": Recipe(
+        env_id="grasp/PointMaze-v0",
+        description="A ball with inertia (MuJoCo) in a U-shaped maze, seen from above in two successive pictures.",
+        steps=20_000,
+        model=MLPConfig.sharp(),
+        encoder=EncoderConfig(gradient_steps=500),
+        options={**PIXELS, "frames": 2},
+    ),
+}
+
+
 QUICK = {"point-maze": 2000, "reacher": 6000}
 """Models that `learn` makes with its default settings from few steps, for comparison with trained agents."""
 for _name, _steps in QUICK.items():
@@ -168,8 +212,10 @@ def train(name: str) -> None:
     options = {"anywhere": True} if recipe.anywhere else {}
     agent = GraspAgent(
         "MultiInputPolicy",
-        gym.make(recipe.env_id, **options),
+        gym.make(recipe.env_id, **recipe.options, **options),
         model=recipe.model,
+        encoder=recipe.encoder,
+        goal_tolerance=recipe.goal_tolerance,
         train=recipe.train,
         explore=recipe.explore or ExploreConfig(learning_starts=recipe.steps),
         seed=recipe.seed,
@@ -179,7 +225,7 @@ def train(name: str) -> None:
         agent.learn(recipe.steps, progress_bar=True)
     else:
         agent.fit(recipe.data(recipe.steps), progress_bar=True)
-    agent.set_env(gym.make(recipe.env_id))
+    agent.set_env(gym.make(recipe.env_id, **recipe.options))
     agent.policy.horizon = recipe.horizon or agent.policy.horizon
     agent.policy.planner = recipe.planner or agent.policy.planner
     agent.save(FOLDER / f"{name}.zip")

@@ -55,6 +55,7 @@ ORDER = (
     "reel",
     "watching",
     "video",
+    "imagination",
     "console",
     "commands",
     "cli",

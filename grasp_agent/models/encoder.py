@@ -25,7 +25,7 @@ from grasp_agent.planners.checks import at_least, more_than, whole
 _SMALLEST = 16  # height and width of a picture [pixels]
 _MAP = 32  # height and width of a map of features, about [cells]
 _SHARPNESS = 3.0  # of the softmax
-_SPOT = 0.12  # standard deviation of a spot from which pictures are painted, where a picture is 2 wide
+_SPOT = 0.08  # standard deviation of a spot from which pictures are painted, where a picture is 2 wide
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -271,7 +271,8 @@ def fit_encoder(
         torch.manual_seed(seed)
         predictor = _Provisional(2 * config.points, actions.shape[2]).to(device)
         painter = _Painter(config.points, (*encoder.cells, encoder.shape[2]), encoder.cells).to(device)
-    parameters = [*encoder.parameters(), *predictor.parameters(), *painter.parameters()]
+    learning = [module for name, module in encoder.named_children() if name != "painter"]
+    parameters = [p for module in (*learning, predictor, painter) for p in module.parameters()]
     optimiser = torch.optim.AdamW(parameters, config.lr, weight_decay=1e-4)
     steps = config.gradient_steps if steps is None else steps
     total = max(40, steps + 1)
@@ -279,9 +280,8 @@ def fit_encoder(
     sample = _newest(encoder, pictures, np.unique(rows[:: max(1, len(rows) // 500), 0]))
     some = sample.movedim(-1, 1).float() / 255
     encoder.painter.mean.copy_(some.mean(0))
-    strange = some - encoder.painter.mean
-    coarsely = nn.functional.adaptive_avg_pool2d(strange, encoder.cells)
-    contrasts = [values.square().mean().clamp_min(1e-6) for values in (strange, coarsely)]
+    coarsely = nn.functional.adaptive_avg_pool2d(some - encoder.painter.mean, encoder.cells)
+    contrast = coarsely.square().mean().clamp_min(1e-6)
     half = torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda")
     tail: list[tuple[float, ...]] = []
     encoder.train()
@@ -293,22 +293,20 @@ def fit_encoder(
         latents, taken = encoder.normalised(points.float()), torch.from_numpy(actions[batch]).to(device)
         wanted = seen[:, 0].movedim(-1, 1).float() / 255 - encoder.painter.mean
         coarse = nn.functional.adaptive_avg_pool2d(wanted, encoder.cells)
-        paintable = (painter(points[:, 0].float()) - coarse).square().mean() / contrasts[1]
-        entries = latents[:, 0].detach().unflatten(-1, (-1, 2))  # the painter for display learns beside
-        painted = (encoder.painter(entries) - wanted).square().mean() / contrasts[0]
+        paintable = (painter(points[:, 0].float()) - coarse).square().mean() / contrast
         ahead = predictor.ahead(latents[:, 0], taken[:, : offsets[-1]])[:, [place - 1 for place in config.ahead]]
         prediction = (ahead - latents[:, 1:]).square().mean()
         read = predictor.action(torch.cat([latents[:, 0], latents[:, 1]], -1))
         loss = prediction + config.inverse * (read - taken[:, 0]).square().mean()
         loss = loss + config.variance * _hinge(latents) + config.covariance * _alike(latents)
-        loss = loss + config.picture * paintable + painted
+        loss = loss + config.picture * paintable
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
         schedule.step()
         if step >= 9 * steps // 10:
             still = (latents[:, :1] - latents[:, 1:]).square().mean()
-            tail.append((prediction.item(), still.item(), *_shape(latents.detach()), painted.item()))
+            tail.append((prediction.item(), still.item(), *_shape(latents.detach())))
         if on_step is not None:
             on_step()
     encoder.eval()
@@ -318,7 +316,35 @@ def fit_encoder(
     with torch.no_grad():
         pieces = [_newest(encoder, pictures, piece) for piece in np.array_split(index, -(-len(index) // 256))]
         encoder.turn(torch.cat([encoder.normalised(encoder.points(piece)) for piece in pieces]))
-    return EncoderReport(*torch.tensor(tail).mean(0).tolist())
+    shown = _learn_to_paint(encoder, pictures, rows[:, 0], max(1, steps // 2), generator)
+    prediction, still, rank, spread = torch.tensor(tail).mean(0).tolist()
+    return EncoderReport(prediction, still, rank, spread, shown)
+
+
+def _learn_to_paint(
+    encoder: PixelEncoder, pictures: NDArray[np.uint8], rows: NDArray[np.int64], steps: int, generator: torch.Generator
+) -> float:
+    """Teaches the painter, for display, what latents look like; returns the error, as a share of the variance."""
+    painter, config = encoder.painter, encoder.config
+    optimiser = torch.optim.Adam(painter.parameters(), 2 * config.lr)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 2 * config.lr, total_steps=max(40, steps + 1))
+    tail: list[float] = []
+    for step in range(steps):
+        batch = torch.randint(len(rows), (config.batch_size,), generator=generator).numpy()
+        seen = _newest(encoder, pictures, rows[batch])
+        with torch.no_grad():
+            entries = (encoder(seen) @ encoder.axes.mT + encoder.middle).unflatten(-1, (-1, 2))
+        wanted = seen.movedim(-1, 1).float() / 255 - painter.mean
+        loss = (painter(entries) - wanted).square().mean() / wanted.square().mean().clamp_min(1e-6)
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        schedule.step()
+        if step >= 9 * steps // 10:
+            tail.append(loss.item())
+    for parameter in painter.parameters():
+        parameter.grad = None
+    return float(np.mean(tail))
 
 
 def _newest(encoder: PixelEncoder, pictures: NDArray[np.uint8], rows: NDArray[Any]) -> Tensor:

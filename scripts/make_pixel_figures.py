@@ -1,0 +1,104 @@
+"""Draws what an agent imagines from pictures, and how far a step in the latent can fool it.
+
+    python scripts/make_pixel_figures.py                    # both, into docs/figures
+    python scripts/make_pixel_figures.py imagined
+
+`imagined`: a candidate's virtual states while GRASP searches without a roadmap, decoded. `fooled`: the start's latent
+is moved by a small step such that one member of the ensemble believes that doing nothing leads nearer to the goal; what
+the latent looks like before and after, and what the members then foresee. Figures stand in a JSON file beside each.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import torch
+import tyro
+from make_figures import ends_of, fooled, median
+from tqdm import tqdm
+
+import grasp_agent
+from grasp_agent import GRASP
+from grasp_agent.files import written_aside
+from grasp_agent.frames import tiled, titled
+from grasp_agent.imagination import enlarged, imagined
+from grasp_agent.observation import raw_vectors
+
+FOLDER = Path(__file__).parent.parent / "docs" / "figures"
+SEED, COUNT, SIZES = 40_000, 32, (0.02, 0.05, 0.1, 0.2)
+MODEL = "wall-pixels"
+
+
+def virtual_states(path: Path) -> dict[str, Any]:
+    """Decoded virtual states, iteration by iteration."""
+    agent = grasp_agent.load(MODEL, device="cpu")
+    env = gym.make(str(agent.env_id), **agent.env_kwargs)
+    observation, _ = env.reset(seed=SEED)
+    picture = imagined(agent, observation, GRASP(proposals=None, iterations=60, candidates=8))
+    with written_aside(path) as aside:
+        picture.save(aside, format="png")
+    return {"model": MODEL, "seed": SEED}
+
+
+def latents(path: Path) -> dict[str, Any]:
+    """The same step in the latent, looked at."""
+    agent = grasp_agent.load(MODEL, device="cpu")
+    world, vision = agent.policy.world, agent.vision
+    assert world is not None and vision is not None
+    env = gym.make(str(agent.env_id), **agent.env_kwargs)
+    seen = [agent._as_goal_observation(env.reset(seed=SEED + row)[0]) for row in range(COUNT)]
+    batch = {key: np.stack([one[key] for one in seen]) for key in seen[0]}
+    problem = world.problem(world.encode(raw_vectors(batch)), batch["desired_goal"], 15, agent.policy.criteria)
+    before, found = ends_of(problem, problem.start), {"model": MODEL, "sizes": list(SIZES)}
+    free = torch.ones_like(problem.start[0])
+    plain = vision.decode(world.achieved(problem.start)).astype(np.float64)
+    drawn = []
+    assert problem.support is not None
+    for size in SIZES:
+        moved = fooled(problem, size, free)
+        after = ends_of(problem, moved)
+        gains = (before - after) / size
+        pictures = vision.decode(world.achieved(moved))
+        rows = {
+            "attacked": median(gains[0]),
+            "attacked, most": float(gains[0].max()),
+            "others": median(gains[1:].mean(0)),
+            "flagged": float(problem.support.off(moved[:, None]).float().mean()),
+            "change of the picture [of 255]": float(np.abs(pictures - plain).mean()),
+        }
+        found[f"step {size}"] = rows
+        worst = int(gains[0].argmax())
+        state, rest = moved.expand(problem.members, -1, -1), problem.rest.expand(problem.members, problem.size, -1)
+        for _ in range(problem.horizon):
+            state = problem.dynamics(state, rest)
+        ahead = vision.decode(world.achieved(state[:2, worst]))
+        shown = (plain[worst].astype(np.uint8), pictures[worst], ahead[0], ahead[1])
+        names = ("start", f"moved by {size:g}", "attacked member, 15 steps on", "another member")
+        drawn += [titled(enlarged(one, 200), name, "") for one, name in zip(shown, names, strict=True)]
+    with written_aside(path) as aside:
+        tiled(drawn, 4).save(aside, format="png")
+    return found
+
+
+FIGURES: dict[str, Callable[[Path], dict[str, Any]]] = {"imagined": virtual_states, "fooled": latents}
+
+
+def main(names: tyro.conf.Positional[tuple[str, ...]] = ()) -> None:
+    """Draws the named ones, or both."""
+    unknown = set(names) - set(FIGURES)
+    if unknown:
+        raise SystemExit(f"unknown figure {unknown.pop()!r} (choose from {', '.join(FIGURES)})")
+    torch.set_num_threads(1)
+    for name in tqdm(names or tuple(FIGURES)):
+        found = FIGURES[name](FOLDER / f"{name}.png")
+        with written_aside(FOLDER / f"{name}.json") as aside:
+            aside.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    tyro.cli(main)
