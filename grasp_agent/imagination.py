@@ -49,16 +49,21 @@ def record_imagination(
         ValueError: if the agent does not see, or as `record`.
     """
     vision = _seeing(agent)
-    band = Band(agent, env)
+    band, plan_before = Band(agent, env), None
     with film(path, rate(env, path, fps, 1.0), force=force) as reel:
         for moment in rollout(agent, env, seed):
             seen, _ = vision.layout.read(moment.observation)
             now = seen.pictures[0, ..., -vision.layout.shape[2] :]
             panels = {"seen": now}
-            if moment.plan is not None:
-                plan = moment.plan
-                foreseen = plan.path[[min(plan.step, len(plan.path) - 1), -1]]
-                panels["foreseen for now"], panels["where the plan ends"] = vision.decode(foreseen)
+            plan = moment.plan
+            if plan is not None:
+                foreseen = plan.path[min(plan.step, len(plan.path) - 1)], plan.path[-1]
+            elif plan_before is not None:  # the last picture, for which no action was asked
+                foreseen = plan_before.path[min(plan_before.step + 1, len(plan_before.path) - 1)], plan_before.path[-1]
+            else:
+                raise ValueError("agent: expected one that shows its plan")
+            plan_before = plan
+            panels["foreseen for now"], panels["where the plan ends"] = vision.decode(np.stack(foreseen))
             if seen.goals is not None:
                 panels["goal"] = seen.goals[0]
             drawn = [titled(enlarged(picture, size), name, "") for name, picture in panels.items()]

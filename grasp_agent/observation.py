@@ -131,7 +131,7 @@ def batched(observation: Any, space: spaces.Dict) -> tuple[dict[str, Array], boo
             )
         if not np.isfinite(array).all():
             raise ValueError(f"observation: {key!r} holds values that are not finite")
-        arrays[key] = array.reshape(-1, *shape)
+        arrays[key] = array[None] if array.shape == shape else array
     if len(batches) > 1:
         raise ValueError("Error: Unexpected observation shape: the keys have different numbers of rows")
     return arrays, batches.pop() is not None

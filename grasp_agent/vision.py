@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -106,7 +107,10 @@ class Vision:
         return {key: np.array(value if batch else value[0], np.float32) for key, value in found.items()}
 
     def encode(self, pictures: NDArray[np.uint8]) -> Array:
-        """Latents `[n, D]` of frames `[n, height, width, colours]`; each is looked at once."""
+        """Latents `[n, D]` of frames `[n, height, width, colours]`.
+
+        Each is looked at once, and alone: what is seen in it must not depend on others, not even in the last digit.
+        """
         encoder = self.encoder
         if encoder is None:
             return np.zeros((len(pictures), 0), np.float32)
@@ -115,9 +119,8 @@ class Vision:
         found = {key: self._latents[key] for key in keys if key not in new}
         if new:
             with torch.inference_mode(False), torch.no_grad():
-                chosen = torch.from_numpy(pictures[list(new.values())])
-                latents = encoder(chosen.to(encoder.axes.device)).cpu().numpy()
-            found |= dict(zip(new, latents, strict=True))
+                chosen = torch.from_numpy(pictures[list(new.values())]).to(encoder.axes.device)
+                found |= {key: encoder(one[None])[0].cpu().numpy() for key, one in zip(new, chosen, strict=True)}
         for key, latent in found.items():
             self._latents[key] = latent
             self._latents.move_to_end(key)
@@ -158,8 +161,9 @@ class Vision:
         return self.encoder is None or len(self.album) >= _GROWTH * max(1, self._learned_from)
 
     def learn(self, *, progress_bar: bool = False) -> None:
-        """Trains a fresh encoder on the album."""
-        config = self.config
+        """Trains a fresh encoder on the album; where episodes are short, it looks less far ahead."""
+        longest = max((len(shots.actions) for shots in self.album.episodes), default=0)
+        config = replace(self.config, ahead=tuple(steps for steps in self.config.ahead if steps <= max(1, longest)))
         rows, actions = self.album.windows(config.ahead[-1])
         encoder = PixelEncoder(self.layout.shape, config, seed=self._seed).to(self._device)
         steps = min(config.gradient_steps, max(1, _PASSES * len(rows) // config.batch_size))

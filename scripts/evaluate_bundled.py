@@ -34,7 +34,7 @@ def sb3_success(agent: grasp_agent.GraspAgent, count: int) -> float:
         if local["done"]:
             ends.append(bool(local["info"]["is_success"]))
 
-    env = make_vec_env(str(agent.env_id), n_envs=count, seed=SEED)
+    env = make_vec_env(str(agent.env_id), n_envs=count, seed=SEED, env_kwargs=agent.env_kwargs)
     evaluate_policy(agent, env, n_eval_episodes=SB3_EPISODES, callback=watch)  # type: ignore[arg-type]
     env.close()
     return sum(ends) / len(ends)

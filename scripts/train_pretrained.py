@@ -181,14 +181,6 @@ RECIPES |= {
         anywhere=True,
         options=PIXELS,
     ),
-    "point-maze-pixels": Recipe(
-        env_id="grasp/PointMaze-v0",
-        description="A ball with inertia (MuJoCo) in a U-shaped maze, seen from above in two successive pictures.",
-        steps=20_000,
-        model=MLPConfig.sharp(),
-        encoder=EncoderConfig(gradient_steps=500),
-        options={**PIXELS, "frames": 2},
-    ),
 }
 
 
@@ -246,6 +238,7 @@ def scored(name: str) -> BundledModel:
         score=summary["success_end"],
         evaluation=f"grasp evaluate {name} --episodes {EPISODES} --seed {SEED}",
         sha256=hashlib.sha256(path.read_bytes()).hexdigest(),
+        options=dict(recipe.options),
     )
 
 

@@ -41,7 +41,7 @@ def test_each_is_a_small_file_without_pickles_that_plays(entry: baselines.Baseli
 
 def test_every_environment_with_a_bundled_model_has_one_of_as_many_steps():
     trained = {(entry.env_id, entry.steps) for entry in KNOWN if entry.algorithm == "sac"}
-    assert {(model.env_id, model.steps) for model in grasp_agent.bundled().values()} <= trained
+    assert {(model.env_id, model.steps) for model in grasp_agent.bundled().values() if not model.options} <= trained
 
 
 def test_one_plays_as_well_as_the_catalog_says():

@@ -307,6 +307,7 @@ class TestLearn:
         assert notes.events[-1] == "training ends"
         assert kind.make(short()).learn(60, lambda *_: answer(False)).num_timesteps == 1
 
+    @pytest.mark.filterwarnings("ignore:Training and eval env are not of the same type")  # of pictures, they never are
     def test_stable_baselines_own_callbacks(self, kind: Kind, tmp_path: Path):
         notes = Notes()
         model = kind.make(short())
@@ -513,8 +514,9 @@ class TestWhatWeDoOtherwise:
             GraspAgent.load(agent_file, horizen=3)
         SAC.load(soft, horizen=3)
 
-    def test_an_agent_alone_in_a_loop_goes_on_with_its_plan(self, agent_file: Path, soft: Path, obs: Observation):
+    def test_an_agent_alone_in_a_loop_goes_on_with_its_plan(self, agent_file: Path, soft: Path):
         """What was asked before counts where neither `state` nor `episode_start` is given."""
+        obs = observations(1, first=1, single=True)
         agent = GraspAgent.load(agent_file, device="cpu")
         assert agent.last_plan is None
         agent.predict(obs)

@@ -18,6 +18,7 @@ ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 PLANNERS = (ROOT / "docs" / "planners.md").read_text(encoding="utf-8")
 OWN = (ROOT / "docs" / "your_environment.md").read_text(encoding="utf-8")
+PIXELS = (ROOT / "docs" / "pixels.md").read_text(encoding="utf-8")
 COMPARING = (ROOT / "docs" / "comparing.md").read_text(encoding="utf-8")
 BLOCKS, PLANNER_BLOCKS, OWN_BLOCKS, COMPARING_BLOCKS = (
     re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL) for text in (README, PLANNERS, OWN, COMPARING)
@@ -33,6 +34,13 @@ def test_a_block_runs(block: int, capsys: pytest.CaptureFixture[str]):
     exec(compile(BLOCKS[block], f"README block {block}", "exec"), {})
     if block == 0:
         assert capsys.readouterr().out.strip() == "True"
+
+
+def test_the_page_on_pictures_runs():
+    (block,) = re.findall(r"```python\n(.*?)```", PIXELS, re.DOTALL)
+    names: dict[str, Any] = {}
+    exec(compile(block, "docs/pixels.md", "exec"), names)
+    assert names["env"].action_space.contains(names["action"])
 
 
 def test_the_planners_that_are_composed_on_the_page_are_made():

@@ -248,8 +248,8 @@ def _with_steps(given: str) -> tuple[str, int | None]:
 
 
 def _model_for(env_id: str, steps: int | None) -> str:
-    """The bundled model of an environment; that with most steps where none are named."""
-    known = {name: entry.steps for name, entry in bundled().items() if entry.env_id == env_id}
+    """The bundled model of an environment as it is registered; that with most steps where none are named."""
+    known = {name: entry.steps for name, entry in bundled().items() if entry.env_id == env_id and not entry.options}
     fitting = {name: count for name, count in known.items() if steps in (None, count)}
     if not fitting:
         names = ", ".join(f"grasp@{count}" for count in known.values()) or "none"

@@ -198,7 +198,9 @@ class PixelEncoder(nn.Module):
         """Chooses the axes, by samples `[M, 2 K]` of what was seen: those along which it varies."""
         self.middle = normalised.mean(0)
         variances, axes = torch.linalg.eigh(normalised.mT.cov())
-        axes = axes[:, variances >= self.config.share * variances[-1].clamp_min(1e-12)].flip(1)
+        kept = variances >= self.config.share * variances[-1]
+        kept[-1] = True
+        axes = axes[:, kept].flip(1)
         largest = axes.gather(0, axes.abs().argmax(0, keepdim=True))
         self.axes = axes * largest.sign()  # the same whatever the solver's choice of sign
 
@@ -312,7 +314,7 @@ def fit_encoder(
     encoder.eval()
     for parameter in encoder.parameters():
         parameter.grad = None
-    index = np.unique(rows[:: max(1, len(rows) // 4000), 0])
+    index = np.unique(rows[:: max(1, len(rows) // 4000)][:, :2])
     with torch.no_grad():
         pieces = [_newest(encoder, pictures, piece) for piece in np.array_split(index, -(-len(index) // 256))]
         encoder.turn(torch.cat([encoder.normalised(encoder.points(piece)) for piece in pieces]))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ class BundledModel:
         score: success at the end of the catalog's evaluation.
         evaluation: the command that measured the score.
         sha256: hash of the file.
+        options: of the environment; none for a model that plays it as it is registered, from its state.
     """
 
     env_id: str
@@ -36,6 +37,7 @@ class BundledModel:
     score: float
     evaluation: str
     sha256: str
+    options: dict[str, Any] = field(default_factory=dict)
 
 
 def bundled() -> dict[str, BundledModel]:
