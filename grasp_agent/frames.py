@@ -276,7 +276,7 @@ def _font(size: int) -> ImageFont.ImageFont | ImageFont.FreeTypeFont:
 
 def titled(picture: Image.Image, left: str, right: str) -> Image.Image:
     """A picture with a line of text below."""
-    unit = max(picture.width, 200) / 480
+    unit = max(picture.width, 340) / 480
     whole = Image.new("RGB", (picture.width, picture.height + round(32 * unit)), PAPER)
     whole.paste(picture)
     draw, line, font = ImageDraw.Draw(whole), picture.height + 16 * unit, _font(round(13 * unit))
