@@ -268,7 +268,7 @@ def test_the_same_observation_for_long_is_taken_for_a_plan_that_does_not_work(ag
 
 
 def test_an_unknown_policy_is_refused_with_the_valid_choice(env: gym.Env[Any, Any]):
-    with pytest.raises(ValueError, match="expected one of MultiInputPolicy, got 'MlpPolicy'"):
+    with pytest.raises(ValueError, match="expected one of MultiInputPolicy, CnnPolicy, got 'MlpPolicy'"):
         GraspAgent("MlpPolicy", env)
 
 

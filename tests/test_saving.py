@@ -326,8 +326,8 @@ def test_weights_that_do_not_fit_are_refused(given: Content, tmp_path: Path):
         for wrong in (tensor.flatten()[:-1] if tensor.ndim else tensor.expand(2, 2).contiguous(), None):
             changed = {**tensors, name: wrong}
             members = {**given, WEIGHTS: safetensors.torch.save({k: v for k, v in changed.items() if v is not None})}
-            if name in ("roadmap.0.steps", "linear") and wrong is None:
-                continue  # an agent without a roadmap, one without a linear model
+            if name in ("roadmap.0.steps", "roadmap.0.error", "linear") and wrong is None:
+                continue  # an agent without a roadmap, an older file, one without a linear model
             assert "cannot be loaded: " in refused(write(path, members)), name
     for share in (0.0, 0.01, 0.5, 0.999):
         cut = given[WEIGHTS][: int(share * len(given[WEIGHTS]))]
