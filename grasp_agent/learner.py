@@ -53,7 +53,6 @@ class Learner:
         self._explore, self._train, self._model, self._seed = explore, train, model, seed
         self._structure = structure
         self._kind = model
-        self._alike: Sequence[Sequence[int]] = ()
         self._random = np.random.default_rng(seed)
         self.fitted_at = 0
         self._recorders: list[Recorder] = []
@@ -90,14 +89,8 @@ class Learner:
             self.dataset.add_all(self._recorders[row].flush())
             self._explorer.begin(row)
 
-    def see_anew(self, episodes: Iterable[Episode], alike: Sequence[Sequence[int]]) -> None:
-        """Takes the same experience as it looks now, in place of what it looked like.
-
-        Args:
-            episodes: the experience.
-            alike: groups of the observation's entries that are measured in the same unit.
-        """
-        self._alike = alike
+    def see_anew(self, episodes: Iterable[Episode]) -> None:
+        """Takes the same experience as it looks now, in place of what it looked like."""
         self._recorders = [Recorder() for _ in self._recorders]
         self.dataset = Dataset()
         self.dataset.add_all(episodes)
@@ -142,7 +135,15 @@ class Learner:
         """Whether there are data that no fit has seen."""
         return len(self.dataset) > self.fitted_at
 
-    def refit(self, policy: WorldModelPolicy, tolerance: float | None, *, last: bool, progress_bar: bool) -> World:
+    def refit(
+        self,
+        policy: WorldModelPolicy,
+        tolerance: float | None,
+        *,
+        last: bool,
+        progress_bar: bool,
+        alike: Sequence[Sequence[int]] = (),
+    ) -> World:
         """Fits a fresh model on all data and hands it to the policy.
 
         Fits on the way are shorter than the last, as befits few data, and stay with the kind of network that the first
@@ -164,7 +165,7 @@ class Learner:
                 structure=self._structure,
                 seed=self._seed + len(self.dataset),
                 device=policy.device,
-                alike=self._alike,
+                alike=alike,
                 on_step=bar.update,
             )
         self._kind = world.model.config

@@ -110,7 +110,8 @@ def refit(agent: GraspAgent, *, last: bool, progress_bar: bool) -> None:
     learner = agent.learner
     if agent.vision is not None:
         look(agent, agent.vision, last=last, progress_bar=progress_bar)
-    world = learner.refit(agent.policy, agent.goal_tolerance, last=last, progress_bar=progress_bar)
+    alike = () if agent.vision is None else agent.vision.alike
+    world = learner.refit(agent.policy, agent.goal_tolerance, last=last, progress_bar=progress_bar, alike=alike)
     assert learner.report is not None
     for name in ("loss", "error_mean", "error_high"):
         agent.logger.record(f"model/{name}", getattr(learner.report, name))
@@ -129,7 +130,7 @@ def look(agent: GraspAgent, vision: Vision, *, last: bool, progress_bar: bool) -
         agent.policy.look(vision.space)
     elif len(agent.learner.dataset) >= len(vision.album):
         return  # all of it has been looked at
-    agent.learner.see_anew(vision.episodes(), vision.alike)
+    agent.learner.see_anew(vision.episodes())
     if vision.report is not None:
         for name, value in vision.report._asdict().items():
             agent.logger.record(f"encoder/{name}", value)

@@ -228,10 +228,14 @@ class Vision:
         self._learned_from = 2**62  # pictures that it has learned from are gone: it stays
 
     def keep_in(self, path: Path, tensors: Mapping[str, Tensor] | None = None) -> None:
-        """Keeps the pictures in a file; with the album's tensors, goes on with those that are there."""
-        layout = self.layout
-        self.album = Album(layout.stacked, path) if tensors is None else Album.restore(tensors, layout.stacked, path)
-        self._learned_from = len(self.album)
+        """Keeps the pictures in a file, with those known so far; with an album's tensors, those that are there."""
+        if tensors is not None:
+            self.album = Album.restore(tensors, self.layout.stacked, path)
+            self._learned_from = len(self.album)
+            return
+        known, self.album = self.album, Album(self.layout.stacked, path)
+        for shots in known.episodes:
+            self.album.add(known.pictures[shots.rows], shots.vectors, shots.actions)
 
 
 def _row(seen: Seen, place: int) -> Seen:

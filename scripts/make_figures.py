@@ -333,17 +333,22 @@ FIGURES: dict[str, Callable[[Path], Figures]] = {
 }
 
 
-def main(names: tyro.conf.Positional[tuple[str, ...]] = ()) -> None:
-    """Draws the named ones, or all."""
-    unknown = set(names) - set(FIGURES)
+def draw(names: tuple[str, ...], figures: dict[str, Callable[[Path], Figures]]) -> None:
+    """Draws the named ones of some figures, or all, each with a JSON file beside it."""
+    unknown = set(names) - set(figures)
     if unknown:
-        raise SystemExit(f"unknown figure {unknown.pop()!r} (choose from {', '.join(FIGURES)})")
+        raise SystemExit(f"unknown figure {unknown.pop()!r} (choose from {', '.join(figures)})")
     torch.set_num_threads(1)
     matplotlib.use("agg")
-    for name in tqdm(names or tuple(FIGURES)):
-        found = FIGURES[name](FOLDER / f"{name}.png")
+    for name in tqdm(names or tuple(figures)):
+        found = figures[name](FOLDER / f"{name}.png")
         with written_aside(FOLDER / f"{name}.json") as aside:
             aside.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+
+
+def main(names: tyro.conf.Positional[tuple[str, ...]] = ()) -> None:
+    """Draws the named ones, or all."""
+    draw(names, FIGURES)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,6 @@ the latent looks like before and after, and what the members then foresee. Figur
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,8 +18,7 @@ import gymnasium as gym
 import numpy as np
 import torch
 import tyro
-from make_figures import ends_of, fooled, median
-from tqdm import tqdm
+from make_figures import draw, ends_of, fooled, median
 
 import grasp_agent
 from grasp_agent import GRASP
@@ -29,7 +27,6 @@ from grasp_agent.frames import tiled, titled
 from grasp_agent.imagination import enlarged, imagined
 from grasp_agent.observation import raw_vectors
 
-FOLDER = Path(__file__).parent.parent / "docs" / "figures"
 SEED, COUNT, SIZES = 40_000, 32, (0.02, 0.05, 0.1, 0.2)
 MODEL = "wall-pixels"
 
@@ -90,14 +87,7 @@ FIGURES: dict[str, Callable[[Path], dict[str, Any]]] = {"imagined": virtual_stat
 
 def main(names: tyro.conf.Positional[tuple[str, ...]] = ()) -> None:
     """Draws the named ones, or both."""
-    unknown = set(names) - set(FIGURES)
-    if unknown:
-        raise SystemExit(f"unknown figure {unknown.pop()!r} (choose from {', '.join(FIGURES)})")
-    torch.set_num_threads(1)
-    for name in tqdm(names or tuple(FIGURES)):
-        found = FIGURES[name](FOLDER / f"{name}.png")
-        with written_aside(FOLDER / f"{name}.json") as aside:
-            aside.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    draw(names, FIGURES)
 
 
 if __name__ == "__main__":

@@ -54,7 +54,6 @@ class Recipe:
     data: Callable[[int], list[Episode]] | None = None  # where experience comes from, if not from `learn`
     options: Mapping[str, Any] = field(default_factory=dict)  # of the environment
     encoder: EncoderConfig | None = None  # of pictures
-    goal_tolerance: float | None = None  # [latent units]
     seed: int = 0
 
 
@@ -154,30 +153,12 @@ RECIPES = {
 
 PIXELS = {"observation": "pixels", "goal": "pixels"}
 RECIPES |= {
-    "ball-nav-pixels": Recipe(
-        env_id="grasp/BallNav-v0",
-        description="A ball goes round a wall, seen in pictures of 64 x 64 pixels.",
-        steps=30_000,
-        model=MLPConfig.sharp(),
-        encoder=EncoderConfig(gradient_steps=800),
-        anywhere=True,
-        options=PIXELS,
-    ),
     "wall-pixels": Recipe(
         env_id="grasp/Wall-v0",
         description="A ball finds the door to the other room, seen in pictures of 64 x 64 pixels.",
         steps=30_000,
         model=MLPConfig.sharp(),
         encoder=EncoderConfig(gradient_steps=800),
-        anywhere=True,
-        options=PIXELS,
-    ),
-    "wall-door-pixels": Recipe(
-        env_id="grasp/WallDoor-v0",
-        description="The same, with the door elsewhere in each episode.",
-        steps=40_000,
-        model=MLPConfig.sharp(),
-        encoder=EncoderConfig(gradient_steps=900),
         anywhere=True,
         options=PIXELS,
     ),
@@ -207,7 +188,6 @@ def train(name: str) -> None:
         gym.make(recipe.env_id, **recipe.options, **options),
         model=recipe.model,
         encoder=recipe.encoder,
-        goal_tolerance=recipe.goal_tolerance,
         train=recipe.train,
         explore=recipe.explore or ExploreConfig(learning_starts=recipe.steps),
         seed=recipe.seed,

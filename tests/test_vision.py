@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
+import imageio.v3 as iio
 import numpy as np
 import pytest
 from agents import PIXELS, tiny, tiny_seer
@@ -16,6 +17,7 @@ from stable_baselines3.common.buffers import DictReplayBuffer
 
 from grasp_agent import GraspAgent
 from grasp_agent.album import Album, Seen
+from grasp_agent.imagination import imagined, record_imagination
 from grasp_agent.layout import PictureLayout
 
 PICTURE = spaces.Box(0, 255, (24, 32, 3), np.uint8)
@@ -221,6 +223,28 @@ class TestAgent:
         assert agent.vision is not None
         assert agent.num_timesteps == 220 and len(agent.vision.album) == 220
         assert len(agent.learner.dataset) == 220
+
+    def test_pictures_known_before_are_kept_with_a_checkpoint(self, tmp_path: Path):
+        agent = tiny_seer().learn(150)
+        agent.learn(50, reset_num_timesteps=False, checkpoint=tmp_path / "more.zip")
+        assert agent.vision is not None and len(agent.vision.album) == len(agent.learner.dataset) == 200
+
+    def test_one_that_was_loaded_learns_on_in_the_same_unit(self, tmp_path: Path):
+        tiny_seer().learn(150).save(tmp_path / "seer.zip")
+        agent = GraspAgent.load(tmp_path / "seer.zip", env=PIXELS, device="cpu").learn(60)
+        assert agent.policy.model is not None and agent.vision is not None
+        for group in agent.vision.alike:
+            assert len(set(agent.policy.model.normalizer.std[list(group)].tolist())) == 1
+
+    def test_what_is_imagined_can_be_looked_at(self, tmp_path: Path):
+        agent = tiny_seer().learn(150)
+        with gym.make(PIXELS, max_episode_steps=6) as env:
+            frames = record_imagination(agent, env, tmp_path / "seen.mp4", seed=1, size=64)
+            assert frames == 7 == len(iio.imread(tmp_path / "seen.mp4"))
+            assert imagined(agent, env.reset(seed=1)[0], columns=3, size=40).width == 3 * 46 - 6
+        with pytest.raises(ValueError, match="has learned from pictures"), gym.make(PIXELS) as env:
+            record_imagination(tiny(), env, tmp_path / "not.mp4")
+        assert not (tmp_path / "not.mp4").exists()
 
     def test_an_encoder_is_handed_over_with_the_model(self, tmp_path: Path):
         one, other = tiny_seer().learn(150), tiny_seer(seed=8).learn(150)

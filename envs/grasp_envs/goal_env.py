@@ -68,7 +68,9 @@ class GoalEnv(gym.Env[Observation, NDArray[np.float32]], ABC):
             distance_threshold: Largest distance that counts as success [goal unit].
             observation: `"state"` for the vector, `"pixels"` for a picture without the goal marker.
             goal: `"state"` for vectors, or, where observations are pictures, `"pixels"`: then `desired_goal` is a
-                picture of the goal being reached, and there is no `achieved_goal` beside `observation`.
+                picture of the goal being reached, and there is no `achieved_goal` beside `observation`: nothing to
+                relabel, and Stable-Baselines3's checker, which takes all that has `compute_reward` for a goal
+                environment, refuses it.
             frames: Pictures in an observation, the last ones seen, side by side on the axis of colours, the
                 newest last; two show how fast things move.
             reward_type: `"sparse"` (0 in success, -1 otherwise) or `"dense"` (minus the distance).
