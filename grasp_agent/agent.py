@@ -135,15 +135,17 @@ class GraspAgent(BaseAlgorithm):
         )
         self.planner, self.model_config, self.encoder_config = planner, model, encoder
         self.vision: Vision | None = None
-        sees = self.env is not None and PictureLayout.of(self.env.observation_space) is not None
+        layout = None if self.env is None else PictureLayout.of(self.env.observation_space)
+        sees = layout is not None
         self.explore_config = explore or (ExploreConfig(learning_starts=_LOOK_FIRST) if sees else ExploreConfig())
         self.horizon = horizon
         self.goal_tolerance = goal.tolerance if goal_tolerance is None and goal is not None else goal_tolerance
         self.training_seconds = 0.0
         self.env_id: str | None = None
         self.env_kwargs: dict[str, Any] = {}
-        if structure is None and sees:
-            structure = Structure(rests=self.env.has_attr("rests") and bool(self.env.get_attr("rests")[0]))  # type: ignore[union-attr]
+        if structure is None and layout is not None and self.env is not None:
+            rests = self.env.has_attr("rests") and bool(self.env.get_attr("rests")[0])
+            structure = Vision.structure(layout, encoder or EncoderConfig(), rests=rests)
         if structure is None:  # an environment weighs the entries of its own goal, not of another one
             structure = Structure() if self.env is None else Structure.offered(self.env, weighs_goal=goal is None)
         self.structure = structure

@@ -97,15 +97,16 @@ class Album:
         self.episodes += [self._so_far(place) for place in self._running]
         self._running.clear()
 
-    def windows(self, length: int) -> tuple[NDArray[np.int64], Array]:
-        """All windows of `length` steps: rows of pictures `[W, length + 1]` and actions `[W, length, A]`."""
+    def windows(self, length: int) -> tuple[NDArray[np.int64], Array, NDArray[np.int64]]:
+        """All windows of `length` steps: pictures `[W, length + 1]`, actions `[W, length, A]`, their episodes `[W]`."""
         long_enough = [shots for shots in self.episodes if len(shots.actions) >= length]
         if not long_enough:
             raise ValueError(f"pictures: expected an episode of at least {length} steps, got none")
         view = np.lib.stride_tricks.sliding_window_view
         rows = [view(shots.rows, length + 1) for shots in long_enough]
         actions = [np.moveaxis(view(shots.actions, length, axis=0), -1, 1) for shots in long_enough]
-        return np.concatenate(rows), np.concatenate(actions)
+        episodes = np.repeat(np.arange(len(rows)), [len(windows) for windows in rows])
+        return np.concatenate(rows), np.concatenate(actions), episodes
 
     def tensors(self) -> dict[str, Tensor]:
         """What belongs to the pictures, those of running episodes too, and how many pictures there are."""

@@ -14,6 +14,7 @@ from grasp_agent.planners import (
     Block,
     BlockRoadmap,
     BlockSupport,
+    ContextRoadmap,
     InertialSteering,
     LinearModel,
     ReplayWindows,
@@ -27,6 +28,8 @@ from grasp_agent.planners import (
 _POOL = 20_000  # states among which covering points are sought
 _POINTS = 1000
 _NODES = 500
+_CONTEXT_NODES, _CONTEXT_REACH = 300, 5  # of roadmaps that are made while somebody waits
+_CONTEXT_SLACK = 2.0  # members differ more about worlds of which they have seen little each
 _REACHES = (16, 64)  # steps that an edge between states with speeds may have: short ones, or long where steps are small
 _PIECES = 128
 
@@ -46,7 +49,7 @@ class Memory:
 
     blocks: tuple[Block, ...]
     supports: tuple[Support, ...]
-    roadmaps: tuple[RoadmapGraph, ...]
+    roadmaps: tuple[RoadmapGraph | ContextRoadmap, ...]
     middle: Tensor
     replay: ReplayWindows | None = None
     linear: LinearModel | None = None
@@ -57,7 +60,7 @@ class Memory:
         return self.supports[0] if len(self.blocks) == 1 else BlockSupport(self.supports, self.blocks)
 
     @property
-    def roadmap(self) -> RoadmapGraph | BlockRoadmap | None:
+    def roadmap(self) -> RoadmapGraph | ContextRoadmap | BlockRoadmap | None:
         """Routes through all states; None where there are none."""
         if not self.roadmaps:
             return None
@@ -117,7 +120,13 @@ class Memory:
             looks = model.apart(own)
             index, radius = farthest_points(looks, _POINTS)
             supports.append(_support(model, own[index], max(radius, _novelty(looks, origin))))
-            roadmaps.append(_roadmap(model, block, supports[-1].points[:_NODES], middle, named, linear, error))
+            fixed = _fixed(model, block)
+            if fixed:
+                moving = [entry for entry in range(own.shape[1]) if entry not in fixed]
+                nodes, slack = own[farthest_points(own[:, moving], _CONTEXT_NODES)[0]], _CONTEXT_SLACK
+            else:
+                nodes, slack = supports[-1].points[:_NODES], 1.0
+            roadmaps.append(_roadmap(model, block, nodes, middle, named, linear, slack * error))
         whole = tuple(graph for graph in roadmaps if graph is not None)
         if replay is not None:
             chosen = torch.randperm(len(replay.states), generator=generator)[:_PIECES].to(states.device)
@@ -131,9 +140,11 @@ class Memory:
             saved[f"support.{part}.points"] = support.points
             saved[f"support.{part}.radius"] = torch.tensor(support.radius)
         for part, graph in enumerate(self.roadmaps):
-            # The nodes are the first of the support's points.
-            saved[f"roadmap.{part}.neighbours"] = graph.neighbours.to(torch.int16)
-            saved[f"roadmap.{part}.steps"] = graph.steps.to(torch.float16)
+            if isinstance(graph, ContextRoadmap):
+                saved[f"roadmap.{part}.nodes"] = graph.nodes
+            else:  # the nodes are the first of the support's points
+                saved[f"roadmap.{part}.neighbours"] = graph.neighbours.to(torch.int16)
+                saved[f"roadmap.{part}.steps"] = graph.steps.to(torch.float16)
             if isinstance(graph.driver, InertialSteering):
                 saved[f"roadmap.{part}.reach"] = torch.tensor(graph.driver.reach)
             elif isinstance(graph.driver, Steering):
@@ -164,17 +175,22 @@ class Memory:
         for part, block in enumerate(parts):
             points = _shaped(tensors, f"support.{part}.points", (None, len(block.states)))
             supports.append(_support(model, points, float(tensors[f"support.{part}.radius"])))
-            if f"roadmap.{part}.steps" not in tensors:
+            kinds = [kind for kind in ("nodes", "steps") if f"roadmap.{part}.{kind}" in tensors]
+            if not kinds:
                 continue
-            steps = tensors[f"roadmap.{part}.steps"].to(points.dtype)
-            neighbours = tensors[f"roadmap.{part}.neighbours"].long()
-            if steps.shape != neighbours.shape or len(steps) > len(points) or neighbours.max() >= len(steps):
-                raise ValueError(f"roadmap: {list(steps.shape)} and {list(neighbours.shape)} do not fit")
             reach = int(tensors.get(f"roadmap.{part}.reach", _REACHES[0]))
             error = float(tensors.get(f"roadmap.{part}.error", 0.0))
             driver = _driver(model, block, middle, named, linear, reach, error)
             if driver is None or reach not in _REACHES:
                 raise ValueError("roadmap: expected the linear model that drives along it, and a reach of it")
+            if kinds == ["nodes"]:
+                nodes = _shaped(tensors, f"roadmap.{part}.nodes", (None, len(block.states)))
+                roadmaps.append(ContextRoadmap(nodes, _fixed(model, block), driver))
+                continue
+            steps = tensors[f"roadmap.{part}.steps"].to(points.dtype)
+            neighbours = tensors[f"roadmap.{part}.neighbours"].long()
+            if steps.shape != neighbours.shape or len(steps) > len(points) or neighbours.max() >= len(steps):
+                raise ValueError(f"roadmap: {list(steps.shape)} and {list(neighbours.shape)} do not fit")
             roadmaps.append(RoadmapGraph(points[: len(steps)], neighbours, steps, driver))
         if roadmaps and len(roadmaps) != len(parts):
             raise ValueError(f"roadmap: expected one for each of {len(parts)} blocks, got {len(roadmaps)}")
@@ -199,6 +215,11 @@ def _shaped(tensors: Mapping[str, Tensor], name: str, shape: tuple[int | None, .
     return tensor
 
 
+def _fixed(model: WorldModel, block: Block) -> tuple[int, ...]:
+    """Entries of a block that nothing changes, by their places in it."""
+    return tuple(place for place, entry in enumerate(block.states) if entry in model.unchanging)
+
+
 def _everything(model: WorldModel) -> Block:
     return Block(tuple(range(model.state_size)), tuple(range(model.action_size)))
 
@@ -221,14 +242,23 @@ def _roadmap(
     named: Sequence[int] | None,
     linear: LinearModel | None,
     error: float,
-) -> RoadmapGraph | None:
+) -> RoadmapGraph | ContextRoadmap | None:
     """A block's roadmap, with edges as short as will do; None where there is none."""
     for reach in _REACHES:
         driver = _driver(model, block, middle, named, linear, reach, error)
-        graph = None if driver is None else RoadmapGraph.build(points, driver)
+        graph = None if driver is None else _graph(points, _fixed(model, block), driver)
         if graph is not None or not isinstance(driver, InertialSteering):
             return graph
     return None
+
+
+def _graph(
+    points: Tensor, fixed: tuple[int, ...], driver: Steering | InertialSteering
+) -> RoadmapGraph | ContextRoadmap | None:
+    if not fixed:
+        return RoadmapGraph.build(points, driver)
+    graph = ContextRoadmap(points, fixed, driver)
+    return graph if graph.connected > 0.5 else None
 
 
 def _support(model: WorldModel, points: Tensor, radius: float) -> Support:
@@ -270,13 +300,17 @@ def _driver(
     if isinstance(model, FramedMLP):
         return None  # a body is moved by contact, which no straight line knows of
     states, actions = list(block.states), list(block.actions)
+    fixed = _fixed(model, block)
     whole, rest = block == _everything(model), middle.new_zeros(model.action_size)
     jacobian = model.action_jacobian if whole else block_dynamics(model.action_jacobian, block, middle, rest)
     ones = middle.new_ones(len(actions))
-    aimed = torch.tensor([named is None or entry in named for entry in states], device=middle.device)
+    known = {*(states if named is None else named), *model.unchanging}
+    aimed = torch.tensor([entry in known for entry in states], device=middle.device)
     if aimed.all():
-        tolerance = max(Steering.tolerance, error)
-        return Steering(action_jacobian=jacobian, members=model.members, low=-ones, high=ones, tolerance=tolerance)
+        tolerance, reach = max(Steering.tolerance, error), _CONTEXT_REACH if fixed else Steering.reach
+        return Steering(
+            action_jacobian=jacobian, members=model.members, low=-ones, high=ones, tolerance=tolerance, reach=reach
+        )
     if linear is None:
         return None
     step = model.step if whole else lambda state, action: jacobian(state, action)[0]

@@ -18,11 +18,14 @@ from tqdm import tqdm
 from grasp_agent.album import Album, Seen
 from grasp_agent.data import Episode
 from grasp_agent.layout import PictureLayout
-from grasp_agent.models import EncoderConfig, EncoderReport, PixelEncoder, fit_encoder
+from grasp_agent.models import EncoderConfig, EncoderReport, Frame, PixelEncoder, fit_encoder
+from grasp_agent.models.body import Body
+from grasp_agent.structure import Structure
 
 Array = NDArray[np.float32]
 _REMEMBERED = 256  # pictures whose latents are kept at hand
 _GROWTH = 1.5  # of the album, since the encoder has learned, after which it learns anew with the last fit
+_AGENT = 0.01  # what it weighs where the agent is in a goal's picture, beside the body: next to nothing
 _PASSES = 100  # through the album, at most
 
 
@@ -60,21 +63,41 @@ class Vision:
     @property
     def space(self) -> spaces.Dict:
         """The space of what `dressed` returns."""
-        size = 0 if self.encoder is None else self.encoder.latent
-        beside = sum(self.layout.sizes)
+        size, beside = self._size, sum(self.layout.sizes)
         sizes = {"observation": self._parts * size + beside, "achieved_goal": size, "desired_goal": size}
         return spaces.Dict({key: spaces.Box(-np.inf, np.inf, (length,), np.float32) for key, length in sizes.items()})
 
     @property
     def alike(self) -> tuple[range, ...]:
         """Entries of the observation that share a unit: those of a latent, of a difference."""
-        size = 0 if self.encoder is None else self.encoder.latent
+        size = self._size
         return tuple(range(first * size, (first + 1) * size) for first in range(self._parts))
+
+    @property
+    def _size(self) -> int:
+        """Entries of a latent; 0 as long as it is not known how many there will be."""
+        if self.encoder is not None:
+            return self.encoder.latent
+        return Body.size if self.config.body else 0
 
     @property
     def _parts(self) -> int:
         """Latents in an observation."""
         return min(2, self.layout.frames)
+
+    @staticmethod
+    def structure(layout: PictureLayout, config: EncoderConfig, *, rests: bool) -> Structure:
+        """What is known of latents beforehand: that of a body, the frame in which pushes look the same everywhere."""
+        if not config.body:
+            return Structure(rests=rests)
+        frame = Frame(
+            origin=(2, 3),
+            heading=(4, 5),
+            points=((0, 1),),
+            vectors=((6, 7), (8, 9), (10, 11)) if layout.frames > 1 else (),
+            actions=((0, 1),),
+        )
+        return Structure(frame=frame, goal_weights=(_AGENT, _AGENT, 1, 1, 1, 1), rests=rests)
 
     @property
     def has_goal(self) -> bool:
@@ -113,13 +136,13 @@ class Vision:
         """
         encoder = self.encoder
         if encoder is None:
-            return np.zeros((len(pictures), 0), np.float32)
+            return np.zeros((len(pictures), self._size), np.float32)
         keys = [picture.tobytes() for picture in pictures]
         new = {key: place for place, key in enumerate(keys) if key not in self._latents}
         found = {key: self._latents[key] for key in keys if key not in new}
         if new:
             with torch.inference_mode(False), torch.no_grad():
-                chosen = torch.from_numpy(pictures[list(new.values())]).to(encoder.axes.device)
+                chosen = torch.from_numpy(pictures[list(new.values())]).to(encoder.device)
                 found |= {key: encoder(one[None])[0].cpu().numpy() for key, one in zip(new, chosen, strict=True)}
         for key, latent in found.items():
             self._latents[key] = latent
@@ -132,7 +155,7 @@ class Vision:
         """What latents `[..., D]` look like, `[..., height, width, colours]`: for display."""
         if self.encoder is None:
             raise RuntimeError("expected a learned encoder")
-        return self.encoder.decode(torch.from_numpy(latents).to(self.encoder.axes.device)).cpu().numpy()
+        return self.encoder.decode(torch.from_numpy(latents).to(self.encoder.device)).cpu().numpy()
 
     def record(self, before: Any, actions: Array, after: Any, lasts: Mapping[int, Any]) -> None:
         """One step of n environments: observations, actions `[n, A]`, and the last ones of episodes that ended."""
@@ -164,12 +187,19 @@ class Vision:
         """Trains a fresh encoder on the album; where episodes are short, it looks less far ahead."""
         longest = max((len(shots.actions) for shots in self.album.episodes), default=0)
         config = replace(self.config, ahead=tuple(steps for steps in self.config.ahead if steps <= max(1, longest)))
-        rows, actions = self.album.windows(config.ahead[-1])
+        rows, actions, episodes = self.album.windows(config.ahead[-1])
         encoder = PixelEncoder(self.layout.shape, config, seed=self._seed).to(self._device)
         steps = min(config.gradient_steps, max(1, _PASSES * len(rows) // config.batch_size))
         with tqdm(total=steps, desc="looking", leave=False, disable=not progress_bar) as bar:
             self.report = fit_encoder(
-                encoder, self.album.pictures, rows, actions, steps=steps, seed=self._seed, on_step=bar.update
+                encoder,
+                self.album.pictures,
+                rows,
+                actions,
+                episodes=episodes,
+                steps=steps,
+                seed=self._seed,
+                on_step=bar.update,
             )
         self.see(encoder)
         self._learned_from = len(self.album)
@@ -210,7 +240,7 @@ class Vision:
     def _encode_all(self, pictures: NDArray[np.uint8]) -> Array:
         assert self.encoder is not None
         with torch.no_grad():
-            chosen = torch.from_numpy(np.array(pictures)).to(self.encoder.axes.device)
+            chosen = torch.from_numpy(np.array(pictures)).to(self.encoder.device)
             return self.encoder(chosen).cpu().numpy()
 
     def tensors(self) -> dict[str, Tensor]:
@@ -222,9 +252,7 @@ class Vision:
     def restore(self, tensors: Mapping[str, Tensor]) -> None:
         """The inverse of `tensors`; raises where they do not fit."""
         weights = {k.removeprefix("encoder."): v for k, v in tensors.items() if k.startswith("encoder.")}
-        encoder = PixelEncoder(self.layout.shape, self.config, latent=weights["axes"].shape[1])
-        encoder.load_state_dict(weights)
-        self.see(encoder.to(self._device))
+        self.see(PixelEncoder.restore(self.layout.shape, self.config, weights).to(self._device))
         self._learned_from = 2**62  # pictures that it has learned from are gone: it stays
 
     def keep_in(self, path: Path, tensors: Mapping[str, Tensor] | None = None) -> None:

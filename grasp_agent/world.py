@@ -22,6 +22,8 @@ from grasp_agent.structure import Structure
 from grasp_agent.train import FitReport, TrainConfig, fit
 
 _TRIAL_STEPS = 300  # gradient steps after which one kind of network is preferred to the other
+_STILL, _MANY = 0.2, 20  # what varies less than this share in each of so many episodes does not move
+_SAME = 1e-6  # least spread [the environment's units]
 
 
 class World(NamedTuple):
@@ -52,8 +54,15 @@ class World(NamedTuple):
 
     @property
     def goal_weights(self) -> tuple[float, ...]:
-        """`[G]`, what differences of the goal's entries are multiplied by before they are compared."""
-        return self.structure.goal_weights or (1.0,) * len(self.state_map.goal_index)
+        """`[G]`, what differences of the goal's entries are multiplied by before they are compared.
+
+        0 for those that nothing changes, unless there are no others.
+        """
+        index = self.state_map.goal_index
+        weights = self.structure.goal_weights or (1.0,) * len(index)
+        fixed = set(self.model.unchanging)
+        kept = tuple(0.0 if entry in fixed else weight for entry, weight in zip(index, weights, strict=True))
+        return kept if any(kept) else weights
 
     def apart(self, achieved: NDArray[np.float32], desired: NDArray[np.float32]) -> NDArray[np.float32]:
         """Weighted distances `[...]` between goals `[..., G]` [the environment's units]."""
@@ -61,15 +70,18 @@ class World(NamedTuple):
 
     def problem(self, start: Tensor, goals: NDArray[np.float32], horizon: int, criteria: Criteria) -> Problem:
         """The planning problems of states `[B, S]` [model units] and goals `[B, G]` [the environment's units]."""
-        model, index = self.model, torch.tensor(self.state_map.goal_index, device=start.device)
+        model, blocks = self.model, self.memory.blocks
+        entries = [place for place, weight in enumerate(self.goal_weights) if weight]
+        named = [self.state_map.goal_index[place] for place in entries]
+        index = torch.tensor(named, device=start.device)
         mean, std = model.normalizer.mean[index], model.normalizer.std[index]
-        scaled, blocks = std * std.new_tensor(self.goal_weights), self.memory.blocks
+        scaled = std * std.new_tensor(self.goal_weights)[entries]
         unit = scaled.mean()
-        part = [next(b for b, block in enumerate(blocks) if i in block.states) for i in self.state_map.goal_index]
+        part = [next(b for b, block in enumerate(blocks) if i in block.states) for i in named]
         goal = EntryGoal(
             size=model.state_size,
             index=index,
-            target=(torch.from_numpy(np.array(goals)).to(start) - mean) / std,
+            target=(torch.from_numpy(np.array(goals)[:, entries]).to(start) - mean) / std,
             weights=(scaled / unit).square(),
             tolerance=float(self.tolerance / unit),
             part=None if len(blocks) == 1 else torch.tensor(part, device=start.device),
@@ -116,7 +128,8 @@ class World(NamedTuple):
         if found[0][::2] != (config.members, config.width):
             raise ValueError(f"weights of shapes {found} do not fit {config}")
         action_size = weights["skip"].shape[1] - weights["scale"].shape[0]
-        model = fresh_model(state_map, action_size, config, structure.frame, seed=0).to(weights["skip"].device)
+        fixed = tuple((weights["scale"] == 0).nonzero()[:, 0].tolist())
+        model = fresh_model(state_map, action_size, config, structure.frame, fixed, seed=0).to(weights["skip"].device)
         model.load_state_dict(weights)
         check_blocks(structure.blocks, state_map, action_size)
         memory = Memory.restore(model, tensors, structure.blocks, state_map.goal_index)
@@ -156,13 +169,13 @@ class World(NamedTuple):
 
 
 def fresh_model(
-    state_map: StateMap, action_size: int, config: MLPConfig, frame: Frame | None, seed: int
+    state_map: StateMap, action_size: int, config: MLPConfig, frame: Frame | None, fixed: Sequence[int], seed: int
 ) -> EnsembleMLP:
     """A model that has learned nothing; without a frame, the goal's entries count as positions."""
     size = len(state_map.columns)
     if frame is not None:
         return FramedMLP(size, action_size, frame=frame, config=config, seed=seed)
-    return EnsembleMLP(size, action_size, positions=state_map.goal_index, config=config, seed=seed)
+    return EnsembleMLP(size, action_size, positions=state_map.goal_index, config=config, seed=seed, fixed=fixed)
 
 
 def learn_world(
@@ -196,13 +209,13 @@ def learn_world(
         The world, and what came of the fit.
     """
     data = data.select(state_map.columns)
-    size = data.episodes[0].actions.shape[1]
+    size, fixed = data.episodes[0].actions.shape[1], unchanging(data)
     check_blocks(structure.blocks, state_map, size)
 
     def fitted(
         kind: MLPConfig, config: TrainConfig, tick: Callable[[], object] | None = None
     ) -> tuple[EnsembleMLP, FitReport]:
-        network = fresh_model(state_map, size, kind, structure.frame, seed).to(device)
+        network = fresh_model(state_map, size, kind, structure.frame, fixed, seed).to(device)
         network.alike = alike
         return network, fit(network, data, config, seed=seed, on_step=tick)
 
@@ -246,6 +259,14 @@ def check_blocks(blocks: Sequence[Block], state_map: StateMap, action_size: int)
     idle = [block for block in blocks if not set(block.states) & set(state_map.goal_index)]
     if idle:
         raise ValueError(f"blocks: expected a part of the goal in each, found none in {idle[0]}")
+
+
+def unchanging(data: Dataset) -> tuple[int, ...]:
+    """Entries of the state that differ from episode to episode, but in none by more than noise: nothing moves them."""
+    whole = data.states.std(0)
+    most = np.max([episode.states.std(0) for episode in data.episodes], 0)
+    found = (most < _STILL * whole) & (whole > _SAME) if len(data.episodes) >= _MANY else np.zeros(len(whole), bool)
+    return tuple(map(int, np.flatnonzero(found)))
 
 
 def _pieces(model: EnsembleMLP, data: Dataset) -> ReplayWindows:

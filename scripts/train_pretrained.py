@@ -15,6 +15,7 @@ import json
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ import gymnasium as gym
 import numpy as np
 import torch
 import tyro
+from numpy.typing import NDArray
 from tqdm import trange
 
 from grasp_agent import ExploreConfig, GraspAgent, MLPConfig, TrainConfig, evaluate
@@ -54,16 +56,23 @@ class Recipe:
     data: Callable[[int], list[Episode]] | None = None  # where experience comes from, if not from `learn`
     options: Mapping[str, Any] = field(default_factory=dict)  # of the environment
     encoder: EncoderConfig | None = None  # of pictures
+    goal_tolerance: float | None = None
     seed: int = 0
 
 
-def push_t_data(steps: int) -> list[Episode]:
+def push_t_data(steps: int, longest: int = 150, *, pictures: bool = False) -> list[Episode]:
     """Push-T as a poor player plays it, with noise, and at times with random actions held for a while."""
     random, expert = np.random.default_rng(0), PushTExpert(seed=0, tries=4)
-    env, episodes, longest = gym.make("grasp/PushT-v0"), [], 150
+    env, camera, episodes = gym.make("grasp/PushT-v0"), gym.make("grasp/PushT-v0", observation="pixels"), []
+
+    def kept(observation: Any) -> NDArray[Any]:
+        if not pictures:
+            return raw_vectors(observation)
+        return camera.reset(options={"state": env.unwrapped.state})[0]["observation"].ravel()  # type: ignore[attr-defined]
+
     for seed in trange(-(-steps // longest), desc="playing", leave=False):
         observation, _ = env.reset(seed=seed)
-        states, actions = [raw_vectors(observation)], []
+        states, actions = [kept(observation)], []
         left, wild, action = 0, False, np.zeros(2)
         for _ in range(min(longest, steps - seed * longest)):
             if not left:
@@ -76,7 +85,7 @@ def push_t_data(steps: int) -> list[Episode]:
             left -= 1
             actions.append(np.clip(action, -1, 1).astype(np.float32))
             observation, *_ = env.step(actions[-1])
-            states.append(raw_vectors(observation))
+            states.append(kept(observation))
         episodes.append(Episode(np.stack(states), np.stack(actions)))
     return episodes
 
@@ -158,8 +167,31 @@ RECIPES |= {
         description="A ball finds the door to the other room, seen in pictures of 64 x 64 pixels.",
         steps=30_000,
         model=MLPConfig.sharp(),
+        encoder=EncoderConfig(gradient_steps=600),
+        anywhere=True,
+        options=PIXELS,
+    ),
+    "wall-door-pixels": Recipe(
+        env_id="grasp/WallDoor-v0",
+        description="A ball finds the door, wherever it is, seen in pictures of 64 x 64 pixels.",
+        steps=100_000,
+        model=MLPConfig(width=192),
         encoder=EncoderConfig(gradient_steps=800),
         anywhere=True,
+        train=TrainConfig(gradient_steps=10_000),
+        options=PIXELS,
+    ),
+    "push-t-pixels": Recipe(
+        env_id="grasp/PushT-v0",
+        description="A disc pushes a T-shaped block to a pose, seen in pictures of 64 x 64 pixels.",
+        steps=24_000,
+        model=MLPConfig(width=192, octaves=3),
+        encoder=EncoderConfig(points=16, body=True, gradient_steps=900, picture=2.0),
+        horizon=30,
+        train=TrainConfig(gradient_steps=4000, weight_decay=0.1),
+        planner=ICEM(iterations=4, samples=128),
+        data=partial(push_t_data, longest=60, pictures=True),
+        goal_tolerance=0.05,  # [half the picture's width]
         options=PIXELS,
     ),
 }
@@ -190,6 +222,7 @@ def train(name: str) -> None:
         encoder=recipe.encoder,
         train=recipe.train,
         explore=recipe.explore or ExploreConfig(learning_starts=recipe.steps),
+        goal_tolerance=recipe.goal_tolerance,
         seed=recipe.seed,
         device="cpu",
     )

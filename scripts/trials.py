@@ -173,13 +173,15 @@ def trials(setting: Setting, episodes: int, seed: int) -> list[Trial]:
     return rows
 
 
-def open_loop(agent: GraspAgent, env: gym.Env[Any, Any], seed: int) -> Trial:
+def open_loop(agent: GraspAgent, env: gym.Env[Any, Any], seed: int, options: dict[str, Any] | None = None) -> Trial:
     """One plan, made at the start and executed blindly; the episode ends with it."""
     policy, world = agent.policy, agent.policy.world
     assert world is not None
-    observation, _ = env.reset(seed=seed)
+    observation, _ = env.reset(seed=seed, options=options)
     batch = {key: value[None] for key, value in observation.items()}
     began = perf_counter()
+    if agent.vision is not None:
+        batch = agent.vision.dressed(batch)
     start, goals = world.encode(raw_vectors(batch)), batch["desired_goal"].astype(np.float32)
     plan = policy.planner.plan(world.problem(start, goals, policy.horizon, policy.criteria))
     seconds = perf_counter() - began

@@ -236,6 +236,7 @@ def test_each_block_takes_the_ways_of_its_own_roadmap():
         assert single is not None
         expected = single.paths(alone.start, lambda s, g=alone.goal: g.project(s[..., None, :])[..., 0, :], 2, 12, 1.1)
         torch.testing.assert_close(ways[..., entries], expected)
+        assert isinstance(graph, RoadmapGraph)
         assert torch.equal(graph.nodes, single.nodes)
     torch.testing.assert_close(ways[:, :, -1], problem.goal.project(ways[:, :, -1:])[:, :, 0])
     assert 0.5 < roadmap.connected <= 1

@@ -35,6 +35,7 @@ from grasp_agent.planners import (
     Relaxation,
     Replay,
     Roadmap,
+    RoadmapGraph,
     Rollout,
     Tracking,
 )
@@ -87,7 +88,10 @@ def test_a_loaded_agent_plans_as_the_one_that_learned_bit_for_bit(taught: GraspA
     assert agent.policy.world is not None
     assert answers(agent) == answers(taught)
     one, other = taught.policy.world.memory, agent.policy.world.memory
-    assert all(torch.equal(a.steps, b.steps) for a, b in zip(one.roadmaps, other.roadmaps, strict=True))
+    for known, loaded in zip(one.roadmaps, other.roadmaps, strict=True):
+        assert isinstance(known, RoadmapGraph)
+        assert isinstance(loaded, RoadmapGraph)
+        assert torch.equal(known.steps, loaded.steps)
     assert one.replay is not None
     assert other.replay is not None
     assert all(torch.equal(a, b) for a, b in zip(one.replay, other.replay, strict=True))

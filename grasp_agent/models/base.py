@@ -31,6 +31,11 @@ class WorldModel(nn.Module, ABC):
     def decode(self, state: Tensor) -> Tensor:
         """The observation `[..., O]` that belongs to a state `[..., S]`."""
 
+    @property
+    def unchanging(self) -> tuple[int, ...]:
+        """Entries of the state that differ between episodes, and that nothing changes."""
+        return ()
+
     def apart(self, state: Tensor) -> Tensor:
         """What of states `[..., S]` tells how the world moves on, `[..., L]`: all, where no symmetry is known."""
         return state

@@ -11,7 +11,7 @@ VICReg (Bardes, Ponce and LeCun 2022, arXiv 2105.04906), that the action between
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -20,12 +20,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from grasp_agent.models.axes import Axes
+from grasp_agent.models.body import Body, find_body
+from grasp_agent.models.painter import Painter
 from grasp_agent.planners.checks import at_least, more_than, whole
 
 _SMALLEST = 16  # height and width of a picture [pixels]
 _MAP = 32  # height and width of a map of features, about [cells]
 _SHARPNESS = 3.0  # of the softmax
-_SPOT = 0.08  # standard deviation of a spot from which pictures are painted, where a picture is 2 wide
+_SAMPLES, _WINDOWS = 4000, 20_000  # looked at for axes, and for a body
+_PUSH = 4  # steps after which one sees what actions have moved
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +38,8 @@ class EncoderConfig:
 
     Attributes:
         points: K, maps of features, each of which becomes the place where it is strongest.
+        body: whether what is seen from above is an agent and one rigid body: then latents are where both are, and how
+            the body is turned (see `Body`). Actions have two entries, which push the agent right and down.
         channels: of the two convolutions before them.
         share: axes along which latents vary less than this share of the most are left out, once it is trained.
         ahead: steps ahead at which predictions are compared; the last is the length of the windows.
@@ -50,8 +56,9 @@ class EncoderConfig:
     """
 
     points: int = 8
+    body: bool = False
     channels: tuple[int, int] = (8, 16)
-    share: float = 0.01
+    share: float = 0.08
     ahead: tuple[int, ...] = (1, 2, 4, 8)
     gradient_steps: int = 700
     batch_size: int = 48
@@ -76,42 +83,6 @@ class EncoderConfig:
             raise ValueError(f"share: expected a share in [0, 1), got {self.share}")
 
 
-class _Painter(nn.Module):
-    """Paints pictures from places: spots, convolved, onto what all pictures have in common."""
-
-    mean: Tensor
-    _columns: Tensor
-    _rows: Tensor
-
-    def __init__(
-        self, points: int, shape: tuple[int, int, int], cells: tuple[int, int], spread: float = 1.0, width: int = 24
-    ) -> None:
-        super().__init__()
-        height, across, colours = shape
-        fine = round(height / cells[0])
-        self.layers = nn.Sequential(
-            nn.Conv2d(points, width, 3, 1, 1),
-            nn.ReLU(),
-            nn.Conv2d(width, width, 3, 1, 1),
-            nn.ReLU(),
-            nn.Conv2d(width, colours * fine**2, 3, 1, 1),
-            nn.PixelShuffle(fine),
-            nn.UpsamplingNearest2d((height, across)),
-        )
-        self.spread = nn.Parameter(torch.full((points, 2), spread))
-        self.offset = nn.Parameter(torch.zeros(points, 2))
-        self.register_buffer("mean", torch.zeros(colours, height, across))
-        self.register_buffer("_rows", torch.linspace(-1, 1, cells[0]), persistent=False)
-        self.register_buffer("_columns", torch.linspace(-1, 1, cells[1]), persistent=False)
-
-    def forward(self, points: Tensor) -> Tensor:
-        """How pictures `[B, C, H, W]` differ from their mean [shares of the brightest], by places `[B, K, 2]`."""
-        points = points * self.spread + self.offset
-        across = (-((self._columns - points[..., :1]) / _SPOT).square() / 2).exp()
-        down = (-((self._rows - points[..., 1:]) / _SPOT).square() / 2).exp()
-        return self.layers(down[..., :, None] * across[..., None, :])
-
-
 class PixelEncoder(nn.Module):
     """Convolutions, the centre of mass of each map, normalised over the batch, on principal axes.
 
@@ -125,8 +96,6 @@ class PixelEncoder(nn.Module):
         ValueError: if pictures are smaller.
     """
 
-    middle: Tensor
-    axes: Tensor
     _places: Tensor
 
     def __init__(
@@ -155,24 +124,34 @@ class PixelEncoder(nn.Module):
             )
             with torch.no_grad():
                 height, width = self.layers(torch.zeros(1, shape[2], *shape[:2])).shape[2:]
-            self.cells = height, width
-            self.painter = _Painter(self.config.points, shape, self.cells, spread=0.5)
+            self.cells, size = (height, width), 2 * self.config.points
+            self.readout = Body(size) if self.config.body else Axes(size, latent)
+            self.painter = Painter(self.readout.spots, shape, self.cells, spread=1.0 if self.config.body else 0.5)
         rows, columns = torch.linspace(-1, 1, height), torch.linspace(-1, 1, width)
         places = torch.stack([columns.repeat(height), rows.repeat_interleave(width)], -1)
         self.register_buffer("_places", places, persistent=False)
-        size = 2 * self.config.points
         self.norm = nn.BatchNorm1d(size, affine=False)
-        self.register_buffer("middle", torch.zeros(size))
-        self.register_buffer("axes", torch.eye(size)[:, : size if latent is None else latent].clone())
+
+    @classmethod
+    def restore(cls, shape: tuple[int, int, int], config: EncoderConfig, weights: Mapping[str, Tensor]) -> PixelEncoder:
+        """The encoder whose `state_dict` this is; raises where it is none."""
+        encoder = cls(shape, config, latent=None if config.body else weights["readout.axes"].shape[1])
+        encoder.load_state_dict(weights)
+        return encoder
 
     @property
     def latent(self) -> int:
         """D, entries of a latent."""
-        return self.axes.shape[1]
+        return self.readout.size
+
+    @property
+    def device(self) -> torch.device:
+        """Where it lives."""
+        return self._places.device
 
     def points(self, pictures: Tensor) -> Tensor:
         """Where the maps are strongest, `[..., K, 2]` (x right, y down, in [-1, 1]), in pictures `[..., H, W, C]`."""
-        flat = pictures.flatten(0, -4).movedim(-1, 1).to(self.axes.dtype) / 255 - 0.5
+        flat = pictures.flatten(0, -4).movedim(-1, 1).to(self._places.dtype) / 255 - 0.5
         weights = (_SHARPNESS * self.layers(flat).flatten(2)).softmax(-1)
         return (weights @ self._places).unflatten(0, pictures.shape[:-3])
 
@@ -183,26 +162,14 @@ class PixelEncoder(nn.Module):
 
     def forward(self, pictures: Tensor) -> Tensor:
         """Latents `[..., D]` of pictures `[..., height, width, channels]`, uint8."""
-        return (self.normalised(self.points(pictures)) - self.middle) @ self.axes
+        return self.readout(self.normalised(self.points(pictures)))
 
     @torch.no_grad()
     def decode(self, latents: Tensor) -> Tensor:
         """What latents `[..., D]` look like, `[..., height, width, channels]`, uint8: for display, nothing else."""
-        entries = latents.flatten(0, -2) @ self.axes.mT + self.middle
-        painted = self.painter(entries.unflatten(-1, (-1, 2))) + self.painter.mean
+        painted = self.painter(self.readout.spotted(latents.flatten(0, -2))) + self.painter.mean
         pictures = (255 * painted.clamp(0, 1)).round().to(torch.uint8).movedim(1, -1)
         return pictures.unflatten(0, latents.shape[:-1])
-
-    @torch.no_grad()
-    def turn(self, normalised: Tensor) -> None:
-        """Chooses the axes, by samples `[M, 2 K]` of what was seen: those along which it varies."""
-        self.middle = normalised.mean(0)
-        variances, axes = torch.linalg.eigh(normalised.mT.cov())
-        kept = variances >= self.config.share * variances[-1]
-        kept[-1] = True
-        axes = axes[:, kept].flip(1)
-        largest = axes.gather(0, axes.abs().argmax(0, keepdim=True))
-        self.axes = axes * largest.sign()  # the same whatever the solver's choice of sign
 
 
 class EncoderReport(NamedTuple):
@@ -245,6 +212,7 @@ def fit_encoder(
     rows: NDArray[np.int64],
     actions: NDArray[np.float32],
     *,
+    episodes: NDArray[np.int64] | None = None,
     steps: int | None = None,
     seed: int = 0,
     on_step: Callable[[], object] | None = None,
@@ -257,6 +225,7 @@ def fit_encoder(
             channels than the encoder takes, the last ones count.
         rows: `[W, T + 1]`, windows of consecutive pictures, T steps long.
         actions: `[W, T, A]`, in [-1, 1], taken between them.
+        episodes: `[W]`, the episode that each window belongs to, where that is known.
         steps: gradient steps; None for as many as its config says.
         seed: of the batches and the predictor's weights.
         on_step: called after each gradient step.
@@ -264,7 +233,7 @@ def fit_encoder(
     Raises:
         ValueError: if there is no window, or windows are shorter than the steps to look ahead.
     """
-    config, device = encoder.config, encoder.axes.device
+    config, device = encoder.config, encoder.device
     offsets = [0, *config.ahead]
     if not len(rows) or rows.shape[1] <= offsets[-1]:
         raise ValueError(f"windows: expected at least one of {offsets[-1]} steps, got {list(rows.shape)}")
@@ -272,9 +241,8 @@ def fit_encoder(
     with torch.random.fork_rng(devices=()):
         torch.manual_seed(seed)
         predictor = _Provisional(2 * config.points, actions.shape[2]).to(device)
-        painter = _Painter(config.points, (*encoder.cells, encoder.shape[2]), encoder.cells).to(device)
-    learning = [module for name, module in encoder.named_children() if name != "painter"]
-    parameters = [p for module in (*learning, predictor, painter) for p in module.parameters()]
+        painter = Painter(config.points, (*encoder.cells, encoder.shape[2]), encoder.cells).to(device)
+    parameters = [p for module in (encoder.layers, predictor, painter) for p in module.parameters()]
     optimiser = torch.optim.AdamW(parameters, config.lr, weight_decay=1e-4)
     steps = config.gradient_steps if steps is None else steps
     total = max(40, steps + 1)
@@ -314,13 +282,46 @@ def fit_encoder(
     encoder.eval()
     for parameter in encoder.parameters():
         parameter.grad = None
-    index = np.unique(rows[:: max(1, len(rows) // 4000)][:, :2])
-    with torch.no_grad():
-        pieces = [_newest(encoder, pictures, piece) for piece in np.array_split(index, -(-len(index) // 256))]
-        encoder.turn(torch.cat([encoder.normalised(encoder.points(piece)) for piece in pieces]))
+    if isinstance(encoder.readout, Axes):
+        some = np.arange(0, len(rows), max(1, len(rows) // _SAMPLES))
+        index, first = np.unique(rows[some][:, :2], return_index=True)
+        origins = None if episodes is None else torch.from_numpy(episodes[some[first // 2]]).to(device)
+        encoder.readout.turn(_looked(encoder, pictures, index), config.share, origins)
+    else:
+        _find_body(encoder, encoder.readout, pictures, rows, actions, steps, seed)
     shown = _learn_to_paint(encoder, pictures, rows[:, 0], max(1, steps // 2), generator)
     prediction, still, rank, spread = torch.tensor(tail).mean(0).tolist()
     return EncoderReport(prediction, still, rank, spread, shown)
+
+
+def _find_body(
+    encoder: PixelEncoder,
+    body: Body,
+    pictures: NDArray[np.uint8],
+    rows: NDArray[np.int64],
+    actions: NDArray[np.float32],
+    steps: int,
+    seed: int,
+) -> None:
+    """Looks at many windows and finds the body in them."""
+    some, far = np.arange(0, len(rows), max(1, len(rows) // _WINDOWS)), min(_PUSH, rows.shape[1] - 1)
+    offsets = [0, 1, far]
+    index, place = np.unique(rows[some][:, offsets], return_inverse=True)
+    seen = _looked(encoder, pictures, index)[torch.from_numpy(place.reshape(-1, 3)).to(encoder.device)]
+    pushes = torch.from_numpy(actions[some][:, :far].sum(1)).to(seen)
+
+    def coarse(chosen: Tensor) -> Tensor:
+        wanted = _newest(encoder, pictures, rows[some[chosen.numpy()], 0]).movedim(-1, 1).float() / 255
+        return nn.functional.adaptive_avg_pool2d(wanted - encoder.painter.mean, encoder.cells)
+
+    find_body(body, seen, pushes, coarse, encoder.cells, steps=steps, seed=seed)
+
+
+@torch.no_grad()
+def _looked(encoder: PixelEncoder, pictures: NDArray[np.uint8], index: NDArray[np.int64]) -> Tensor:
+    """Normalised places `[M, 2 K]` in pictures."""
+    pieces = [_newest(encoder, pictures, piece) for piece in np.array_split(index, -(-len(index) // 256))]
+    return torch.cat([encoder.normalised(encoder.points(piece)) for piece in pieces])
 
 
 def _learn_to_paint(
@@ -335,7 +336,7 @@ def _learn_to_paint(
         batch = torch.randint(len(rows), (config.batch_size,), generator=generator).numpy()
         seen = _newest(encoder, pictures, rows[batch])
         with torch.no_grad():
-            entries = (encoder(seen) @ encoder.axes.mT + encoder.middle).unflatten(-1, (-1, 2))
+            entries = encoder.readout.spotted(encoder(seen))
         wanted = seen.movedim(-1, 1).float() / 255 - painter.mean
         loss = (painter(entries) - wanted).square().mean() / wanted.square().mean().clamp_min(1e-6)
         optimiser.zero_grad()
@@ -352,7 +353,7 @@ def _learn_to_paint(
 def _newest(encoder: PixelEncoder, pictures: NDArray[np.uint8], rows: NDArray[Any]) -> Tensor:
     """Some pictures, `[*rows, height, width, channels]`, without those that are stacked before them."""
     chosen = np.ascontiguousarray(pictures[rows][..., -encoder.shape[2] :])
-    return torch.from_numpy(chosen).to(encoder.axes.device)
+    return torch.from_numpy(chosen).to(encoder.device)
 
 
 def _covariance(latents: Tensor) -> Tensor:

@@ -55,6 +55,9 @@ class MLPConfig:
             raise ValueError(f"activation: expected 'relu' or 'silu', got {self.activation!r}")
 
 
+_MIXED, _SPREAD = 64, 3.0  # features along random directions, and the standard deviation of their frequencies
+
+
 class EnsembleMLP(WorldModel):
     """K residual MLPs, `s' = s + scale * (net([features(s), a]) + W [s, a])`, on normalised states.
 
@@ -66,6 +69,8 @@ class EnsembleMLP(WorldModel):
         positions: entries of the state that are positions; they get sine and cosine features.
         config: the network's shape.
         seed: seed of the weights.
+        fixed: entries that nothing changes, such as where a door is. Where there are any, features along random
+            directions are added: what matters of a ball and a door is where the one is, seen from the other.
     """
 
     def __init__(
@@ -76,6 +81,7 @@ class EnsembleMLP(WorldModel):
         positions: Sequence[int] = (),
         config: MLPConfig | None = None,
         seed: int = 0,
+        fixed: Sequence[int] = (),
     ) -> None:
         super().__init__()
         self.config = config or MLPConfig()
@@ -83,16 +89,19 @@ class EnsembleMLP(WorldModel):
         self.state_size, self.action_size, self.positions = state_size, action_size, tuple(positions)
         self.normalizer = Normalizer(state_size)
         self.alike: Sequence[Sequence[int]] = ()  # groups of entries in the same unit, scaled alike
+        self._fixed = list(fixed)
         self.register_buffer("scale", torch.ones(state_size))
         frequencies = math.pi / 2 * 2.0 ** torch.arange(self.config.octaves)
         self.register_buffer("_frequencies", frequencies, persistent=False)
         self.register_buffer("_positions", torch.tensor(self.positions, dtype=torch.long), persistent=False)
         turns = torch.zeros(state_size, len(self.positions), self.config.octaves)
         turns[list(self.positions), range(len(self.positions))] = frequencies
-        self.register_buffer("_turns", turns.flatten(1), persistent=False)
+        mixed = torch.randn(state_size, _MIXED, generator=torch.Generator().manual_seed(0)) * _SPREAD
+        mixed = mixed if fixed and self.config.octaves else mixed[:, :0]
+        self.register_buffer("_turns", torch.cat([turns.flatten(1), mixed], 1), persistent=False)
         self.weights, self.biases = nn.ParameterList(), nn.ParameterList()
         generator = torch.Generator().manual_seed(seed)
-        inputs = state_size + 2 * self.config.octaves * len(self.positions) + action_size
+        inputs = state_size + 2 * self._turns.shape[1] + action_size
         sizes = [inputs, *[self.config.width] * self.config.depth, state_size]
         for fan_in, fan_out in pairwise(sizes):
             bound = 1 / math.sqrt(fan_in)
@@ -104,6 +113,12 @@ class EnsembleMLP(WorldModel):
         self.register_load_state_dict_post_hook(lambda model, _: model._pair())
 
     scale: Tensor
+    """`[S]`, a typical step of each entry; 0 for one that nothing changes."""
+
+    @property
+    def unchanging(self) -> tuple[int, ...]:
+        """See `WorldModel.unchanging`."""
+        return tuple((self.scale == 0).nonzero()[:, 0].tolist())
 
     def _pair(self) -> None:
         """Keeps the layers at hand: to walk through a ParameterList takes time."""
@@ -112,7 +127,7 @@ class EnsembleMLP(WorldModel):
     _frequencies: Tensor
     _positions: Tensor
     _turns: Tensor
-    """`[S, P * octaves]`: what a state is multiplied by for the angles of its P positions."""
+    """`[S, F]`: what a state is multiplied by for the angles of its P positions at each octave, and of mixtures."""
 
     def encode(self, observation: Tensor) -> Tensor:
         """See `WorldModel.encode`: normalises."""
@@ -127,6 +142,7 @@ class EnsembleMLP(WorldModel):
         self.normalizer.fit(observations, self.alike)
         change = (following - observations) / self.normalizer.std
         self.scale.copy_(change.square().mean(0).sqrt().clamp_min(1e-4))
+        self.scale[self._fixed] = 0
 
     def usable(self, windows: Tensor) -> Tensor:
         """Which windows `[M, T + 1, O]` the model should be fitted to, `[M]`: all."""
@@ -178,15 +194,36 @@ class EnsembleMLP(WorldModel):
         """See `WorldModel.jacobian`."""
         size, (layers, skip) = self.state_size + self.action_size, self._layers(len(state))
         first = layers[0][0][:, None, :size].expand(-1, state.shape[1], -1, -1)
-        if self.positions and self.config.octaves:
-            angles = (state @ self._turns).unflatten(-1, (-1, self.config.octaves))
-            sines, cosines = layers[0][0][:, size:].unflatten(1, (2, *angles.shape[-2:])).unbind(1)
-            rates = torch.einsum("kmpf,kpfw->kmpw", angles.cos() * self._frequencies, sines)
-            rates -= torch.einsum("kmpf,kpfw->kmpw", angles.sin() * self._frequencies, cosines)
-            first = first.index_add(2, self._positions, rates)
+        if self._turns.shape[1]:
+            sines, cosines = layers[0][0][:, size:].unflatten(1, (2, -1)).unbind(1)
+            first = first.clone()
+            self._add_rates(first, state @ self._turns, sines, cosines)
         following, slopes = self._tangents(state, action, first, skip[:, None])
         slopes[..., : self.state_size, :] += torch.eye(self.state_size, dtype=slopes.dtype, device=slopes.device)
         return following, slopes.mT
+
+    def _add_rates(self, first: Tensor, angles: Tensor, sines: Tensor, cosines: Tensor) -> None:
+        """Adds what enters the first layer `[K, M, S + A, width]` with the sines and cosines of angles `[K, M, F]`.
+
+        Args:
+            first: changed in place.
+            angles: of each position at each octave, which change with that position alone, then of mixtures.
+            sines: `[K, F, width]`, the layer's weights.
+            cosines: `[K, F, width]`.
+        """
+        shape = len(self.positions), self.config.octaves
+        own, size = math.prod(shape), self.state_size
+        slopes, falls = angles.cos(), angles.sin()
+        if own:
+            rates = torch.zeros_like(first[..., : len(self.positions), :])
+            for values, weights, sign in ((slopes, sines, 1), (falls, cosines, -1)):
+                values = values[..., :own].unflatten(-1, shape) * (sign * self._frequencies)
+                rates += torch.einsum("kmpf,kpfw->kmpw", values, weights[:, :own].unflatten(1, shape))
+            first.index_add_(2, self._positions, rates)
+        if own < angles.shape[-1]:
+            along = self._turns[:, own:]
+            first[..., :size, :] += (slopes[..., None, own:] * along) @ sines[:, None, own:]
+            first[..., :size, :] -= (falls[..., None, own:] * along) @ cosines[:, None, own:]
 
     def _tangents(self, state: Tensor, action: Tensor, first: Tensor, skip: Tensor) -> tuple[Tensor, Tensor]:
         """Next states `[K, M, S]` and the change's derivative `[K, M, D, S]`: D tangents run along with the values.
@@ -215,10 +252,12 @@ class EnsembleMLP(WorldModel):
     def loss(self, states: Tensor, actions: Tensor) -> Tensor:
         """See `WorldModel.loss`: mean squared error in units of a typical step, along the model's own rollout."""
         total = states.new_zeros(())
-        state = states[:, :, 0]
+        state, moving = states[:, :, 0], (self.scale > 0).nonzero()[:, 0]
+        unit = self.scale[moving]
         for t in range(actions.shape[2]):
             state = self.step(state, actions[:, :, t])
-            total = total + ((state - states[:, :, t + 1]) / self.scale).square().mean()
+            missed = (state - states[:, :, t + 1])[..., moving]
+            total = total + (missed / unit).square().mean()
         return total / actions.shape[2]
 
     def _layers(self, members: int) -> tuple[list[tuple[Tensor, Tensor]], Tensor]:
@@ -247,7 +286,7 @@ class EnsembleMLP(WorldModel):
 
     def _features(self, state: Tensor, action: Tensor) -> tuple[Tensor, Tensor]:
         """What enters the network, `[k, M, F]`, and the linear path, `[k, M, S + A]`: the first columns of it."""
-        if not (self.positions and self.config.octaves):
+        if not self._turns.shape[1]:
             inputs = torch.cat([state, action], dim=-1)
             return inputs, inputs
         angles = state @ self._turns

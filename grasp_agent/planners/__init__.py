@@ -4,6 +4,7 @@ from grasp_agent.planners.base import Initial, Plan, Planner
 from grasp_agent.planners.blocks import Recombination
 from grasp_agent.planners.cem import CEM, ICEM
 from grasp_agent.planners.collocation import Collocation
+from grasp_agent.planners.contexts import ContextRoadmap
 from grasp_agent.planners.descent import Adam, Descent, GaussNewton, Gradient, Relaxation
 from grasp_agent.planners.grasp import GRASP, GraspState, lifted_loss
 from grasp_agent.planners.ilqr import ILQR
@@ -36,6 +37,7 @@ __all__ = [
     "Candidates",
     "Collocation",
     "Coloured",
+    "ContextRoadmap",
     "Criteria",
     "Descent",
     "GaussNewton",

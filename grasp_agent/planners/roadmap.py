@@ -13,6 +13,7 @@ from grasp_agent.planners.problem import Jacobian
 from grasp_agent.planners.steering import Aim, Driver
 
 _NEAR = 16  # nodes that starts and goals are joined to
+_INSTANT = 0.01  # steps that an edge takes at least
 _SPREAD = 64  # the same where none of those will do: the first ones cover the space
 
 
@@ -125,6 +126,7 @@ class RoadmapGraph:
         neighbours = distance.topk(degree, largest=False).indices
         targets = states[neighbours].flatten(0, 1)
         steps = driver(states.repeat_interleave(degree, 0), lambda _: targets).view(count, degree)
+        steps = steps.clamp_min(_INSTANT)  # the time left must fall at each hop, also between nodes that lie together
         steps = steps.to(torch.float16).to(states.dtype)  # as they are saved
         graph = cls(states, neighbours, steps, driver)
         return graph if graph.connected > 0.5 else None
@@ -257,7 +259,7 @@ class BlockRoadmap:
         blocks: the blocks.
     """
 
-    def __init__(self, graphs: Sequence[RoadmapGraph], blocks: Sequence[Block]) -> None:
+    def __init__(self, graphs: Sequence[Router], blocks: Sequence[Block]) -> None:
         self.graphs, self._blocks = tuple(graphs), tuple(blocks)
 
     @property

@@ -21,6 +21,11 @@ Aim = Callable[[Tensor], Tensor]
 class Driver(Protocol):
     """Drives a model from a state to one nearby."""
 
+    @property
+    def tolerance(self) -> float:
+        """Distance at which the target counts as reached [state units]."""
+        ...
+
     def __call__(self, start: Tensor, aim: Aim, *, far: bool = False) -> Tensor:
         """Steps `[M]` from `start` `[M, S]` until a state x meets `aim(x)`; infinite where a member misses it.
 

@@ -1,0 +1,181 @@
+"""Push-T from pictures: goals taken from recorded play, closed loop and open loop, planners on one frozen model.
+
+    python scripts/evaluate_push_t_pixels.py                 # all; goes on where it was stopped
+    python scripts/evaluate_push_t_pixels.py --part closed   # one of both
+
+A task is a piece of a play that the model has not seen (`PushTExpert` with noise, seeds from 10000), as DINO-WM takes
+its tasks from recordings (Zhou et al. 2024, arXiv 2411.04983): its first state is the start, a picture of its last one
+the goal; pieces whose start is at the goal already are left out. `closed`: 25 steps between the two, the bundled agent
+may take 75. `open`: 40, 60 or 80 steps, one plan of so many steps, made within two seconds on one
+thread and carried out blindly. Success is that of the
+environment: the block within 20 units and pi / 9. Writes docs/push_t_pixels.json and docs/push_t_pixels.md.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal
+
+import gymnasium as gym
+import numpy as np
+import torch
+import tyro
+from numpy.typing import NDArray
+from scipy.stats import binomtest
+from tqdm import tqdm
+from trials import PLANNERS, open_loop
+
+import grasp_agent
+from grasp_agent import GraspAgent
+from grasp_agent.files import written_aside
+from grasp_agent.planners import Planner
+from grasp_envs.push_t_expert import PushTExpert
+
+MODEL, SEED, DOCS = "push-t-pixels", 10_000, Path(__file__).parent.parent / "docs"
+PART = Literal["closed", "open"]
+EPISODES = {"closed": 100, "open": 30}
+APART, LIMIT, HORIZONS = 25, 75, (40, 60, 80)
+PLANNERS_OPEN = {
+    "GRASP as published": "GRASP, published",
+    "GRASP": "GRASP",
+    "CEM": "CEM, white",
+    "coloured iCEM": "iCEM",
+    "gradient shooting": "shooting",
+    "LatCo": "LatCo",
+}
+BUDGET = 2.0
+"""Greatest time for one plan [s]."""
+Task = tuple[NDArray[np.float64], NDArray[np.float64]]
+Row = dict[str, Any]
+
+
+def tasks(apart: int, count: int, seed: int = SEED) -> Iterator[Task]:
+    """States of recorded play, `apart` steps from each other, the block not yet where it will be."""
+    env: Any = gym.make("grasp/PushT-v0")
+    found = 0
+    while found < count:
+        random, expert = np.random.default_rng(seed), PushTExpert(seed=seed, tries=4)
+        observation, _ = env.reset(seed=seed)
+        first, states, poses = int(random.integers(35)), [], []
+        for _ in range(first + apart + 1):
+            states.append(env.unwrapped.state)
+            poses.append(observation["achieved_goal"])
+            action = expert(observation) + random.normal(0, 0.2, 2)
+            observation, *_ = env.step(np.clip(action, -1, 1).astype(np.float32))
+        seed += 1
+        if env.unwrapped.compute_reward(poses[first], poses[-1]) < 0:
+            found += 1
+            yield states[first], states[-1]
+
+
+def closed(agent: GraspAgent, env: gym.Env[Any, Any], task: Task) -> Row:
+    """The agent acts and looks until time is up."""
+    observation, _ = env.reset(options={"state": task[0], "goal_state": task[1]})
+    state, first, reached, seconds = None, np.ones(1, bool), [], []
+    for _ in range(LIMIT):
+        began = time.perf_counter()
+        action, state = agent.predict(observation, state, first, deterministic=True)
+        seconds.append(time.perf_counter() - began)
+        first = np.zeros(1, bool)
+        observation, *_, info = env.step(action)
+        reached.append(bool(info["is_success"]))
+    return {"terminal": reached[-1], "anytime": any(reached), "seconds": float(np.mean(seconds))}
+
+
+def blind(agent: GraspAgent, env: gym.Env[Any, Any], task: Task) -> Row:
+    """One plan, carried out without looking."""
+    trial = open_loop(agent, env, SEED, {"state": task[0], "goal_state": task[1]})
+    return {"terminal": trial.end, "anytime": trial.any, "seconds": trial.seconds}
+
+
+def probe(agent: GraspAgent, count: int = 300) -> dict[str, float]:
+    """How well latents tell the block's place [1/512 of the board] and its angle [rad]: medians of what is missed.
+
+    Latents say both in their own terms, up to a map that is the same everywhere: half of the states choose it.
+    """
+    assert agent.vision is not None
+    env: Any = gym.make("grasp/PushT-v0", observation="pixels")
+    states = [state for task in tasks(APART, count // 2) for state in task]
+    pictures = [env.reset(options={"state": state})[0]["observation"] for state in states]
+    latents, truth = agent.vision.encode(np.stack(pictures)), np.stack(states)
+    features = np.concatenate([latents[:, 2:], np.ones((len(latents), 1))], 1)
+    half = len(latents) // 2
+    found = features[half:] @ np.linalg.lstsq(features[:half], truth[:half, 4:6], rcond=None)[0]
+    turned = (latents[:, 4] + 1j * latents[:, 5]) * np.exp(-1j * truth[:, 6])
+    angle = np.abs(np.angle(turned[half:] / turned[:half].mean()))
+    return {
+        "place": float(np.median(np.linalg.norm(found - truth[half:, 4:6], axis=1))),
+        "angle": float(np.median(angle)),
+    }
+
+
+def runs(part: PART) -> Iterator[tuple[str, int, int | None, Planner[Any] | None]]:
+    """Name, steps apart, horizon and planner of all that a part measures; None as it is bundled."""
+    if part == "closed":
+        yield f"closed loop, goals {APART} steps away", APART, None, None
+        return
+    for horizon in HORIZONS:
+        for name, planner in PLANNERS_OPEN.items():
+            yield f"{name}, H = {horizon}", horizon, horizon, replace(PLANNERS[planner](), budget=BUDGET)
+
+
+def interval(rows: list[Row], name: str) -> str:
+    """A share and its 95 % interval (Wilson)."""
+    won = sum(row[name] for row in rows)
+    span = binomtest(won, len(rows)).proportion_ci(method="wilson")
+    return f"{won / len(rows):.2f} ({span.low:.2f}-{span.high:.2f})"
+
+
+def table(results: dict[str, list[Row]]) -> str:
+    """A row for each run."""
+    lines = ["| | tasks | anytime (95 %) | at the end (95 %) | median seconds |", "|---|---|---|---|---|"]
+    for name, rows in results.items():
+        seconds = float(np.median([row["seconds"] for row in rows]))
+        shares = f"{interval(rows, 'anytime')} | {interval(rows, 'terminal')}"
+        lines.append(f"| {name} | {len(rows)} | {shares} | {seconds:.2g} |")
+    return "\n".join(lines) + "\n"
+
+
+def main(part: PART | None = None) -> None:
+    """Measures what is missing for the bundled model of now."""
+    torch.set_num_threads(1)
+    hashed = grasp_agent.bundled()[MODEL].sha256
+    path = DOCS / "push_t_pixels.json"
+    for chosen in ("closed", "open") if part is None else (part,):
+        for name, apart, horizon, planner in runs(chosen):
+            begun = len(_read(path, hashed).get(name, []))
+            agent = grasp_agent.load(MODEL, device="cpu")
+            agent.policy.planner = planner or agent.policy.planner
+            agent.policy.horizon = horizon or agent.policy.horizon
+            if horizon is not None:
+                agent.policy.criteria = replace(agent.policy.criteria, feedback=False)
+            env = gym.make(str(agent.env_id), max_episode_steps=200, **agent.env_kwargs)
+            given = list(tasks(apart, EPISODES[chosen]))[begun:] if begun < EPISODES[chosen] else []
+            for task in tqdm(given, desc=name):
+                agent.policy.forget()
+                row = closed(agent, env, task) if horizon is None else blind(agent, env, task)
+                results = _read(path, hashed)  # read late: both parts may run side by side
+                results.setdefault(name, []).append(row)
+                with written_aside(path) as aside:
+                    aside.write_text(json.dumps({"model": hashed, "results": results}) + "\n", encoding="utf-8")
+    print(f"the block, as latents tell it: {probe(grasp_agent.load(MODEL, device='cpu'))}")
+    results = _read(path, hashed)
+    order = [name for each in ("closed", "open") for name, *_ in runs(each) if name in results]
+    shown = table({name: results[name] for name in order})
+    with written_aside(DOCS / "push_t_pixels.md") as aside:
+        aside.write_text(shown, encoding="utf-8")
+    print(shown)
+
+
+def _read(path: Path, model: str) -> dict[str, list[Row]]:
+    """What was measured of a model."""
+    held = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    return held["results"] if held.get("model") == model else {}
+
+
+if __name__ == "__main__":
+    tyro.cli(main)

@@ -1,0 +1,147 @@
+"""An agent and a rigid body are found in places, without being told where they are."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from grasp_agent.layout import PictureLayout
+from grasp_agent.models import EncoderConfig, PixelEncoder
+from grasp_agent.models.axes import Axes
+from grasp_agent.models.body import Body, find_body
+from grasp_agent.vision import Vision
+
+CELLS = (16, 16)
+SHAPE = torch.tensor([[-0.3, -0.1], [-0.1, -0.1], [0.1, -0.1], [0.3, -0.1], [0.0, 0.1], [0.0, 0.3]])
+"""Spots of a T around its place."""
+
+
+class World(NamedTuple):
+    """Agents that move, and bodies that mostly rest."""
+
+    seen: Tensor
+    pushes: Tensor
+    agent: Tensor
+    place: Tensor
+    angle: Tensor
+
+    def coarse(self, chosen: Tensor) -> Tensor:
+        """Pictures with two colours, one of the agent's, one of the body's."""
+        cosine, sine = self.angle[chosen].cos(), self.angle[chosen].sin()
+        turn = torch.stack([torch.stack([cosine, sine], -1), torch.stack([-sine, cosine], -1)], -2)
+        spots = self.place[chosen, None] + SHAPE @ turn
+        pictures = torch.stack([_painted(self.agent[chosen, None]), _painted(spots)], 1)
+        return pictures - pictures.new_tensor([0.02, 0.1])[:, None, None]
+
+
+def _painted(spots: Tensor) -> Tensor:
+    line = torch.linspace(-1, 1, CELLS[0])
+    across = (-((line - spots[..., :1]) / 0.12).square() / 2).exp()
+    down = (-((line - spots[..., 1:]) / 0.12).square() / 2).exp()
+    return torch.einsum("bph,bpw->bhw", down, across).clamp_max(1)
+
+
+def world(count: int = 3000, seed: int = 0) -> World:
+    generator = torch.Generator().manual_seed(seed)
+    draw = lambda *shape: 2 * torch.rand(*shape, generator=generator) - 1  # noqa: E731
+    agent, place, angle, pushes = 0.8 * draw(count, 2), 0.5 * draw(count, 2), np.pi * draw(count), draw(count, 2)
+    mixing = torch.randn(6, 12, generator=generator)
+
+    def places(agent: Tensor) -> Tensor:
+        told = torch.cat([2 * agent, 0.4 * place, 0.3 * angle.cos()[:, None], 0.3 * angle.sin()[:, None]], 1)
+        return told @ mixing + 0.01 * torch.randn(count, 12, generator=generator)
+
+    seen = torch.stack([places(agent), places(agent + 0.05 * pushes), places(agent + 0.2 * pushes)], 1)
+    return World(seen / seen.std((0, 1)), pushes, agent, place, angle)
+
+
+@pytest.fixture(scope="module")
+def found() -> tuple[World, Body]:
+    torch.manual_seed(0)
+    known, body = world(), Body(12)
+    find_body(body, known.seen, known.pushes, known.coarse, CELLS, steps=900, seed=0)
+    return known, body
+
+
+def test_agent_place_and_heading_are_read_up_to_a_constant_turn(found: tuple[World, Body]):
+    known, body = found
+    with torch.no_grad():
+        latents = body(known.seen[:, 0])
+    agent, place, heading = latents.split(2, -1)
+    assert (agent - known.agent).norm(dim=-1).median() < 0.08
+    offset = torch.complex(*heading.unbind(-1)) * torch.polar(torch.ones(()), -known.angle)
+    turned = (offset / offset.mean()).angle().abs()
+    assert turned.median() < 0.1
+    # The place is some point that is fixed to the body, wherever that is.
+    features = torch.cat([heading, torch.ones_like(heading[:, :1])], 1)
+    missed = place - known.place
+    missed = missed - features @ torch.linalg.lstsq(features, missed).solution
+    assert missed.norm(dim=-1).median() < 0.05
+    torch.testing.assert_close(heading.norm(dim=-1), body.radius.detach().expand(len(heading)))
+
+
+def test_what_a_latent_stands_for_is_rigid(found: tuple[World, Body]):
+    known, body = found
+    with torch.no_grad():
+        spots = body.spotted(body(known.seen[:20, 0]))
+    assert spots.shape == (20, body.spots, 2)
+    apart = torch.cdist(spots[:, 1:], spots[:, 1:])
+    torch.testing.assert_close(apart, apart[:1].expand_as(apart), atol=1e-4, rtol=1e-4)
+
+
+def test_the_same_seed_finds_the_same_and_no_global_generator_is_touched():
+    known, bodies = world(300), []
+    for _ in range(2):
+        torch.manual_seed(0)
+        body = Body(12)
+        state = torch.get_rng_state()
+        find_body(body, known.seen, known.pushes, known.coarse, CELLS, steps=8, seed=0)
+        assert torch.equal(torch.get_rng_state(), state)
+        bodies.append(body.state_dict())
+    assert all(torch.equal(bodies[0][name], bodies[1][name]) for name in bodies[0])
+
+
+def test_an_encoder_of_bodies_is_restored_and_shows_pictures():
+    config = EncoderConfig(points=4, body=True)
+    encoder = PixelEncoder((32, 32, 3), config, seed=1).eval()
+    other = PixelEncoder.restore((32, 32, 3), config, encoder.state_dict()).eval()
+    pictures = torch.randint(0, 256, (3, 32, 32, 3), dtype=torch.uint8)
+    assert encoder.latent == 6
+    assert torch.equal(encoder(pictures), other(pictures))
+    assert other.decode(other(pictures)).shape == pictures.shape
+
+
+@pytest.mark.parametrize(("frames", "vectors"), [(1, ()), (3, ((6, 7), (8, 9), (10, 11)))])
+def test_latents_of_a_body_have_its_frame(frames: int, vectors: tuple[tuple[int, int], ...]):
+    from gymnasium import spaces
+
+    layout = PictureLayout.of(spaces.Box(0, 255, (32, 32, 3 * frames), np.uint8))
+    assert layout is not None
+    structure = Vision.structure(layout, EncoderConfig(body=True), rests=True)
+    assert structure.frame is not None and structure.rests
+    if layout.frames == frames:
+        assert structure.frame.vectors == vectors
+    assert structure.frame.origin == (2, 3) and structure.frame.points == ((0, 1),)
+    assert Vision.structure(layout, EncoderConfig(), rests=False).frame is None
+
+
+def test_what_stays_within_episodes_gets_an_axis_of_its_own():
+    generator = torch.Generator().manual_seed(0)
+    door = torch.randn(50, 1, generator=generator).repeat_interleave(40, 0)
+    ball = torch.randn(2000, 2, generator=generator)
+    hidden = torch.cat([ball + 0.5 * door, door, 0.01 * torch.randn(2000, 3, generator=generator)], 1)
+    seen = hidden @ torch.linalg.qr(torch.randn(6, 6, generator=generator)).Q
+    axes = Axes(6)
+    axes.turn(seen, 0.05, torch.arange(50).repeat_interleave(40))
+    latents = axes(seen)
+    assert latents.shape == (2000, 3)
+    correlations = torch.corrcoef(torch.cat([latents, door], 1).mT)[3, :3].abs()
+    assert correlations[2] > 0.99 and correlations[:2].max() < 0.1
+    torch.testing.assert_close(axes.spotted(latents).flatten(-2), seen, atol=0.1, rtol=0)
+    plain = Axes(6)
+    plain.turn(seen, 0.05)
+    assert torch.corrcoef(torch.cat([plain(seen), door], 1).mT)[3, :3].abs().max() < 0.99

@@ -1,0 +1,167 @@
+"""Worlds that differ from episode to episode in what nothing moves: models, goals and roadmaps know of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch
+from problems import STEP, make, rowwise, tensor
+from torch import Tensor
+
+import grasp_envs  # noqa: F401
+from grasp_agent import ExploreConfig, GraspAgent, MLPConfig, TrainConfig
+from grasp_agent.data import Dataset, Episode
+from grasp_agent.models import EnsembleMLP
+from grasp_agent.planners import ContextRoadmap, Steering
+from grasp_agent.world import World, unchanging
+
+WIDTH = 0.3
+
+
+def doors(state: Tensor, action: Tensor) -> Tensor:
+    """Positions x, y and a door: the wall x = 0 lets through where y is near the door only."""
+    following = state[..., :2] + STEP * action
+    crossing = state[..., 0] * following[..., 0] <= 0
+    stopped = crossing & ((following[..., 1] - state[..., 2]).abs() > WIDTH)
+    before = torch.cat([torch.sign(state[..., :1]) * 0.1, following[..., 1:]], -1)
+    return torch.cat([torch.where(stopped[..., None], before, following), state[..., 2:]], -1)
+
+
+def roadmap(count: int = 300) -> ContextRoadmap:
+    start, target = tensor([-0.5, 0.0, 0.6], [-0.5, 0.0, -0.6]), tensor([0.5, 0.0], [0.5, 0.0])
+    problem = make(doors, start, target)
+    ones = torch.ones(2, dtype=torch.float64)
+    driver = Steering(action_jacobian=rowwise(problem), members=1, low=-ones, high=ones, reach=2)
+    points = 2 * torch.rand(count, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64) - 1
+    points[:, 0] = points[:, 0].sign() * (0.15 + 0.85 * points[:, 0].abs())  # none within the wall
+    return ContextRoadmap(points, [2], driver)
+
+
+def aim(states: Tensor) -> Tensor:
+    """The goal (0.5, 0), whatever the door."""
+    return torch.cat([torch.zeros_like(states[..., :2]) + states.new_tensor([0.5, 0.0]), states[..., 2:]], -1)
+
+
+def test_each_way_leads_through_the_door_of_its_own_world():
+    ways = roadmap().paths(tensor([-0.5, 0.0, 0.6], [-0.5, 0.0, -0.6]), aim, 2, 40, 2.0)
+    assert ways.isfinite().all()
+    for way, door in zip(ways, (0.6, -0.6), strict=True):
+        for route in way:
+            state, heights = tensor([-0.5, 0.0, door])[0], []
+            for target in route:  # who follows it arrives, and comes through the door
+                following = doors(state, ((target - state)[:2] / STEP).clamp(-1, 1))
+                heights += [float(following[1])] if state[0] * following[0] < 0 else []
+                state = following
+            assert (state[:2] - tensor(0.5, 0.0)).norm() < 0.05
+            assert all(abs(height - door) < WIDTH for height in heights) and heights
+        torch.testing.assert_close(way[:, -1, :2], tensor([0.5, 0.0], [0.5, 0.0]))
+        assert (way[..., 2] == door).all()
+
+
+def test_a_roadmap_is_made_once_for_each_context_and_old_ones_are_given_up():
+    graphs = roadmap()
+    one = graphs.graph(tensor(0.3))
+    assert one is graphs.graph(tensor(0.3 + 0.5 * graphs.driver.tolerance))
+    assert one is not graphs.graph(tensor(0.3 + 2 * graphs.driver.tolerance))
+    for door in torch.linspace(-0.9, 0.2, 20, dtype=torch.float64):
+        graphs.graph(door[None])
+    assert one is not graphs.graph(tensor(0.3))
+
+
+def test_where_no_door_leads_there_is_no_way():
+    ways = roadmap().paths(tensor([-0.5, 0.0, 5.0]), aim, 1, 20, 1.1)
+    assert not ways.isfinite().all()
+
+
+def episodes(count: int, noise: float, seed: int = 0) -> Dataset:
+    """A door that stays, up to noise, and a ball that moves now and then."""
+    random, data = np.random.default_rng(seed), Dataset()
+    for index in range(count):
+        states = np.zeros((31, 3), np.float32)
+        states[:, 0] = random.uniform(-1, 1)
+        if index % 10 == 0:  # in most episodes it rests
+            states[:, 0] = np.linspace(-1, 1, 31)
+        states[:, 1] = np.cumsum(random.normal(0, 0.1, 31))
+        states[:, 2] = random.uniform(-1, 1) + noise * random.normal(size=31)
+        data.add(Episode(states, np.zeros((30, 2), np.float32)))
+    return data
+
+
+@pytest.mark.parametrize("noise", [0.0, 0.03])
+def test_what_nothing_moves_is_found_and_what_seldom_moves_is_not_taken_for_it(noise: float):
+    assert unchanging(episodes(40, noise)) == (2,)
+
+
+def test_few_episodes_or_constants_tell_nothing():
+    assert unchanging(episodes(10, 0.0)) == ()
+    data = Dataset()
+    data.add_all(Episode(np.ones((31, 3), np.float32), episode.actions) for episode in episodes(40, 0.0).episodes)
+    assert unchanging(data) == ()
+
+
+def test_a_models_derivatives_know_the_features_of_mixtures():
+    torch.manual_seed(0)
+    model = EnsembleMLP(4, 2, positions=(0, 1), config=MLPConfig(members=2, width=16, octaves=3), fixed=(2,)).double()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    model.scale.copy_(torch.tensor([0.3, 0.5, 0.0, 0.2]))
+    state, action = torch.randn(2, 5, 4).double(), torch.randn(2, 5, 2).double()
+    both = torch.cat([state, action], -1).requires_grad_()
+    following = model.step(both[..., :4], both[..., 4:])
+    expected = torch.stack(
+        [torch.autograd.grad(following[..., i].sum(), both, retain_graph=True)[0] for i in range(4)], 2
+    )
+    torch.testing.assert_close(model.jacobian(state, action)[1], expected)
+    torch.testing.assert_close(model.action_jacobian(state, action)[1], expected[..., 4:])
+    assert model.unchanging == (2,)
+    assert torch.equal(model.step(state, action)[..., 2], state[..., 2])
+
+
+@pytest.fixture(scope="module")
+def taught() -> GraspAgent:
+    agent = GraspAgent(
+        "MultiInputPolicy",
+        gym.make("grasp/WallDoor-v0", anywhere=True),
+        model=MLPConfig(members=2, width=32),
+        explore=ExploreConfig(learning_starts=3000),
+        train=TrainConfig(gradient_steps=300, batch_size=256),
+        seed=0,
+        device="cpu",
+    )
+    return agent.learn(3000)
+
+
+def world_of(agent: GraspAgent) -> World:
+    world = agent.policy.world
+    assert world is not None
+    return world
+
+
+def test_an_agent_that_learned_of_doors_plans_and_is_loaded_with_its_contexts(taught: GraspAgent, tmp_path: Path):
+    world = world_of(taught)
+    assert world.model.unchanging == (2,)
+    assert isinstance(world.memory.roadmap, ContextRoadmap)
+    taught.save(tmp_path / "doors")
+    loaded = GraspAgent.load(tmp_path / "doors", device="cpu")
+    other = world_of(loaded).memory.roadmap
+    assert isinstance(other, ContextRoadmap)
+    assert torch.equal(other.nodes, world.memory.roadmap.nodes)
+    assert other.fixed == world.memory.roadmap.fixed == (2,)
+    observation, _ = gym.make("grasp/WallDoor-v0").reset(seed=0)
+    one, two = (agent.predict(observation, deterministic=True)[0] for agent in (taught, loaded))
+    assert np.array_equal(one, two)
+
+
+def test_goals_do_not_ask_for_what_nothing_changes(taught: GraspAgent):
+    world = world_of(taught)
+    of_all = world._replace(state_map=type(world.state_map)(columns=(0, 1, 2), goal_index=(0, 1, 2)))
+    assert of_all.goal_weights == (1.0, 1.0, 0.0)
+    start = world.encode(np.array([[0.1, 0.2, 0.3]], np.float32))
+    problem = of_all.problem(start, np.array([[0.5, 0.5, -0.9]], np.float32), 10, taught.policy.criteria)
+    aimed = problem.goal.project(start[:, None, None])[0, 0, 0]
+    assert aimed[2] == start[0, 2]
+    assert of_all.apart(np.zeros((1, 3), np.float32), np.array([[0, 0, 9]], np.float32)) == 0
