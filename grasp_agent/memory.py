@@ -184,6 +184,8 @@ class Memory:
             if driver is None or reach not in _REACHES:
                 raise ValueError("roadmap: expected the linear model that drives along it, and a reach of it")
             if kinds == ["nodes"]:
+                if not _fixed(model, block):
+                    raise ValueError("roadmap: expected a model with entries that nothing changes, got none")
                 nodes = _shaped(tensors, f"roadmap.{part}.nodes", (None, len(block.states)))
                 roadmaps.append(ContextRoadmap(nodes, _fixed(model, block), driver))
                 continue

@@ -150,6 +150,11 @@ def test_the_table_is_what_the_script_wrote():
     assert (ROOT / "docs" / "results.md").read_text(encoding="utf-8") in README
 
 
+def test_the_page_of_pictures_shows_what_was_measured():
+    docs = ROOT / "docs"
+    assert (docs / "push_t_pixels.md").read_text(encoding="utf-8") in (docs / "pixels.md").read_text(encoding="utf-8")
+
+
 def test_every_bundled_model_has_its_row_and_was_measured_as_it_is():
     results = json.loads((ROOT / "docs" / "results.json").read_text(encoding="utf-8"))
     assert {name: row["sha256"] for name, row in results.items()} == {
