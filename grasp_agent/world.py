@@ -71,11 +71,12 @@ class World(NamedTuple):
     def problem(self, start: Tensor, goals: NDArray[np.float32], horizon: int, criteria: Criteria) -> Problem:
         """The planning problems of states `[B, S]` [model units] and goals `[B, G]` [the environment's units]."""
         model, blocks = self.model, self.memory.blocks
-        entries = [place for place, weight in enumerate(self.goal_weights) if weight]
+        goal_weights = np.array(self.goal_weights, np.float32)
+        entries = goal_weights.nonzero()[0].tolist()
         named = [self.state_map.goal_index[place] for place in entries]
         index = torch.tensor(named, device=start.device)
         mean, std = model.normalizer.mean[index], model.normalizer.std[index]
-        scaled = std * std.new_tensor(self.goal_weights)[entries]
+        scaled = std * std.new_tensor(goal_weights[entries])
         unit = scaled.mean()
         part = [next(b for b, block in enumerate(blocks) if i in block.states) for i in named]
         goal = EntryGoal(

@@ -25,7 +25,6 @@ import numpy as np
 import torch
 import tyro
 from numpy.typing import NDArray
-from scipy.stats import binomtest
 from tqdm import tqdm
 from trials import PLANNERS, open_loop
 
@@ -33,6 +32,7 @@ import grasp_agent
 from grasp_agent import GraspAgent
 from grasp_agent.files import written_aside
 from grasp_agent.planners import Planner
+from grasp_agent.statistics import share
 from grasp_envs.push_t_expert import PushTExpert
 
 MODEL, SEED, DOCS = "push-t-pixels", 10_000, Path(__file__).parent.parent / "docs"
@@ -125,9 +125,9 @@ def runs(part: PART) -> Iterator[tuple[str, int, int | None, Planner[Any] | None
 
 def interval(rows: list[Row], name: str) -> str:
     """A share and its 95 % interval (Wilson)."""
-    won = sum(row[name] for row in rows)
-    span = binomtest(won, len(rows)).proportion_ci(method="wilson")
-    return f"{won / len(rows):.2f} ({span.low:.2f}-{span.high:.2f})"
+    found = share([row[name] for row in rows])
+    assert found is not None  # there are rows
+    return "{:.2f} ({:.2f}-{:.2f})".format(*found)
 
 
 def table(results: dict[str, list[Row]]) -> str:
@@ -143,6 +143,8 @@ def table(results: dict[str, list[Row]]) -> str:
 def main(part: PART | None = None) -> None:
     """Measures what is missing for the bundled model of now."""
     torch.set_num_threads(1)
+    if MODEL not in grasp_agent.bundled():
+        raise SystemExit(f"no model {MODEL!r} yet: python scripts/train_pretrained.py {MODEL} trains it")
     hashed = grasp_agent.bundled()[MODEL].sha256
     path = DOCS / "push_t_pixels.json"
     for chosen in ("closed", "open") if part is None else (part,):

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 import torch
+from gymnasium import spaces
 from torch import Tensor
 
 from grasp_agent.layout import PictureLayout
@@ -117,14 +118,12 @@ def test_an_encoder_of_bodies_is_restored_and_shows_pictures():
 
 @pytest.mark.parametrize(("frames", "vectors"), [(1, ()), (3, ((6, 7), (8, 9), (10, 11)))])
 def test_latents_of_a_body_have_its_frame(frames: int, vectors: tuple[tuple[int, int], ...]):
-    from gymnasium import spaces
-
     layout = PictureLayout.of(spaces.Box(0, 255, (32, 32, 3 * frames), np.uint8))
     assert layout is not None
     structure = Vision.structure(layout, EncoderConfig(body=True), rests=True)
     assert structure.frame is not None and structure.rests
-    if layout.frames == frames:
-        assert structure.frame.vectors == vectors
+    assert layout.frames == frames
+    assert structure.frame.vectors == vectors
     assert structure.frame.origin == (2, 3) and structure.frame.points == ((0, 1),)
     assert Vision.structure(layout, EncoderConfig(), rests=False).frame is None
 
