@@ -30,6 +30,8 @@ class ExploreConfig:
         hold: steps at the task's goal before such an episode goes on to a rarely visited place, too.
         noise: standard deviation of the noise on planned actions, as a share of half their range.
         surprise_share: chance that a plan which reality did not follow is given up for a burst of random actions.
+        rest: share of the random actions that are none, all zero: how well a model knows what happens when nothing is
+            done decides how long a plan can keep a goal without being corrected.
 
     Raises:
         ValueError: if a number is out of range.
@@ -42,12 +44,13 @@ class ExploreConfig:
     hold: int = 10
     noise: float = 0.1
     surprise_share: float = 0.5
+    rest: float = 0.0
 
     def __post_init__(self) -> None:
         whole(1, learning_starts=self.learning_starts, longest_hold=self.longest_hold, hold=self.hold)
         if not self.refit_growth > 1:
             raise ValueError(f"refit_growth: expected more than 1, got {self.refit_growth}")
-        for name in ("frontier_share", "surprise_share"):
+        for name in ("frontier_share", "surprise_share", "rest"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name}: expected a share in [0, 1], got {getattr(self, name)}")
         if not self.noise >= 0:
@@ -167,6 +170,8 @@ class Explorer:
         for row in np.flatnonzero(self._left == 0):
             size = np.sqrt(self._random.uniform())
             self._held[row] = size * self._random.uniform(-1, 1, self._held.shape[1])
+            if self._config.rest and self._random.uniform() < self._config.rest:
+                self._held[row] = 0
             self._left[row] = 1 + self._random.integers(np.ceil(self._scale[row]))
         self._left -= 1
         return self._held.copy()

@@ -75,3 +75,13 @@ def test_an_episode_for_the_frontier_leaves_at_once(agent: GraspAgent):
 def test_wrong_settings_are_named():
     with pytest.raises(ValueError, match="hold: expected a whole number of at least 1, got 0"):
         ExploreConfig(hold=0)
+
+
+@pytest.mark.parametrize("rest", [0.0, 0.3])
+def test_a_share_of_the_random_actions_is_none(agent: GraspAgent, rest: float):
+    explorer = Explorer(500, 2, ExploreConfig(rest=rest), seed=0)
+    none = np.zeros((500, 2), np.float32)
+    actions = explorer.act(agent.policy, none, none, none)
+    assert (actions == 0).all(1).mean() == pytest.approx(rest, abs=0.07)
+    with pytest.raises(ValueError, match="rest: expected a share"):
+        ExploreConfig(rest=1.1)
