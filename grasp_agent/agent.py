@@ -145,7 +145,8 @@ class GraspAgent(BaseAlgorithm):
         self.env_kwargs: dict[str, Any] = {}
         if structure is None and layout is not None and self.env is not None:
             rests = self.env.has_attr("rests") and bool(self.env.get_attr("rests")[0])
-            structure = Vision.structure(layout, encoder or EncoderConfig(), rests=rests)
+            count = self.env.action_space.shape[0]  # type: ignore[index]
+            structure = Vision.structure(layout, encoder or EncoderConfig(), actions=count, rests=rests)
         if structure is None:  # an environment weighs the entries of its own goal, not of another one
             structure = Structure() if self.env is None else Structure.offered(self.env, weighs_goal=goal is None)
         self.structure = structure

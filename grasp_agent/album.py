@@ -55,6 +55,7 @@ class Album:
         self.shape, self.episodes = shape, list[Shots]()
         self._size, self._count = int(np.prod(shape)), count
         mode = "r+b" if count else "w+b"
+        self._path = path
         self._file: IO[bytes] = tempfile.TemporaryFile() if path is None else open(path, mode)  # noqa: SIM115
         weakref.finalize(self, self._file.close)
         if self._file.seek(0, 2) < count * self._size:
@@ -62,6 +63,10 @@ class Album:
         self._file.truncate(count * self._size)
         self._file.seek(0, 2)
         self._running: dict[int, tuple[list[int], list[Array], list[Array]]] = {}
+
+    def lies_in(self, path: Path) -> bool:
+        """Whether its pictures are in this file."""
+        return self._path is not None and path.exists() and path.samefile(self._path)
 
     def __len__(self) -> int:
         """Number of transitions, without those of running episodes."""

@@ -30,8 +30,8 @@ class ExploreConfig:
         hold: steps at the task's goal before such an episode goes on to a rarely visited place, too.
         noise: standard deviation of the noise on planned actions, as a share of half their range.
         surprise_share: chance that a plan which reality did not follow is given up for a burst of random actions.
-        rest: share of the random actions that are none, all zero: how well a model knows what happens when nothing is
-            done decides how long a plan can keep a goal without being corrected.
+        rest: share of the random actions that are 0, in the middle of their range. Where that is to do nothing, how
+            well a model knows what happens then decides how long a plan can keep a goal without being corrected.
 
     Raises:
         ValueError: if a number is out of range.

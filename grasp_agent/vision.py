@@ -86,10 +86,16 @@ class Vision:
         return min(2, self.layout.frames)
 
     @staticmethod
-    def structure(layout: PictureLayout, config: EncoderConfig, *, rests: bool) -> Structure:
-        """What is known of latents beforehand: that of a body, the frame in which pushes look the same everywhere."""
+    def structure(layout: PictureLayout, config: EncoderConfig, *, actions: int, rests: bool) -> Structure:
+        """What is known of latents beforehand: that of a body, the frame in which pushes look the same everywhere.
+
+        Raises:
+            ValueError: if a body is sought in pictures of an environment whose actions do not have two entries.
+        """
         if not config.body:
             return Structure(rests=rests)
+        if actions != 2:
+            raise ValueError(f"body: expected actions of 2 entries, which push right and down, got {actions}")
         frame = Frame(
             origin=(2, 3),
             heading=(4, 5),
@@ -185,8 +191,9 @@ class Vision:
 
     def learn(self, *, progress_bar: bool = False) -> None:
         """Trains a fresh encoder on the album; where episodes are short, it looks less far ahead."""
-        longest = max((len(shots.actions) for shots in self.album.episodes), default=0)
-        config = replace(self.config, ahead=tuple(steps for steps in self.config.ahead if steps <= max(1, longest)))
+        lengths = [len(shots.actions) for shots in self.album.episodes]
+        typical = float(np.median(lengths)) if lengths else 0.0  # at least half of the episodes are as long
+        config = replace(self.config, ahead=tuple(steps for steps in self.config.ahead if steps <= max(1, typical)))
         rows, actions, episodes = self.album.windows(config.ahead[-1])
         encoder = PixelEncoder(self.layout.shape, config, seed=self._seed).to(self._device)
         steps = min(config.gradient_steps, max(1, _PASSES * len(rows) // config.batch_size))
@@ -260,6 +267,8 @@ class Vision:
         if tensors is not None:
             self.album = Album.restore(tensors, self.layout.stacked, path)
             self._learned_from = len(self.album)
+            return
+        if self.album.lies_in(path):
             return
         known, self.album = self.album, Album(self.layout.stacked, path)
         for shots in known.episodes:

@@ -45,7 +45,7 @@ def played(stop: bool) -> dict[str, Any]:
 def main() -> None:
     """Plans, acts, counts."""
     torch.set_num_threads(1)
-    found = {"model": MODEL, "as it is saved": played(stop=False), "plans may stop": played(stop=True)}
+    found = {"model": MODEL, "plans keep the goal": played(stop=False), "plans may stop": played(stop=True)}
     print(json.dumps(found))
     with written_aside(PATH) as aside:
         aside.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")

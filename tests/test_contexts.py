@@ -63,17 +63,26 @@ def test_each_way_leads_through_the_door_of_its_own_world():
 
 def test_a_roadmap_is_made_once_for_each_context_and_old_ones_are_given_up():
     graphs = roadmap()
-    one = graphs.graph(tensor(0.3))
-    assert one is graphs.graph(tensor(0.3 + 0.5 * graphs.driver.tolerance))
-    assert one is not graphs.graph(tensor(0.3 + 2 * graphs.driver.tolerance))
+    near = 10 * graphs.driver.tolerance
+    one = graphs.graph(tensor(near))
+    assert one is graphs.graph(tensor(near + 0.4 * graphs.driver.tolerance))
+    assert one is not graphs.graph(tensor(near + 2 * graphs.driver.tolerance))
     for door in torch.linspace(-0.9, 0.2, 20, dtype=torch.float64):
-        graphs.graph(door[None])
-    assert one is not graphs.graph(tensor(0.3))
+        graphs.paths(tensor([-0.5, 0.0, float(door)]), aim, 1, 5, 1.1)
+    assert one is not graphs.graph(tensor(near))
+
+
+def test_a_way_depends_on_nothing_that_was_asked_before_or_beside_it():
+    graphs, tolerance = roadmap(), Steering.tolerance
+    start = tensor([-0.5, 0.0, 0.3], [-0.5, 0.0, 0.3 + 0.9 * tolerance])
+    both = graphs.paths(start, aim, 2, 40, 2.0)
+    for row, way in zip(start, both, strict=True):
+        torch.testing.assert_close(roadmap().paths(row[None], aim, 2, 40, 2.0)[0], way, rtol=0, atol=0)
 
 
 def test_where_no_door_leads_there_is_no_way():
     ways = roadmap().paths(tensor([-0.5, 0.0, 5.0]), aim, 1, 20, 1.1)
-    assert not ways.isfinite().all()
+    assert not ways.isfinite().any()
 
 
 def episodes(count: int, noise: float, seed: int = 0) -> Dataset:

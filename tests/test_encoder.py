@@ -74,6 +74,32 @@ def test_a_collapse_is_told():
     assert report.spread < 0.1
 
 
+def test_where_nothing_is_to_be_seen_rank_and_spread_are_least():
+    pictures, rows, actions, _ = walks()
+    report = fit_encoder(PixelEncoder(SHAPE, QUICK, seed=0), np.full_like(pictures, 100), rows, actions, steps=3)
+    assert report.rank < 1.1 and report.spread < 1e-3
+
+
+def test_one_picture_looks_like_a_batch_of_one(good: tuple[PixelEncoder, EncoderReport]):
+    encoder, picture = good[0], torch.from_numpy(walks()[0][0])
+    latent = encoder(picture)
+    assert torch.equal(latent, encoder(picture[None])[0])
+    assert torch.equal(encoder.decode(latent), encoder.decode(latent[None])[0])
+
+
+def test_what_cannot_be_learned_from_is_refused_at_once():
+    pictures, rows, actions, _ = walks(4)
+    with pytest.raises(ValueError, match="batch_size: expected a whole number of at least 2"):
+        EncoderConfig(batch_size=1)
+    with pytest.raises(ValueError, match="steps: expected a whole number of at least 1"):
+        fit_encoder(PixelEncoder(SHAPE, QUICK), pictures, rows, actions, steps=0)
+    body = PixelEncoder(SHAPE, replace(QUICK, body=True))
+    with pytest.raises(ValueError, match="body: expected actions of 2 entries"):
+        fit_encoder(body, pictures, rows, actions[..., :1], steps=3)
+    with pytest.raises(ValueError, match="expected an agent that actions move, found none"):
+        fit_encoder(body, np.full_like(pictures, 100), rows, actions, steps=3)
+
+
 def test_latents_can_be_looked_at(good: tuple[PixelEncoder, EncoderReport]):
     pictures, *_ = walks()
     encoder, report = trained(replace(QUICK, gradient_steps=500))

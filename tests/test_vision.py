@@ -19,6 +19,8 @@ from grasp_agent import GraspAgent
 from grasp_agent.album import Album, Seen
 from grasp_agent.imagination import imagined, record_imagination
 from grasp_agent.layout import PictureLayout
+from grasp_agent.models import EncoderConfig
+from grasp_agent.vision import Vision
 
 PICTURE = spaces.Box(0, 255, (24, 32, 3), np.uint8)
 VECTOR = spaces.Box(-1, 1, (4,), np.float64)
@@ -228,6 +230,31 @@ class TestAgent:
         agent = tiny_seer().learn(150)
         agent.learn(50, reset_num_timesteps=False, checkpoint=tmp_path / "more.zip")
         assert agent.vision is not None and len(agent.vision.album) == len(agent.learner.dataset) == 200
+
+    def test_pictures_are_kept_where_their_checkpoint_was_deleted(self, tmp_path: Path):
+        agent = tiny_seer().learn(60, checkpoint=tmp_path / "seer.zip")
+        assert agent.vision is not None
+        before = agent.vision.album.pictures.copy()
+        (tmp_path / "seer.zip").unlink()
+        agent.learn(30, reset_num_timesteps=False, checkpoint=tmp_path / "seer.zip")
+        assert len(agent.vision.album) == 90
+        np.testing.assert_array_equal(agent.vision.album.pictures[: len(before)], before)
+
+    def test_one_longer_episode_does_not_say_how_far_all_look_ahead(self, monkeypatch: pytest.MonkeyPatch):
+        seer, windows = tiny_seer().vision, list[int]()
+        assert seer is not None
+        vision = Vision(seer.layout, EncoderConfig(ahead=(1, 2, 4, 8)), 0, "cpu")
+        for length in (*[7] * 20, 8):
+            vision.album.add(
+                np.zeros((length + 1, *vision.layout.stacked), np.uint8),
+                np.zeros((length + 1, 0), np.float32),
+                np.zeros((length, 2), np.float32),
+            )
+        monkeypatch.setattr(
+            "grasp_agent.vision.fit_encoder", lambda _, __, rows, *___, **____: windows.append(len(rows))
+        )
+        vision.learn()
+        assert windows == [20 * 4 + 5]  # of 4 steps: all episodes have some
 
     def test_one_that_was_loaded_learns_on_in_the_same_unit(self, tmp_path: Path):
         tiny_seer().learn(150).save(tmp_path / "seer.zip")

@@ -102,7 +102,10 @@ def find_body(
         seed: of the batches and the painter's weights.
     """
     now, mapped = seen[:, 0], _regressed(seen[:, 2] - seen[:, 0], pushes)
-    mapped = mapped / (now @ mapped).std(0)
+    spread = (now @ mapped).std(0)
+    if not (spread > 1e-6).all():
+        raise ValueError("pictures: expected an agent that actions move, found none")
+    mapped = mapped / spread
     begun, best, found = _copied(body), torch.inf, None
     for circle in _circles(_standing_out(seen[:, 0], seen[:, 1], mapped)):
         for mirrored in (circle, circle * circle.new_tensor([1, -1])):
@@ -213,7 +216,8 @@ def _learn(
     for step in range(steps):
         chosen = torch.randint(len(now), (_BATCH,), generator=generator)
         wanted, read = coarse(chosen), body.read(now[chosen.to(now.device)])
-        missed = (painter(body.spotted(body.rounded(read))) - wanted).square().mean() / wanted.square().mean()
+        missed = (painter(body.spotted(body.rounded(read))) - wanted).square().mean()
+        missed = missed / wanted.square().mean().clamp_min(1e-6)
         loss = missed + _ROUND * (read[:, 4:].square().sum(-1) - 1).square().mean()
         optimiser.zero_grad()
         loss.backward()

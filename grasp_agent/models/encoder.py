@@ -69,7 +69,8 @@ class EncoderConfig:
     picture: float = 1.0
 
     def __post_init__(self) -> None:
-        whole(1, **{name: getattr(self, name) for name in ("points", "gradient_steps", "batch_size")})
+        whole(1, points=self.points, gradient_steps=self.gradient_steps)
+        whole(2, batch_size=self.batch_size)  # what keeps latents from collapsing compares pictures
         for name in ("channels", "ahead"):
             whole(1, **{f"{name}[{place}]": count for place, count in enumerate(getattr(self, name))})
         if len(self.channels) != 2:
@@ -151,14 +152,14 @@ class PixelEncoder(nn.Module):
 
     def points(self, pictures: Tensor) -> Tensor:
         """Where the maps are strongest, `[..., K, 2]` (x right, y down, in [-1, 1]), in pictures `[..., H, W, C]`."""
-        flat = pictures.flatten(0, -4).movedim(-1, 1).to(self._places.dtype) / 255 - 0.5
+        flat = pictures.reshape(-1, *pictures.shape[-3:]).movedim(-1, 1).to(self._places.dtype) / 255 - 0.5
         weights = (_SHARPNESS * self.layers(flat).flatten(2)).softmax(-1)
-        return (weights @ self._places).unflatten(0, pictures.shape[:-3])
+        return (weights @ self._places).reshape(*pictures.shape[:-3], -1, 2)
 
     def normalised(self, points: Tensor) -> Tensor:
         """Entries of places `[..., K, 2]`, each normalised over the batch, `[..., 2 K]`: what is trained."""
         entries = points.flatten(-2)
-        return self.norm(entries.flatten(0, -2)).unflatten(0, entries.shape[:-1])
+        return self.norm(entries.reshape(-1, entries.shape[-1])).reshape(entries.shape)
 
     def forward(self, pictures: Tensor) -> Tensor:
         """Latents `[..., D]` of pictures `[..., height, width, channels]`, uint8."""
@@ -167,22 +168,22 @@ class PixelEncoder(nn.Module):
     @torch.no_grad()
     def decode(self, latents: Tensor) -> Tensor:
         """What latents `[..., D]` look like, `[..., height, width, channels]`, uint8: for display, nothing else."""
-        painted = self.painter(self.readout.spotted(latents.flatten(0, -2))) + self.painter.mean
+        painted = self.painter(self.readout.spotted(latents.reshape(-1, self.latent))) + self.painter.mean
         pictures = (255 * painted.clamp(0, 1)).round().to(torch.uint8).movedim(1, -1)
-        return pictures.unflatten(0, latents.shape[:-1])
+        return pictures.reshape(*latents.shape[:-1], *self.shape)
 
 
 class EncoderReport(NamedTuple):
     """What came of a training."""
 
     prediction: float
-    """Mean squared error of the provisional predictor, over the steps ahead, at the end [latent units]."""
+    """Mean squared error of the provisional predictor, over the steps ahead, at the end [normalised places]."""
     still: float
     """The same of a predictor that says that nothing moves."""
     rank: float
-    """Effective rank of the latents, from 1 to 2 K: the exponential of the entropy of their covariance's spectrum."""
+    """Effective rank of normalised places, 1 to 2 K: the exponential of the entropy of their covariance's spectrum."""
     spread: float
-    """Least standard deviation of a latent's entries; 0 where one has collapsed."""
+    """Least standard deviation of a normalised place's entries; 0 where one has collapsed."""
     picture: float
     """Squared error of pictures painted from latents, as a share of their variance."""
 
@@ -231,9 +232,14 @@ def fit_encoder(
         on_step: called after each gradient step.
 
     Raises:
-        ValueError: if there is no window, or windows are shorter than the steps to look ahead.
+        ValueError: if there is no window, windows are shorter than the steps to look ahead, there is no gradient step,
+            or a body is sought that is not pushed right and down.
     """
     config, device = encoder.config, encoder.device
+    steps = config.gradient_steps if steps is None else steps
+    whole(1, steps=steps)
+    if config.body and actions.shape[2] != 2:
+        raise ValueError(f"body: expected actions of 2 entries, which push right and down, got {actions.shape[2]}")
     offsets = [0, *config.ahead]
     if not len(rows) or rows.shape[1] <= offsets[-1]:
         raise ValueError(f"windows: expected at least one of {offsets[-1]} steps, got {list(rows.shape)}")
@@ -244,7 +250,6 @@ def fit_encoder(
         painter = Painter(config.points, (*encoder.cells, encoder.shape[2]), encoder.cells).to(device)
     parameters = [p for module in (encoder.layers, predictor, painter) for p in module.parameters()]
     optimiser = torch.optim.AdamW(parameters, config.lr, weight_decay=1e-4)
-    steps = config.gradient_steps if steps is None else steps
     total = max(40, steps + 1)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, config.lr, total_steps=total, pct_start=0.1)
     sample = _newest(encoder, pictures, np.unique(rows[:: max(1, len(rows) // 500), 0]))
@@ -374,6 +379,6 @@ def _alike(latents: Tensor) -> Tensor:
 def _shape(latents: Tensor) -> tuple[float, float]:
     """Effective rank and least spread."""
     covariance = _covariance(latents)
-    spectrum = torch.linalg.eigvalsh(covariance).clamp_min(1e-12)
-    share = spectrum / spectrum.sum()
-    return float((-(share * share.log()).sum()).exp()), float(covariance.diag().clamp_min(0).sqrt().min())
+    spectrum = torch.linalg.eigvalsh(covariance).clamp_min(0)
+    share = spectrum / spectrum.sum().clamp_min(1e-12)
+    return float((-torch.xlogy(share, share).sum()).exp()), float(covariance.diag().clamp_min(0).sqrt().min())

@@ -24,12 +24,12 @@ class ContextRoadmap:
     Args:
         nodes: `[P, S]` replayed states, of any contexts.
         fixed: the entries that nothing changes.
-        driver: verifies the edges; contexts that are no farther apart than its tolerance share a roadmap.
+        driver: verifies the edges; contexts in the same cell of a grid as wide as its tolerance share a roadmap.
     """
 
     def __init__(self, nodes: Tensor, fixed: Sequence[int], driver: Driver) -> None:
         self.nodes, self.fixed, self.driver = nodes, tuple(fixed), driver
-        self._graphs: OrderedDict[tuple[float, ...], RoadmapGraph | None] = OrderedDict()
+        self._graphs: OrderedDict[tuple[int, ...], RoadmapGraph | None] = OrderedDict()
 
     @property
     def connected(self) -> float:
@@ -39,17 +39,14 @@ class ContextRoadmap:
 
     def graph(self, context: Tensor) -> RoadmapGraph | None:
         """The roadmap of a context `[F]`; None where hardly any nodes connect."""
-        apart = {known: (context - context.new_tensor(known)).norm().item() for known in self._graphs}
-        nearest = min(apart, key=apart.__getitem__, default=None)
-        if nearest is None or apart[nearest] > self.driver.tolerance:
-            nearest = tuple(context.tolist())
+        cell = (context / self.driver.tolerance).round()
+        key = tuple(map(int, cell.tolist()))
+        if key not in self._graphs:
             nodes = self.nodes.clone()
-            nodes[:, list(self.fixed)] = context
-            self._graphs[nearest] = RoadmapGraph.build(nodes, self.driver, degree=_DEGREE)
-        self._graphs.move_to_end(nearest)
-        while len(self._graphs) > _KEPT:
-            self._graphs.popitem(last=False)
-        return self._graphs[nearest]
+            nodes[:, list(self.fixed)] = cell * self.driver.tolerance  # whatever context of the cell came first
+            self._graphs[key] = RoadmapGraph.build(nodes, self.driver, degree=_DEGREE)
+        self._graphs.move_to_end(key)
+        return self._graphs[key]
 
     def paths(self, start: Tensor, aim: Aim, count: int, horizon: int, stretch: float) -> Tensor:
         """See `Router.paths`."""
@@ -66,6 +63,8 @@ class ContextRoadmap:
                 found.append(one.new_full((1, count, horizon, one.shape[-1]), torch.nan))
             else:
                 found.append(graph.paths(one, row_aim, count, horizon, stretch))
+        while len(self._graphs) > max(_KEPT, len(start)):
+            self._graphs.popitem(last=False)
         return torch.cat(found)
 
     def settle(self, states: Tensor) -> Tensor:
