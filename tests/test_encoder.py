@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from grasp_agent.models import EncoderConfig, EncoderReport, PixelEncoder, fit_encoder
+from grasp_agent.models.axes import Axes
 
 SHAPE = (32, 32, 1)
 QUICK = EncoderConfig(points=3, channels=(6, 6), ahead=(1, 3), gradient_steps=150, batch_size=24, lr=1e-2)
@@ -78,6 +79,25 @@ def test_where_nothing_is_to_be_seen_rank_and_spread_are_least():
     pictures, rows, actions, _ = walks()
     report = fit_encoder(PixelEncoder(SHAPE, QUICK, seed=0), np.full_like(pictures, 100), rows, actions, steps=3)
     assert report.rank < 1.1 and report.spread < 1e-3
+
+
+def test_axes_are_told_by_many_moments_of_few_episodes(monkeypatch: pytest.MonkeyPatch):
+    """With a few moments of each of many episodes, what moves slowly would seem to stay within them."""
+    pictures, rows, actions, _ = walks()
+    monkeypatch.setattr("grasp_agent.models.encoder._SAMPLES", 40)
+    monkeypatch.setattr("grasp_agent.models.encoder._EPISODES", 4)
+    told = list[torch.Tensor]()
+    turn = Axes.turn
+
+    def watched(axes: Axes, normalised: torch.Tensor, share: float, episodes: torch.Tensor) -> None:
+        told.append(episodes)
+        turn(axes, normalised, share, episodes)
+
+    monkeypatch.setattr(Axes, "turn", watched)
+    fit_encoder(PixelEncoder(SHAPE, QUICK), pictures, rows, actions, episodes=np.arange(len(rows)) // 17, steps=2)
+    (episodes,) = told
+    assert len(episodes.unique()) == 4
+    assert (episodes.unique(return_counts=True)[1] >= 10).all()
 
 
 def test_one_picture_looks_like_a_batch_of_one(good: tuple[PixelEncoder, EncoderReport]):

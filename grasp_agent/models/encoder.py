@@ -29,6 +29,7 @@ _SMALLEST = 16  # height and width of a picture [pixels]
 _MAP = 32  # height and width of a map of features, about [cells]
 _SHARPNESS = 3.0  # of the softmax
 _SAMPLES, _WINDOWS = 4000, 20_000  # looked at for axes, and for a body
+_EPISODES = 200  # that samples for axes come from, about: many samples of each tell what stays within it
 _PUSH = 4  # steps after which one sees what actions have moved
 
 
@@ -288,7 +289,7 @@ def fit_encoder(
     for parameter in encoder.parameters():
         parameter.grad = None
     if isinstance(encoder.readout, Axes):
-        some = np.arange(0, len(rows), max(1, len(rows) // _SAMPLES))
+        some = _sampled(np.zeros(len(rows), np.int64) if episodes is None else episodes)
         index, first = np.unique(rows[some][:, :2], return_index=True)
         origins = None if episodes is None else torch.from_numpy(episodes[some[first // 2]]).to(device)
         encoder.readout.turn(_looked(encoder, pictures, index), config.share, origins)
@@ -320,6 +321,13 @@ def _find_body(
         return nn.functional.adaptive_avg_pool2d(wanted - encoder.painter.mean, encoder.cells)
 
     find_body(body, seen, pushes, coarse, encoder.cells, steps=steps, seed=seed)
+
+
+def _sampled(episodes: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Some windows of those that belong to episodes `[W]`, evenly, from whole episodes."""
+    known = np.unique(episodes)
+    kept = np.flatnonzero(np.isin(episodes, known[:: max(1, len(known) // _EPISODES)]))
+    return kept[:: max(1, len(kept) // _SAMPLES)]
 
 
 @torch.no_grad()
