@@ -28,7 +28,6 @@ from grasp_agent.planners import (
 _POOL = 20_000  # states among which covering points are sought
 _POINTS = 1000
 _NODES = 500
-_CONTEXT_NODES, _CONTEXT_REACH = 300, 5  # of roadmaps that are made while somebody waits
 _CONTEXT_SLACK = 2.0  # members differ more about worlds of which they have seen little each
 _REACHES = (16, 64)  # steps that an edge between states with speeds may have: short ones, or long where steps are small
 _PIECES = 128
@@ -120,13 +119,12 @@ class Memory:
             looks = model.apart(own)
             index, radius = farthest_points(looks, _POINTS)
             supports.append(_support(model, own[index], max(radius, _novelty(looks, origin))))
-            fixed = _fixed(model, block)
-            if fixed:
-                moving = [entry for entry in range(own.shape[1]) if entry not in fixed]
-                nodes, slack = own[farthest_points(own[:, moving], _CONTEXT_NODES)[0]], _CONTEXT_SLACK
+            tolerance = max(Steering.tolerance, error)
+            if _fixed(model, block):
+                nodes, tolerance = _stored(own), _CONTEXT_SLACK * tolerance
             else:
-                nodes, slack = supports[-1].points[:_NODES], 1.0
-            roadmaps.append(_roadmap(model, block, nodes, middle, named, linear, slack * error))
+                nodes = supports[-1].points[:_NODES]
+            roadmaps.append(_roadmap(model, block, nodes, middle, named, linear, tolerance))
         whole = tuple(graph for graph in roadmaps if graph is not None)
         if replay is not None:
             chosen = torch.randperm(len(replay.states), generator=generator)[:_PIECES].to(states.device)
@@ -141,7 +139,7 @@ class Memory:
             saved[f"support.{part}.radius"] = torch.tensor(support.radius)
         for part, graph in enumerate(self.roadmaps):
             if isinstance(graph, ContextRoadmap):
-                saved[f"roadmap.{part}.nodes"] = graph.nodes
+                saved[f"roadmap.{part}.nodes"] = graph.seen.to(torch.float16)
             else:  # the nodes are the first of the support's points
                 saved[f"roadmap.{part}.neighbours"] = graph.neighbours.to(torch.int16)
                 saved[f"roadmap.{part}.steps"] = graph.steps.to(torch.float16)
@@ -179,14 +177,14 @@ class Memory:
             if not kinds:
                 continue
             reach = int(tensors.get(f"roadmap.{part}.reach", _REACHES[0]))
-            error = float(tensors.get(f"roadmap.{part}.error", 0.0))
-            driver = _driver(model, block, middle, named, linear, reach, error)
+            tolerance = float(tensors.get(f"roadmap.{part}.error", Steering.tolerance))
+            driver = _driver(model, block, middle, named, linear, reach, tolerance)
             if driver is None or reach not in _REACHES:
                 raise ValueError("roadmap: expected the linear model that drives along it, and a reach of it")
             if kinds == ["nodes"]:
                 if not _fixed(model, block):
                     raise ValueError("roadmap: expected a model with entries that nothing changes, got none")
-                nodes = _shaped(tensors, f"roadmap.{part}.nodes", (None, len(block.states)))
+                nodes = _shaped(tensors, f"roadmap.{part}.nodes", (None, len(block.states))).to(middle.dtype)
                 roadmaps.append(ContextRoadmap(nodes, _fixed(model, block), driver))
                 continue
             steps = tensors[f"roadmap.{part}.steps"].to(points.dtype)
@@ -243,11 +241,11 @@ def _roadmap(
     middle: Tensor,
     named: Sequence[int] | None,
     linear: LinearModel | None,
-    error: float,
+    tolerance: float,
 ) -> RoadmapGraph | ContextRoadmap | None:
     """A block's roadmap, with edges as short as will do; None where there is none."""
     for reach in _REACHES:
-        driver = _driver(model, block, middle, named, linear, reach, error)
+        driver = _driver(model, block, middle, named, linear, reach, tolerance)
         graph = None if driver is None else _graph(points, _fixed(model, block), driver)
         if graph is not None or not isinstance(driver, InertialSteering):
             return graph
@@ -296,23 +294,19 @@ def _driver(
     named: Sequence[int] | None,
     linear: LinearModel | None,
     reach: int,
-    error: float,
+    tolerance: float,
 ) -> Steering | InertialSteering | None:
     """Straight where goals name all of a block's state; by the linear model where there is more, such as speeds."""
     if isinstance(model, FramedMLP):
         return None  # a body is moved by contact, which no straight line knows of
     states, actions = list(block.states), list(block.actions)
-    fixed = _fixed(model, block)
     whole, rest = block == _everything(model), middle.new_zeros(model.action_size)
     jacobian = model.action_jacobian if whole else block_dynamics(model.action_jacobian, block, middle, rest)
     ones = middle.new_ones(len(actions))
     known = {*(states if named is None else named), *model.unchanging}
     aimed = torch.tensor([entry in known for entry in states], device=middle.device)
     if aimed.all():
-        tolerance, reach = max(Steering.tolerance, error), _CONTEXT_REACH if fixed else Steering.reach
-        return Steering(
-            action_jacobian=jacobian, members=model.members, low=-ones, high=ones, tolerance=tolerance, reach=reach
-        )
+        return Steering(action_jacobian=jacobian, members=model.members, low=-ones, high=ones, tolerance=tolerance)
     if linear is None:
         return None
     step = model.step if whole else lambda state, action: jacobian(state, action)[0]

@@ -193,8 +193,10 @@ class Vision:
         """Trains a fresh encoder on the album; where episodes are short, it looks less far ahead."""
         lengths = [len(shots.actions) for shots in self.album.episodes]
         typical = float(np.median(lengths)) if lengths else 0.0  # at least half of the episodes are as long
-        config = replace(self.config, ahead=tuple(steps for steps in self.config.ahead if steps <= max(1, typical)))
-        rows, actions, episodes = self.album.windows(config.ahead[-1])
+        speeds = self.layout.frames > 1
+        far = max(1, typical - speeds)
+        config = replace(self.config, ahead=tuple(steps for steps in self.config.ahead if steps <= far))
+        rows, actions, episodes = self.album.windows(speeds + config.ahead[-1])
         encoder = PixelEncoder(self.layout.shape, config, seed=self._seed).to(self._device)
         steps = min(config.gradient_steps, max(1, _PASSES * len(rows) // config.batch_size))
         with tqdm(total=steps, desc="looking", leave=False, disable=not progress_bar) as bar:
@@ -204,6 +206,7 @@ class Vision:
                 rows,
                 actions,
                 episodes=episodes,
+                speeds=speeds,
                 steps=steps,
                 seed=self._seed,
                 on_step=bar.update,

@@ -181,7 +181,8 @@ RECIPES |= {
         model=MLPConfig(width=192),
         encoder=EncoderConfig(gradient_steps=800),
         anywhere=True,
-        train=TrainConfig(gradient_steps=10_000),
+        train=TrainConfig(gradient_steps=10_000, lr=4e-3),
+        explore=ExploreConfig(learning_starts=100_000, rest=0.15),
         options=PIXELS,
     ),
     "push-t-pixels": Recipe(
@@ -189,7 +190,7 @@ RECIPES |= {
         description="A disc pushes a T-shaped block to a pose, seen in pictures of 64 x 64 pixels.",
         steps=24_000,
         model=MLPConfig(width=192, octaves=3),
-        encoder=EncoderConfig(points=16, body=True, gradient_steps=900, picture=2.0),
+        encoder=EncoderConfig(points=16, body=True, gradient_steps=900, picture=2.0, sharpness=3.0, whiten=False),
         horizon=30,
         train=TrainConfig(gradient_steps=4000, weight_decay=0.1),
         planner=ICEM(iterations=4, samples=128),

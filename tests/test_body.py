@@ -12,7 +12,6 @@ from torch import Tensor
 
 from grasp_agent.layout import PictureLayout
 from grasp_agent.models import EncoderConfig, PixelEncoder
-from grasp_agent.models.axes import Axes
 from grasp_agent.models.body import Body, find_body
 from grasp_agent.vision import Vision
 
@@ -127,21 +126,3 @@ def test_latents_of_a_body_have_its_frame(frames: int, vectors: tuple[tuple[int,
     assert structure.frame.vectors == vectors
     assert structure.frame.origin == (2, 3) and structure.frame.points == ((0, 1),)
     assert Vision.structure(layout, EncoderConfig(), actions=3, rests=False).frame is None
-
-
-def test_what_stays_within_episodes_gets_an_axis_of_its_own():
-    generator = torch.Generator().manual_seed(0)
-    door = torch.randn(50, 1, generator=generator).repeat_interleave(40, 0)
-    ball = torch.randn(2000, 2, generator=generator)
-    hidden = torch.cat([ball + 0.5 * door, door, 0.01 * torch.randn(2000, 3, generator=generator)], 1)
-    seen = hidden @ torch.linalg.qr(torch.randn(6, 6, generator=generator)).Q
-    axes = Axes(6)
-    axes.turn(seen, 0.05, torch.arange(50).repeat_interleave(40))
-    latents = axes(seen)
-    assert latents.shape == (2000, 3)
-    correlations = torch.corrcoef(torch.cat([latents, door], 1).mT)[3, :3].abs()
-    assert correlations[2] > 0.99 and correlations[:2].max() < 0.1
-    torch.testing.assert_close(axes.spotted(latents).flatten(-2), seen, atol=0.1, rtol=0)
-    plain = Axes(6)
-    plain.turn(seen, 0.05)
-    assert torch.corrcoef(torch.cat([plain(seen), door], 1).mT)[3, :3].abs().max() < 0.99

@@ -61,6 +61,22 @@ def test_each_way_leads_through_the_door_of_its_own_world():
         assert (way[..., 2] == door).all()
 
 
+@pytest.mark.parametrize("door", [0.6, -0.3])
+def test_no_node_lies_where_only_other_worlds_have_a_door(door: float):
+    random = torch.Generator().manual_seed(0)
+    seen = 2 * torch.rand(40_000, 3, generator=random, dtype=torch.float64) - 1
+    within = seen[:, 0].abs() < 0.1
+    seen = seen[~within | ((seen[:, 1] - seen[:, 2]).abs() < WIDTH)]  # in the wall, but for each world's own door
+    driver = roadmap().driver
+    graph = ContextRoadmap(seen, [2], driver).graph(tensor(door))
+    assert graph is not None
+    within = graph.nodes[:, 0].abs() < 0.1
+    assert within.sum() >= 5
+    assert ((graph.nodes[within, 1] - door).abs() < WIDTH + 0.15).all()
+    assert ((graph.nodes[:, 2] - door).abs() <= driver.tolerance / 2).all()
+    assert ((graph.nodes[:, :2] - torch.tensor([[-0.9, -0.9]])).norm(dim=-1) < 0.2).any()  # and they cover the rest
+
+
 def test_a_roadmap_is_made_once_for_each_context_and_old_ones_are_given_up():
     graphs = roadmap()
     near = 10 * graphs.driver.tolerance
@@ -158,7 +174,7 @@ def test_an_agent_that_learned_of_doors_plans_and_is_loaded_with_its_contexts(ta
     loaded = GraspAgent.load(tmp_path / "doors", device="cpu")
     other = world_of(loaded).memory.roadmap
     assert isinstance(other, ContextRoadmap)
-    assert torch.equal(other.nodes, world.memory.roadmap.nodes)
+    assert torch.equal(other.seen, world.memory.roadmap.seen)
     assert other.fixed == world.memory.roadmap.fixed == (2,)
     observation, _ = gym.make("grasp/WallDoor-v0").reset(seed=0)
     one, two = (agent.predict(observation, deterministic=True)[0] for agent in (taught, loaded))

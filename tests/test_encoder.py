@@ -89,9 +89,9 @@ def test_axes_are_told_by_many_moments_of_few_episodes(monkeypatch: pytest.Monke
     told = list[torch.Tensor]()
     turn = Axes.turn
 
-    def watched(axes: Axes, normalised: torch.Tensor, share: float, episodes: torch.Tensor) -> None:
+    def watched(axes: Axes, normalised: torch.Tensor, share: float, episodes: torch.Tensor, *pushed: torch.Tensor):
         told.append(episodes)
-        turn(axes, normalised, share, episodes)
+        turn(axes, normalised, share, episodes, *pushed)
 
     monkeypatch.setattr(Axes, "turn", watched)
     fit_encoder(PixelEncoder(SHAPE, QUICK), pictures, rows, actions, episodes=np.arange(len(rows)) // 17, steps=2)
@@ -167,3 +167,33 @@ def test_what_does_not_fit_is_refused():
     pictures, rows, actions, _ = walks(2)
     with pytest.raises(ValueError, match="windows: expected at least one of 3 steps"):
         fit_encoder(PixelEncoder(SHAPE, QUICK), pictures, rows[:0], actions[:0])
+
+
+def test_what_makes_learning_easier_is_folded_into_the_weights():
+    """Trained encoders see the same by their weights alone: a file holds nothing else."""
+    pictures = torch.from_numpy(walks()[0][:50])
+    encoder = PixelEncoder(SHAPE, QUICK, seed=0).eval()
+    plain = encoder(pictures)
+    encoder.ease(pictures)
+    eased = encoder(pictures)
+    encoder.fold()
+    assert (eased - plain).abs().max() > 1e-3
+    torch.testing.assert_close(encoder(pictures), eased, atol=1e-4, rtol=1e-4)
+    copy = PixelEncoder.restore(SHAPE, QUICK, encoder.state_dict()).eval()
+    torch.testing.assert_close(copy(pictures), encoder(pictures), atol=0, rtol=0)
+
+
+def test_faint_colours_count_once_they_are_whitened():
+    generator = np.random.default_rng(0)
+    loud = generator.integers(0, 200, (40, *SHAPE[:2], 1))
+    faint = 100 + generator.integers(0, 10, (40, *SHAPE[:2], 1))
+    pictures = torch.from_numpy(np.concatenate([loud, loud, loud + faint - 100], -1).astype(np.uint8))
+    shape = (*SHAPE[:2], 3)
+    encoder = PixelEncoder(shape, QUICK)
+    encoder.ease(pictures)
+    seen = (pictures.float() / 255).flatten(0, -2) @ encoder._colours
+    before, after = (torch.linalg.eigvalsh(colours.mT.cov()) for colours in ((pictures / 255).flatten(0, -2), seen))
+    assert after[1] / after[2] > 10 * before[1] / before[2]
+    encoder = PixelEncoder(shape, EncoderConfig(whiten=False))
+    encoder.ease(pictures)
+    torch.testing.assert_close(encoder._colours, torch.eye(3))

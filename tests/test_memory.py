@@ -84,6 +84,7 @@ def test_each_block_has_the_support_and_the_roadmap_of_its_own_entries(memory: M
         own = states[:, list(block.states)]
         assert (support.points[:, None] == own).all(-1).any(-1).all()
         assert not support.off(own).any()
+        assert isinstance(graph, RoadmapGraph)
         assert torch.equal(graph.nodes, support.points[: len(graph.nodes)])
     assert not memory.support.off(states).any()
     assert memory.support.off(states + 9).all()

@@ -1,11 +1,17 @@
-"""Latents as places on their principal axes, with axes of their own for what nothing moves."""
+"""Latents as places on axes: those along which actions push, then principal ones, then those of what nothing moves."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
 
-_STILL = 0.01  # share of its variance that what nothing changes may have within an episode
+from grasp_agent.models.regression import cubic, regressed
+
+_RIDGE = 1e-5
+_SEEN = 0.5  # share of the pushes' variance that must be seen for axes of their own
+_FREE, _ROUNDS = 0.75, 2  # share of the pushes that are not hindered, and how often these are sought
+_NEW = 0.5  # share of its variance by which an axis must differ between episodes that the clearer ones hold for alike
+_STILL = 0.003  # share of its variance that what nothing moves may have within an episode
 
 
 class Axes(nn.Module):
@@ -43,52 +49,122 @@ class Axes(nn.Module):
         return (latents @ torch.linalg.pinv(self.axes) + self.middle).unflatten(-1, (-1, 2))
 
     @torch.no_grad()
-    def turn(self, normalised: Tensor, share: float, episodes: Tensor | None = None) -> None:
-        """Chooses the axes: those along which what was seen varies.
+    def turn(
+        self,
+        normalised: Tensor,
+        share: float,
+        episodes: Tensor | None = None,
+        changes: Tensor | None = None,
+        pushes: Tensor | None = None,
+    ) -> None:
+        """Chooses the axes.
 
-        What differs between episodes but stays within each, such as where a door is, gets axes of its own, and all else
-        is free of it.
+        First those that are what actions push, last those of what differs between episodes but stays within each, such
+        as where a door is. Between them the principal axes of what a cubic of these does not say, free of both; what
+        stays is told by its own axes, so that only what varies within episodes counts there.
 
         Args:
             normalised: `[M, E]`, samples.
-            share: axes with less than this share of the greatest variance are left out.
+            share: axes that say less than this share of the greatest variance are left out.
             episodes: `[M]`, the episodes that they belong to.
+            changes: `[N, E]`, how samples changed over some steps.
+            pushes: `[N, A]`, sums of the actions meanwhile.
         """
         self.middle = normalised.mean(0)
-        whole = normalised.mT.cov()
-        variances, axes = torch.linalg.eigh(whole)
-        kept = variances >= share * variances[-1]
-        kept[-1] = True
-        axes = axes[:, kept].flip(1)
+        centred = normalised - self.middle
+        whole = centred.mT.cov()
+        variances = torch.linalg.eigvalsh(whole)
+        enough = share * variances[-1]
+        driven = still = whole[:, :0]
+        if changes is not None and pushes is not None:
+            driven = _driven(changes, pushes)
+        if driven.shape[1]:
+            driven = driven * (variances[-driven.shape[1] :].mean() / (centred @ driven).var(0).mean()).sqrt()
         if episodes is not None:
-            axes = _still_apart(axes, whole, _within(normalised, episodes))
-        largest = axes.gather(0, axes.abs().argmax(0, keepdim=True))
-        self.axes = axes * largest.sign()  # the same whatever the solver's choice of sign
+            still = _still(centred, episodes, whole, enough)
+        others = _principal(centred, torch.cat([driven, still], 1), enough, episodes if still.shape[1] else None)
+        self.axes = torch.cat([driven, others, still], 1)
+
+
+def _principal(centred: Tensor, known: Tensor, enough: float | Tensor, episodes: Tensor | None) -> Tensor:
+    """Axes `[E, D]` of at least this variance in what values `[M, E]` have besides the axes known, `[E, F]`.
+
+    Where nothing is known, the first of them counts whatever its variance. Where episodes `[M]` are given, what varies
+    within them counts.
+    """
+    left, free = centred, torch.eye(len(known), device=known.device)
+    if known.shape[1]:
+        values = centred @ known
+        features = cubic(values / values.std(0))
+        left = centred - features @ regressed(features, centred, _RIDGE)
+        free = free - known @ regressed(values, centred, _RIDGE)
+    variances, axes = torch.linalg.eigh(left.mT.cov() if episodes is None else _within(left, episodes))
+    kept = variances >= enough
+    kept[-1] |= not known.shape[1]
+    return _signed(free @ axes[:, kept].flip(1))
+
+
+def _driven(changes: Tensor, pushes: Tensor) -> Tensor:
+    """Axes `[E, A]` along which changes `[N, E]` are what pushes `[N, A]` were; none, `[E, 0]`, where none are seen.
+
+    Some pushes are hindered, by walls: those that are seen worst do not count.
+    """
+    axes = regressed(changes, pushes, _RIDGE)
+    missed = pushes - changes @ axes
+    if not (missed.square().mean(0) < (1 - _SEEN) * pushes.square().mean(0)).all():
+        return axes[:, :0]
+    for _ in range(_ROUNDS):
+        error = missed.square().sum(-1)
+        free = error <= error.quantile(_FREE)
+        axes = regressed(changes[free], pushes[free], _RIDGE)
+        missed = pushes - changes @ axes
+    return axes
+
+
+def _means(values: Tensor, episodes: Tensor) -> tuple[Tensor, Tensor]:
+    """Means `[P, E]` of values `[M, E]` in each of the episodes `[M]`, and which of these each value belongs to."""
+    _, place, counts = episodes.unique(return_inverse=True, return_counts=True)
+    sums = values.new_zeros(len(counts), values.shape[1]).index_add(0, place, values)
+    return sums / counts[:, None], place
 
 
 def _within(values: Tensor, episodes: Tensor) -> Tensor:
     """Covariance of values `[M, E]` around their means in each of the episodes `[M]`."""
-    _, place, counts = episodes.unique(return_inverse=True, return_counts=True)
-    sums = values.new_zeros(len(counts), values.shape[1]).index_add(0, place, values)
-    apart = values - (sums / counts[:, None])[place]
-    return apart.mT @ apart / max(1, len(values) - len(counts))
+    means, place = _means(values, episodes)
+    apart = values - means[place]
+    return apart.mT @ apart / max(1, len(values) - len(means))
 
 
-def _still_apart(axes: Tensor, whole: Tensor, within: Tensor) -> Tensor:
-    """Axes `[E, D]`, orthogonal, turned so that what hardly varies within an episode stands last, by itself."""
-    whole, within = axes.mT @ whole @ axes, axes.mT @ within @ axes
-    root = torch.linalg.cholesky(whole)
-    flat = torch.linalg.solve_triangular(root, within, upper=False)
+def _still(values: Tensor, episodes: Tensor, whole: Tensor, enough: float | Tensor) -> Tensor:
+    """Axes `[E, D]` of what hardly varies within an episode: linear discriminants (Fisher 1936) of episodes.
+
+    What is seen bends, so that several axes may tell of one thing: those are left out that are nearly the same wherever
+    the clearer ones are.
+
+    Args:
+        values: `[M, E]`, samples.
+        episodes: `[M]`, which they belong to.
+        whole: `[E, E]`, their covariance.
+        enough: variance that the places along an axis must have.
+    """
+    ridge = (_RIDGE * whole.diagonal().mean()).clamp_min(1e-12) * torch.eye(len(whole), device=whole.device)
+    root = torch.linalg.cholesky(whole + ridge)
+    flat = torch.linalg.solve_triangular(root, _within(values, episodes) + ridge, upper=False)
     shares, turned = torch.linalg.eigh(torch.linalg.solve_triangular(root, flat.mT, upper=False))
-    still = shares < _STILL
-    if not still.any() or still.all():
-        return axes
-    found = torch.linalg.solve_triangular(root.mT, turned, upper=True)  # uncorrelated, of variance 1
-    told, other = found[:, still], found[:, ~still]
-    # What the others say in the units of before: their part of the whole, on its principal axes.
-    back = whole @ other
-    _, main = torch.linalg.eigh(back @ back.mT)
-    main = main[:, -other.shape[1] :].flip(1)
-    moving = other @ (other.mT @ whole @ main)
-    told = told * (told.mT @ whole @ whole @ told).diagonal().sqrt()
-    return axes @ torch.cat([moving, told], 1)
+    found = torch.linalg.solve_triangular(root.mT, turned[:, shares < _STILL], upper=True)  # of variance 1
+    told = (whole @ found).square().sum(0)  # variance of all places that is told by it
+    found = (found * told.sqrt())[:, told >= enough]
+    if found.shape[1] < 2:
+        return _signed(found)
+    means = _means(values, episodes)[0] @ found
+    means, chosen = means / means.std(0), [0]
+    for axis in range(1, found.shape[1]):
+        beside = torch.cdist(means[:, chosen], means[:, chosen]).fill_diagonal_(torch.inf).argmin(-1)
+        if (means[:, axis] - means[beside, axis]).square().mean() > 2 * _NEW:
+            chosen.append(axis)
+    return _signed(found[:, chosen])
+
+
+def _signed(axes: Tensor) -> Tensor:
+    """The same axes `[E, D]` whatever a solver's choice of sign."""
+    return axes * axes.gather(0, axes.abs().argmax(0, keepdim=True)).sign()

@@ -14,13 +14,13 @@ import torch
 from torch import Tensor, nn
 
 from grasp_agent.models.painter import Painter
+from grasp_agent.models.regression import cubic, regressed
 
 _KNOWN = 12  # directions that stand out most from noise, in which circles are sought
 _CIRCLES = 3
 _CALM = 0.7  # share of the steps, those with the least change, that tell what noise is
 _TRIAL = 0.13  # of the gradient steps, for each guess
 _BATCH = 64
-_RIDGE = 1e-3
 _REACH = 0.45  # standard deviation of the agent's places in a picture that is 2 wide, to begin with
 _ROUND = 0.02  # weight of the cosine's and sine's length
 
@@ -101,7 +101,7 @@ def find_body(
         steps: gradient steps: a share of them for each guess, and half of them for the best one.
         seed: of the batches and the painter's weights.
     """
-    now, mapped = seen[:, 0], _regressed(seen[:, 2] - seen[:, 0], pushes)
+    now, mapped = seen[:, 0], regressed(seen[:, 2] - seen[:, 0], pushes)
     spread = (now @ mapped).std(0)
     if not (spread > 1e-6).all():
         raise ValueError("pictures: expected an agent that actions move, found none")
@@ -127,20 +127,14 @@ def _copied(body: Body) -> dict[str, Tensor]:
     return {name: tensor.clone() for name, tensor in body.state_dict().items()}
 
 
-def _regressed(inputs: Tensor, outputs: Tensor) -> Tensor:
-    """Ridge regression `[E, F]` of `[M, F]` on `[M, E]`."""
-    ridge = _RIDGE * len(inputs) * torch.eye(inputs.shape[1], device=inputs.device)
-    return torch.linalg.solve(inputs.mT @ inputs + ridge, inputs.mT @ outputs)
-
-
 def _standing_out(now: Tensor, later: Tensor, mapped: Tensor) -> Tensor:
     """Directions `[M, 12]` of places `[M, E]` that have least noise, freed of the agent: its places are `now @ mapped`.
 
     What noise is, is told by the calmest steps: what is not the agent lies still in most of them.
     """
-    features = _cubic(now @ mapped)
-    known = _regressed(features, now)
-    rest, later = now - features @ known, later - _cubic(later @ mapped) @ known
+    features = cubic(now @ mapped)
+    known = regressed(features, now)
+    rest, later = now - features @ known, later - cubic(later @ mapped) @ known
     change = later - rest
     calm = change.norm(dim=-1)
     change = change[calm <= calm.quantile(_CALM)]
@@ -149,13 +143,6 @@ def _standing_out(now: Tensor, later: Tensor, mapped: Tensor) -> Tensor:
     directions = torch.linalg.eigh(whitened.mT.cov())[1][:, -_KNOWN:]
     standing = whitened @ directions
     return standing / standing.std(0)
-
-
-def _cubic(places: Tensor) -> Tensor:
-    """Products of up to three entries of places `[M, 2]`, `[M, 10]`."""
-    x, y = places[:, :1], places[:, 1:]
-    powers = [x**first * y**second for first in range(4) for second in range(4 - first)]
-    return torch.cat(powers, -1)
 
 
 def _circles(values: Tensor) -> Iterator[Tensor]:
@@ -180,7 +167,7 @@ def _circles(values: Tensor) -> Iterator[Tensor]:
         if size < 4:
             return
         features = torch.cat([circle, torch.ones_like(circle[:, :1])], 1)
-        rest = values - features @ _regressed(features, values)
+        rest = values - features @ regressed(features, values)
         values = rest @ torch.linalg.eigh(rest.mT.cov())[1][:, 2:]
         values = values / values.std(0)
 
@@ -188,7 +175,7 @@ def _circles(values: Tensor) -> Iterator[Tensor]:
 @torch.no_grad()
 def _begin(body: Body, now: Tensor, wanted: Tensor) -> None:
     """Lets the linear path say what is wanted `[M, 6]`, as far as it can."""
-    found = _regressed(torch.cat([now, torch.ones_like(now[:, :1])], 1), wanted)
+    found = regressed(torch.cat([now, torch.ones_like(now[:, :1])], 1), wanted)
     body.linear.weight.copy_(found[:-1].mT)
     body.linear.bias.copy_(found[-1])
 

@@ -27,7 +27,8 @@ from grasp_agent.planners.checks import at_least, more_than, whole
 
 _SMALLEST = 16  # height and width of a picture [pixels]
 _MAP = 32  # height and width of a map of features, about [cells]
-_SHARPNESS = 3.0  # of the softmax
+_SHARPNESS = 3.0  # of the softmax, once it is trained
+_FAINT = 0.01  # variance of a colour below which it stays faint, as a share of the strongest one's
 _SAMPLES, _WINDOWS = 4000, 20_000  # looked at for axes, and for a body
 _EPISODES = 200  # that samples for axes come from, about: many samples of each tell what stays within it
 _PUSH = 4  # steps after which one sees what actions have moved
@@ -42,6 +43,9 @@ class EncoderConfig:
         body: whether what is seen from above is an agent and one rigid body: then latents are where both are, and how
             the body is turned (see `Body`). Actions have two entries, which push the agent right and down.
         channels: of the two convolutions before them.
+        sharpness: of the softmax, to begin with: how soon a map settles on one thing.
+        whiten: whether it learns on colours that vary alike, so that what is small and bright counts beside what is
+            large and dark.
         share: axes along which latents vary less than this share of the most are left out, once it is trained.
         ahead: steps ahead at which predictions are compared; the last is the length of the windows.
         gradient_steps: how many.
@@ -59,6 +63,8 @@ class EncoderConfig:
     points: int = 8
     body: bool = False
     channels: tuple[int, int] = (8, 16)
+    sharpness: float = 6.0
+    whiten: bool = True
     share: float = 0.08
     ahead: tuple[int, ...] = (1, 2, 4, 8)
     gradient_steps: int = 700
@@ -78,7 +84,7 @@ class EncoderConfig:
             raise ValueError(f"channels: expected two numbers, got {self.channels}")
         if not self.ahead or self.ahead[0] != 1 or sorted(set(self.ahead)) != list(self.ahead):
             raise ValueError(f"ahead: expected growing numbers of steps from 1, got {self.ahead}")
-        more_than(0, lr=self.lr)
+        more_than(0, lr=self.lr, sharpness=self.sharpness)
         names = ("variance", "covariance", "inverse", "picture")
         at_least(0, **{name: getattr(self, name) for name in names})
         if not 0 <= self.share < 1:
@@ -99,6 +105,7 @@ class PixelEncoder(nn.Module):
     """
 
     _places: Tensor
+    _colours: Tensor
 
     def __init__(
         self,
@@ -132,6 +139,8 @@ class PixelEncoder(nn.Module):
         rows, columns = torch.linspace(-1, 1, height), torch.linspace(-1, 1, width)
         places = torch.stack([columns.repeat(height), rows.repeat_interleave(width)], -1)
         self.register_buffer("_places", places, persistent=False)
+        self.register_buffer("_colours", torch.eye(shape[2]), persistent=False)
+        self._sharpness = _SHARPNESS
         self.norm = nn.BatchNorm1d(size, affine=False)
 
     @classmethod
@@ -153,9 +162,37 @@ class PixelEncoder(nn.Module):
 
     def points(self, pictures: Tensor) -> Tensor:
         """Where the maps are strongest, `[..., K, 2]` (x right, y down, in [-1, 1]), in pictures `[..., H, W, C]`."""
-        flat = pictures.reshape(-1, *pictures.shape[-3:]).movedim(-1, 1).to(self._places.dtype) / 255 - 0.5
-        weights = (_SHARPNESS * self.layers(flat).flatten(2)).softmax(-1)
+        flat = pictures.reshape(-1, *pictures.shape[-3:]).to(self._places.dtype) / 255 - 0.5
+        flat = (flat @ self._colours).movedim(-1, 1)
+        weights = (self._sharpness * self.layers(flat).flatten(2)).softmax(-1)
         return (weights @ self._places).reshape(*pictures.shape[:-3], -1, 2)
+
+    @torch.no_grad()
+    def ease(self, pictures: Tensor) -> None:
+        """Makes learning easier until `fold`: on whitened colours of these `[n, height, width, channels]`, sharply."""
+        self._sharpness = self.config.sharpness
+        if self.config.whiten:
+            apart = pictures.float() / 255
+            apart = (apart - apart.mean(0)).flatten(0, -2)
+            variances, axes = torch.linalg.eigh(apart.mT @ apart / len(apart))
+            strongest = variances[-1].clamp_min(1e-12)
+            self._colours = axes * (strongest / (variances.clamp_min(0) + _FAINT * strongest)).sqrt() @ axes.mT
+
+    @torch.no_grad()
+    def fold(self) -> None:
+        """Takes what made learning easier into the weights: it sees as before, by itself."""
+        first, last = self.layers[0], self.layers[-1]
+        assert isinstance(first, nn.Conv2d) and isinstance(last, nn.Conv2d) and last.bias is not None
+        first.weight.copy_(torch.einsum("fdhw,cd->fchw", first.weight, self._colours))
+        for parameter in (last.weight, last.bias):
+            parameter.mul_(self._sharpness / _SHARPNESS)
+        self._colours, self._sharpness = torch.eye(len(self._colours), device=self.device), _SHARPNESS
+
+    def sketched(self, pictures: Tensor) -> Tensor:
+        """Pictures `[n, height, width, channels]` without what all have in common, `[n, channels, *cells]`."""
+        apart = pictures.movedim(-1, 1).float() / 255 - self.painter.mean
+        coarse = nn.functional.adaptive_avg_pool2d(apart, self.cells)
+        return torch.einsum("nchw,cd->ndhw", coarse, self._colours)
 
     def normalised(self, points: Tensor) -> Tensor:
         """Entries of places `[..., K, 2]`, each normalised over the batch, `[..., 2 K]`: what is trained."""
@@ -190,22 +227,24 @@ class EncoderReport(NamedTuple):
 
 
 class _Provisional(nn.Module):
-    """Predicts the next latent, and reads the action between two."""
+    """Predicts the next latent, and reads the action between two; what moves by itself is told by the step before."""
 
-    def __init__(self, latent: int, actions: int, width: int = 128) -> None:
+    def __init__(self, latent: int, actions: int, speeds: bool, width: int = 128) -> None:
         super().__init__()
+        known = (1 + speeds) * latent
         self.change = nn.Sequential(
-            nn.Linear(latent + actions, width), nn.SiLU(), nn.Linear(width, width), nn.SiLU(), nn.Linear(width, latent)
+            nn.Linear(known + actions, width), nn.SiLU(), nn.Linear(width, width), nn.SiLU(), nn.Linear(width, latent)
         )
-        self.action = nn.Sequential(nn.Linear(2 * latent, width), nn.SiLU(), nn.Linear(width, actions))
+        self.action = nn.Sequential(nn.Linear(known + latent, width), nn.SiLU(), nn.Linear(width, actions))
 
-    def ahead(self, latent: Tensor, actions: Tensor) -> Tensor:
-        """The latents `[B, T, D]` that follow `[B, D]` under actions `[B, T, A]`."""
-        found = []
+    def ahead(self, past: Tensor, actions: Tensor) -> Tensor:
+        """The latents `[B, T, D]` that follow the last 1 or 2, `[B, P, D]`, under actions `[B, T, A]`."""
+        latents = list(past.unbind(1))
         for action in actions.unbind(1):
-            latent = latent + self.change(torch.cat([latent, action], -1))
-            found.append(latent)
-        return torch.stack(found, 1)
+            speed = [latents[-1] - latents[-2]] if past.shape[1] > 1 else []
+            change = self.change(torch.cat([latents[-1], *speed, action], -1))
+            latents.append(sum(speed, latents[-1] + change))
+        return torch.stack(latents[past.shape[1] :], 1)
 
 
 def fit_encoder(
@@ -215,6 +254,7 @@ def fit_encoder(
     actions: NDArray[np.float32],
     *,
     episodes: NDArray[np.int64] | None = None,
+    speeds: bool = False,
     steps: int | None = None,
     seed: int = 0,
     on_step: Callable[[], object] | None = None,
@@ -228,6 +268,7 @@ def fit_encoder(
         rows: `[W, T + 1]`, windows of consecutive pictures, T steps long.
         actions: `[W, T, A]`, in [-1, 1], taken between them.
         episodes: `[W]`, the episode that each window belongs to, where that is known.
+        speeds: whether things move by themselves: then the first picture and action of a window only tell how fast.
         steps: gradient steps; None for as many as its config says.
         seed: of the batches and the predictor's weights.
         on_step: called after each gradient step.
@@ -241,38 +282,37 @@ def fit_encoder(
     whole(1, steps=steps)
     if config.body and actions.shape[2] != 2:
         raise ValueError(f"body: expected actions of 2 entries, which push right and down, got {actions.shape[2]}")
-    offsets = [0, *config.ahead]
-    if not len(rows) or rows.shape[1] <= offsets[-1]:
-        raise ValueError(f"windows: expected at least one of {offsets[-1]} steps, got {list(rows.shape)}")
+    offsets, now = [0, *config.ahead], int(speeds)
+    if not len(rows) or rows.shape[1] <= now + offsets[-1]:
+        raise ValueError(f"windows: expected at least one of {now + offsets[-1]} steps, got {list(rows.shape)}")
+    before, rows, actions = rows[:, :now], rows[:, now:], actions[:, now:]
     generator = torch.Generator().manual_seed(seed)
     with torch.random.fork_rng(devices=()):
         torch.manual_seed(seed)
-        predictor = _Provisional(2 * config.points, actions.shape[2]).to(device)
+        predictor = _Provisional(2 * config.points, actions.shape[2], speeds).to(device)
         painter = Painter(config.points, (*encoder.cells, encoder.shape[2]), encoder.cells).to(device)
     parameters = [p for module in (encoder.layers, predictor, painter) for p in module.parameters()]
     optimiser = torch.optim.AdamW(parameters, config.lr, weight_decay=1e-4)
     total = max(40, steps + 1)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, config.lr, total_steps=total, pct_start=0.1)
     sample = _newest(encoder, pictures, np.unique(rows[:: max(1, len(rows) // 500), 0]))
-    some = sample.movedim(-1, 1).float() / 255
-    encoder.painter.mean.copy_(some.mean(0))
-    coarsely = nn.functional.adaptive_avg_pool2d(some - encoder.painter.mean, encoder.cells)
-    contrast = coarsely.square().mean().clamp_min(1e-6)
+    encoder.painter.mean.copy_((sample.movedim(-1, 1).float() / 255).mean(0))
+    encoder.ease(sample)
+    contrast = encoder.sketched(sample).square().mean().clamp_min(1e-6)
     half = torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda")
     tail: list[tuple[float, ...]] = []
     encoder.train()
     for step in range(steps):
         batch = torch.randint(len(rows), (config.batch_size,), generator=generator).numpy()
-        seen = _newest(encoder, pictures, rows[batch][:, offsets])
+        seen = _newest(encoder, pictures, np.concatenate([before[batch], rows[batch][:, offsets]], 1))
         with half:
             points = encoder.points(seen)
         latents, taken = encoder.normalised(points.float()), torch.from_numpy(actions[batch]).to(device)
-        wanted = seen[:, 0].movedim(-1, 1).float() / 255 - encoder.painter.mean
-        coarse = nn.functional.adaptive_avg_pool2d(wanted, encoder.cells)
-        paintable = (painter(points[:, 0].float()) - coarse).square().mean() / contrast
-        ahead = predictor.ahead(latents[:, 0], taken[:, : offsets[-1]])[:, [place - 1 for place in config.ahead]]
+        past, latents = latents[:, : now + 1], latents[:, now:]
+        paintable = (painter(points[:, now].float()) - encoder.sketched(seen[:, now])).square().mean() / contrast
+        ahead = predictor.ahead(past, taken[:, : offsets[-1]])[:, [place - 1 for place in config.ahead]]
         prediction = (ahead - latents[:, 1:]).square().mean()
-        read = predictor.action(torch.cat([latents[:, 0], latents[:, 1]], -1))
+        read = predictor.action(torch.cat([*past.unbind(1), latents[:, 1]], -1))
         loss = prediction + config.inverse * (read - taken[:, 0]).square().mean()
         loss = loss + config.variance * _hinge(latents) + config.covariance * _alike(latents)
         loss = loss + config.picture * paintable
@@ -286,13 +326,15 @@ def fit_encoder(
         if on_step is not None:
             on_step()
     encoder.eval()
+    encoder.fold()
     for parameter in encoder.parameters():
         parameter.grad = None
     if isinstance(encoder.readout, Axes):
         some = _sampled(np.zeros(len(rows), np.int64) if episodes is None else episodes)
-        index, first = np.unique(rows[some][:, :2], return_index=True)
-        origins = None if episodes is None else torch.from_numpy(episodes[some[first // 2]]).to(device)
-        encoder.readout.turn(_looked(encoder, pictures, index), config.share, origins)
+        seen, pushes = _pushed(encoder, pictures, rows[some], actions[some], offsets=(0,))
+        origins = None if episodes is None else torch.from_numpy(episodes[some]).to(device).repeat(2)
+        before, after = seen.unbind(1)
+        encoder.readout.turn(torch.cat([before, after]), config.share, origins, after - before, pushes)
     else:
         _find_body(encoder, encoder.readout, pictures, rows, actions, steps, seed)
     shown = _learn_to_paint(encoder, pictures, rows[:, 0], max(1, steps // 2), generator)
@@ -310,15 +352,11 @@ def _find_body(
     seed: int,
 ) -> None:
     """Looks at many windows and finds the body in them."""
-    some, far = np.arange(0, len(rows), max(1, len(rows) // _WINDOWS)), min(_PUSH, rows.shape[1] - 1)
-    offsets = [0, 1, far]
-    index, place = np.unique(rows[some][:, offsets], return_inverse=True)
-    seen = _looked(encoder, pictures, index)[torch.from_numpy(place.reshape(-1, 3)).to(encoder.device)]
-    pushes = torch.from_numpy(actions[some][:, :far].sum(1)).to(seen)
+    some = np.arange(0, len(rows), max(1, len(rows) // _WINDOWS))
+    seen, pushes = _pushed(encoder, pictures, rows[some], actions[some], offsets=(0, 1))
 
     def coarse(chosen: Tensor) -> Tensor:
-        wanted = _newest(encoder, pictures, rows[some[chosen.numpy()], 0]).movedim(-1, 1).float() / 255
-        return nn.functional.adaptive_avg_pool2d(wanted - encoder.painter.mean, encoder.cells)
+        return encoder.sketched(_newest(encoder, pictures, rows[some[chosen.numpy()], 0]))
 
     find_body(body, seen, pushes, coarse, encoder.cells, steps=steps, seed=seed)
 
@@ -328,6 +366,21 @@ def _sampled(episodes: NDArray[np.int64]) -> NDArray[np.int64]:
     known = np.unique(episodes)
     kept = np.flatnonzero(np.isin(episodes, known[:: max(1, len(known) // _EPISODES)]))
     return kept[:: max(1, len(kept) // _SAMPLES)]
+
+
+def _pushed(
+    encoder: PixelEncoder,
+    pictures: NDArray[np.uint8],
+    rows: NDArray[np.int64],
+    actions: NDArray[np.float32],
+    offsets: tuple[int, ...],
+) -> tuple[Tensor, Tensor]:
+    """Normalised places `[M, T', 2 K]` at some moments of windows and some steps on, and sums of actions until then."""
+    far = min(_PUSH, rows.shape[1] - 1)
+    index, place = np.unique(rows[:, [*offsets, far]], return_inverse=True)
+    places = torch.from_numpy(place.reshape(len(rows), -1)).to(encoder.device)
+    seen = _looked(encoder, pictures, index)[places]
+    return seen, torch.from_numpy(actions[:, :far].sum(1)).to(seen)
 
 
 @torch.no_grad()

@@ -8,33 +8,35 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from grasp_agent.planners.roadmap import RoadmapGraph
+from grasp_agent.planners.roadmap import RoadmapGraph, farthest_points
 from grasp_agent.planners.steering import Aim, Driver
 
-_DEGREE = 16  # neighbours that are tried for each node: a roadmap is made while somebody waits
+_NODES, _DEGREE = 300, 16  # of a roadmap, and neighbours that are tried for each: it is made while somebody waits
+_LOCAL = 6  # times as many states, those whose contexts are nearest, are what nodes are chosen from
 _KEPT = 16  # roadmaps that are kept at hand
 
 
 class ContextRoadmap:
     """A roadmap for each context, that is, for each value of the entries that no action changes.
 
-    A context's roadmap is made when it is first asked for a way, and kept: the same nodes, seen in that context, joined
-    where the model can drive there.
+    A context's roadmap is made when it is first asked for a way, and kept: nodes that cover what was seen in the
+    nearest contexts, joined where the model can drive there. So none lies where something stands in the way.
 
     Args:
-        nodes: `[P, S]` replayed states, of any contexts.
+        seen: `[P, S]` replayed states, of many contexts.
         fixed: the entries that nothing changes.
         driver: verifies the edges; contexts in the same cell of a grid as wide as its tolerance share a roadmap.
     """
 
-    def __init__(self, nodes: Tensor, fixed: Sequence[int], driver: Driver) -> None:
-        self.nodes, self.fixed, self.driver = nodes, tuple(fixed), driver
+    def __init__(self, seen: Tensor, fixed: Sequence[int], driver: Driver) -> None:
+        self.seen, self.fixed, self.driver = seen, tuple(fixed), driver
+        self._moving = [entry for entry in range(seen.shape[1]) if entry not in self.fixed]
         self._graphs: OrderedDict[tuple[int, ...], RoadmapGraph | None] = OrderedDict()
 
     @property
     def connected(self) -> float:
-        """See `Router.connected`: on average over the contexts of a few nodes."""
-        graphs = [self.graph(node[list(self.fixed)]) for node in self.nodes[:3]]
+        """See `Router.connected`: on average over the contexts of a few states."""
+        graphs = [self.graph(state[list(self.fixed)]) for state in self.seen[:3]]
         return sum(0.0 if graph is None else graph.connected for graph in graphs) / len(graphs)
 
     def graph(self, context: Tensor) -> RoadmapGraph | None:
@@ -42,11 +44,19 @@ class ContextRoadmap:
         cell = (context / self.driver.tolerance).round()
         key = tuple(map(int, cell.tolist()))
         if key not in self._graphs:
-            nodes = self.nodes.clone()
-            nodes[:, list(self.fixed)] = cell * self.driver.tolerance  # whatever context of the cell came first
-            self._graphs[key] = RoadmapGraph.build(nodes, self.driver, degree=_DEGREE)
+            self._graphs[key] = RoadmapGraph.build(
+                self._nodes(cell * self.driver.tolerance), self.driver, degree=_DEGREE
+            )
         self._graphs.move_to_end(key)
         return self._graphs[key]
+
+    def _nodes(self, context: Tensor) -> Tensor:
+        """States `[P', S]` of a context `[F]` that cover what was seen in the nearest ones."""
+        far = (self.seen[:, list(self.fixed)] - context).square().sum(-1)
+        local = self.seen[far.topk(min(_LOCAL * _NODES, len(far)), largest=False).indices]
+        nodes = local[farthest_points(local[:, self._moving], _NODES)[0]]
+        nodes[:, list(self.fixed)] = context
+        return nodes
 
     def paths(self, start: Tensor, aim: Aim, count: int, horizon: int, stretch: float) -> Tensor:
         """See `Router.paths`."""

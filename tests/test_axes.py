@@ -1,0 +1,117 @@
+"""Axes that are chosen by pushes, by episodes, and by what varies."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from grasp_agent.models.axes import Axes
+
+EPISODES, LENGTH = 50, 40
+
+
+def watched(seed: int = 0) -> tuple[Tensor, Tensor, Tensor]:
+    """Balls that are pushed about, `[50, 41, 2]`, the pushes `[50, 40, 2]`, and doors that stay, `[50, 41, 1]`.
+
+    Each fifth push is in vain.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    pushes = torch.randn(EPISODES, LENGTH, 2, generator=generator)
+    door = torch.randn(EPISODES, 1, 1, generator=generator).expand(-1, LENGTH + 1, 1)
+    moved = torch.where(torch.arange(LENGTH)[:, None] % 5 == 0, 0.0, pushes)
+    ball = torch.cat([torch.zeros(EPISODES, 1, 2), 0.3 * moved.cumsum(1)], 1)
+    return ball + torch.randn(EPISODES, 1, 2, generator=generator), pushes, door
+
+
+def mixed(*parts: Tensor, noise: float = 0.003) -> Tensor:
+    """What is seen of things `[..., F]`: mixtures of them, of their squares, and noise, `[..., 8]`."""
+    generator = torch.Generator().manual_seed(1)
+    whole = torch.cat(parts, -1)
+    hidden = torch.cat([whole, 0.1 * whole.square()], -1)
+    hidden = torch.cat([hidden, hidden.new_zeros(*hidden.shape[:-1], 8 - hidden.shape[-1])], -1)
+    hidden = hidden + noise * torch.randn(hidden.shape, generator=generator)
+    return hidden @ torch.linalg.qr(torch.randn(8, 8, generator=generator)).Q
+
+
+def missed(inputs: Tensor, outputs: Tensor) -> Tensor:
+    """Shares of the variance of outputs `[M, F]` that a linear fit on inputs `[M, E]` does not tell, `[F]`."""
+    inputs = torch.cat([inputs, torch.ones_like(inputs[:, :1])], 1)
+    left = outputs - inputs @ torch.linalg.lstsq(inputs, outputs).solution
+    return left.square().mean(0) / outputs.var(0)
+
+
+def turned(seen: Tensor, pushes: Tensor | None = None, share: float = 0.08) -> Axes:
+    """Axes chosen by what was seen in episodes `[50, 41, 8]`."""
+    axes = Axes(8)
+    origins = torch.arange(EPISODES).repeat_interleave(LENGTH + 1)
+    changes = None if pushes is None else (seen[:, 1:] - seen[:, :-1]).flatten(0, 1)
+    axes.turn(seen.flatten(0, 1), share, origins, changes, None if pushes is None else pushes.flatten(0, 1))
+    return axes
+
+
+def test_what_is_pushed_and_what_stays_are_told_apart():
+    ball, pushes, door = watched()
+    seen = mixed(ball, door)
+    axes = turned(seen, pushes)
+    latents = axes(seen.flatten(0, 1))
+    assert latents.shape[1] == 3
+    assert (missed(latents[:, :2], ball.flatten(0, 1)) < 1e-3).all()
+    assert (missed(latents[:, 2:], door.flatten(0, 1)) < 1e-3).all()
+    assert (missed(ball.flatten(0, 1), latents[:, :2]) < 1e-3).all()  # and of nothing else
+
+
+def test_the_push_axes_have_one_unit():
+    """A push moves as far along one as along the other, however differently they are seen."""
+    ball, pushes, door = watched()
+    seen = mixed(ball * torch.tensor([1.0, 0.2]), door)
+    latents = turned(seen, pushes)(seen)
+    far = (latents[:, 1:, :2] - latents[:, :-1, :2]).square().mean((0, 1)).sqrt()
+    assert (far[0] / far[1] - 1).abs() < 0.05
+
+
+def test_what_is_not_pushed_but_moves_comes_between():
+    ball, pushes, door = watched()
+    other = watched(seed=2)[0]
+    seen = mixed(ball, door, other[..., :1])
+    axes = turned(seen, pushes)
+    latents = axes(seen.flatten(0, 1))
+    assert latents.shape[1] == 4
+    assert missed(latents[:, 2:3], other[..., :1].flatten(0, 1)).item() < 0.1
+    assert missed(latents[:, 3:], door.flatten(0, 1)).item() < 1e-3
+    painted = axes.spotted(latents).flatten(-2)
+    assert (painted - seen.flatten(0, 1)).square().mean() < 0.1 * seen.var()
+
+
+def test_pushes_that_nothing_follows_choose_no_axis():
+    ball, pushes, door = watched()
+    seen = mixed(ball, door)
+    told = turned(seen, pushes.roll(7, 0).flip(1))
+    torch.testing.assert_close(told.axes, turned(seen).axes)
+
+
+def test_episodes_that_do_not_differ_choose_no_axis():
+    ball, _, _ = watched()
+    seen = mixed(ball[:, :, :2] - ball.mean(1, keepdim=True))
+    axes, plain = turned(seen), Axes(8)
+    plain.turn(seen.flatten(0, 1), 0.08)
+    torch.testing.assert_close(axes.axes, plain.axes)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.08, 0.9])
+def test_nothing_at_all_still_gets_an_axis(share: float):
+    axes = Axes(8)
+    axes.turn(torch.ones(60, 8), share, torch.arange(60) // 10)
+    assert axes.size >= 1 and axes.axes.isfinite().all()
+
+
+@pytest.mark.parametrize(("second", "count"), [("bent", 1), ("independent", 2)])
+def test_what_stays_is_told_once(second: str, count: int):
+    """A door that is seen bent is one thing; two doors are two."""
+    ball, pushes, door = watched()
+    other = (4 * door).sin() if second == "bent" else watched(seed=3)[2]
+    seen = mixed(ball, door, other)
+    axes = turned(seen, pushes)
+    latents = axes(seen.flatten(0, 1))
+    assert latents.shape[1] == 2 + count
+    assert (missed(latents[:, 2:], torch.cat([door, other], -1)[..., :count].flatten(0, 1)) < 0.15).all()
