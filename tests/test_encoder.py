@@ -197,3 +197,18 @@ def test_faint_colours_count_once_they_are_whitened():
     encoder = PixelEncoder(shape, EncoderConfig(whiten=False))
     encoder.ease(pictures)
     torch.testing.assert_close(encoder._colours, torch.eye(3))
+
+
+def test_what_moves_by_itself_is_foreseen_from_the_step_before():
+    random = np.random.default_rng(0)
+    speed = random.uniform(-1.5, 1.5, (60, 1, 2))
+    places = random.uniform(12, 20, (60, 1, 2)) + speed * np.arange(5)[:, None]
+    grid = np.stack(np.meshgrid(np.arange(SIZE), np.arange(SIZE), indexing="ij"), -1)
+    bright = np.exp(-np.square(grid - places.reshape(-1, 1, 1, 2)).sum(-1) / 8)
+    pictures, rows = (255 * bright).astype(np.uint8)[..., None], np.arange(300).reshape(60, 5)
+    actions = np.zeros((60, 4, 2), np.float32)
+    told = fit_encoder(PixelEncoder(SHAPE, QUICK), pictures, rows, actions, speeds=True)
+    untold = fit_encoder(PixelEncoder(SHAPE, QUICK), pictures, rows, actions)
+    assert told.prediction / told.still < 0.5 * untold.prediction / untold.still
+    with pytest.raises(ValueError, match="of 4 steps"):
+        fit_encoder(PixelEncoder(SHAPE, QUICK), pictures, rows[:, 1:], actions[:, 1:], speeds=True)
