@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +49,8 @@ def film(path: str | Path, fps: float, *, force: bool) -> Iterator[Reel]:
         raise ValueError(f"path: expected a name that ends in {' or '.join(_MOST)}, got {path.name!r}")
     if path.exists() and not force:
         raise ValueError(f"path: {path} exists; choose another name or force=True")
-    with written_aside(path) as aside, _writer(aside, fps) as writer:
+    # imageio's own `with` leaves the writer open after an error, and ffmpeg at work in a folder that is removed
+    with written_aside(path) as aside, closing(_writer(aside, fps)) as writer:
         yield Reel(path, writer, fps)
 
 
