@@ -83,6 +83,32 @@ def test_what_is_not_pushed_but_moves_comes_between():
     assert (painted - seen.flatten(0, 1)).square().mean() < 0.1 * seen.var()
 
 
+def test_what_is_a_function_of_the_rest_gets_no_axis():
+    """However it bends: a step is no cubic."""
+    ball, pushes, door = watched()
+    bent = (8 * ball[..., :1]).tanh()
+    assert turned(mixed(ball, bent, door), pushes).size == 3
+    assert turned(mixed(ball, watched(seed=2)[0][..., :1], door), pushes).size == 4
+
+
+def test_pushes_of_what_moves_by_itself_are_seen_beside_the_step_before():
+    """Where pushes change speeds, where a ball goes tells little of them: it depends on how it went before."""
+    generator = torch.Generator().manual_seed(0)
+    pushes = torch.randn(EPISODES, LENGTH, 2, generator=generator)
+    ball = torch.cat([torch.zeros(EPISODES, 2, 2), (0.1 * pushes).cumsum(1).cumsum(1)], 1)  # pushed one step later
+    seen = mixed(ball, watched()[2][:, :1].expand(-1, LENGTH + 2, 1))
+    before, after = seen[:, 1:-1] - seen[:, :-2], seen[:, 2:] - seen[:, 1:-1]
+    where, told, alone = seen.flatten(0, 1), Axes(8), Axes(8)
+    told.turn(where, 0.02, None, torch.cat([after, before], -1).flatten(0, 1), pushes.flatten(0, 1))
+    alone.turn(where, 0.02, None, after.flatten(0, 1), pushes.flatten(0, 1))
+    latents = told(where)[:, :2]
+    assert (missed(latents, ball.flatten(0, 1)) < 1e-3).all()
+    far, push = told(after.flatten(0, 1) + told.middle)[:, :2], pushes.flatten(0, 1)
+    away = far - told(before.flatten(0, 1) + told.middle)[:, :2]
+    assert (missed(away, push) < 0.1).all()
+    assert not torch.allclose(alone.axes[:, :2], told.axes[:, :2])
+
+
 def test_pushes_that_nothing_follows_choose_no_axis():
     ball, pushes, door = watched()
     seen = mixed(ball, door)

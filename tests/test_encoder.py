@@ -70,7 +70,7 @@ def test_latents_have_no_more_axes_than_things_move_along(good: tuple[PixelEncod
 
 def test_a_collapse_is_told():
     """Without what keeps them, latents shrink until the normalisation cannot help."""
-    nothing = replace(QUICK, variance=0.0, covariance=0.0, inverse=0.0, picture=0.0)
+    nothing = replace(QUICK, variance=0.0, covariance=0.0, inverse=0.0, picture=0.0, focus=0.0)
     _, report = trained(nothing)
     assert report.spread < 0.1
 
@@ -84,8 +84,8 @@ def test_where_nothing_is_to_be_seen_rank_and_spread_are_least():
 def test_axes_are_told_by_many_moments_of_few_episodes(monkeypatch: pytest.MonkeyPatch):
     """With a few moments of each of many episodes, what moves slowly would seem to stay within them."""
     pictures, rows, actions, _ = walks()
-    monkeypatch.setattr("grasp_agent.models.encoder._SAMPLES", 40)
-    monkeypatch.setattr("grasp_agent.models.encoder._EPISODES", 4)
+    monkeypatch.setattr("grasp_agent.models.encoder_training._SAMPLES", 40)
+    monkeypatch.setattr("grasp_agent.models.encoder_training._EPISODES", 4)
     told = list[torch.Tensor]()
     turn = Axes.turn
 
@@ -183,20 +183,52 @@ def test_what_makes_learning_easier_is_folded_into_the_weights():
     torch.testing.assert_close(copy(pictures), encoder(pictures), atol=0, rtol=0)
 
 
-def test_faint_colours_count_once_they_are_whitened():
+@pytest.mark.parametrize(("most", "low", "high"), [(70, 10, 100), (4, 0.9, 1.2)])
+def test_faint_colours_count_once_they_are_whitened_but_not_the_faintest(most: int, low: float, high: float):
     generator = np.random.default_rng(0)
-    loud = generator.integers(0, 200, (40, *SHAPE[:2], 1))
-    faint = 100 + generator.integers(0, 10, (40, *SHAPE[:2], 1))
-    pictures = torch.from_numpy(np.concatenate([loud, loud, loud + faint - 100], -1).astype(np.uint8))
+    loud = generator.integers(0, 180, (40, *SHAPE[:2], 1))
+    faint = generator.integers(0, most, (40, *SHAPE[:2], 1))
+    pictures = torch.from_numpy(np.concatenate([loud, loud, loud + faint], -1).astype(np.uint8))
     shape = (*SHAPE[:2], 3)
     encoder = PixelEncoder(shape, QUICK)
     encoder.ease(pictures)
     seen = (pictures.float() / 255).flatten(0, -2) @ encoder._colours
     before, after = (torch.linalg.eigvalsh(colours.mT.cov()) for colours in ((pictures / 255).flatten(0, -2), seen))
-    assert after[1] / after[2] > 10 * before[1] / before[2]
+    assert low * before[1] / before[2] < after[1] / after[2] < high * before[1] / before[2]
     encoder = PixelEncoder(shape, EncoderConfig(whiten=False))
     encoder.ease(pictures)
     torch.testing.assert_close(encoder._colours, torch.eye(3))
+
+
+def test_maps_settle_on_what_moves():
+    """Without being told to, they may stay everywhere: normalisation makes much of how little their centres move."""
+    pictures = torch.from_numpy(walks()[0])
+
+    def scattered(focus: float) -> torch.Tensor:
+        encoder, _ = trained(replace(QUICK, focus=focus))
+        with torch.no_grad():
+            maps = encoder.maps(pictures)
+            points = encoder.placed(maps)
+            return (encoder.scatter(maps, points).mean(0) / points.var(0).sum(-1)).sort().values
+
+    assert scattered(1.0)[0] < 0.3 < 1 < scattered(0.0)[0]
+
+
+def test_maps_that_are_everywhere_do_not_count():
+    encoder, (pictures, rows, actions, _) = PixelEncoder(SHAPE, QUICK), walks()
+    last = encoder.layers[-1]
+    assert isinstance(last, torch.nn.Conv2d)
+    with torch.no_grad():
+        last.weight[1] = 0  # sees nothing: what trains it is noise
+    fit_encoder(encoder, pictures, rows, actions, steps=150)
+    with torch.no_grad():
+        maps = encoder.maps(torch.from_numpy(pictures))
+        points = encoder.placed(maps)
+        everywhere = encoder.scatter(maps, points).mean(0) > 1.1 * points.var(0).sum(-1)
+    assert isinstance(encoder.readout, Axes)
+    weights = encoder.readout.axes.unflatten(0, (-1, 2)).abs().amax((1, 2))
+    assert everywhere.any() and not everywhere.all()
+    assert (weights[everywhere] < 1e-6).all() and (weights[~everywhere] > 1e-3).all()
 
 
 def test_what_moves_by_itself_is_foreseen_from_the_step_before():

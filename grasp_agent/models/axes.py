@@ -10,6 +10,7 @@ from grasp_agent.models.regression import cubic, regressed
 _RIDGE = 1e-5
 _SEEN = 0.5  # share of the pushes' variance that must be seen for axes of their own
 _FREE, _ROUNDS = 0.75, 2  # share of the pushes that are not hindered, and how often these are sought
+_COMPARED = 2000  # samples that are compared with those most alike
 _NEW = 0.5  # share of its variance by which an axis must differ between episodes that the clearer ones hold for alike
 _STILL = 0.003  # share of its variance that what nothing moves may have within an episode
 
@@ -67,7 +68,8 @@ class Axes(nn.Module):
             normalised: `[M, E]`, samples.
             share: axes that say less than this share of the greatest variance are left out.
             episodes: `[M]`, the episodes that they belong to.
-            changes: `[N, E]`, how samples changed over some steps.
+            changes: `[N, E]`, how samples changed over some steps; `[N, 2 E]` with how they did in the step before,
+                which tells what moves by itself.
             pushes: `[N, A]`, sums of the actions meanwhile.
         """
         self.middle = normalised.mean(0)
@@ -77,28 +79,36 @@ class Axes(nn.Module):
         enough = share * variances[-1]
         driven = still = whole[:, :0]
         if changes is not None and pushes is not None:
-            driven = _driven(changes, pushes)
+            driven = _driven(changes, pushes)[: len(whole)]
         if driven.shape[1]:
             driven = driven * (variances[-driven.shape[1] :].mean() / (centred @ driven).var(0).mean()).sqrt()
         if episodes is not None:
             still = _still(centred, episodes, whole, enough)
-        others = _principal(centred, torch.cat([driven, still], 1), enough, episodes if still.shape[1] else None)
+        others = _principal(centred, driven, still, enough, episodes)
         self.axes = torch.cat([driven, others, still], 1)
 
 
-def _principal(centred: Tensor, known: Tensor, enough: float | Tensor, episodes: Tensor | None) -> Tensor:
-    """Axes `[E, D]` of at least this variance in what values `[M, E]` have besides the axes known, `[E, F]`.
+def _principal(
+    centred: Tensor, driven: Tensor, still: Tensor, enough: float | Tensor, episodes: Tensor | None
+) -> Tensor:
+    """Axes `[E, D]` of at least this variance in what values `[M, E]` have besides the axes known, `[E, F]` together.
 
-    Where nothing is known, the first of them counts whatever its variance. Where episodes `[M]` are given, what varies
-    within them counts.
+    Where nothing is known, the first of them counts whatever its variance. Where episodes `[M]` are given, only what
+    differs from other episodes at their most alike counts, and where something stays, only what does not.
     """
+    known = torch.cat([driven, still], 1)
     left, free = centred, torch.eye(len(known), device=known.device)
     if known.shape[1]:
         values = centred @ known
         features = cubic(values / values.std(0))
         left = centred - features @ regressed(features, centred, _RIDGE)
         free = free - known @ regressed(values, centred, _RIDGE)
-    variances, axes = torch.linalg.eigh(left.mT.cov() if episodes is None else _within(left, episodes))
+        if episodes is not None:
+            if still.shape[1]:
+                means, place = _means(left, episodes)
+                left = left - means[place]
+            left = _apart(values / values.std(0), left, episodes)
+    variances, axes = torch.linalg.eigh(left.mT.cov())
     kept = variances >= enough
     kept[-1] |= not known.shape[1]
     return _signed(free @ axes[:, kept].flip(1))
@@ -119,6 +129,19 @@ def _driven(changes: Tensor, pushes: Tensor) -> Tensor:
         axes = regressed(changes[free], pushes[free], _RIDGE)
         missed = pushes - changes @ axes
     return axes
+
+
+def _apart(known: Tensor, left: Tensor, episodes: Tensor) -> Tensor:
+    """What values `[M, E]` are that known ones `[M, F]` do not tell, whatever the function, of some samples.
+
+    Half of the variance between samples whose known values are most alike, in different episodes.
+    """
+    some = slice(None, None, max(1, len(left) // _COMPARED))
+    distance = torch.cdist(known[some], known)
+    distance[episodes[some, None] == episodes] = torch.inf
+    nearest, beside = distance.min(-1)
+    found = nearest.isfinite()
+    return (left[some][found] - left[beside[found]]) / 2**0.5 if found.any() else left
 
 
 def _means(values: Tensor, episodes: Tensor) -> tuple[Tensor, Tensor]:
