@@ -186,12 +186,22 @@ RECIPES |= {
         explore=ExploreConfig(learning_starts=100_000, rest=0.15),
         options=PIXELS,
     ),
+    "point-maze-pixels": Recipe(
+        env_id="grasp/PointMaze-v0",
+        description="A ball with inertia (MuJoCo) is driven through a maze, seen in pictures of 64 x 64 pixels.",
+        steps=20_000,
+        model=MLPConfig.sharp(),
+        encoder=EncoderConfig(gradient_steps=800),
+        options={**PIXELS, "frames": 3},
+    ),
     "push-t-pixels": Recipe(
         env_id="grasp/PushT-v0",
         description="A disc pushes a T-shaped block to a pose, seen in pictures of 64 x 64 pixels.",
         steps=24_000,
         model=MLPConfig(width=192, octaves=3),
-        encoder=EncoderConfig(points=16, body=True, gradient_steps=900, picture=2.0, sharpness=3.0, whiten=False),
+        encoder=EncoderConfig(
+            points=16, body=True, gradient_steps=900, picture=2.0, sharpness=3.0, whiten=False, focus=0.0
+        ),
         horizon=30,
         train=TrainConfig(gradient_steps=4000, weight_decay=0.1),
         planner=ICEM(iterations=4, samples=128),

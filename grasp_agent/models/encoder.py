@@ -44,7 +44,8 @@ class EncoderConfig:
         covariance: weight of the term that wants entries to differ.
         inverse: weight of the action that must be readable.
         picture: weight of the picture that must be paintable.
-        focus: weight of the term that wants each map to be strong in one place, which moves from picture to picture.
+        focus: weight of the term that wants each map to be strong in one place, which moves from picture to picture;
+            none to begin with, as long as maps look for what they could settle on.
 
     Raises:
         ValueError: if a number is out of range.
@@ -64,7 +65,7 @@ class EncoderConfig:
     covariance: float = 0.01
     inverse: float = 1.0
     picture: float = 1.0
-    focus: float = 0.1
+    focus: float = 0.2
 
     def __post_init__(self) -> None:
         whole(1, points=self.points, gradient_steps=self.gradient_steps)

@@ -26,6 +26,7 @@ from grasp_agent.planners.checks import whole
 _SAMPLES, _WINDOWS = 4000, 20_000  # looked at for axes, and for a body
 _EPISODES = 200  # that samples for axes come from, about: many samples of each tell what stays within it
 _PUSH = 4  # steps after which one sees what actions have moved
+_SEARCH, _FOCUSING = 0.2, 0.4  # shares of the training: before maps have to settle, and until that counts in full
 _STILLS = 500  # pictures, about, that tell what all have in common
 
 
@@ -136,8 +137,9 @@ def fit_encoder(
         loss = prediction + config.inverse * (read - taken[:, 0]).square().mean()
         loss = loss + config.variance * _hinge(latents) + config.covariance * _alike(latents)
         loss = loss + config.picture * paintable
-        if config.focus:
-            loss = loss + config.focus * _scattered(encoder, maps.float(), points).log1p().mean()
+        focus = config.focus * min(1, max(0, step / steps - _SEARCH) / _FOCUSING)
+        if focus:
+            loss = loss + focus * _scattered(encoder, maps.float(), points).log1p().mean()
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
