@@ -165,7 +165,7 @@ def test_what_does_not_fit_is_refused():
     with pytest.raises(ValueError, match="ahead: expected growing numbers of steps from 1"):
         EncoderConfig(ahead=(2, 4))
     pictures, rows, actions, _ = walks(2)
-    with pytest.raises(ValueError, match="windows: expected at least one of 3 steps"):
+    with pytest.raises(ValueError, match="windows: expected at least two of 3 steps"):
         fit_encoder(PixelEncoder(SHAPE, QUICK), pictures, rows[:0], actions[:0])
 
 

@@ -10,6 +10,7 @@ from grasp_agent.models.regression import cubic, regressed
 _RIDGE = 1e-5
 _SEEN = 0.5  # share of the pushes' variance that must be seen for axes of their own
 _FREE, _ROUNDS = 0.75, 2  # share of the pushes that are not hindered, and how often these are sought
+_OTHER = 0.1  # share of its variance that an axis must have of its own, beside other pushes
 _COMPARED = 2000  # samples that are compared with those most alike
 _NEW = 0.5  # share of its variance by which an axis must differ between episodes that the clearer ones hold for alike
 _STILL = 0.003  # share of its variance that what nothing moves may have within an episode
@@ -79,7 +80,7 @@ class Axes(nn.Module):
         enough = share * variances[-1]
         driven = still = whole[:, :0]
         if changes is not None and pushes is not None:
-            driven = _driven(changes, pushes)[: len(whole)]
+            driven = _independent(_driven(changes, pushes)[: len(whole)], whole)
         if driven.shape[1]:
             driven = driven * (variances[-driven.shape[1] :].mean() / (centred @ driven).var(0).mean()).sqrt()
         if episodes is not None:
@@ -117,18 +118,29 @@ def _principal(
 def _driven(changes: Tensor, pushes: Tensor) -> Tensor:
     """Axes `[E, A]` along which changes `[N, E]` are what pushes `[N, A]` were; none, `[E, 0]`, where none are seen.
 
-    Some pushes are hindered, by walls: those that are seen worst do not count.
+    Pushes of which little is seen get none. Some are hindered, by walls: those that are seen worst do not count.
     """
     axes = regressed(changes, pushes, _RIDGE)
     missed = pushes - changes @ axes
-    if not (missed.square().mean(0) < (1 - _SEEN) * pushes.square().mean(0)).all():
-        return axes[:, :0]
-    for _ in range(_ROUNDS):
+    seen = missed.square().mean(0) < (1 - _SEEN) * pushes.square().mean(0)
+    axes, pushes, missed = axes[:, seen], pushes[:, seen], missed[:, seen]
+    for _ in range(_ROUNDS if seen.any() else 0):
         error = missed.square().sum(-1)
         free = error <= error.quantile(_FREE)
         axes = regressed(changes[free], pushes[free], _RIDGE)
         missed = pushes - changes @ axes
     return axes
+
+
+def _independent(axes: Tensor, whole: Tensor) -> Tensor:
+    """Those of the axes `[E, D]` that are no mixture of the ones before them, where values have this covariance."""
+    shared, kept = axes.mT @ whole @ axes, list[int]()
+    for axis in range(axes.shape[1]):
+        before = shared[kept, axis]
+        told = before @ torch.linalg.solve(shared[kept][:, kept], before) if kept else 0.0
+        if shared[axis, axis] - told > _OTHER * shared[axis, axis]:
+            kept.append(axis)
+    return axes[:, kept]
 
 
 def _apart(known: Tensor, left: Tensor, episodes: Tensor) -> Tensor:
@@ -141,7 +153,7 @@ def _apart(known: Tensor, left: Tensor, episodes: Tensor) -> Tensor:
     distance[episodes[some, None] == episodes] = torch.inf
     nearest, beside = distance.min(-1)
     found = nearest.isfinite()
-    return (left[some][found] - left[beside[found]]) / 2**0.5 if found.any() else left
+    return (left[some][found] - left[beside[found]]) / 2**0.5 if found.sum() > 1 else left
 
 
 def _means(values: Tensor, episodes: Tensor) -> tuple[Tensor, Tensor]:

@@ -183,7 +183,7 @@ def _begin(body: Body, now: Tensor, wanted: Tensor) -> None:
 def _fresh_painter(body: Body, coarse: Callable[[Tensor], Tensor], cells: tuple[int, int], seed: int) -> Painter:
     colours = coarse(torch.zeros(1, dtype=torch.long)).shape[1]
     with torch.random.fork_rng(devices=()):
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)
         return Painter(body.spots, (*cells, colours), cells).to(body.template.device)
 
 

@@ -93,7 +93,7 @@ class PixelEncoder(nn.Module):
         seed: of its weights.
 
     Raises:
-        ValueError: if pictures are smaller.
+        ValueError: if pictures are smaller, or a body is sought in pictures that are not square.
     """
 
     _places: Tensor
@@ -112,10 +112,12 @@ class PixelEncoder(nn.Module):
                 f"pictures: expected at least {_SMALLEST} x {_SMALLEST} pixels, got {shape[0]} x {shape[1]}"
             )
         self.shape, self.config = shape, config or EncoderConfig()
+        if self.config.body and shape[0] != shape[1]:
+            raise ValueError(f"body: expected square pictures, in which it turns, got {shape[0]} x {shape[1]} pixels")
         first, second = self.config.channels
         stride = max(2, round(min(shape[:2]) / _MAP))
         with torch.random.fork_rng(devices=()):
-            torch.manual_seed(seed)
+            torch.default_generator.manual_seed(seed)
             self.layers = nn.Sequential(
                 nn.Conv2d(shape[2], first, 2 * stride, stride, stride // 2),
                 nn.ReLU(),
@@ -168,7 +170,9 @@ class PixelEncoder(nn.Module):
         """How strong each map is in each cell, `[..., K, cells]`, in shares, of pictures `[..., H, W, C]`."""
         flat = pictures.reshape(-1, *pictures.shape[-3:]).to(self._places.dtype) / 255 - 0.5
         flat = (flat @ self._colours).movedim(-1, 1)
-        strong = (self._sharpness * self.layers(flat).flatten(2)).softmax(-1)
+        with torch.autocast(flat.device.type, torch.bfloat16, enabled=self.training and flat.is_cuda):
+            strong = self.layers(flat)
+        strong = (self._sharpness * strong.float().flatten(2)).softmax(-1)
         return strong.reshape(*pictures.shape[:-3], *strong.shape[1:])
 
     @torch.no_grad()

@@ -4,7 +4,8 @@ Together with a provisional predictor, some steps ahead in the latent, and a pro
 away. What keeps latents from collapsing, and from following the agent alone: batch normalisation, the variance and
 covariance terms of VICReg (Bardes, Ponce and LeCun 2022, arXiv 2105.04906), that the action between two latents must be
 readable from them (Pathak et al. 2017, arXiv 1705.05363), and that the picture can be painted from the places (Jakab et
-al. 2018, arXiv 1806.07823).
+al. 2018, arXiv 1806.07823). What makes places exact: each map has to settle, to be strong in one place, which moves
+from picture to picture; what is nearly even has a centre, too, but one that depends on how bright a thing is drawn.
 """
 
 from __future__ import annotations
@@ -93,8 +94,8 @@ def fit_encoder(
         on_step: called after each gradient step.
 
     Raises:
-        ValueError: if there is no window, windows are shorter than the steps to look ahead, there is no gradient step,
-            or a body is sought that is not pushed right and down.
+        ValueError: if there are less than two windows, windows are shorter than the steps to look ahead, there is no
+            gradient step, or a body is sought that is not pushed right and down.
     """
     config, device = encoder.config, encoder.device
     steps = config.gradient_steps if steps is None else steps
@@ -103,12 +104,12 @@ def fit_encoder(
         raise ValueError(f"body: expected actions of 2 entries, which push right and down, got {actions.shape[2]}")
     now = int(speeds)  # the place in a window from which one looks ahead
     last = now + config.ahead[-1]
-    if not len(rows) or rows.shape[1] <= last:
-        raise ValueError(f"windows: expected at least one of {last} steps, got {list(rows.shape)}")
-    looks = [*range(now + 1), *(now + steps for steps in config.ahead)]
+    if len(rows) < 2 or rows.shape[1] <= last:
+        raise ValueError(f"windows: expected at least two of {last} steps, got {list(rows.shape)}")
+    looks = [*range(now + 1), *(now + far for far in config.ahead)]
     generator = torch.Generator().manual_seed(seed)
     with torch.random.fork_rng(devices=()):
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)
         predictor = _Provisional(2 * config.points, actions.shape[2], speeds).to(device)
         painter = Painter(config.points, (*encoder.cells, encoder.shape[2]), encoder.cells).to(device)
     parameters = [p for module in (encoder.layers, predictor, painter) for p in module.parameters()]
@@ -119,19 +120,17 @@ def fit_encoder(
     encoder.painter.mean.copy_((sample.movedim(-1, 1).float() / 255).mean(0))
     encoder.ease(sample)
     contrast = encoder.sketched(sample).square().mean().clamp_min(1e-6)
-    half = torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda")
     tail: list[tuple[float, ...]] = []
     encoder.train()
     for step in range(steps):
         batch = torch.randint(len(rows), (config.batch_size,), generator=generator).numpy()
         seen = _newest(encoder, pictures, rows[batch][:, looks])
-        with half:
-            maps = encoder.maps(seen)
-        points = encoder.placed(maps.float())
+        maps = encoder.maps(seen)
+        points = encoder.placed(maps)
         latents, taken = encoder.normalised(points), torch.from_numpy(actions[batch, now:last]).to(device)
         past, latents = latents[:, : now + 1], latents[:, now:]
         paintable = (painter(points[:, now]) - encoder.sketched(seen[:, now])).square().mean() / contrast
-        ahead = predictor.ahead(past, taken)[:, [steps - 1 for steps in config.ahead]]
+        ahead = predictor.ahead(past, taken)[:, [far - 1 for far in config.ahead]]
         prediction = (ahead - latents[:, 1:]).square().mean()
         read = predictor.action(torch.cat([*past.unbind(1), latents[:, 1]], -1))
         loss = prediction + config.inverse * (read - taken[:, 0]).square().mean()
@@ -139,7 +138,7 @@ def fit_encoder(
         loss = loss + config.picture * paintable
         focus = config.focus * min(1, max(0, step / steps - _SEARCH) / _FOCUSING)
         if focus:
-            loss = loss + focus * _scattered(encoder, maps.float(), points).log1p().mean()
+            loss = loss + focus * _scattered(encoder, maps, points).log1p().mean()
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()

@@ -41,6 +41,8 @@ class ContextRoadmap:
 
     def graph(self, context: Tensor) -> RoadmapGraph | None:
         """The roadmap of a context `[F]`; None where hardly any nodes connect."""
+        if not context.isfinite().all():
+            return None
         cell = (context / self.driver.tolerance).round()
         key = tuple(map(int, cell.tolist()))
         if key not in self._graphs:
