@@ -96,6 +96,10 @@ def test_a_way_depends_on_nothing_that_was_asked_before_or_beside_it():
         torch.testing.assert_close(roadmap().paths(row[None], aim, 2, 40, 2.0)[0], way, rtol=0, atol=0)
 
 
+def test_a_world_that_is_no_number_has_no_roadmap():
+    assert roadmap().graph(tensor(torch.nan)) is None
+
+
 def test_where_no_door_leads_there_is_no_way():
     ways = roadmap().paths(tensor([-0.5, 0.0, 5.0]), aim, 1, 20, 1.1)
     assert not ways.isfinite().any()

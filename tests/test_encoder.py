@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -111,6 +112,8 @@ def test_what_cannot_be_learned_from_is_refused_at_once():
     pictures, rows, actions, _ = walks(4)
     with pytest.raises(ValueError, match="batch_size: expected a whole number of at least 2"):
         EncoderConfig(batch_size=1)
+    with pytest.raises(ValueError, match="body: expected square pictures, in which it turns, got 32 x 40 pixels"):
+        PixelEncoder((32, 40, 1), replace(QUICK, body=True))
     with pytest.raises(ValueError, match="steps: expected a whole number of at least 1"):
         fit_encoder(PixelEncoder(SHAPE, QUICK), pictures, rows, actions, steps=0)
     body = PixelEncoder(SHAPE, replace(QUICK, body=True))
@@ -120,7 +123,7 @@ def test_what_cannot_be_learned_from_is_refused_at_once():
         fit_encoder(body, np.full_like(pictures, 100), rows, actions, steps=3)
 
 
-def test_latents_can_be_looked_at(good: tuple[PixelEncoder, EncoderReport]):
+def test_latents_can_be_looked_at():
     pictures, *_ = walks()
     encoder, report = trained(replace(QUICK, gradient_steps=500))
     assert report.picture < 0.5
@@ -181,6 +184,21 @@ def test_what_makes_learning_easier_is_folded_into_the_weights():
     torch.testing.assert_close(encoder(pictures), eased, atol=1e-4, rtol=1e-4)
     copy = PixelEncoder.restore(SHAPE, QUICK, encoder.state_dict()).eval()
     torch.testing.assert_close(copy(pictures), encoder(pictures), atol=0, rtol=0)
+
+
+def test_training_is_on_whitened_colours_and_sharp():
+    pictures, rows, actions, _ = walks(8)
+    coloured = np.concatenate([pictures, pictures // 2 + 40, pictures // 4], -1)
+    coloured[::2, :8, :8, 1] = 120  # a second thing, in another colour
+
+    def learned(**changes: Any) -> torch.Tensor:
+        encoder = PixelEncoder(coloured.shape[1:], replace(QUICK, **changes))
+        fit_encoder(encoder, coloured, rows, actions, steps=3)
+        return encoder.points(torch.from_numpy(coloured[:20]))
+
+    plain = learned(whiten=False, sharpness=3.0)
+    assert not torch.allclose(learned(whiten=False, sharpness=6.0), plain, atol=1e-2)
+    assert not torch.allclose(learned(whiten=True, sharpness=3.0), plain, atol=1e-2)
 
 
 @pytest.mark.parametrize(("most", "low", "high"), [(70, 10, 100), (4, 0.9, 1.2)])
