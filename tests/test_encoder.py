@@ -232,23 +232,6 @@ def test_maps_settle_on_what_moves():
     assert scattered(1.0)[0] < 0.3 < 1 < scattered(0.0)[0]
 
 
-def test_maps_that_are_everywhere_do_not_count():
-    encoder, (pictures, rows, actions, _) = PixelEncoder(SHAPE, QUICK), walks()
-    last = encoder.layers[-1]
-    assert isinstance(last, torch.nn.Conv2d)
-    with torch.no_grad():
-        last.weight[1] = 0  # sees nothing: what trains it is noise
-    fit_encoder(encoder, pictures, rows, actions, steps=150)
-    with torch.no_grad():
-        maps = encoder.maps(torch.from_numpy(pictures))
-        points = encoder.placed(maps)
-        everywhere = encoder.scatter(maps, points).mean(0) > 1.1 * points.var(0).sum(-1)
-    assert isinstance(encoder.readout, Axes)
-    weights = encoder.readout.axes.unflatten(0, (-1, 2)).abs().amax((1, 2))
-    assert everywhere.any() and not everywhere.all()
-    assert (weights[everywhere] < 1e-6).all() and (weights[~everywhere] > 1e-3).all()
-
-
 def test_what_moves_by_itself_is_foreseen_from_the_step_before():
     random = np.random.default_rng(0)
     speed = random.uniform(-1.5, 1.5, (60, 1, 2))

@@ -155,7 +155,6 @@ def fit_encoder(
     if isinstance(encoder.readout, Axes):
         some = _sampled(np.zeros(len(rows), np.int64) if episodes is None else episodes)
         seen, pushes = _pushed(encoder, pictures, rows[some], actions[some], now, looks[: now + 1])
-        seen = seen * _settled(encoder, sample).repeat_interleave(2)
         origins = None if episodes is None else torch.from_numpy(episodes[some]).to(device).repeat(2)
         before, after = seen[:, now], seen[:, -1]
         changes = torch.cat([after - before, before - seen[:, 0]], 1)
@@ -252,14 +251,6 @@ def _scattered(encoder: PixelEncoder, maps: Tensor, points: Tensor) -> Tensor:
     """How far maps `[..., K, cells]` are spread, by how far their points `[..., K, 2]` are apart, `[K]`."""
     apart = points.flatten(0, -3).var(0).sum(-1)
     return encoder.scatter(maps, points).flatten(0, -2).mean(0) / (apart + 1e-5)
-
-
-@torch.no_grad()
-def _settled(encoder: PixelEncoder, pictures: Tensor) -> Tensor:
-    """1 for the maps `[K]` that show where something is, 0 for those that are everywhere; 1 for all if all are."""
-    maps = encoder.maps(pictures)
-    settled = _scattered(encoder, maps, encoder.placed(maps)) < 1
-    return settled.float() if settled.any() else torch.ones_like(settled, dtype=torch.float)
 
 
 def _covariance(latents: Tensor) -> Tensor:
