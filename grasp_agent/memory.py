@@ -28,6 +28,7 @@ from grasp_agent.planners import (
 _POOL = 20_000  # states among which covering points are sought
 _POINTS = 1000
 _NODES = 500
+_EVERYWHERE = 0.95  # share of pairs that nodes with room around must join, to do without the others
 _CONTEXT_SLACK = 2.0  # members differ more about worlds of which they have seen little each
 _REACHES = (16, 64)  # steps that an edge between states with speeds may have: short ones, or long where steps are small
 _PIECES = 128
@@ -118,13 +119,14 @@ class Memory:
             own = pool[:, list(block.states)]
             looks = model.apart(own)
             index, radius = farthest_points(looks, _POINTS)
-            supports.append(_support(model, own[index], max(radius, _novelty(looks, origin))))
-            tolerance = max(Steering.tolerance, error)
+            points, tolerance = own[index], max(Steering.tolerance, error)
             if _fixed(model, block):
-                nodes, tolerance = _stored(own), _CONTEXT_SLACK * tolerance
+                slack = _CONTEXT_SLACK * tolerance
+                _, graph = _roadmap(model, block, _stored(own), middle, named, linear, slack)
             else:
-                nodes = supports[-1].points[:_NODES]
-            roadmaps.append(_roadmap(model, block, nodes, middle, named, linear, tolerance))
+                points, graph = _roadmap(model, block, points, middle, named, linear, tolerance)
+            supports.append(_support(model, points, max(radius, _novelty(looks, origin))))
+            roadmaps.append(graph)
         whole = tuple(graph for graph in roadmaps if graph is not None)
         if replay is not None:
             chosen = torch.randperm(len(replay.states), generator=generator)[:_PIECES].to(states.device)
@@ -242,23 +244,35 @@ def _roadmap(
     named: Sequence[int] | None,
     linear: LinearModel | None,
     tolerance: float,
-) -> RoadmapGraph | ContextRoadmap | None:
-    """A block's roadmap, with edges as short as will do; None where there is none."""
+) -> tuple[Tensor, RoadmapGraph | ContextRoadmap | None]:
+    """A block's roadmap, with edges as short as will do; None where there is none. And the points, its nodes first."""
     for reach in _REACHES:
         driver = _driver(model, block, middle, named, linear, reach, tolerance)
-        graph = None if driver is None else _graph(points, _fixed(model, block), driver)
-        if graph is not None or not isinstance(driver, InertialSteering):
-            return graph
-    return None
+        if driver is None:
+            break
+        ordered, graph = _graph(points, _fixed(model, block), driver)
+        if graph is not None or isinstance(driver, Steering):
+            return ordered, graph
+    return points, None
 
 
 def _graph(
     points: Tensor, fixed: tuple[int, ...], driver: Steering | InertialSteering
-) -> RoadmapGraph | ContextRoadmap | None:
-    if not fixed:
-        return RoadmapGraph.build(points, driver)
-    graph = ContextRoadmap(points, fixed, driver)
-    return graph if graph.connected > 0.5 else None
+) -> tuple[Tensor, RoadmapGraph | ContextRoadmap | None]:
+    """Points in the order of nodes, and their roadmap: of those with room around, where these lead everywhere.
+
+    Ways past obstacles then keep a step's distance, and do not graze them: there models are at their worst.
+    """
+    if fixed:
+        contexts = ContextRoadmap(points, fixed, driver)
+        return points, contexts if contexts.connected > 0.5 else None
+    if isinstance(driver, Steering):
+        room = driver.roomy(points)
+        ordered = torch.cat([points[room], points[~room]])
+        graph = RoadmapGraph.build(ordered[: min(_NODES, int(room.sum()))], driver)
+        if graph is not None and graph.connected > _EVERYWHERE:
+            return ordered, graph
+    return points, RoadmapGraph.build(points[:_NODES], driver)
 
 
 def _support(model: WorldModel, points: Tensor, radius: float) -> Support:

@@ -14,8 +14,9 @@ from torch import Tensor
 import grasp_envs  # noqa: F401
 from grasp_agent import ExploreConfig, GraspAgent, MLPConfig, TrainConfig
 from grasp_agent.data import Dataset, Episode
+from grasp_agent.memory import _graph
 from grasp_agent.models import EnsembleMLP
-from grasp_agent.planners import ContextRoadmap, Steering
+from grasp_agent.planners import ContextRoadmap, RoadmapGraph, Steering
 from grasp_agent.world import World, unchanging
 
 WIDTH = 0.3
@@ -98,6 +99,30 @@ def test_a_way_depends_on_nothing_that_was_asked_before_or_beside_it():
 
 def test_a_world_that_is_no_number_has_no_roadmap():
     assert roadmap().graph(tensor(torch.nan)) is None
+
+
+def test_there_is_room_where_no_push_is_hindered():
+    states = tensor([-0.5, 0.0, 0.6], [-0.5 * STEP, 0.0, 0.6], [-0.5 * STEP, 0.6, 0.6], [0.5 * STEP, 0.0, 0.6])
+    driver = roadmap().driver
+    assert isinstance(driver, Steering)
+    assert (
+        driver.roomy(torch.cat([states, states[:1].expand(9, -1)])).tolist() == [True, False, True, False] + [True] * 9
+    )
+
+
+def test_nodes_keep_a_steps_distance_where_that_leads_everywhere(monkeypatch: pytest.MonkeyPatch):
+    driver, generator = roadmap().driver, torch.Generator().manual_seed(0)
+    assert isinstance(driver, Steering)
+    points = 2 * torch.rand(400, 3, generator=generator, dtype=torch.float64) - 1
+    points[:, 2] = 0.6
+    room = driver.roomy(points)
+    ordered, graph = _graph(points, (), driver)
+    assert 0 < (~room).sum() < 200 and isinstance(graph, RoadmapGraph)
+    assert torch.equal(graph.nodes, points[room]) and torch.equal(ordered[: len(graph.nodes)], graph.nodes)
+    monkeypatch.setattr("grasp_agent.memory._EVERYWHERE", 1.0)
+    ordered, graph = _graph(points, (), driver)
+    assert isinstance(graph, RoadmapGraph)
+    assert torch.equal(ordered, points) and torch.equal(graph.nodes, points)
 
 
 def test_where_no_door_leads_there_is_no_way():

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import product
 from typing import Protocol
 
 import torch
@@ -13,6 +14,9 @@ from torch import Tensor
 from grasp_agent.planners.least_squares import least_squares
 from grasp_agent.planners.linear import Horizons, LinearModel
 from grasp_agent.planners.problem import Dynamics, Jacobian
+
+_HINDERED = 0.8  # share of the usual way that a push must bring a state that has room around it
+_TOGETHER = 3  # actions, up to which pushes of several at once are tried
 
 Aim = Callable[[Tensor], Tensor]
 """The target `[..., M, S]` that belongs to states `[..., M, S]`: depends on them where only some entries are named."""
@@ -93,6 +97,20 @@ class Steering:
     def apart(self, start: Tensor, target: Tensor) -> Tensor:
         """See `Driver`: the Euclidean distance."""
         return (target - start).norm(dim=-1)
+
+    def roomy(self, states: Tensor) -> Tensor:
+        """Whether all pushes move a state `[M, S]` about as far as they do as a rule, in every member, `[M]`."""
+        count, rest = len(self.low), (self.low + self.high) / 2
+        alone = torch.cat([torch.eye(count), -torch.eye(count)]).tolist()
+        several = product((-1.0, 0.0, 1.0), repeat=count) if count <= _TOGETHER else alone
+        pushes = rest + (self.high - self.low) / 2 * states.new_tensor([push for push in several if any(push)])
+        far = []
+        for push in pushes:
+            state = states.expand(self.members, -1, -1)
+            following, _ = self.action_jacobian(state, push.expand(*state.shape[:-1], -1))
+            far.append((following - state).norm(dim=-1))
+        moved = torch.stack(far)
+        return (moved > _HINDERED * moved.median(-1, keepdim=True).values).all(0).all(0)
 
     def trace(self, points: Tensor, times: Tensor, horizon: int) -> Tensor:
         """See `Driver`: straight lines; the last point is held."""
