@@ -169,7 +169,6 @@ RECIPES |= {
         model=MLPConfig.sharp(),
         encoder=EncoderConfig(gradient_steps=800),
         anywhere=True,
-        # The bundled file is older than encoders that learn on whitened colours: trained anew it is .96, not .99.
         # One plan that is never corrected, 100 tuning episodes: lr 2e-3 .72 and .84 at the end, 4e-3 .88 and .89.
         train=TrainConfig(gradient_steps=4000, lr=4e-3),
         explore=ExploreConfig(learning_starts=30_000, rest=0.2),
