@@ -24,11 +24,11 @@ from grasp_agent.planners import (
     block_dynamics,
     farthest_points,
 )
+from grasp_agent.planners.roadmap import charted
 
 _POOL = 20_000  # states among which covering points are sought
 _POINTS = 1000
 _NODES = 500
-_EVERYWHERE = 0.95  # share of pairs that nodes with room around must join, to do without the others
 _CONTEXT_SLACK = 2.0  # members differ more about worlds of which they have seen little each
 _REACHES = (16, 64)  # steps that an edge between states with speeds may have: short ones, or long where steps are small
 _PIECES = 128
@@ -259,20 +259,11 @@ def _roadmap(
 def _graph(
     points: Tensor, fixed: tuple[int, ...], driver: Steering | InertialSteering
 ) -> tuple[Tensor, RoadmapGraph | ContextRoadmap | None]:
-    """Points in the order of nodes, and their roadmap: of those with room around, where these lead everywhere.
-
-    Ways past obstacles then keep a step's distance, and do not graze them: there models are at their worst.
-    """
-    if fixed:
-        contexts = ContextRoadmap(points, fixed, driver)
-        return points, contexts if contexts.connected > 0.5 else None
-    if isinstance(driver, Steering):
-        room = driver.roomy(points)
-        ordered = torch.cat([points[room], points[~room]])
-        graph = RoadmapGraph.build(ordered[: min(_NODES, int(room.sum()))], driver)
-        if graph is not None and graph.connected > _EVERYWHERE:
-            return ordered, graph
-    return points, RoadmapGraph.build(points[:_NODES], driver)
+    """Points in the order of nodes, and their roadmap."""
+    if not fixed:
+        return charted(points, driver, _NODES)
+    contexts = ContextRoadmap(points, fixed, driver)
+    return points, contexts if contexts.connected > 0.5 else None
 
 
 def _support(model: WorldModel, points: Tensor, radius: float) -> Support:

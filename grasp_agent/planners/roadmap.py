@@ -14,6 +14,7 @@ from grasp_agent.planners.steering import Aim, Driver
 
 _NEAR = 16  # nodes that starts and goals are joined to
 _INSTANT = 0.01  # steps that an edge takes at least
+_EVERYWHERE = 0.95  # share of pairs that nodes with room around must join, to do without the others
 _SPREAD = 64  # the same where none of those will do: the first ones cover the space
 
 
@@ -63,6 +64,20 @@ def farthest_points(states: Tensor, count: int) -> tuple[Tensor, float]:
         if not nearest[index] > 0:
             break
     return torch.stack(chosen), float(nearest.max().sqrt())
+
+
+def charted(points: Tensor, driver: Driver, count: int, *, degree: int = 24) -> tuple[Tensor, RoadmapGraph | None]:
+    """Points `[P, S]` in the order of nodes, and a roadmap of `count`: of those with room, if that leads everywhere.
+
+    Ways past obstacles then keep a step's distance, and do not graze them: there models are at their worst.
+    """
+    room = driver.roomy(points)
+    if not room.all():
+        ordered = torch.cat([points[room], points[~room]])
+        graph = RoadmapGraph.build(ordered[: min(count, int(room.sum()))], driver, degree=degree)
+        if graph is not None and graph.connected > _EVERYWHERE:
+            return ordered, graph
+    return points, RoadmapGraph.build(points[:count], driver, degree=degree)
 
 
 class _Ways(NamedTuple):

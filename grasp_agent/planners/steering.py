@@ -44,6 +44,10 @@ class Driver(Protocol):
         """How far targets are from states, `[..., S], [..., S] -> [...]`: only its order matters."""
         ...
 
+    def roomy(self, states: Tensor) -> Tensor:
+        """Whether there is room around states `[M, S]`, `[M]`: nothing hinders pushes."""
+        ...
+
     def trace(self, points: Tensor, times: Tensor, horizon: int) -> Tensor:
         """States at steps 1 .. H on the way through points `[B, R, W, S]` at `times` `[B, R, W]`, `[B, R, H, S]`."""
         ...
@@ -99,7 +103,7 @@ class Steering:
         return (target - start).norm(dim=-1)
 
     def roomy(self, states: Tensor) -> Tensor:
-        """Whether all pushes move a state `[M, S]` about as far as they do as a rule, in every member, `[M]`."""
+        """See `Driver`: every push moves the state about as far as it moves most of them, in every member."""
         count, rest = len(self.low), (self.low + self.high) / 2
         alone = torch.cat([torch.eye(count), -torch.eye(count)]).tolist()
         several = product((-1.0, 0.0, 1.0), repeat=count) if count <= _TOGETHER else alone
@@ -181,6 +185,10 @@ class InertialSteering:
             for count in _counts(self.reach)
         ]
         return torch.stack(costs).amin(0)
+
+    def roomy(self, states: Tensor) -> Tensor:
+        """See `Driver`: how far pushes go depends on the speed, which tells nothing of obstacles."""
+        return torch.ones(len(states), dtype=torch.bool, device=states.device)
 
     def trace(self, points: Tensor, times: Tensor, horizon: int) -> Tensor:
         """See `Driver`: the linear model's own way, whole steps between points; the last point is held."""
