@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from grasp_agent.planners.roadmap import RoadmapGraph, charted, farthest_points
+from grasp_agent.planners.roadmap import RoadmapGraph, farthest_points
 from grasp_agent.planners.steering import Aim, Driver
 
 _NODES, _DEGREE = 300, 16  # of a roadmap, and neighbours that are tried for each: it is made while somebody waits
@@ -46,18 +46,18 @@ class ContextRoadmap:
         cell = (context / self.driver.tolerance).round()
         key = tuple(map(int, cell.tolist()))
         if key not in self._graphs:
-            points = self._points(cell * self.driver.tolerance)
-            self._graphs[key] = charted(points, self.driver, _NODES, degree=_DEGREE)[1]
+            nodes = self._nodes(cell * self.driver.tolerance)
+            self._graphs[key] = RoadmapGraph.build(nodes, self.driver, degree=_DEGREE)
         self._graphs.move_to_end(key)
         return self._graphs[key]
 
-    def _points(self, context: Tensor) -> Tensor:
-        """States `[P', S]` of a context `[F]` that cover what was seen in the nearest ones: more than nodes."""
+    def _nodes(self, context: Tensor) -> Tensor:
+        """States `[P', S]` of a context `[F]` that cover what was seen in the nearest ones."""
         far = (self.seen[:, list(self.fixed)] - context).square().sum(-1)
         local = self.seen[far.topk(min(_LOCAL * _NODES, len(far)), largest=False).indices]
-        points = local[farthest_points(local[:, self._moving], 2 * _NODES)[0]]
-        points[:, list(self.fixed)] = context
-        return points
+        nodes = local[farthest_points(local[:, self._moving], _NODES)[0]]
+        nodes[:, list(self.fixed)] = context
+        return nodes
 
     def paths(self, start: Tensor, aim: Aim, count: int, horizon: int, stretch: float) -> Tensor:
         """See `Router.paths`."""
