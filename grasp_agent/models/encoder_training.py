@@ -94,8 +94,8 @@ def fit_encoder(
         on_step: called after each gradient step.
 
     Raises:
-        ValueError: if there are less than two windows, windows are shorter than the steps to look ahead, there is no
-            gradient step, or a body is sought that is not pushed right and down.
+        ValueError: if there is no window, windows are shorter than the steps to look ahead, there is no gradient step,
+            or a body is sought that is not pushed right and down.
     """
     config, device = encoder.config, encoder.device
     steps = config.gradient_steps if steps is None else steps
@@ -104,8 +104,8 @@ def fit_encoder(
         raise ValueError(f"body: expected actions of 2 entries, which push right and down, got {actions.shape[2]}")
     now = int(speeds)  # the place in a window from which one looks ahead
     last = now + config.ahead[-1]
-    if len(rows) < 2 or rows.shape[1] <= last:
-        raise ValueError(f"windows: expected at least two of {last} steps, got {list(rows.shape)}")
+    if not len(rows) or rows.shape[1] <= last:
+        raise ValueError(f"windows: expected at least one of {last} steps, got {list(rows.shape)}")
     looks = [*range(now + 1), *(now + far for far in config.ahead)]
     generator = torch.Generator().manual_seed(seed)
     with torch.random.fork_rng(devices=()):
