@@ -22,7 +22,7 @@ from grasp_agent.structure import Structure
 from grasp_agent.train import FitReport, TrainConfig, fit
 
 _TRIAL_STEPS = 300  # gradient steps after which one kind of network is preferred to the other
-_STILL, _MANY = 0.2, 20  # what varies less than this share in each of so many episodes does not move
+_STILL, _MANY = 0.2, 20  # what varies by less than this share of what moves, in each of so many episodes, does not move
 _SAME = 1e-6  # least spread [the environment's units]
 
 
@@ -263,11 +263,15 @@ def check_blocks(blocks: Sequence[Block], state_map: StateMap, action_size: int)
 
 
 def unchanging(data: Dataset) -> tuple[int, ...]:
-    """Entries of the state that differ from episode to episode, but in none by more than noise: nothing moves them."""
+    """Entries of the state that differ from episode to episode, but in none by more than noise: nothing moves them.
+
+    Episodes may be too short for anything to get far: what moves most in them tells how much that is.
+    """
     whole = data.states.std(0)
-    most = np.max([episode.states.std(0) for episode in data.episodes], 0)
-    found = (most < _STILL * whole) & (whole > _SAME) if len(data.episodes) >= _MANY else np.zeros(len(whole), bool)
-    return tuple(map(int, np.flatnonzero(found)))
+    if len(data.episodes) < _MANY:
+        return ()
+    share = np.max([episode.states.std(0) for episode in data.episodes], 0) / np.maximum(whole, _SAME)
+    return tuple(map(int, np.flatnonzero((share < _STILL * share.max()) & (whole > _SAME))))
 
 
 def _pieces(model: EnsembleMLP, data: Dataset) -> ReplayWindows:

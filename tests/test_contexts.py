@@ -149,6 +149,16 @@ def test_what_nothing_moves_is_found_and_what_seldom_moves_is_not_taken_for_it(n
     assert unchanging(episodes(40, noise)) == (2,)
 
 
+def test_in_short_episodes_what_moves_little_moves():
+    random, data = np.random.default_rng(0), Dataset()
+    for _ in range(40):
+        ball = random.uniform(-1, 1, 2) + 0.05 * random.uniform(-1, 1, (4, 2)).cumsum(0)
+        door = np.full((4, 1), random.uniform(-1, 1))
+        data.add(Episode(np.concatenate([ball, door], 1).astype(np.float32), np.zeros((3, 2), np.float32)))
+    assert np.max([episode.states.std(0) for episode in data.episodes], 0).max() < 0.2 * data.states.std(0).min()
+    assert unchanging(data) == (2,)
+
+
 def test_few_episodes_or_constants_tell_nothing():
     assert unchanging(episodes(10, 0.0)) == ()
     data = Dataset()
