@@ -221,7 +221,6 @@ def test_environments_and_agents_without_plans_are_filmed_too(tmp_path):
     assert record(Constant(), Slider(), tmp_path / "b.mp4").frames == 5
 
 
-# ffmpeg's pipe, which imageio owns, may break when writing ends before ffmpeg has begun.
 @pytest.mark.parametrize("error", [KeyboardInterrupt, OSError])
 @pytest.mark.parametrize("suffix", [".mp4", ".gif"])
 def test_what_breaks_off_leaves_no_file(tmp_path, error, suffix):

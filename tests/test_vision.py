@@ -127,8 +127,8 @@ class TestAlbum:
         for one, wanted in zip(found, (shots[4:6], shots[:4], shots[5:7]), strict=True):
             np.testing.assert_array_equal(one, wanted)
         np.testing.assert_array_equal(album.episodes[1].vectors[:, 0], [0, 1, 2, 3])
-        rows, actions, episodes = album.windows(2)
-        np.testing.assert_array_equal(episodes, [0, 0])
+        np.testing.assert_array_equal(album.windows(1)[2], [0, 1, 1, 1, 2])
+        rows, actions, _ = album.windows(2)
         assert rows.shape == (2, 3) and actions.shape == (2, 2, 2)
         np.testing.assert_array_equal(album.pictures[rows[1]], shots[1:4])
         with pytest.raises(ValueError, match="an episode of at least 4 steps"):
