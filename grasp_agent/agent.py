@@ -135,7 +135,8 @@ class GraspAgent(BaseAlgorithm):
         )
         self.planner, self.model_config, self.encoder_config = planner, model, encoder
         self.vision: Vision | None = None
-        layout = None if self.env is None else PictureLayout.of(self.env.observation_space)
+        frames = None if encoder is None else encoder.frames
+        layout = None if self.env is None else PictureLayout.of(self.env.observation_space, frames)
         sees = layout is not None
         self.explore_config = explore or (ExploreConfig(learning_starts=_LOOK_FIRST) if sees else ExploreConfig())
         self.horizon = horizon
@@ -200,7 +201,8 @@ class GraspAgent(BaseAlgorithm):
     def _setup_model(self) -> None:
         if self.seed is not None and self.env is not None:
             self.env.seed(self.seed)  # nothing here uses the global generators
-        space, layout = self.observation_space, PictureLayout.of(self.observation_space)
+        frames = None if self.encoder_config is None else self.encoder_config.frames
+        space, layout = self.observation_space, PictureLayout.of(self.observation_space, frames)
         if layout is not None:
             self.vision = Vision(layout, self.encoder_config, self.seed or 0, self.device)
             space = self.vision.space

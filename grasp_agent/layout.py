@@ -36,11 +36,17 @@ class PictureLayout:
     goal: str | None
 
     @classmethod
-    def of(cls, space: spaces.Space[Any]) -> PictureLayout | None:
+    def of(cls, space: spaces.Space[Any], frames: int | None = None) -> PictureLayout | None:
         """The layout of a space; None where there is no picture in it.
 
+        Args:
+            space: of the observations.
+            frames: how many an observation shows; None for as many as its goals' colours say, or else three colours
+                each where that is possible, or one.
+
         Raises:
-            ValueError: if there are several pictures, or things that are neither picture nor vector.
+            ValueError: if there are several pictures, things that are neither picture nor vector, or not so many
+                frames.
         """
         inner: dict[Any, spaces.Space[Any]] = dict(space.spaces) if isinstance(space, spaces.Dict) else {None: space}
         shapes = {key: _picture_shape(part) for key, part in inner.items()}
@@ -58,10 +64,14 @@ class PictureLayout:
                 raise ValueError(f"observation space: expected pictures and vectors, got {inner[key]} under {key!r}")
         height, width, channels = shape
         wanted = shapes["desired_goal"] if goal else None
-        usual = 3 if channels % 3 == 0 else 1
+        if frames is not None and channels % frames:
+            raise ValueError(f"frames: expected a divisor of the {channels} channels of {shape}, got {frames}")
+        usual = (3 if channels % 3 == 0 else 1) if frames is None else channels // frames
         colours = usual if wanted is None else wanted[2]
         if channels % colours or (wanted is not None and wanted[:2] != (height, width)):
             raise ValueError(f"observation space: expected goals that look like observations, {shape}, got {wanted}")
+        if frames is not None and colours * frames != channels:
+            raise ValueError(f"frames: expected {channels // colours}, as goals have {colours} channels, got {frames}")
         sizes = tuple(int(inner[key].shape[0]) for key in vectors)  # type: ignore[index]
         return cls((height, width, colours), channels // colours, found[0], tuple(map(str, vectors)), sizes, goal)
 

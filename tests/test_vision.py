@@ -75,6 +75,8 @@ class TestLayout:
         assert first == alone
         stacked = PictureLayout.of(spaces.Box(0, 255, (24, 32, 4), np.uint8))
         assert stacked is not None and (stacked.shape, stacked.frames) == ((24, 32, 1), 4)
+        grey = PictureLayout.of(spaces.Box(0, 255, (24, 32, 3), np.uint8), frames=3)
+        assert grey is not None and (grey.shape, grey.frames) == ((24, 32, 1), 3)
         both = PictureLayout.of(spaces.Dict({"eye": PICTURE, "arm": VECTOR, "desired_goal": PICTURE}))
         assert both == PictureLayout((24, 32, 3), 1, "eye", ("arm",), (4,), "desired_goal")
         goals = spaces.Dict({"observation": PICTURE, "achieved_goal": VECTOR, "desired_goal": VECTOR})
@@ -93,6 +95,20 @@ class TestLayout:
     def test_what_it_cannot_read_is_refused(self, space: spaces.Space[Any], words: str):
         with pytest.raises(ValueError, match=words):
             PictureLayout.of(space)
+
+    @pytest.mark.parametrize(
+        ("space", "words"),
+        [
+            (PICTURE, "expected a divisor of the 3 channels"),
+            (
+                spaces.Dict({"eye": spaces.Box(0, 255, (24, 32, 6), np.uint8), "desired_goal": PICTURE}),
+                "expected 2, as",
+            ),
+        ],
+    )
+    def test_frames_that_cannot_be_are_refused(self, space: spaces.Space[Any], words: str):
+        with pytest.raises(ValueError, match=words):
+            PictureLayout.of(space, frames=6)
 
     def test_colours_come_first_or_last_as_bytes_or_shares(self):
         layout = PictureLayout.of(PICTURE)

@@ -9,6 +9,7 @@ that turns three times as fast); the angle is the one by which a rigid template 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from math import isfinite
 
 import torch
 from torch import Tensor, nn
@@ -19,7 +20,7 @@ from grasp_agent.models.regression import cubic, regressed
 _KNOWN = 12  # directions that stand out most from noise, in which circles are sought
 _CIRCLES = 3
 _CALM = 0.7  # share of the steps, those with the least change, that tell what noise is
-_TRIAL = 0.13  # of the gradient steps, for each guess
+_ROUNDS = ((0.13, 3), (0.25, 1), (0.5, 1))  # shares of the gradient steps for each guess, and how many are left then
 _BATCH = 64
 _REACH = 0.45  # standard deviation of the agent's places in a picture that is 2 wide, to begin with
 _ROUND = 0.02  # weight of the cosine's and sine's length
@@ -98,7 +99,7 @@ def find_body(
         pushes: `[M, 2]`, sums of the actions until then.
         coarse: pictures `[n, colours, *cells]`, without their mean, of some `[n]` of the M moments.
         cells: height and width of them.
-        steps: gradient steps: a share of them for each guess, and half of them for the best one.
+        steps: gradient steps: a share of them for each guess, more for those that do best, half of them for the last.
         seed: of the batches and the painter's weights.
     """
     now, mapped = seen[:, 0], regressed(seen[:, 2] - seen[:, 0], pushes)
@@ -106,19 +107,22 @@ def find_body(
     if not (spread > 1e-6).all():
         raise ValueError("pictures: expected an agent that actions move, found none")
     mapped = mapped / spread
-    begun, best, found = _copied(body), torch.inf, None
+    begun, rivals = _copied(body), list[tuple[dict[str, Tensor], Painter]]()
     for circle in _circles(_standing_out(seen[:, 0], seen[:, 1], mapped)):
         for mirrored in (circle, circle * circle.new_tensor([1, -1])):
             body.load_state_dict(begun)
             _begin(body, now, torch.cat([_REACH * (now @ mapped), torch.zeros_like(mirrored), mirrored], -1))
-            painter = _fresh_painter(body, coarse, cells, seed)
-            error = _learn(body, painter, now, coarse, max(1, round(_TRIAL * steps)), seed)
-            if error < best:
-                best, found = error, (_copied(body), painter)
-    if found is None:
-        raise ValueError("pictures: expected an agent and a body that move, found neither")
-    body.load_state_dict(found[0])
-    _learn(body, found[1], now, coarse, max(1, steps // 2), seed)
+            rivals.append((_copied(body), _fresh_painter(body, coarse, cells, seed)))
+    for share, left in _ROUNDS:
+        missed = list[tuple[float, int]]()
+        for place, (state, painter) in enumerate(rivals):
+            body.load_state_dict(state)
+            missed.append((_learn(body, painter, now, coarse, max(1, round(share * steps)), seed), place))
+            rivals[place] = _copied(body), painter
+        rivals = [rivals[place] for error, place in sorted(missed)[:left] if isfinite(error)]
+        if not rivals:
+            raise ValueError("pictures: expected an agent and a body that move, found neither")
+    body.load_state_dict(rivals[0][0])
     for parameter in body.parameters():
         parameter.grad = None
 

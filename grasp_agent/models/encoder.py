@@ -31,6 +31,8 @@ class EncoderConfig:
         points: K, maps of features, each of which becomes the place where it is strongest.
         body: whether what is seen from above is an agent and one rigid body: then latents are where both are, and how
             the body is turned (see `Body`). Actions have two entries, which push the agent right and down.
+        frames: how many pictures an observation shows, one behind the other on the axis of colours; None: three colours
+            make a picture where the channels are a multiple of three, one does elsewhere, and goals tell if there are.
         channels: of the two convolutions before them.
         sharpness: of the softmax, to begin with: how soon a map settles on one thing.
         whiten: whether it learns on colours that vary alike, so that what is small and bright counts beside what is
@@ -53,6 +55,7 @@ class EncoderConfig:
 
     points: int = 8
     body: bool = False
+    frames: int | None = None
     channels: tuple[int, int] = (8, 16)
     sharpness: float = 6.0
     whiten: bool = True
@@ -70,6 +73,8 @@ class EncoderConfig:
     def __post_init__(self) -> None:
         whole(1, points=self.points, gradient_steps=self.gradient_steps)
         whole(2, batch_size=self.batch_size)  # what keeps latents from collapsing compares pictures
+        if self.frames is not None:
+            whole(1, frames=self.frames)
         for name in ("channels", "ahead"):
             whole(1, **{f"{name}[{place}]": count for place, count in enumerate(getattr(self, name))})
         if len(self.channels) != 2:
