@@ -138,7 +138,7 @@ class Album:
             tensors[f"album.{name}"].cpu().split(lengths if name == "actions" else longer) for name in Shots._fields
         ]
         album.episodes += [Shots(*(part.numpy() for part in shots)) for shots in zip(*parts, strict=True)]
-        if any(shots.rows.max() >= len(album.pictures) or shots.rows.min() < 0 for shots in album.episodes):
+        if any(shots.rows.max() >= album._count or shots.rows.min() < 0 for shots in album.episodes):
             raise ValueError(f"{path}: expected more pictures")
         return album
 

@@ -64,6 +64,17 @@ class Carry(NamedTuple):
         """`[n]`, True where there is a plan for the goal `[n, G]`."""
         return self.valid & (goals == self.goals).all(-1)
 
+    def held(self, start: NDArray[np.float32], fixed: tuple[int, ...], near: float) -> NDArray[np.float32]:
+        """States `[n, S]` whose entries that nothing changes are what running plans have, where they are that near."""
+        if not fixed:
+            return start
+        entries = list(fixed)
+        before, now = self.states[:, 0, entries], start[:, entries]
+        same = self.valid & (np.abs(now - before).max(-1) <= near)
+        kept = start.copy()
+        kept[:, entries] = np.where(same[:, None], before, now)
+        return kept
+
     def remaining(self) -> NDArray[np.float32]:
         """The plans `[n, H, A]` without the actions done; rest is added at the end."""
         horizon = self.actions.shape[1]

@@ -191,9 +191,10 @@ class WorldModelPolicy(BasePolicy):
         size = self.action_space.shape[0]
         if not len(raw):
             return np.zeros((0, size), np.float32), self._blank(0), None
-        start = self._known().encode(raw)
-        carry = self._blank(len(raw)) if carry is None else carry.copy()
-        stale = ~self._on_course(start.cpu().numpy(), goals, carry)
+        world, carry = self._known(), self._blank(len(raw)) if carry is None else carry.copy()
+        states = carry.held(world.encode(raw).cpu().numpy(), world.model.unchanging, self.near)
+        start = torch.from_numpy(states).to(self.device)
+        stale = ~self._on_course(states, goals, carry)
         virtual = None
         if stale.any():
             search = search or Search(self.planner, self.criteria)
@@ -205,13 +206,16 @@ class WorldModelPolicy(BasePolicy):
 
     def _on_course(self, start: NDArray[np.float32], goals: NDArray[np.float32], carry: Carry) -> NDArray[np.bool_]:
         """True where a plan for this goal is running, is not at its end, and reality follows it."""
-        world = self._known()
         rows = np.arange(len(start))
         step = np.minimum(carry.step, self.horizon)
         off = np.linalg.norm(start - carry.states[rows, step], axis=-1)
         left = (carry.step < self.horizon) & (carry.accepted | (carry.step < self.commit))
-        near = off <= max(2 * world.error, 1e-3)
-        return carry.aims_at(goals) & left & near
+        return carry.aims_at(goals) & left & (off <= self.near)
+
+    @property
+    def near(self) -> float:
+        """How far states are from what was predicted where all goes well, at most [model units]."""
+        return max(2 * self._known().error, 1e-3)
 
     def _replan(
         self,

@@ -274,8 +274,9 @@ class Vision:
         if self.album.lies_in(path):
             return
         known, self.album = self.album, Album(self.layout.stacked, path)
+        pictures = known.pictures
         for shots in known.episodes:
-            self.album.add(known.pictures[shots.rows], shots.vectors, shots.actions)
+            self.album.add(pictures[shots.rows], shots.vectors, shots.actions)
 
 
 def _row(seen: Seen, place: int) -> Seen:

@@ -89,6 +89,14 @@ def test_a_roadmap_is_made_once_for_each_context_and_old_ones_are_given_up():
     assert one is not graphs.graph(tensor(near))
 
 
+def test_a_roadmap_that_is_asked_for_again_and_again_is_not_given_up():
+    graphs = roadmap(40)
+    one = graphs.graph(tensor(0.5))
+    for door in torch.linspace(-0.9, 0.2, 20, dtype=torch.float64):
+        graphs.paths(torch.cat([tensor([-0.5, 0.0]), door[None, None]], 1), aim, 1, 5, 1.1)
+        assert one is graphs.graph(tensor(0.5))
+
+
 def test_a_way_depends_on_nothing_that_was_asked_before_or_beside_it():
     graphs, tolerance = roadmap(), Steering.tolerance
     start = tensor([-0.5, 0.0, 0.3], [-0.5, 0.0, 0.3 + 0.9 * tolerance])
@@ -229,3 +237,18 @@ def test_goals_do_not_ask_for_what_nothing_changes(taught: GraspAgent):
     aimed = problem.goal.project(start[:, None, None])[0, 0, 0]
     assert aimed[2] == start[0, 2]
     assert of_all.apart(np.zeros((1, 3), np.float32), np.array([[0, 0, 9]], np.float32)) == 0
+
+
+@pytest.mark.parametrize(("nearness", "begins", "held"), [(0.5, False, True), (0.5, True, False), (2.0, False, False)])
+def test_a_running_plan_holds_on_to_what_nothing_changes_as_long_as_it_looks_alike(
+    taught: GraspAgent, nearness: float, begins: bool, held: bool
+):
+    world, policy = world_of(taught), taught.policy
+    observation, _ = gym.make("grasp/WallDoor-v0").reset(seed=0)
+    _, first = policy.predict(observation, episode_start=np.ones(1, bool), deterministic=True)
+    noisy = {key: value.copy() for key, value in observation.items()}
+    noisy["observation"][2] += nearness * policy.near * float(world.model.decode(torch.eye(3)).diff(dim=0)[1, 2])
+    other = {**noisy, "desired_goal": noisy["desired_goal"] * np.float32(-1)}  # so that there must be another plan
+    _, then = policy.predict(other, first, np.array([begins]), deterministic=True)
+    doors = [plans[1][0, 0, 2] for plans in (first, then)]
+    assert (doors[0] == doors[1]) == held
