@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from grasp_agent.models import EncoderConfig, EncoderReport, PixelEncoder, fit_encoder
 from grasp_agent.models.axes import Axes
+from grasp_agent.models.encoder_terms import Pairs, confused
 
 SHAPE = (32, 32, 1)
 QUICK = EncoderConfig(points=3, channels=(6, 6), ahead=(1, 3), gradient_steps=150, batch_size=24, lr=1e-2)
@@ -67,6 +68,46 @@ def test_latents_have_no_more_axes_than_things_move_along(good: tuple[PixelEncod
     assert 2 <= encoder.latent <= 4 < 2 * QUICK.points
     assert report.prediction < 0.3 * report.still
     assert report.rank > 1.5 and 0.7 < report.spread < 1.3
+
+
+def test_what_stays_within_an_episode_is_seen_where_episodes_are_told_apart():
+    """A spot of another colour, elsewhere in each episode, that nothing moves."""
+    pictures, rows, actions, _ = walks()
+    episodes = np.arange(len(pictures)) // LENGTH
+    heights = np.random.default_rng(1).uniform(6, SIZE - 6, episodes.max() + 1)[episodes]
+    down, across = np.meshgrid(np.arange(SIZE), np.arange(SIZE), indexing="ij")
+    spots = 80 * np.exp(-(np.square(down - heights[:, None, None]) + np.square(across - SIZE / 2)) / 8)
+    both = np.stack([pictures[..., 0], spots.astype(np.uint8)], -1)
+    missed = []
+    for contrast in (0.0, 1.0):
+        config = replace(QUICK, points=4, contrast=contrast)
+        encoder = PixelEncoder((SIZE, SIZE, 2), config, seed=0)
+        fit_encoder(encoder, both, rows, actions, episodes=episodes[rows[:, 0]], seed=0)
+        with torch.no_grad():
+            places = encoder.points(torch.from_numpy(both)).flatten(1).numpy()
+        features, half = np.concatenate([places, np.ones((len(places), 1))], 1), len(places) // 2
+        told = features[half:] @ np.linalg.lstsq(features[:half], heights[:half], rcond=None)[0]
+        missed.append(np.square(told - heights[half:]).mean() ** 0.5)
+    assert missed[1] < missed[0] / 3
+
+
+def test_each_window_of_a_batch_has_another_of_its_episode():
+    pairs, generator = Pairs(np.array([7, 3, 7, 7, 3, 5])), torch.Generator().manual_seed(0)
+    assert len(pairs.batch(np.array([0, 1, 2]), generator)) == 4
+    found = set[tuple[int, int]]()
+    for _ in range(100):
+        one, other = pairs.batch(np.arange(6), generator).reshape(2, 3)
+        assert one.tolist() == [0, 1, 2]
+        found |= set(zip(one.tolist(), other.tolist(), strict=True))
+    assert found == {(0, 0), (0, 2), (0, 3), (1, 1), (1, 4), (2, 0), (2, 2), (2, 3)}
+
+
+def test_what_is_read_alike_in_different_episodes_is_confused():
+    episodes, apart = np.array([0, 1, 2, 0, 1, 2]), 9.0 * torch.eye(3)
+    assert confused(torch.cat([apart, apart]), episodes) < 1e-6
+    assert confused(torch.zeros(6, 3), episodes).item() == pytest.approx(np.log(3))
+    assert confused(torch.cat([apart, -apart]), episodes) > 1
+    assert confused(torch.zeros(4, 3), np.array([0, 0, 0, 0])) == 0  # others of one episode are no rivals
 
 
 def test_a_collapse_is_told():

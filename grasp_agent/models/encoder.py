@@ -48,6 +48,8 @@ class EncoderConfig:
         picture: weight of the picture that must be paintable.
         focus: weight of the term that wants each map to be strong in one place, which moves from picture to picture;
             none to begin with, as long as maps look for what they could settle on.
+        contrast: weight of the term that wants episodes to be told apart, where they are known: what nothing moves,
+            such as a door, counts for little elsewhere.
 
     Raises:
         ValueError: if a number is out of range.
@@ -69,6 +71,7 @@ class EncoderConfig:
     inverse: float = 1.0
     picture: float = 1.0
     focus: float = 0.2
+    contrast: float = 0.3
 
     def __post_init__(self) -> None:
         whole(1, points=self.points, gradient_steps=self.gradient_steps)
@@ -82,7 +85,7 @@ class EncoderConfig:
         if not self.ahead or self.ahead[0] != 1 or sorted(set(self.ahead)) != list(self.ahead):
             raise ValueError(f"ahead: expected growing numbers of steps from 1, got {self.ahead}")
         more_than(0, lr=self.lr, sharpness=self.sharpness)
-        names = ("variance", "covariance", "inverse", "picture", "focus")
+        names = ("variance", "covariance", "inverse", "picture", "focus", "contrast")
         at_least(0, **{name: getattr(self, name) for name in names})
         if not 0 <= self.share < 1:
             raise ValueError(f"share: expected a share in [0, 1), got {self.share}")

@@ -3,9 +3,11 @@
 Together with a provisional predictor, some steps ahead in the latent, and a provisional painter, which both are thrown
 away. What keeps latents from collapsing, and from following the agent alone: batch normalisation, the variance and
 covariance terms of VICReg (Bardes, Ponce and LeCun 2022, arXiv 2105.04906), that the action between two latents must be
-readable from them (Pathak et al. 2017, arXiv 1705.05363), and that the picture can be painted from the places (Jakab et
-al. 2018, arXiv 1806.07823). What makes places exact: each map has to settle, to be strong in one place, which moves
-from picture to picture; what is nearly even has a centre, too, but one that depends on how bright a thing is drawn.
+readable from them (Pathak et al. 2017, arXiv 1705.05363), that the picture can be painted from the places (Jakab et al.
+2018, arXiv 1806.07823), and that pictures of one episode are more alike than those of several (van den Oord, Li and
+Vinyals 2018, arXiv 1807.03748), or else what stays where it is would be seen badly. What makes places exact: each map
+has to settle, to be strong in one place, which moves from picture to picture; what is nearly even has a centre, too,
+but one that depends on how bright a thing is drawn.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ from torch import Tensor, nn
 from grasp_agent.models.axes import Axes
 from grasp_agent.models.body import Body, find_body
 from grasp_agent.models.encoder import PixelEncoder
+from grasp_agent.models.encoder_terms import Pairs, alike, confused, hinge, scattered, shape
 from grasp_agent.models.painter import Painter
 from grasp_agent.planners.checks import whole
 
@@ -28,6 +31,7 @@ _SAMPLES, _WINDOWS = 4000, 20_000  # looked at for axes, and for a body
 _EPISODES = 200  # that samples for axes come from, about: many samples of each tell what stays within it
 _PUSH = 4  # steps after which one sees what actions have moved
 _SEARCH, _FOCUSING = 0.2, 0.4  # shares of the training: before maps have to settle, and until that counts in full
+_WORLD = 4  # numbers by which episodes are told apart
 _STILLS = 500  # pictures, about, that tell what all have in common
 
 
@@ -47,7 +51,10 @@ class EncoderReport(NamedTuple):
 
 
 class _Provisional(nn.Module):
-    """Predicts the next latent, and reads the action between two; what moves by itself is told by the step before."""
+    """Predicts the next latent, reads the action between two, and in what world they are.
+
+    What moves by itself is told by the step before.
+    """
 
     def __init__(self, latent: int, actions: int, speeds: bool, width: int = 128) -> None:
         super().__init__()
@@ -56,6 +63,7 @@ class _Provisional(nn.Module):
             nn.Linear(known + actions, width), nn.SiLU(), nn.Linear(width, width), nn.SiLU(), nn.Linear(width, latent)
         )
         self.action = nn.Sequential(nn.Linear(known + latent, width), nn.SiLU(), nn.Linear(width, actions))
+        self.world = nn.Linear(latent, _WORLD, bias=False)
 
     def ahead(self, past: Tensor, actions: Tensor) -> Tensor:
         """The latents `[B, T, D]` that follow the last 1 or 2, `[B, P, D]`, under actions `[B, T, A]`."""
@@ -119,33 +127,38 @@ def fit_encoder(
     sample = _newest(encoder, pictures, np.unique(rows[:: max(1, len(rows) // _STILLS), 0]))
     encoder.painter.mean.copy_((sample.movedim(-1, 1).float() / 255).mean(0))
     encoder.ease(sample)
-    contrast = encoder.sketched(sample).square().mean().clamp_min(1e-6)
+    brightness = encoder.sketched(sample).square().mean().clamp_min(1e-6)
+    pairs = None if episodes is None or not config.contrast else Pairs(episodes)
     tail: list[tuple[float, ...]] = []
     encoder.train()
     for step in range(steps):
         batch = torch.randint(len(rows), (config.batch_size,), generator=generator).numpy()
+        if pairs is not None:
+            batch = pairs.batch(batch, generator)
         seen = _newest(encoder, pictures, rows[batch][:, looks])
         maps = encoder.maps(seen)
         points = encoder.placed(maps)
         latents, taken = encoder.normalised(points), torch.from_numpy(actions[batch, now:last]).to(device)
         past, latents = latents[:, : now + 1], latents[:, now:]
-        paintable = (painter(points[:, now]) - encoder.sketched(seen[:, now])).square().mean() / contrast
+        paintable = (painter(points[:, now]) - encoder.sketched(seen[:, now])).square().mean() / brightness
         ahead = predictor.ahead(past, taken)[:, [far - 1 for far in config.ahead]]
         prediction = (ahead - latents[:, 1:]).square().mean()
         read = predictor.action(torch.cat([*past.unbind(1), latents[:, 1]], -1))
         loss = prediction + config.inverse * (read - taken[:, 0]).square().mean()
-        loss = loss + config.variance * _hinge(latents) + config.covariance * _alike(latents)
+        loss = loss + config.variance * hinge(latents) + config.covariance * alike(latents)
         loss = loss + config.picture * paintable
+        if pairs is not None:
+            loss = loss + config.contrast * confused(predictor.world(latents[:, 0]), pairs.episodes[batch])
         focus = config.focus * min(1, max(0, step / steps - _SEARCH) / _FOCUSING)
         if focus:
-            loss = loss + focus * _scattered(encoder, maps, points).log1p().mean()
+            loss = loss + focus * scattered(encoder, maps, points).log1p().mean()
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
         schedule.step()
         if step >= 9 * steps // 10:
             still = (latents[:, :1] - latents[:, 1:]).square().mean()
-            tail.append((prediction.item(), still.item(), *_shape(latents.detach())))
+            tail.append((prediction.item(), still.item(), *shape(latents.detach())))
         if on_step is not None:
             on_step()
     encoder.eval()
@@ -245,32 +258,3 @@ def _newest(encoder: PixelEncoder, pictures: NDArray[np.uint8], rows: NDArray[An
     """Some pictures, `[*rows, height, width, channels]`, without those that are stacked before them."""
     chosen = np.ascontiguousarray(pictures[rows][..., -encoder.shape[2] :])
     return torch.from_numpy(chosen).to(encoder.device)
-
-
-def _scattered(encoder: PixelEncoder, maps: Tensor, points: Tensor) -> Tensor:
-    """How far maps `[..., K, cells]` are spread, by how far their points `[..., K, 2]` are apart, `[K]`."""
-    apart = points.flatten(0, -3).var(0).sum(-1)
-    return encoder.scatter(maps, points).flatten(0, -2).mean(0) / (apart + 1e-5)
-
-
-def _covariance(latents: Tensor) -> Tensor:
-    return latents.flatten(0, -2).mT.cov()
-
-
-def _hinge(latents: Tensor) -> Tensor:
-    """How far entries vary less than by 1, over the batch at each time: what moves in a window is too little."""
-    return (1 - (latents.var(0) + 1e-4).sqrt()).relu().mean()
-
-
-def _alike(latents: Tensor) -> Tensor:
-    """Squared covariances of different entries, per entry."""
-    covariance = _covariance(latents)
-    return (covariance - covariance.diag().diag()).square().sum() / len(covariance)
-
-
-def _shape(latents: Tensor) -> tuple[float, float]:
-    """Effective rank and least spread."""
-    covariance = _covariance(latents)
-    spectrum = torch.linalg.eigvalsh(covariance).clamp_min(0)
-    share = spectrum / spectrum.sum().clamp_min(1e-12)
-    return float((-torch.xlogy(share, share).sum()).exp()), float(covariance.diag().clamp_min(0).sqrt().min())
