@@ -12,7 +12,6 @@ from 10000; settings were chosen on seeds from 5000. Writes `docs/push_t.json` a
 from __future__ import annotations
 
 import hashlib
-import json
 import zipfile
 from collections.abc import Iterator
 from dataclasses import replace
@@ -23,6 +22,7 @@ import gymnasium as gym
 import numpy as np
 import torch
 import tyro
+from ledger import Ledger, Row
 from scipy.stats import binomtest
 from tqdm import tqdm
 from trials import open_loop
@@ -37,7 +37,6 @@ from grasp_agent.reinforcement import untrained
 ENV, DOCS = "grasp/PushT-v0", Path(__file__).parent.parent / "docs"
 EPISODES, SEED, BLIND_STEPS, SAC_SEEDS = 100, 10_000, 60, (0,)
 Part = Literal["blind", "sac"]
-Row = dict[str, Any]
 
 
 def blind(seeds: range) -> Iterator[Row]:
@@ -94,30 +93,21 @@ def table(results: dict[str, list[Row]]) -> str:
 def main(parts: tuple[Part, ...] = ("blind", "sac")) -> None:
     """Measures what is missing for the bundled model of now."""
     torch.set_num_threads(1)
-    path, known = DOCS / "push_t.json", weights()
+    ledger = Ledger(DOCS / "push_t.json", weights())
     for part in parts:
         for name, play in runs(part).items():
-            begun = len(_read(path, known).get(name, []))
+            begun = len(ledger.read().get(name, []))
             if begun == EPISODES:
                 continue
             seeds = range(SEED + begun, SEED + EPISODES)
             for row in tqdm(play(seeds), total=len(seeds), desc=name):
-                results = _read(path, known)  # read late: two parts may run side by side
-                results.setdefault(name, []).append(row)
-                with written_aside(path) as aside:
-                    aside.write_text(json.dumps({"model": known, "results": results}) + "\n")
-    results = _read(path, known)
+                ledger.add(name, row)
+    results = ledger.read()
     order = [name for part in ("blind", "sac") for name in runs(part) if name in results]
     shown = table({name: results[name] for name in order})
     with written_aside(DOCS / "push_t.md") as aside:
         aside.write_text(shown)
     print(shown)
-
-
-def _read(path: Path, model: str) -> dict[str, list[Row]]:
-    """What was measured of a model."""
-    held = json.loads(path.read_text()) if path.exists() else {}
-    return held["results"] if held.get("model") == model else {}
 
 
 if __name__ == "__main__":

@@ -13,7 +13,6 @@ environment: the block within 20 units and pi / 9. Writes docs/push_t_pixels.jso
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -24,6 +23,7 @@ import gymnasium as gym
 import numpy as np
 import torch
 import tyro
+from ledger import Ledger, Row
 from numpy.typing import NDArray
 from tqdm import tqdm
 from trials import PLANNERS, open_loop
@@ -49,8 +49,8 @@ PLANNERS_OPEN = {
 }
 BUDGET = 2.0
 """Greatest time for one plan [s]."""
+TOLD = "how well latents tell of the block"
 Task = tuple[NDArray[np.float64], NDArray[np.float64]]
-Row = dict[str, Any]
 
 
 def tasks(apart: int, count: int, seed: int = SEED) -> Iterator[Task]:
@@ -146,10 +146,10 @@ def main(part: PART | None = None) -> None:
     if MODEL not in grasp_agent.bundled():
         raise SystemExit(f"no model {MODEL!r} yet: python scripts/train_pretrained.py {MODEL} trains it")
     hashed = grasp_agent.bundled()[MODEL].sha256
-    path = DOCS / "push_t_pixels.json"
+    ledger = Ledger(DOCS / "push_t_pixels.json", hashed)
     for chosen in ("closed", "open") if part is None else (part,):
         for name, apart, horizon, planner in runs(chosen):
-            begun = len(_read(path, hashed).get(name, []))
+            begun = len(ledger.read().get(name, []))
             agent = grasp_agent.load(MODEL, device="cpu")
             agent.policy.planner = planner or agent.policy.planner
             agent.policy.horizon = horizon or agent.policy.horizon
@@ -159,24 +159,15 @@ def main(part: PART | None = None) -> None:
             given = list(tasks(apart, EPISODES[chosen]))[begun:] if begun < EPISODES[chosen] else []
             for task in tqdm(given, desc=name):
                 agent.policy.forget()
-                row = closed(agent, env, task) if horizon is None else blind(agent, env, task)
-                results = _read(path, hashed)  # read late: both parts may run side by side
-                results.setdefault(name, []).append(row)
-                with written_aside(path) as aside:
-                    aside.write_text(json.dumps({"model": hashed, "results": results}) + "\n", encoding="utf-8")
-    print(f"the block, as latents tell it: {probe(grasp_agent.load(MODEL, device='cpu'))}")
-    results = _read(path, hashed)
+                ledger.add(name, closed(agent, env, task) if horizon is None else blind(agent, env, task))
+    if TOLD not in ledger.read():
+        ledger.add(TOLD, probe(grasp_agent.load(MODEL, device="cpu")))
+    results = ledger.read()
     order = [name for each in ("closed", "open") for name, *_ in runs(each) if name in results]
     shown = table({name: results[name] for name in order})
     with written_aside(DOCS / "push_t_pixels.md") as aside:
         aside.write_text(shown, encoding="utf-8")
-    print(shown)
-
-
-def _read(path: Path, model: str) -> dict[str, list[Row]]:
-    """What was measured of a model."""
-    held = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    return held["results"] if held.get("model") == model else {}
+    print(f"{shown}\n{TOLD}: {results[TOLD][0]}")
 
 
 if __name__ == "__main__":
