@@ -66,8 +66,9 @@ class GraspAgent(BaseAlgorithm):
         criteria: how plans are judged; None for the goal's own way, or the usual one.
         structure: what is known of the task beforehand; None takes what the environment offers (see `Structure`).
         goal_tolerance: success radius [goal units]; None takes the goal's, or the environment's `distance_threshold`,
-            or that at which its sparse `compute_reward` changes, or else a twentieth of the spread of the goals seen;
-            with pictures always the last one, if nothing is given [latent units].
+            or that at which its sparse `compute_reward` changes,
+            or else that at which `info["is_success"]` changes while it learns, or else a twentieth of the spread of the
+            goals seen; with pictures one of the last two [latent units].
         tensorboard_log: folder of TensorBoard's logs.
         verbose: 0 silent, 1 information, 2 debugging.
         seed: of everything random.
@@ -135,8 +136,7 @@ class GraspAgent(BaseAlgorithm):
         )
         self.planner, self.model_config, self.encoder_config = planner, model, encoder
         self.vision: Vision | None = None
-        frames = None if encoder is None else encoder.frames
-        layout = None if self.env is None else PictureLayout.of(self.env.observation_space, frames)
+        layout = None if self.env is None else self._layout(self.env.observation_space)
         sees = layout is not None
         self.explore_config = explore or (ExploreConfig(learning_starts=_LOOK_FIRST) if sees else ExploreConfig())
         self.horizon = horizon
@@ -157,6 +157,9 @@ class GraspAgent(BaseAlgorithm):
             self._read_spec()
         if _init_setup_model:
             self._setup_model()
+
+    def _layout(self, space: spaces.Space[Any]) -> PictureLayout | None:
+        return PictureLayout.of(space, None if self.encoder_config is None else self.encoder_config.frames)
 
     @property
     def usual_criteria(self) -> Criteria:
@@ -201,8 +204,7 @@ class GraspAgent(BaseAlgorithm):
     def _setup_model(self) -> None:
         if self.seed is not None and self.env is not None:
             self.env.seed(self.seed)  # nothing here uses the global generators
-        frames = None if self.encoder_config is None else self.encoder_config.frames
-        space, layout = self.observation_space, PictureLayout.of(self.observation_space, frames)
+        space, layout = self.observation_space, self._layout(self.observation_space)
         if layout is not None:
             self.vision = Vision(layout, self.encoder_config, self.seed or 0, self.device)
             space = self.vision.space
@@ -411,6 +413,8 @@ class GraspAgent(BaseAlgorithm):
             if known.policy.world is None:
                 raise ValueError(f"{load_path_or_dict}: expected an agent that has learned something")
             if self.vision is not None and known.vision is not None:
+                if known.vision.layout != self.vision.layout:
+                    raise ValueError(f"{load_path_or_dict}: expected frames as here, got {known.vision.layout}")
                 self._look(known.vision.tensors())
             self.policy.learned(known.policy.world)
             return

@@ -70,7 +70,7 @@ class Carry(NamedTuple):
             return start
         entries = list(fixed)
         before, now = self.states[:, 0, entries], start[:, entries]
-        same = self.valid & (np.abs(now - before).max(-1) <= near)
+        same = self.valid & (np.linalg.norm(now - before, axis=-1) <= near)
         kept = start.copy()
         kept[:, entries] = np.where(same[:, None], before, now)
         return kept

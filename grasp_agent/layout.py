@@ -11,6 +11,7 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 
 from grasp_agent.album import Seen
+from grasp_agent.planners.checks import whole
 
 _GOALS = ("achieved_goal", "desired_goal")
 
@@ -26,6 +27,7 @@ class PictureLayout:
         vectors: keys of vectors beside them (proprioception), but for goals.
         sizes: their lengths.
         goal: the key of the goals' pictures; None where the environment shows none.
+        shares: whether pictures that are not of bytes have values in [0, 1], not in [0, 255]; None: as they look.
     """
 
     shape: tuple[int, int, int]
@@ -34,6 +36,7 @@ class PictureLayout:
     vectors: tuple[str, ...]
     sizes: tuple[int, ...]
     goal: str | None
+    shares: bool | None = None
 
     @classmethod
     def of(cls, space: spaces.Space[Any], frames: int | None = None) -> PictureLayout | None:
@@ -48,6 +51,8 @@ class PictureLayout:
             ValueError: if there are several pictures, things that are neither picture nor vector, or not so many
                 frames.
         """
+        if frames is not None:
+            whole(1, frames=frames)
         inner: dict[Any, spaces.Space[Any]] = dict(space.spaces) if isinstance(space, spaces.Dict) else {None: space}
         shapes = {key: _picture_shape(part) for key, part in inner.items()}
         found = [key for key, shape in shapes.items() if shape is not None and key not in _GOALS]
@@ -73,7 +78,9 @@ class PictureLayout:
         if frames is not None and colours * frames != channels:
             raise ValueError(f"frames: expected {channels // colours}, as goals have {colours} channels, got {frames}")
         sizes = tuple(int(inner[key].shape[0]) for key in vectors)  # type: ignore[index]
-        return cls((height, width, colours), channels // colours, found[0], tuple(map(str, vectors)), sizes, goal)
+        box, frames = inner[found[0]], channels // colours
+        shares = None if box.dtype == np.uint8 else bool(np.max(box.high) <= 1)  # type: ignore[attr-defined]
+        return cls((height, width, colours), frames, found[0], tuple(map(str, vectors)), sizes, goal, shares)
 
     @property
     def stacked(self) -> tuple[int, int, int]:
@@ -135,7 +142,11 @@ class PictureLayout:
             return array
         if not np.isfinite(array).all() or (array.size and not (array.min() >= 0 and array.max() <= 255)):
             raise ValueError("observation: pictures hold values that are not finite, or not in [0, 255]")
-        shares = np.issubdtype(array.dtype, np.floating) and array.size and array.max() <= 1
+        shares = self.shares
+        if shares is None:
+            shares = bool(np.issubdtype(array.dtype, np.floating) and array.size and array.max() <= 1)
+        if shares and array.size and array.max() > 1:
+            raise ValueError("observation: pictures hold values that are not in [0, 1]")
         return np.round(255 * array if shares else array).astype(np.uint8)
 
 

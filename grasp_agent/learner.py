@@ -18,6 +18,7 @@ from grasp_agent.observation import StateMap
 from grasp_agent.policy import WorldModelPolicy
 from grasp_agent.structure import Structure
 from grasp_agent.train import FitReport, TrainConfig
+from grasp_agent.verdicts import Verdicts
 from grasp_agent.world import World, learn_world
 
 Array = NDArray[np.float32]
@@ -36,6 +37,7 @@ class Learner:
 
     Attributes:
         dataset: the experience, episodes of raw vectors.
+        verdicts: what environments say of success, where that is asked for.
         report: what came of the last fit.
         fitted_at: transitions that the last fit saw.
     """
@@ -48,7 +50,7 @@ class Learner:
         structure: Structure,
         seed: int,
     ) -> None:
-        self.dataset = Dataset()
+        self.dataset, self.verdicts = Dataset(), Verdicts()
         self.report: FitReport | None = None
         self._explore, self._train, self._model, self._seed = explore, train, model, seed
         self._structure = structure
@@ -106,6 +108,7 @@ class Learner:
         if not episodes:
             return {}
         return {
+            **self.verdicts.tensors(),
             "experience.states": torch.from_numpy(np.concatenate([episode.states for episode in episodes])),
             "experience.actions": torch.from_numpy(np.concatenate([episode.actions for episode in episodes])),
             "experience.lengths": torch.tensor([len(episode.actions) for episode in episodes]),
@@ -117,11 +120,12 @@ class Learner:
         states, actions = (tensors[f"experience.{name}"].cpu() for name in ("states", "actions"))
         pieces = states.split([length + 1 for length in lengths]), actions.split(lengths)
         self.dataset.add_all(Episode(s.numpy(), a.numpy()) for s, a in zip(*pieces, strict=True))
+        self.verdicts.restore(tensors)
         self.fitted_at = fitted_at
 
     def resume(self, other: Learner) -> None:
         """Takes over another one's experience; its random choices will be others than those that led there."""
-        self.dataset, self.fitted_at = other.dataset, other.fitted_at
+        self.dataset, self.verdicts, self.fitted_at = other.dataset, other.verdicts, other.fitted_at
         self._random = np.random.default_rng((self._seed, len(self.dataset)))
 
     @property

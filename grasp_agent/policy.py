@@ -191,8 +191,8 @@ class WorldModelPolicy(BasePolicy):
         size = self.action_space.shape[0]
         if not len(raw):
             return np.zeros((0, size), np.float32), self._blank(0), None
-        world, carry = self._known(), self._blank(len(raw)) if carry is None else carry.copy()
-        states = carry.held(world.encode(raw).cpu().numpy(), world.model.unchanging, self.near)
+        carry = self._blank(len(raw)) if carry is None else carry.copy()
+        states = self._located(raw, carry)
         start = torch.from_numpy(states).to(self.device)
         stale = ~self._on_course(states, goals, carry)
         virtual = None
@@ -203,6 +203,11 @@ class WorldModelPolicy(BasePolicy):
         view = self._view(carry, bool(stale[0]), virtual if stale[0] else None)
         carry.step[:] += 1
         return actions, carry, view
+
+    def _located(self, raw: NDArray[np.float32], carry: Carry) -> NDArray[np.float32]:
+        """States `[n, S]` [model units]; what nothing changes is what running plans have, as long as it looks alike."""
+        world = self._known()
+        return carry.held(world.encode(raw).cpu().numpy(), world.model.unchanging, self.near)
 
     def _on_course(self, start: NDArray[np.float32], goals: NDArray[np.float32], carry: Carry) -> NDArray[np.bool_]:
         """True where a plan for this goal is running, is not at its end, and reality follows it."""
@@ -282,7 +287,7 @@ class WorldModelPolicy(BasePolicy):
         if known is not None and len(known.step) != len(raw):
             known = None
         stuck = known is not None and last is not None and last.key == key
-        if stuck and known and not self._on_course(self._known().encode(raw).cpu().numpy(), goals, known).all():
+        if stuck and known and not self._on_course(self._located(raw, known), goals, known).all():
             known, deterministic = None, False  # the same plan would not work any better
         actions, self._carry, self.last_plan = self.decide(raw, goals, known, deterministic)
         self._answer = _Answer(key, actions, 0)

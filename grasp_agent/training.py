@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.utils import safe_mean
 from stable_baselines3.common.vec_env import VecEnv
@@ -43,6 +45,8 @@ class Training:
         self._agent, self._env, self._callback = agent, env, callback
         self._log_interval, self._progress_bar, self._saver = log_interval, progress_bar, saver
         self._counted = time.monotonic()
+        known = agent.goal_tolerance is not None or (agent.vision is not None and agent.vision.layout.goal is None)
+        self._asks = not known  # how near is near enough
 
     def run(self, total_timesteps: int, deadline: float) -> None:
         """Learns until the agent has taken so many steps in all, or the clock shows `deadline` [s, monotonic]."""
@@ -97,6 +101,11 @@ class Training:
         for row, done in enumerate(dones):
             after = raw_vectors(agent._as_goal_observation(lasts[row])) if done else following[row]
             learner.record(row, raw[row], actions[row], after, bool(done))
+            if self._asks and "is_success" in infos[row]:
+                now = after[-desired.shape[1] :], desired[row]
+                if agent.vision is not None:
+                    now = agent.vision.compared(lasts[row] if done else new_obs, seen, row)
+                learner.verdicts.record(row, *now, bool(infos[row]["is_success"]), bool(done))
             if done:
                 agent._episode_num += 1
                 if self._log_interval and agent._episode_num % self._log_interval == 0:
@@ -111,14 +120,24 @@ def refit(agent: GraspAgent, *, last: bool, progress_bar: bool) -> None:
     if agent.vision is not None:
         look(agent, agent.vision, last=last, progress_bar=progress_bar)
     alike = () if agent.vision is None else agent.vision.alike
-    world = learner.refit(agent.policy, agent.goal_tolerance, last=last, progress_bar=progress_bar, alike=alike)
+    tolerance = agent.goal_tolerance or learner.verdicts.radius(partial(_apart, agent))
+    world = learner.refit(agent.policy, tolerance, last=last, progress_bar=progress_bar, alike=alike)
     assert learner.report is not None
     for name in ("loss", "error_mean", "error_high"):
         agent.logger.record(f"model/{name}", getattr(learner.report, name))
     agent.logger.record("model/transitions", len(learner.dataset))
+    agent.logger.record("model/goal_tolerance", world.tolerance)
     roadmap = world.memory.roadmap
     agent.logger.record("model/roadmap", 0.0 if roadmap is None else roadmap.connected)
     log(agent)
+
+
+def _apart(agent: GraspAgent, achieved: NDArray[Any], goals: NDArray[Any]) -> NDArray[np.float32]:
+    """Weighted distances `[n]` of what was achieved from goals, both pictures `[n, ...]` or vectors `[n, G]`."""
+    if agent.vision is not None:
+        achieved, goals = agent.vision.encode(achieved), agent.vision.encode(goals)
+    weights = np.array(agent.structure.goal_weights or (1.0,), np.float32)
+    return np.linalg.norm((achieved - goals) * weights, axis=-1)
 
 
 def look(agent: GraspAgent, vision: Vision, *, last: bool, progress_bar: bool) -> None:

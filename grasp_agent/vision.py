@@ -170,6 +170,18 @@ class Vision:
             following = self.layout.read(lasts[place])[0] if place in lasts else _row(later, place)
             self.album.record(place, _row(earlier, place), action, following, place in lasts)
 
+    def compared(self, after: Any, before: Any, row: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+        """Pictures `[height, width, colours]` of what was achieved in a step and of its goal, where there are goals.
+
+        Args:
+            after: observations after the step, or this environment's only.
+            before: observations before it.
+            row: the environment.
+        """
+        (later, batch), (earlier, _) = self.layout.read(after), self.layout.read(before)
+        assert earlier.goals is not None
+        return later.pictures[row if batch else 0][..., -self.layout.shape[2] :], earlier.goals[row]
+
     def raw(self, observations: Any) -> NDArray[np.uint8]:
         """Observations as rows of bytes `[n, R]`: pictures, then vectors."""
         seen, _ = self.layout.read(observations, goals=False)

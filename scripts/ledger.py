@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from filelock import FileLock
 
 from grasp_agent.files import written_aside
 
@@ -31,7 +35,9 @@ class Ledger:
 
     def add(self, name: str, row: Row) -> None:
         """Writes one more row. What others have written meanwhile stays: parts may be measured side by side."""
-        results = self.read()
-        results.setdefault(name, []).append(row)
-        with written_aside(self.path) as aside:
-            aside.write_text(json.dumps({"model": self.model, "results": results}) + "\n", encoding="utf-8")
+        digits = hashlib.sha256(str(self.path.resolve()).encode()).hexdigest()[:16]
+        with FileLock(Path(tempfile.gettempdir()) / f"ledger-{digits}.lock"):
+            results = self.read()
+            results.setdefault(name, []).append(row)
+            with written_aside(self.path) as aside:
+                aside.write_text(json.dumps({"model": self.model, "results": results}) + "\n", encoding="utf-8")

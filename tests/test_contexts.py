@@ -13,6 +13,7 @@ from torch import Tensor
 
 import grasp_envs  # noqa: F401
 from grasp_agent import ExploreConfig, GraspAgent, MLPConfig, TrainConfig
+from grasp_agent.carry import Carry
 from grasp_agent.data import Dataset, Episode
 from grasp_agent.models import EnsembleMLP
 from grasp_agent.planners import ContextRoadmap, RoadmapGraph, Steering
@@ -237,6 +238,17 @@ def test_goals_do_not_ask_for_what_nothing_changes(taught: GraspAgent):
     aimed = problem.goal.project(start[:, None, None])[0, 0, 0]
     assert aimed[2] == start[0, 2]
     assert of_all.apart(np.zeros((1, 3), np.float32), np.array([[0, 0, 9]], np.float32)) == 0
+
+
+def test_only_states_that_look_like_those_of_their_running_plan_are_held():
+    carry = Carry.blank(3, 4, 2, 3, 2)
+    carry.states[:] = [[[5.0, 1.0, 2.0]]]
+    carry.valid[:] = [True, True, False]
+    states = np.array([[0, 1.06, 2.07], [0, 1.08, 2.08], [0, 1.06, 2.07]], np.float32)
+    held = carry.held(states, (1, 2), near=0.1)
+    np.testing.assert_array_equal(held, np.array([[0, 1, 2], [0, 1.08, 2.08], [0, 1.06, 2.07]], np.float32))
+    np.testing.assert_array_equal(states[0], np.array([0, 1.06, 2.07], np.float32))
+    assert carry.held(states, (), near=9.0) is states
 
 
 @pytest.mark.parametrize(("nearness", "begins", "held"), [(0.5, False, True), (0.5, True, False), (2.0, False, False)])

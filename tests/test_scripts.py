@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
 import benchmark_planners
 import gymnasium as gym
 import pytest
 import report_benchmark
 import trials
+from ledger import Ledger
 
 
 @pytest.mark.parametrize("mode", ["open", "closed"])
@@ -48,3 +52,18 @@ def test_mcnemar_counts_the_pairs_that_differ():
     assert report_benchmark.mcnemar([1, 1, 0, 0], [1, 1, 0, 0]) == 1.0
     assert report_benchmark.mcnemar([1] * 10, [0] * 10) == pytest.approx(2 * 0.5**10)
     assert report_benchmark.mcnemar([1, 0] * 5, [0, 1] * 5) == 1.0
+
+
+def test_a_ledger_keeps_what_several_write_at_once_and_nothing_of_another_model(tmp_path: Path):
+    path = tmp_path / "measured.json"
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda step: Ledger(path, "one").add(f"part {step % 2}", {"step": step}), range(40)))
+    found = Ledger(path, "one").read()
+    assert {name: sorted(row["step"] for row in rows) for name, rows in found.items()} == {
+        "part 0": [*range(0, 40, 2)],
+        "part 1": [*range(1, 40, 2)],
+    }
+    other = Ledger(path, "other")
+    assert other.read() == {}
+    other.add("part 0", {"step": 0})
+    assert other.read() == {"part 0": [{"step": 0}]} and Ledger(path, "one").read() == {}

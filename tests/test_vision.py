@@ -14,6 +14,8 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 from stable_baselines3 import SAC
 from stable_baselines3.common.buffers import DictReplayBuffer
+from stable_baselines3.common.env_util import make_vec_env
+from stable_baselines3.common.vec_env import VecFrameStack
 
 from grasp_agent import GraspAgent
 from grasp_agent.album import Album, Seen
@@ -110,6 +112,17 @@ class TestLayout:
         with pytest.raises(ValueError, match=words):
             PictureLayout.of(space, frames=6)
 
+    def test_floats_are_shares_or_bytes_as_their_space_says(self):
+        ones = np.ones((24, 32, 3), np.float32)
+        for high, seen in ((1.0, 255), (255.0, 1)):
+            layout = PictureLayout.of(spaces.Box(0, high, (24, 32, 3), np.float32))
+            assert layout is not None
+            assert (layout.as_bytes(ones, layout.shape) == seen).all()
+        layout = PictureLayout.of(spaces.Box(0, 1, (24, 32, 3), np.float32))
+        assert layout is not None
+        with pytest.raises(ValueError, match=r"not in \[0, 1\]"):
+            layout.as_bytes(2 * ones, layout.shape)
+
     def test_colours_come_first_or_last_as_bytes_or_shares(self):
         layout = PictureLayout.of(PICTURE)
         assert layout is not None
@@ -186,6 +199,24 @@ class TestAgent:
             again.set_goal(env.draw(np.full(2, 8.0)))
         np.testing.assert_array_equal(again.predict(observation, deterministic=True)[0], action)
         again.learn(40)
+
+    def test_grey_frames_may_be_counted(self, tmp_path: Path):
+        def seer(frames: int | None) -> GraspAgent:
+            config = EncoderConfig(
+                points=2, channels=(2, 4), ahead=(1, 2), gradient_steps=5, batch_size=8, frames=frames
+            )
+            env = VecFrameStack(make_vec_env(Seer), 3)
+            return tiny_seer(env, policy="CnnPolicy", encoder=config)
+
+        agent = seer(3).learn(150)
+        agent.save(tmp_path / "grey.zip")
+        for known in (agent, GraspAgent.load(tmp_path / "grey.zip", device="cpu")):
+            assert known.vision is not None and known.vision.layout.frames == 3
+            assert known.vision.layout.shape == (16, 16, 1)
+        other = seer(None)
+        assert other.vision is not None and other.vision.layout.frames == 1
+        with pytest.raises(ValueError, match="expected frames as here"):
+            other.set_parameters(tmp_path / "grey.zip")
 
     def test_a_goal_that_was_set_counts_until_it_is_taken_back(self):
         agent = tiny_seer().learn(150)

@@ -31,16 +31,14 @@ class EncoderConfig:
         points: K, maps of features, each of which becomes the place where it is strongest.
         body: whether what is seen from above is an agent and one rigid body: then latents are where both are, and how
             the body is turned (see `Body`). Actions have two entries, which push the agent right and down.
-        frames: how many pictures an observation shows, one behind the other on the axis of colours; None: three colours
-            make a picture where the channels are a multiple of three, one does elsewhere, and goals tell if there are.
-        channels: of the two convolutions before them.
+        channels: of the two convolutions before these maps.
         sharpness: of the softmax, to begin with: how soon a map settles on one thing.
         whiten: whether it learns on colours that vary alike, so that what is small and bright counts beside what is
             large and dark.
         share: axes along which latents vary less than this share of the most are left out, once it is trained.
         ahead: steps ahead at which predictions are compared; the last is the length of the windows.
         gradient_steps: how many.
-        batch_size: windows in each.
+        batch_size: windows in each, in pairs of the same episode where episodes are told apart.
         lr: highest learning rate.
         variance: weight of the hinge that wants each entry to vary.
         covariance: weight of the term that wants entries to differ.
@@ -48,8 +46,10 @@ class EncoderConfig:
         picture: weight of the picture that must be paintable.
         focus: weight of the term that wants each map to be strong in one place, which moves from picture to picture;
             none to begin with, as long as maps look for what they could settle on.
-        contrast: weight of the term that wants episodes to be told apart, where they are known: what nothing moves,
-            such as a door, counts for little elsewhere.
+        contrast: weight of the term that wants episodes to be told apart, where there are several: without it, what
+            nothing moves, such as a door, may be seen badly.
+        frames: how many pictures an observation shows, one behind the other on the axis of colours; None: as many as
+            goals say, or else three colours make a picture where channels are a multiple of three, and one elsewhere.
 
     Raises:
         ValueError: if a number is out of range.
@@ -57,7 +57,6 @@ class EncoderConfig:
 
     points: int = 8
     body: bool = False
-    frames: int | None = None
     channels: tuple[int, int] = (8, 16)
     sharpness: float = 6.0
     whiten: bool = True
@@ -72,6 +71,7 @@ class EncoderConfig:
     picture: float = 1.0
     focus: float = 0.2
     contrast: float = 0.3
+    frames: int | None = None
 
     def __post_init__(self) -> None:
         whole(1, points=self.points, gradient_steps=self.gradient_steps)

@@ -22,8 +22,8 @@ from torch import Tensor, nn
 
 from grasp_agent.models.axes import Axes
 from grasp_agent.models.body import Body, find_body
-from grasp_agent.models.encoder import PixelEncoder
-from grasp_agent.models.encoder_terms import Pairs, alike, confused, hinge, scattered, shape
+from grasp_agent.models.encoder import EncoderConfig, PixelEncoder
+from grasp_agent.models.encoder_terms import Pairs, alike, hinge, rank_and_spread, scattered
 from grasp_agent.models.painter import Painter
 from grasp_agent.planners.checks import whole
 
@@ -31,7 +31,7 @@ _SAMPLES, _WINDOWS = 4000, 20_000  # looked at for axes, and for a body
 _EPISODES = 200  # that samples for axes come from, about: many samples of each tell what stays within it
 _PUSH = 4  # steps after which one sees what actions have moved
 _SEARCH, _FOCUSING = 0.2, 0.4  # shares of the training: before maps have to settle, and until that counts in full
-_WORLD = 4  # numbers by which episodes are told apart
+_WORLD, _PAIRED = 4, 4  # numbers by which episodes are told apart, and windows that a batch needs for that
 _STILLS = 500  # pictures, about, that tell what all have in common
 
 
@@ -51,10 +51,7 @@ class EncoderReport(NamedTuple):
 
 
 class _Provisional(nn.Module):
-    """Predicts the next latent, reads the action between two, and in what world they are.
-
-    What moves by itself is told by the step before.
-    """
+    """Predicts the next latent, and reads the action between two; what moves by itself is told by the step before."""
 
     def __init__(self, latent: int, actions: int, speeds: bool, width: int = 128) -> None:
         super().__init__()
@@ -63,7 +60,6 @@ class _Provisional(nn.Module):
             nn.Linear(known + actions, width), nn.SiLU(), nn.Linear(width, width), nn.SiLU(), nn.Linear(width, latent)
         )
         self.action = nn.Sequential(nn.Linear(known + latent, width), nn.SiLU(), nn.Linear(width, actions))
-        self.world = nn.Linear(latent, _WORLD, bias=False)
 
     def ahead(self, past: Tensor, actions: Tensor) -> Tensor:
         """The latents `[B, T, D]` that follow the last 1 or 2, `[B, P, D]`, under actions `[B, T, A]`."""
@@ -102,8 +98,8 @@ def fit_encoder(
         on_step: called after each gradient step.
 
     Raises:
-        ValueError: if there is no window, windows are shorter than the steps to look ahead, there is no gradient step,
-            or a body is sought that is not pushed right and down.
+        ValueError: if there is no window, windows are shorter than the steps to look ahead, episodes are not as many,
+            there is no gradient step, or a body is sought that is not pushed right and down, or not found.
     """
     config, device = encoder.config, encoder.device
     steps = config.gradient_steps if steps is None else steps
@@ -114,13 +110,16 @@ def fit_encoder(
     last = now + config.ahead[-1]
     if not len(rows) or rows.shape[1] <= last:
         raise ValueError(f"windows: expected at least one of {last} steps, got {list(rows.shape)}")
+    if episodes is not None and len(episodes) != len(rows):
+        raise ValueError(f"episodes: expected one for each of {len(rows)} windows, got {len(episodes)}")
     looks = [*range(now + 1), *(now + far for far in config.ahead)]
     generator = torch.Generator().manual_seed(seed)
     with torch.random.fork_rng(devices=()):
         torch.default_generator.manual_seed(seed)
         predictor = _Provisional(2 * config.points, actions.shape[2], speeds).to(device)
         painter = Painter(config.points, (*encoder.cells, encoder.shape[2]), encoder.cells).to(device)
-    parameters = [p for module in (encoder.layers, predictor, painter) for p in module.parameters()]
+        world = nn.Linear(2 * config.points, _WORLD, bias=False).to(device)  # what episodes are told apart by
+    parameters = [p for module in (encoder.layers, predictor, painter, world) for p in module.parameters()]
     optimiser = torch.optim.AdamW(parameters, config.lr, weight_decay=1e-4)
     total = max(40, steps + 1)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, config.lr, total_steps=total, pct_start=0.1)
@@ -128,7 +127,7 @@ def fit_encoder(
     encoder.painter.mean.copy_((sample.movedim(-1, 1).float() / 255).mean(0))
     encoder.ease(sample)
     brightness = encoder.sketched(sample).square().mean().clamp_min(1e-6)
-    pairs = None if episodes is None or not config.contrast else Pairs(episodes)
+    pairs = _paired(config, episodes)
     tail: list[tuple[float, ...]] = []
     encoder.train()
     for step in range(steps):
@@ -148,7 +147,7 @@ def fit_encoder(
         loss = loss + config.variance * hinge(latents) + config.covariance * alike(latents)
         loss = loss + config.picture * paintable
         if pairs is not None:
-            loss = loss + config.contrast * confused(predictor.world(latents[:, 0]), pairs.episodes[batch])
+            loss = loss + config.contrast * pairs.confused(world(latents[:, 0]), batch)
         focus = config.focus * min(1, max(0, step / steps - _SEARCH) / _FOCUSING)
         if focus:
             loss = loss + focus * scattered(encoder, maps, points).log1p().mean()
@@ -158,7 +157,7 @@ def fit_encoder(
         schedule.step()
         if step >= 9 * steps // 10:
             still = (latents[:, :1] - latents[:, 1:]).square().mean()
-            tail.append((prediction.item(), still.item(), *shape(latents.detach())))
+            tail.append((prediction.item(), still.item(), *rank_and_spread(latents.detach())))
         if on_step is not None:
             on_step()
     encoder.eval()
@@ -177,6 +176,14 @@ def fit_encoder(
     shown = _learn_to_paint(encoder, pictures, rows[:, 0], max(1, steps // 2), generator)
     prediction, still, rank, spread = torch.tensor(tail).mean(0).tolist()
     return EncoderReport(prediction, still, rank, spread, shown)
+
+
+def _paired(config: EncoderConfig, episodes: NDArray[np.int64] | None) -> Pairs | None:
+    """Batches in which episodes can be told apart, where that is wanted and there are some."""
+    if episodes is None or not config.contrast or config.batch_size < _PAIRED:
+        return None
+    pairs = Pairs(episodes)
+    return pairs if pairs.several else None
 
 
 def _find_body(

@@ -1,0 +1,150 @@
+"""How near to a goal is near enough is learned from what environments say of success."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import pytest
+from gymnasium import spaces
+from numpy.typing import NDArray
+from stable_baselines3.common.env_util import make_vec_env
+
+from grasp_agent import ExploreConfig, GraspAgent, MLPConfig, TrainConfig
+from grasp_agent.models import EncoderConfig
+from grasp_agent.verdicts import Verdicts
+
+RADIUS = 0.4
+
+
+def distance(achieved: NDArray[Any], goals: NDArray[Any]) -> NDArray[np.float32]:
+    return np.linalg.norm(achieved - goals, axis=-1)
+
+
+def walked(verdicts: Verdicts, steps: int, seed: int = 0) -> Verdicts:
+    """A walk that comes to its goal and leaves it again."""
+    random, place = np.random.default_rng(seed), np.zeros(2)
+    for _ in range(steps):
+        place = np.clip(place + random.uniform(-0.1, 0.1, 2), -1, 1)
+        verdicts.record(0, place, np.zeros(2), bool(np.linalg.norm(place) < RADIUS), done=False)
+    return verdicts
+
+
+def test_the_radius_is_where_verdicts_change_on_the_safe_side():
+    radius = walked(Verdicts(), 3000).radius(distance)
+    assert radius is not None
+    assert 0.9 * RADIUS < radius < RADIUS
+
+
+def test_of_few_changes_nothing_is_told():
+    verdicts = Verdicts()
+    for _ in range(10):
+        assert verdicts.radius(distance) is None
+        for success in (False, True):
+            verdicts.record(0, np.array([0.3 - 0.2 * success]), np.zeros(1), success, done=success)
+    assert verdicts.radius(distance) == pytest.approx(0.2)
+
+
+def test_another_goal_or_episode_is_no_change_of_mind():
+    verdicts = Verdicts()
+    for step in range(40):
+        place = np.full(1, step % 2, float)
+        verdicts.record(0, place, np.full(1, step, float), step % 2 == 0, done=False)
+        verdicts.record(1, place, np.zeros(1), step % 2 == 0, done=True)
+    assert verdicts.radius(distance) is None
+
+
+def test_verdicts_are_saved():
+    verdicts, other = walked(Verdicts(), 1000), Verdicts()
+    other.restore(verdicts.tensors())
+    assert other.radius(distance) == verdicts.radius(distance) is not None
+    assert Verdicts().tensors() == {}
+
+
+class Disc(gym.Env[Any, Any]):
+    """A spot that actions move; success is to be near its goal. Seen as a vector or in pictures."""
+
+    action_space = spaces.Box(-1, 1, (2,), np.float32)
+
+    def __init__(self, *, pictures: bool = False) -> None:
+        self.pictures = pictures
+        one = spaces.Box(0, 255, (16, 16, 1), np.uint8) if pictures else spaces.Box(-1, 1, (2,), np.float32)
+        self.observation_space = spaces.Dict(dict.fromkeys(("observation", "achieved_goal", "desired_goal"), one))
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[Any, dict[str, Any]]:
+        super().reset(seed=seed)
+        self.place, self.goal = self.np_random.uniform(-0.8, 0.8, (2, 2))
+        self.count = 0
+        return self.look(), {}
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        self.place = np.clip(self.place + 0.2 * action, -0.8, 0.8)
+        self.count += 1
+        missed = float(np.linalg.norm(self.place - self.goal))
+        return self.look(), -missed, False, self.count >= 30, {"is_success": missed < RADIUS}
+
+    def look(self) -> dict[str, Any]:
+        places = {"observation": self.place, "achieved_goal": self.place, "desired_goal": self.goal}
+        return {key: self.draw(place) if self.pictures else np.float32(place) for key, place in places.items()}
+
+    def draw(self, place: NDArray[np.float64]) -> NDArray[np.uint8]:
+        grid = np.stack(np.meshgrid(np.linspace(-1, 1, 16), np.linspace(-1, 1, 16), indexing="ij"), -1)
+        return (255 * np.exp(-np.square(grid - place).sum(-1, keepdims=True) / 0.04)).astype(np.uint8)
+
+
+def learned(env: gym.Env[Any, Any] | Any, **settings: Any) -> GraspAgent:
+    return GraspAgent(
+        "MultiInputPolicy",
+        env,
+        model=MLPConfig(members=2, width=16),
+        explore=ExploreConfig(learning_starts=900),
+        train=TrainConfig(gradient_steps=60),
+        encoder=EncoderConfig(points=2, channels=(4, 4), gradient_steps=120, batch_size=24, lr=1e-2),
+        seed=0,
+        device="cpu",
+        **settings,
+    )
+
+
+@pytest.mark.parametrize("pictures", [False, True])
+def test_an_agent_learns_how_near_is_near_enough(pictures: bool):
+    env = Disc(pictures=pictures)
+    agent = learned(env).learn(900)
+    world = agent.policy.world
+    assert world is not None
+    random, near, there = np.random.default_rng(1), list[bool](), list[bool]()
+    for seed in range(300):
+        env.reset(seed=seed)
+        env.place = env.goal + random.uniform(0, 2 * RADIUS) * np.array([np.cos(seed), np.sin(seed)])
+        seen = env.look()
+        dressed = seen if agent.vision is None else agent.vision.dressed(seen)
+        near.append(bool(world.apart(dressed["achieved_goal"], dressed["desired_goal"]) <= world.tolerance))
+        there.append(bool(np.linalg.norm(env.place - env.goal) < RADIUS))
+    assert np.mean(np.array(there)[near]) > 0.9
+    assert np.mean(np.array(near)[there]) > 0.6
+
+
+def test_in_several_environments_each_has_its_own_verdicts():
+    agent = learned(make_vec_env(Disc, n_envs=3, seed=0)).learn(900)
+    world = agent.policy.world
+    assert world is not None
+    assert 0.8 * RADIUS < world.tolerance < 1.05 * RADIUS
+
+
+def test_what_is_said_beforehand_counts():
+    agent = learned(Disc(), goal_tolerance=0.01).learn(900)
+    assert agent.policy.world is not None
+    assert agent.policy.world.tolerance == 0.01
+    assert not agent.learner.verdicts.tensors()
+
+
+@pytest.mark.parametrize("pictures", [False, True])
+def test_verdicts_survive_a_training_that_was_stopped(pictures: bool, tmp_path: Path):
+    learned(Disc(pictures=pictures)).learn(600, checkpoint=tmp_path / "part.zip")
+    other = learned(Disc(pictures=pictures))
+    other.learn(600, checkpoint=tmp_path / "part.zip")
+    (kept,) = other.learner.verdicts.tensors().values()
+    assert len(kept) >= 5
+    assert kept.shape[1:] == ((3, 16, 16, 1) if pictures else (3, 2))
