@@ -67,6 +67,8 @@ VIDEOS: dict[str, Callable[[Path], None]] = {
     "trap-beside.mp4": partial(beside, "grasp/BallNavTrap-v0", ("grasp", "sac@30000", "random"), 2, 320),
     "trap-beside.gif": partial(beside, "grasp/BallNavTrap-v0", ("grasp", "sac@30000", "random"), 1, 260),
     "wall-pixels.mp4": partial(imagination, "wall-pixels", 3),
+    "wall-door-pixels.mp4": partial(imagination, "wall-door-pixels", 2),
+    "point-maze-pixels.mp4": partial(imagination, "point-maze-pixels", 2),
     "wall-search.mp4": partial(search, "wall", 3),
 }
 
