@@ -62,12 +62,12 @@ def world(count: int = 3000, seed: int = 0) -> World:
     return World(seen / seen.std((0, 1)), pushes, agent, place, angle)
 
 
-@pytest.fixture(scope="module", params=[0, 4])
-def found(request: pytest.FixtureRequest) -> tuple[World, Body]:
-    """In the first world the right angle is the fourth best guess after the first trial, in the second the first."""
+@pytest.fixture(scope="module")
+def found() -> tuple[World, Body]:
+    """A world in which the right angle is only the fourth best guess after the first trial."""
     torch.manual_seed(0)
-    known, body = world(seed=request.param), Body(12)
-    find_body(body, known.seen, known.pushes, known.coarse, CELLS, steps=400, seed=0)
+    known, body = world(), Body(12)
+    find_body(body, known.seen, known.pushes, known.coarse, CELLS, steps=600, seed=0)
     return known, body
 
 
