@@ -20,6 +20,7 @@ from grasp_agent.data import Episode
 from grasp_agent.layout import PictureLayout
 from grasp_agent.models import EncoderConfig, EncoderReport, Frame, PixelEncoder, fit_encoder
 from grasp_agent.models.body import Body
+from grasp_agent.models.encoder_training import training_steps
 from grasp_agent.structure import Structure
 
 Array = NDArray[np.float32]
@@ -211,7 +212,8 @@ class Vision:
         rows, actions, episodes = self.album.windows(speeds + config.ahead[-1])
         encoder = PixelEncoder(self.layout.shape, config, seed=self._seed).to(self._device)
         steps = min(config.gradient_steps, max(1, _PASSES * len(rows) // config.batch_size))
-        with tqdm(total=steps, desc="looking", leave=False, disable=not progress_bar) as bar:
+        total = training_steps(config, steps)
+        with tqdm(total=total, desc="looking", leave=False, disable=not progress_bar) as bar:
             self.report = fit_encoder(
                 encoder,
                 self.album.pictures,

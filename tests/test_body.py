@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -12,7 +13,7 @@ from torch import Tensor
 
 from grasp_agent.layout import PictureLayout
 from grasp_agent.models import EncoderConfig, PixelEncoder
-from grasp_agent.models.body import Body, find_body
+from grasp_agent.models.body import Body, find_body, search_steps
 from grasp_agent.vision import Vision
 
 CELLS = (16, 16)
@@ -104,8 +105,11 @@ def test_the_same_seed_finds_the_same_and_no_global_generator_is_touched():
             torch.manual_seed(0)
             body = Body(12)
         state = torch.get_rng_state()
-        find_body(body, known.seen, known.pushes, known.coarse, CELLS, steps=8, seed=0)
+        ticks = list[None]()
+        tick = partial(ticks.append, None)
+        find_body(body, known.seen, known.pushes, known.coarse, CELLS, steps=8, seed=0, on_step=tick)
         assert torch.equal(torch.get_rng_state(), state)
+        assert len(ticks) == search_steps(8)
         bodies.append(body.state_dict())
     assert all(torch.equal(bodies[0][name], bodies[1][name]) for name in bodies[0])
 

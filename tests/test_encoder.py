@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from grasp_agent.models import EncoderConfig, EncoderReport, PixelEncoder, fit_encoder
 from grasp_agent.models.axes import Axes
 from grasp_agent.models.encoder_terms import Pairs
+from grasp_agent.models.encoder_training import training_steps
 
 SHAPE = (32, 32, 1)
 QUICK = EncoderConfig(points=3, channels=(6, 6), ahead=(1, 3), gradient_steps=150, batch_size=24, lr=1e-2)
@@ -213,6 +214,13 @@ def test_a_seed_says_all_and_no_global_generator_is_touched():
     for a, b in zip(one.state_dict().values(), two.state_dict().values(), strict=True):
         assert torch.equal(a, b)
     assert not torch.equal(next(one.parameters()), next(other.parameters()))
+
+
+def test_progress_is_told_of_all_that_is_learned():
+    (pictures, rows, actions, _), ticks = walks(4), list[int]()
+    config = replace(QUICK, gradient_steps=6)
+    fit_encoder(PixelEncoder(SHAPE, config), pictures, rows, actions, on_step=lambda: ticks.append(1))
+    assert len(ticks) == training_steps(config, 6) == 6 + 3
 
 
 @pytest.mark.parametrize("shape", [(16, 16, 1), (96, 96, 3), (50, 84, 1), (240, 320, 3)])

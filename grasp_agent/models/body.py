@@ -90,6 +90,7 @@ def find_body(
     *,
     steps: int,
     seed: int,
+    on_step: Callable[[], object] | None = None,
 ) -> None:
     """Learns in place to read an agent and a body from normalised places.
 
@@ -102,6 +103,7 @@ def find_body(
         steps: gradient steps: a share of them for each of six guesses, more for those that do best, half of them for
             the last one; 2.8 times as many in all.
         seed: of the batches and the painter's weights.
+        on_step: called after each gradient step, `search_steps(steps)` times, or less often where guesses are given up.
 
     Raises:
         ValueError: if there is nothing that actions move, or no body beside it.
@@ -121,7 +123,7 @@ def find_body(
         missed = dict[int, float]()
         for place, (state, painter) in enumerate(rivals):
             body.load_state_dict(state)
-            missed[place] = _learn(body, painter, now, coarse, max(1, round(share * steps)), seed + number)
+            missed[place] = _learn(body, painter, now, coarse, _share(steps, share), seed + number, on_step)
             rivals[place] = _copied(body), painter
         best = sorted((place for place in missed if isfinite(missed[place])), key=missed.__getitem__)
         rivals = [rivals[place] for place in best[:left]]
@@ -130,6 +132,16 @@ def find_body(
     body.load_state_dict(rivals[0][0])
     for parameter in body.parameters():
         parameter.grad = None
+
+
+def search_steps(steps: int) -> int:
+    """Gradient steps that `find_body` takes in all."""
+    guesses = (2 * _CIRCLES, *(left for _, left in _ROUNDS))
+    return sum(count * _share(steps, share) for count, (share, _) in zip(guesses, _ROUNDS, strict=False))
+
+
+def _share(steps: int, share: float) -> int:
+    return max(1, round(share * steps))
 
 
 def _copied(body: Body) -> dict[str, Tensor]:
@@ -197,7 +209,13 @@ def _fresh_painter(body: Body, coarse: Callable[[Tensor], Tensor], cells: tuple[
 
 
 def _learn(
-    body: Body, painter: Painter, now: Tensor, coarse: Callable[[Tensor], Tensor], steps: int, seed: int
+    body: Body,
+    painter: Painter,
+    now: Tensor,
+    coarse: Callable[[Tensor], Tensor],
+    steps: int,
+    seed: int,
+    on_step: Callable[[], object] | None,
 ) -> float:
     """Learns to read what can be painted; returns the error, as a share of the variance, over the last fifth.
 
@@ -221,4 +239,6 @@ def _learn(
         schedule.step()
         if step >= 4 * steps // 5:
             tail.append(missed.item())
+        if on_step is not None:
+            on_step()
     return sum(tail) / len(tail)

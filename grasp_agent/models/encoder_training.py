@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from grasp_agent.models.axes import Axes
-from grasp_agent.models.body import Body, find_body
+from grasp_agent.models.body import Body, find_body, search_steps
 from grasp_agent.models.encoder import EncoderConfig, PixelEncoder
 from grasp_agent.models.encoder_terms import Pairs, alike, hinge, rank_and_spread, scattered
 from grasp_agent.models.painter import Painter
@@ -95,7 +95,7 @@ def fit_encoder(
         speeds: whether things move by themselves: then the first picture and action of a window only tell how fast.
         steps: gradient steps; None for as many as its config says.
         seed: of the batches and the predictor's weights.
-        on_step: called after each gradient step.
+        on_step: called after each gradient step, `training_steps` times.
 
     Raises:
         ValueError: if there is no window, windows are shorter than the steps to look ahead, episodes are not as many,
@@ -172,10 +172,15 @@ def fit_encoder(
         changes = torch.cat([after - before, before - seen[:, 0]], 1)
         encoder.readout.turn(torch.cat([before, after]), config.share, origins, changes, pushes)
     else:
-        _find_body(encoder, encoder.readout, pictures, rows[:, now:], actions[:, now:], steps, seed)
-    shown = _learn_to_paint(encoder, pictures, rows[:, 0], max(1, steps // 2), generator)
+        _find_body(encoder, encoder.readout, pictures, rows[:, now:], actions[:, now:], steps, seed, on_step)
+    shown = _learn_to_paint(encoder, pictures, rows[:, 0], max(1, steps // 2), generator, on_step)
     prediction, still, rank, spread = torch.tensor(tail).mean(0).tolist()
     return EncoderReport(prediction, still, rank, spread, shown)
+
+
+def training_steps(config: EncoderConfig, steps: int) -> int:
+    """Gradient steps of all that `fit_encoder` learns: to see, to find a body where one is sought, and to paint."""
+    return steps + max(1, steps // 2) + (search_steps(steps) if config.body else 0)
 
 
 def _paired(config: EncoderConfig, episodes: NDArray[np.int64] | None) -> Pairs | None:
@@ -194,6 +199,7 @@ def _find_body(
     actions: NDArray[np.float32],
     steps: int,
     seed: int,
+    on_step: Callable[[], object] | None,
 ) -> None:
     """Looks at many windows and finds the body in them."""
     some = np.arange(0, len(rows), max(1, len(rows) // _WINDOWS))
@@ -202,7 +208,7 @@ def _find_body(
     def coarse(chosen: Tensor) -> Tensor:
         return encoder.sketched(_newest(encoder, pictures, rows[some[chosen.numpy()], 0]))
 
-    find_body(body, seen, pushes, coarse, encoder.cells, steps=steps, seed=seed)
+    find_body(body, seen, pushes, coarse, encoder.cells, steps=steps, seed=seed, on_step=on_step)
 
 
 def _sampled(episodes: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -236,7 +242,12 @@ def _looked(encoder: PixelEncoder, pictures: NDArray[np.uint8], index: NDArray[n
 
 
 def _learn_to_paint(
-    encoder: PixelEncoder, pictures: NDArray[np.uint8], rows: NDArray[np.int64], steps: int, generator: torch.Generator
+    encoder: PixelEncoder,
+    pictures: NDArray[np.uint8],
+    rows: NDArray[np.int64],
+    steps: int,
+    generator: torch.Generator,
+    on_step: Callable[[], object] | None,
 ) -> float:
     """Teaches the painter, for display, what latents look like; returns the error, as a share of the variance."""
     painter, config = encoder.painter, encoder.config
@@ -256,6 +267,8 @@ def _learn_to_paint(
         schedule.step()
         if step >= 9 * steps // 10:
             tail.append(loss.item())
+        if on_step is not None:
+            on_step()
     for parameter in painter.parameters():
         parameter.grad = None
     return float(np.mean(tail))
