@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from grasp_agent.comparison import compare
     from grasp_agent.evaluation import evaluate
     from grasp_agent.explore import ExploreConfig
-    from grasp_agent.models import EnsembleMLP, Frame, MLPConfig
+    from grasp_agent.models import EncoderConfig, EnsembleMLP, Frame, MLPConfig
     from grasp_agent.planners import GRASP, Criteria
     from grasp_agent.pretrained import BundledModel, bundled, load
     from grasp_agent.structure import Structure
@@ -28,6 +28,7 @@ _HOMES = {
     "GraspAgent": "agent",
     "evaluate": "evaluation",
     "ExploreConfig": "explore",
+    "EncoderConfig": "models",
     "EnsembleMLP": "models",
     "Frame": "models",
     "MLPConfig": "models",
@@ -51,6 +52,7 @@ __all__ = [
     "GRASP",
     "BundledModel",
     "Criteria",
+    "EncoderConfig",
     "EnsembleMLP",
     "ExploreConfig",
     "Frame",

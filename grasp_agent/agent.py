@@ -262,7 +262,8 @@ class GraspAgent(BaseAlgorithm):
             progress_bar: show progress of steps and fits.
             checkpoint: a file, written every half minute, and before and after each fit. Where it is there already,
                 learning goes on from it, until `total_timesteps` were taken in all: a script that was killed is simply
-                run again. It can be loaded as any saved agent, and holds the experience, too.
+                run again. It can be loaded as any saved agent, and holds the experience, too, but for pictures, which
+                lie in a file beside it.
             minutes: take no more environment steps after this time; the last fit follows.
 
         Returns:

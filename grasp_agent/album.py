@@ -48,13 +48,15 @@ class Album:
         count: pictures that are in that file already and stay; what comes after them is cut off.
 
     Raises:
-        ValueError: if the file holds fewer.
+        ValueError: if the file holds fewer, or is not there.
     """
 
     def __init__(self, shape: tuple[int, int, int], path: Path | None = None, count: int = 0) -> None:
         self.shape, self.episodes = shape, list[Shots]()
         self._size, self._count = int(np.prod(shape)), count
         mode = "r+b" if count else "w+b"
+        if count and path is not None and not path.exists():
+            raise ValueError(f"{path}: expected {count} pictures that belong to a checkpoint; there is no such file")
         self._path = path
         self._file: IO[bytes] = tempfile.TemporaryFile() if path is None else open(path, mode)  # noqa: SIM115
         weakref.finalize(self, self._file.close)

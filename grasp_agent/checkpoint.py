@@ -1,4 +1,7 @@
-"""A training that may be killed at any moment: agent and experience in one file, from which it goes on."""
+"""A training that may be killed at any moment: agent and experience in a file, from which it goes on.
+
+Pictures lie beside it, in a file whose name is the checkpoint's and `.pictures`; both belong together.
+"""
 
 from __future__ import annotations
 
@@ -55,7 +58,7 @@ class Checkpoint:
         """
         if self.path is None:
             return False
-        pictures = self.path.with_suffix(".pictures")
+        pictures = self.path.with_name(f"{self.path.name}.pictures")
         if not self.path.exists():
             if agent.vision is not None:
                 agent.vision.keep_in(pictures)

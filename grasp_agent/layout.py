@@ -27,7 +27,8 @@ class PictureLayout:
         vectors: keys of vectors beside them (proprioception), but for goals.
         sizes: their lengths.
         goal: the key of the goals' pictures; None where the environment shows none.
-        shares: whether pictures that are not of bytes have values in [0, 1], not in [0, 255]; None: as they look.
+        shares: whether all values are in [0, 1]; otherwise floats are where none is greater.
+        goal_frames: how many of them a goal's picture shows; the newest one counts.
     """
 
     shape: tuple[int, int, int]
@@ -36,7 +37,8 @@ class PictureLayout:
     vectors: tuple[str, ...]
     sizes: tuple[int, ...]
     goal: str | None
-    shares: bool | None = None
+    shares: bool = False
+    goal_frames: int = 1
 
     @classmethod
     def of(cls, space: spaces.Space[Any], frames: int | None = None) -> PictureLayout | None:
@@ -54,6 +56,10 @@ class PictureLayout:
         if frames is not None:
             whole(1, frames=frames)
         inner: dict[Any, spaces.Space[Any]] = dict(space.spaces) if isinstance(space, spaces.Dict) else {None: space}
+        for part in inner.values():
+            if isinstance(part, spaces.Box) and part.dtype == np.uint8 and len(part.shape) in (2, 4):
+                wanted = "[height, width, channels] or [channels, height, width], frames one behind the other"
+                raise ValueError(f"observation space: expected pictures {wanted}, got {part.shape}")
         shapes = {key: _picture_shape(part) for key, part in inner.items()}
         found = [key for key, shape in shapes.items() if shape is not None and key not in _GOALS]
         if not found:
@@ -71,16 +77,18 @@ class PictureLayout:
         wanted = shapes["desired_goal"] if goal else None
         if frames is not None and channels % frames:
             raise ValueError(f"frames: expected a divisor of the {channels} channels of {shape}, got {frames}")
-        usual = (3 if channels % 3 == 0 else 1) if frames is None else channels // frames
-        colours = usual if wanted is None else wanted[2]
+        usual = frames or (channels // 3 if channels % 3 == 0 else channels)
+        stacked = wanted == shape and usual > 1 and (frames is not None or channels % 3 == 0)
+        colours = channels // usual if wanted is None or stacked else wanted[2]
         if channels % colours or (wanted is not None and wanted[:2] != (height, width)):
             raise ValueError(f"observation space: expected goals that look like observations, {shape}, got {wanted}")
         if frames is not None and colours * frames != channels:
             raise ValueError(f"frames: expected {channels // colours}, as goals have {colours} channels, got {frames}")
         sizes = tuple(int(inner[key].shape[0]) for key in vectors)  # type: ignore[index]
         box, frames = inner[found[0]], channels // colours
-        shares = None if box.dtype == np.uint8 else bool(np.max(box.high) <= 1)  # type: ignore[attr-defined]
-        return cls((height, width, colours), frames, found[0], tuple(map(str, vectors)), sizes, goal, shares)
+        shares = box.dtype != np.uint8 and bool(np.max(box.high) <= 1)  # type: ignore[attr-defined]
+        size = (height, width, colours)
+        return cls(size, frames, found[0], tuple(map(str, vectors)), sizes, goal, shares, frames if stacked else 1)
 
     @property
     def stacked(self) -> tuple[int, int, int]:
@@ -118,7 +126,8 @@ class PictureLayout:
             parts.append(vector.reshape(-1, size))
         aims = None
         if goals and self.goal is not None:
-            aims = self.as_bytes(observation[self.goal], self.shape).reshape(-1, *self.shape)
+            shape = (*self.shape[:2], self.shape[2] * self.goal_frames)
+            aims = self.as_bytes(observation[self.goal], shape).reshape(-1, *shape)[..., -self.shape[2] :]
             if len(aims) != len(pictures):
                 raise ValueError("Error: Unexpected observation shape: the keys have different numbers of rows")
         return Seen(pictures, np.concatenate(parts, -1), aims), batch
@@ -141,12 +150,11 @@ class PictureLayout:
         if array.dtype == np.uint8:
             return array
         if not np.isfinite(array).all() or (array.size and not (array.min() >= 0 and array.max() <= 255)):
-            raise ValueError("observation: pictures hold values that are not finite, or not in [0, 255]")
-        shares = self.shares
-        if shares is None:
-            shares = bool(np.issubdtype(array.dtype, np.floating) and array.size and array.max() <= 1)
-        if shares and array.size and array.max() > 1:
-            raise ValueError("observation: pictures hold values that are not in [0, 1]")
+            span = f"{array.min()} to {array.max()}"
+            raise ValueError(f"observation: expected pictures of finite values in [0, 255], got {span}")
+        if self.shares and array.size and array.max() > 1:
+            raise ValueError(f"observation: expected pictures of values in [0, 1], got {array.min()} to {array.max()}")
+        shares = self.shares or (np.issubdtype(array.dtype, np.floating) and array.size and array.max() <= 1)
         return np.round(255 * array if shares else array).astype(np.uint8)
 
 

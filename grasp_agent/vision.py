@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
@@ -27,6 +28,7 @@ Array = NDArray[np.float32]
 _REMEMBERED = 256  # pictures whose latents are kept at hand
 _GROWTH = 1.5  # of the album, since the encoder has learned, after which it learns anew with the last fit
 _AGENT = 0.01  # what it weighs where the agent is in a goal's picture, beside the body: next to nothing
+_COLLAPSED, _TELLING = 0.05, 50  # spread of latents that tell of nothing, after so many steps
 _PASSES = 100  # through the album, at most
 
 
@@ -214,7 +216,7 @@ class Vision:
         steps = min(config.gradient_steps, max(1, _PASSES * len(rows) // config.batch_size))
         total = training_steps(config, steps)
         with tqdm(total=total, desc="looking", leave=False, disable=not progress_bar) as bar:
-            self.report = fit_encoder(
+            report = self.report = fit_encoder(
                 encoder,
                 self.album.pictures,
                 rows,
@@ -225,6 +227,9 @@ class Vision:
                 seed=self._seed,
                 on_step=bar.update,
             )
+        if steps >= _TELLING and not report.spread > _COLLAPSED:
+            told = f"rank {report.rank:.1f}, spread {report.spread:.2f}"
+            warnings.warn(f"pictures: found nothing in them that moves ({told}); do they show it?", stacklevel=2)
         self.see(encoder)
         self._learned_from = len(self.album)
 
@@ -274,9 +279,13 @@ class Vision:
         return {f"encoder.{name}": tensor for name, tensor in self.encoder.state_dict().items()}
 
     def restore(self, tensors: Mapping[str, Tensor]) -> None:
-        """The inverse of `tensors`; raises where they do not fit."""
+        """The inverse of `tensors`; raises where they do not fit. The encoder stays as it is from now on."""
         weights = {k.removeprefix("encoder."): v for k, v in tensors.items() if k.startswith("encoder.")}
-        self.see(PixelEncoder.restore(self.layout.shape, self.config, weights).to(self._device))
+        try:
+            encoder = PixelEncoder.restore(self.layout.shape, self.config, weights)
+        except RuntimeError as error:
+            raise ValueError(f"encoder: expected one of {self.config}, got one of another shape") from error
+        self.see(encoder.to(self._device))
         self._learned_from = 2**62  # pictures that it has learned from are gone: it stays
 
     def keep_in(self, path: Path, tensors: Mapping[str, Tensor] | None = None) -> None:

@@ -28,6 +28,7 @@ ORDER = (
     "memory",
     "world",
     "carry",
+    "verdicts",
     "policy",
     "explore",
     "learner",

@@ -36,11 +36,23 @@ def test_a_block_runs(block: int, capsys: pytest.CaptureFixture[str]):
         assert capsys.readouterr().out.strip() == "True"
 
 
-def test_the_page_on_pictures_runs():
-    (block,) = re.findall(r"```python\n(.*?)```", PIXELS, re.DOTALL)
+def test_the_page_on_pictures_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    planning, learning = re.findall(r"```python\n(.*?)```", PIXELS, re.DOTALL)
     names: dict[str, Any] = {}
-    exec(compile(block, "docs/pixels.md", "exec"), names)
+    exec(compile(planning, "docs/pixels.md", "exec"), names)
     assert names["env"].action_space.contains(names["action"])
+    quick = {
+        "12_000": "120",
+        "=800": "=5",
+        ", progress_bar=True": "",
+        "EncoderConfig, G": "EncoderConfig, MLPConfig, G",
+    }
+    for long, short in {**quick, "seed=0": "seed=0, model=MLPConfig(members=2, width=16)"}.items():
+        assert long in learning
+        learning = learning.replace(long, short)
+    exec(compile(learning, "docs/pixels.md", "exec"), names)
+    assert {path.name for path in tmp_path.iterdir()} == {"run.zip", "run.zip.pictures", "my-wall.zip"}
 
 
 def test_the_planners_that_are_composed_on_the_page_are_made():

@@ -21,7 +21,7 @@ from grasp_agent import GraspAgent
 from grasp_agent.album import Album, Seen
 from grasp_agent.imagination import imagined, record_imagination
 from grasp_agent.layout import PictureLayout
-from grasp_agent.models import EncoderConfig
+from grasp_agent.models import EncoderConfig, EncoderReport, PixelEncoder
 from grasp_agent.vision import Vision
 
 PICTURE = spaces.Box(0, 255, (24, 32, 3), np.uint8)
@@ -112,16 +112,35 @@ class TestLayout:
         with pytest.raises(ValueError, match=words):
             PictureLayout.of(space, frames=6)
 
-    def test_floats_are_shares_or_bytes_as_their_space_says(self):
-        ones = np.ones((24, 32, 3), np.float32)
-        for high, seen in ((1.0, 255), (255.0, 1)):
-            layout = PictureLayout.of(spaces.Box(0, high, (24, 32, 3), np.float32))
-            assert layout is not None
-            assert (layout.as_bytes(ones, layout.shape) == seen).all()
-        layout = PictureLayout.of(spaces.Box(0, 1, (24, 32, 3), np.float32))
+    @pytest.mark.parametrize("high", [1.0, 255.0, np.inf])
+    def test_floats_are_shares_where_none_is_greater_than_1(self, high: float):
+        layout = PictureLayout.of(spaces.Box(0, high, (24, 32, 3), np.float32))
         assert layout is not None
-        with pytest.raises(ValueError, match=r"not in \[0, 1\]"):
-            layout.as_bytes(2 * ones, layout.shape)
+        some = np.zeros((24, 32, 3), np.float32)
+        some[0, 0] = 1
+        assert layout.as_bytes(some, layout.shape)[0, 0].tolist() == [255] * 3
+        some[1, 1] = 200
+        if high > 1:
+            assert layout.as_bytes(some, layout.shape)[:2, :2].max(-1).tolist() == [[1, 0], [0, 200]]
+        else:
+            with pytest.raises(ValueError, match=r"in \[0, 1\], got 0.0 to 200.0"):
+                layout.as_bytes(some, layout.shape)
+
+    @pytest.mark.parametrize(("channels", "frames"), [(9, None), (9, 3), (3, 3), (4, 2)])
+    def test_goals_may_be_stacked_too(self, channels: int, frames: int | None):
+        stack = spaces.Box(0, 255, (24, 32, channels), np.uint8)
+        layout = PictureLayout.of(spaces.Dict({"eye": stack, "desired_goal": stack}), frames)
+        assert layout is not None
+        colours = channels // (frames or 3)
+        assert layout.frames == layout.goal_frames == (frames or 3) and layout.shape == (24, 32, colours)
+        some = pictures(2, (24, 32, channels))
+        seen, _ = layout.read({"eye": some, "desired_goal": some})
+        np.testing.assert_array_equal(seen.goals, some[..., -colours:])
+
+    @pytest.mark.parametrize("shape", [(24, 32), (3, 24, 32, 3)])
+    def test_pictures_of_other_dimensions_are_refused(self, shape: tuple[int, ...]):
+        with pytest.raises(ValueError, match=r"expected pictures \[height, width, channels\] or"):
+            PictureLayout.of(spaces.Box(0, 255, shape, np.uint8))
 
     def test_colours_come_first_or_last_as_bytes_or_shares(self):
         layout = PictureLayout.of(PICTURE)
@@ -134,7 +153,7 @@ class TestLayout:
         seen, batch = layout.read(some[0])
         assert not batch and seen.pictures.shape == (1, 24, 32, 3)
         for wrong in (some[..., :2], some[0, 0], np.full((24, 32, 3), np.nan), np.full((24, 32, 3), -1.0)):
-            with pytest.raises(ValueError, match=r"Unexpected observation shape|not finite, or not in"):
+            with pytest.raises(ValueError, match=r"Unexpected observation shape|finite values in"):
                 layout.read(wrong)
 
 
@@ -268,11 +287,33 @@ class TestAgent:
     def test_a_training_goes_on_from_its_checkpoint(self, tmp_path: Path):
         path = tmp_path / "long.zip"
         tiny_seer().learn(150, checkpoint=path)
-        assert (tmp_path / "long.pictures").stat().st_size >= 151 * 64 * 64 * 3
+        assert (tmp_path / "long.zip.pictures").stat().st_size >= 151 * 64 * 64 * 3
         agent = tiny_seer().learn(220, checkpoint=path)
         assert agent.vision is not None
         assert agent.num_timesteps == 220 and len(agent.vision.album) == 220
         assert len(agent.learner.dataset) == 220
+
+    def test_checkpoints_side_by_side_have_pictures_of_their_own(self, tmp_path: Path):
+        one, two = tmp_path / "ball.v1", tmp_path / "ball.v2"
+        for path in (one, two):
+            tiny_seer().learn(110, checkpoint=path)
+        agent = tiny_seer().learn(150, checkpoint=one)
+        assert agent.vision is not None and len(agent.vision.album) == 150
+        (tmp_path / "ball.v2.pictures").unlink()
+        with pytest.raises(ValueError, match=r"ball.v2.pictures: expected .* pictures that belong to a checkpoint"):
+            tiny_seer().learn(150, checkpoint=two)
+        other = EncoderConfig(points=3, channels=(2, 4), ahead=(1, 2), gradient_steps=5, batch_size=8)
+        with pytest.raises(ValueError, match=r"encoder: expected one of EncoderConfig\(points=3"):
+            tiny_seer(encoder=other).learn(150, checkpoint=one)
+
+    def test_pictures_that_show_nothing_are_told(self):
+        vision = tiny_seer(encoder=EncoderConfig(points=2, channels=(2, 4), ahead=(1, 2), batch_size=8)).vision
+        assert vision is not None
+        shown = np.full((31, *vision.layout.stacked), 90, np.uint8)
+        for _ in range(3):
+            vision.album.add(shown, np.zeros((31, 0), np.float32), np.zeros((30, 2), np.float32))
+        with pytest.warns(UserWarning, match="found nothing in them that moves"):
+            vision.learn()
 
     def test_pictures_known_before_are_kept_with_a_checkpoint(self, tmp_path: Path):
         agent = tiny_seer().learn(150)
@@ -298,9 +339,12 @@ class TestAgent:
                 np.zeros((length + 1, 0), np.float32),
                 np.zeros((length, 2), np.float32),
             )
-        monkeypatch.setattr(
-            "grasp_agent.vision.fit_encoder", lambda _, __, rows, *___, **____: windows.append(len(rows))
-        )
+
+        def watched(_: PixelEncoder, __: Any, rows: NDArray[np.int64], *___: Any, **____: Any) -> EncoderReport:
+            windows.append(len(rows))
+            return EncoderReport(1.0, 1.0, 2.0, 1.0, 1.0)
+
+        monkeypatch.setattr("grasp_agent.vision.fit_encoder", watched)
         vision.learn()
         assert windows == [20 * 4 + 5]  # of 4 steps: all episodes have some
 

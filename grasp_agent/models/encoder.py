@@ -79,6 +79,8 @@ class EncoderConfig:
         if self.frames is not None:
             whole(1, frames=self.frames)
         for name in ("channels", "ahead"):
+            if not isinstance(getattr(self, name), tuple | list):
+                raise ValueError(f"{name}: expected several whole numbers, got {getattr(self, name)!r}")
             whole(1, **{f"{name}[{place}]": count for place, count in enumerate(getattr(self, name))})
         if len(self.channels) != 2:
             raise ValueError(f"channels: expected two numbers, got {self.channels}")
