@@ -66,9 +66,9 @@ class GraspAgent(BaseAlgorithm):
         criteria: how plans are judged; None for the goal's own way, or the usual one.
         structure: what is known of the task beforehand; None takes what the environment offers (see `Structure`).
         goal_tolerance: success radius [goal units]; None takes the goal's, or the environment's `distance_threshold`,
-            or that at which its sparse `compute_reward` changes,
-            or else that at which `info["is_success"]` changes while it learns, or else a twentieth of the spread of the
-            goals seen; with pictures one of the last two [latent units].
+            or that at which its sparse `compute_reward` changes, or that at which `info["is_success"]` changes while it
+            learns, or else a twentieth of the spread of the goals seen; with pictures one of the last two [latent
+            units].
         tensorboard_log: folder of TensorBoard's logs.
         verbose: 0 silent, 1 information, 2 debugging.
         seed: of everything random.

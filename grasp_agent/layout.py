@@ -46,8 +46,8 @@ class PictureLayout:
 
         Args:
             space: of the observations.
-            frames: how many an observation shows; None for as many as its goals' colours say, or else three colours
-                each where that is possible, or one.
+            frames: how many an observation shows, and a goal, where it has as many channels; None for as many as the
+                goals' colours say, or else three colours each where that is possible, or one.
 
         Raises:
             ValueError: if there are several pictures, things that are neither picture nor vector, or not so many
