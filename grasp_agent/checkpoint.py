@@ -41,7 +41,7 @@ class Checkpoint:
             return
         began = time.monotonic()
         config, tensors = packed(agent)
-        config["fitted_at"] = agent.learner.fitted_at
+        config["fitted_at"], config["completed_at"] = agent.learner.fitted_at, agent.learner.completed_at
         pictures = {} if agent.vision is None else agent.vision.album.tensors()
         saving.write(self.path, config, {**tensors, **agent.learner.tensors(), **pictures})
         self._written = time.monotonic()

@@ -9,20 +9,21 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from tqdm import tqdm
 
 from grasp_agent.data import Dataset, Episode, Recorder
 from grasp_agent.explore import ExploreConfig, Explorer
+from grasp_agent.learning import learn_world
 from grasp_agent.models import MLPConfig
 from grasp_agent.observation import StateMap
 from grasp_agent.policy import WorldModelPolicy
 from grasp_agent.structure import Structure
 from grasp_agent.train import FitReport, TrainConfig
 from grasp_agent.verdicts import Verdicts
-from grasp_agent.world import World, learn_world
+from grasp_agent.world import World
 
 Array = NDArray[np.float32]
-_PASSES, _LAST_PASSES = 300, 5000  # through the data, at most, in a fit on the way and in the last one
+_ON_THE_WAY = 0.5  # of a last fit's gradient steps, for as many transitions
+_AGAIN = 2  # growth of the data, after which the kind of network is chosen again
 
 
 class Learner:
@@ -39,7 +40,8 @@ class Learner:
         dataset: the experience, episodes of raw vectors.
         verdicts: what environments say of success, where that is asked for.
         report: what came of the last fit.
-        fitted_at: transitions that the last fit saw.
+        fitted_at: transitions that the latest fit saw.
+        completed_at: transitions that the latest fit at the end of a training saw.
     """
 
     def __init__(
@@ -54,9 +56,9 @@ class Learner:
         self.report: FitReport | None = None
         self._explore, self._train, self._model, self._seed = explore, train, model, seed
         self._structure = structure
-        self._kind = model
+        self._kind, self._chosen_at = model, 0
         self._random = np.random.default_rng(seed)
-        self.fitted_at = 0
+        self.fitted_at = self.completed_at = 0
         self._recorders: list[Recorder] = []
         self._explorer = Explorer(0, 0, explore, seed)
 
@@ -77,7 +79,8 @@ class Learner:
             if not len(self.dataset):
                 observation_size = policy.observation_space["observation"].shape[0]  # type: ignore[index]
                 self.dataset.add_all(policy.world.imagined(observation_size, seed=self._seed))
-                self.fitted_at = len(self.dataset)
+                self.fitted_at = self.completed_at = len(self.dataset)
+            self._chosen_at = self._chosen_at or self.fitted_at
             self._explorer.learned(policy, policy.world.encode(self.dataset.states))
 
     def act(self, policy: WorldModelPolicy, raw: Array, achieved: Array, desired: Array) -> Array:
@@ -114,18 +117,19 @@ class Learner:
             "experience.lengths": torch.tensor([len(episode.actions) for episode in episodes]),
         }
 
-    def restore(self, tensors: Mapping[str, Tensor], fitted_at: int) -> None:
+    def restore(self, tensors: Mapping[str, Tensor], fitted_at: int, completed_at: int) -> None:
         """The inverse of `tensors`; raises where they do not fit."""
         lengths = tensors["experience.lengths"].tolist()
         states, actions = (tensors[f"experience.{name}"].cpu() for name in ("states", "actions"))
         pieces = states.split([length + 1 for length in lengths]), actions.split(lengths)
         self.dataset.add_all(Episode(s.numpy(), a.numpy()) for s, a in zip(*pieces, strict=True))
         self.verdicts.restore(tensors)
-        self.fitted_at = fitted_at
+        self.fitted_at, self.completed_at = fitted_at, completed_at
 
     def resume(self, other: Learner) -> None:
         """Takes over another one's experience; its random choices will be others than those that led there."""
-        self.dataset, self.verdicts, self.fitted_at = other.dataset, other.verdicts, other.fitted_at
+        self.dataset, self.verdicts = other.dataset, other.verdicts
+        self.fitted_at, self.completed_at = other.fitted_at, other.completed_at
         self._random = np.random.default_rng((self._seed, len(self.dataset)))
 
     @property
@@ -136,8 +140,8 @@ class Learner:
 
     @property
     def behind(self) -> bool:
-        """Whether there are data that no fit has seen."""
-        return len(self.dataset) > self.fitted_at
+        """Whether there are data that no last fit has seen."""
+        return len(self.dataset) > self.completed_at
 
     def refit(
         self,
@@ -148,32 +152,34 @@ class Learner:
         progress_bar: bool,
         alike: Sequence[Sequence[int]] = (),
     ) -> World:
-        """Fits a fresh model on all data and hands it to the policy.
+        """Fits a model to all data and hands it to the policy.
 
-        Fits on the way are shorter than the last, as befits few data, and stay with the kind of network that the first
-        one preferred.
+        The model before is the start, as long as it knows such data. Fits on the way take gradient steps for what has
+        come since the latest fit, half as many as the last one, which takes them for all since the last training.
         """
         self.end()
-        train, known = self._train, policy.world
-        steps = train.gradient_steps if last else train.gradient_steps // 3
-        passes = (_LAST_PASSES if last else _PASSES) * len(self.dataset) // train.batch_size
-        train = replace(train, gradient_steps=max(1, min(steps, passes)))
+        count, known = len(self.dataset), policy.world
         goal_size = policy.observation_space["achieved_goal"].shape[0]  # type: ignore[index]
-        with tqdm(total=train.gradient_steps, desc="fitting", leave=False, disable=not progress_bar) as bar:
-            world, self.report = learn_world(
-                self.dataset,
-                known.state_map if known else StateMap.discover(self.dataset.states, goal_size),
-                model=self._model if last else self._kind,
-                train=train,
-                tolerance=tolerance,
-                structure=self._structure,
-                seed=self._seed + len(self.dataset),
-                device=policy.device,
-                alike=alike,
-                on_step=bar.update,
-            )
+        choose = self._model is None and (self._kind is None or count >= _AGAIN * self._chosen_at)
+        shorter = max(1, round(_ON_THE_WAY * self._train.gradient_steps))
+        world, self.report = learn_world(
+            self.dataset,
+            known.state_map if known else StateMap.discover(self.dataset.states, goal_size),
+            model=None if choose else self._kind,
+            train=self._train if last else replace(self._train, gradient_steps=shorter),
+            tolerance=tolerance,
+            structure=self._structure,
+            seed=self._seed + count,
+            device=policy.device,
+            known=known.model if known else None,
+            new=count - (self.completed_at if last else self.fitted_at),
+            alike=alike,
+            progress_bar=progress_bar,
+        )
         self._kind = world.model.config
+        self._chosen_at = count if choose else self._chosen_at
         policy.learned(world)
         self._explorer.learned(policy, world.encode(self.dataset.states))
-        self.fitted_at = len(self.dataset)
+        self.fitted_at = count
+        self.completed_at = count if last else self.completed_at
         return world

@@ -22,6 +22,7 @@ from grasp_agent.planners import (
     Steering,
     Support,
     block_dynamics,
+    block_jacobian,
     farthest_points,
 )
 from grasp_agent.planners.roadmap import charted
@@ -306,15 +307,22 @@ def _driver(
         return None  # a body is moved by contact, which no straight line knows of
     states, actions = list(block.states), list(block.actions)
     whole, rest = block == _everything(model), middle.new_zeros(model.action_size)
-    jacobian = model.action_jacobian if whole else block_dynamics(model.action_jacobian, block, middle, rest)
+    step = model.step if whole else block_dynamics(model.step, block, middle, rest)
     ones = middle.new_ones(len(actions))
     known = {*(states if named is None else named), *model.unchanging}
     aimed = torch.tensor([entry in known for entry in states], device=middle.device)
     if aimed.all():
-        return Steering(action_jacobian=jacobian, members=model.members, low=-ones, high=ones, tolerance=tolerance)
+        jacobian = model.action_jacobian if whole else block_jacobian(model.action_jacobian, block, middle, rest)
+        return Steering(
+            dynamics=step,
+            action_jacobian=jacobian,
+            members=model.members,
+            low=-ones,
+            high=ones,
+            tolerance=tolerance,
+        )
     if linear is None:
         return None
-    step = model.step if whole else lambda state, action: jacobian(state, action)[0]
     return InertialSteering(
         dynamics=step,
         members=model.members,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -15,6 +15,7 @@ from grasp_agent.models import EnsembleMLP
 from grasp_agent.planners.checks import at_least, more_than, whole
 
 _BLOCK = 20  # windows
+_PASSES = 5000  # through new transitions, at most
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,7 +23,9 @@ class TrainConfig:
     """How a model is fitted.
 
     Attributes:
-        gradient_steps: optimiser steps, at most: an agent goes through its data 5,000 times, no more.
+        gradient_steps: optimiser steps of a fit to `full_at` new transitions or more.
+        full_at: fewer new transitions get fewer steps, in proportion to the square root of their number; where a model
+            has been fitted before, its weights are the start (warm start).
         batch_size: windows in a batch, for each ensemble member its own.
         lr: peak learning rate of AdamW; it falls to zero along a cosine.
         weight_decay: AdamW's at 10,000 windows, in inverse proportion to their number, as the weight of a prior would
@@ -39,7 +42,8 @@ class TrainConfig:
     """
 
     gradient_steps: int = 4000
-    batch_size: int = 512
+    full_at: int = 8000
+    batch_size: int = 256
     lr: float = 2e-3
     weight_decay: float | None = None
     unroll: int = 1
@@ -47,7 +51,8 @@ class TrainConfig:
     patience: int | None = None
 
     def __post_init__(self) -> None:
-        whole(1, gradient_steps=self.gradient_steps, batch_size=self.batch_size, unroll=self.unroll)
+        names = ("gradient_steps", "full_at", "batch_size", "unroll")
+        whole(1, **{name: getattr(self, name) for name in names})
         more_than(0, lr=self.lr)
         if self.weight_decay is not None:
             at_least(0, weight_decay=self.weight_decay)
@@ -55,6 +60,12 @@ class TrainConfig:
             whole(1, patience=self.patience)
         if not 0 < self.holdout < 1:
             raise ValueError(f"holdout: expected a share in (0, 1), got {self.holdout}")
+
+    def for_new(self, transitions: int) -> TrainConfig:
+        """The settings of a fit to so many new transitions: at least one gradient step, 5,000 passes at most."""
+        share = min(1.0, math.sqrt(transitions / self.full_at))
+        passes = _PASSES * transitions // self.batch_size
+        return replace(self, gradient_steps=max(1, min(round(share * self.gradient_steps), passes)))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,15 +88,17 @@ def fit(
     dataset: Dataset,
     config: TrainConfig,
     *,
+    fresh: bool = True,
     seed: int = 0,
     on_step: Callable[[], object] | None = None,
 ) -> FitReport:
     """Fits a model in place.
 
     Args:
-        model: the model; its weights are the start, its normalisation is learned anew.
+        model: the model; its weights are the start.
         dataset: at least one episode of `config.unroll` steps.
         config: how.
+        fresh: whether the model first learns normalisation from the dataset; False where it has been fitted before.
         seed: of the batches.
         on_step: called after each gradient step.
 
@@ -95,7 +108,8 @@ def fit(
     device = model.scale.device
     generator = torch.Generator().manual_seed(seed)
     raw, actions = (torch.from_numpy(array).to(device) for array in dataset.windows(config.unroll))
-    model.adapt(raw[:, 0], actions[:, 0], raw[:, 1])
+    if fresh:
+        model.adapt(raw[:, 0], actions[:, 0], raw[:, 1])
     usable = model.usable(raw)
     states, actions = model.encode(raw[usable]), actions[usable]
     # Whole blocks are held out: neighbouring windows overlap.
@@ -113,6 +127,7 @@ def fit(
             {"params": [*model.biases, model.skip], "weight_decay": 0.0},
         ],
         lr=config.lr,
+        fused=device.type in ("cpu", "cuda"),
     )
     total = max(config.gradient_steps + 1, 40)  # torch divides by the length of the rise, less one
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, config.lr, total_steps=total, pct_start=0.05)

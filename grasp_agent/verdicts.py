@@ -27,6 +27,10 @@ class Verdicts:
         self._changes = deque[NDArray[Any]](maxlen=_KEPT)
         self._last: dict[int, tuple[NDArray[Any], NDArray[Any], bool]] = {}
 
+    def __len__(self) -> int:
+        """Changes that are known."""
+        return len(self._changes)
+
     def record(self, place: int, achieved: NDArray[Any], goal: NDArray[Any], success: bool, done: bool) -> None:
         """What an environment, one of several, says after a step: `achieved` and `goal` have the same shape."""
         if place in self._last:

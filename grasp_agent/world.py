@@ -1,10 +1,8 @@
-"""All that is learned of an environment, and how it is learned from data."""
+"""All that is learned of an environment."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -12,18 +10,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from grasp_agent.data import Dataset, Episode
+from grasp_agent.data import Episode
 from grasp_agent.goals import EntryGoal
 from grasp_agent.memory import Memory
 from grasp_agent.models import EnsembleMLP, Frame, FramedMLP, MLPConfig
 from grasp_agent.observation import StateMap
-from grasp_agent.planners import Block, Criteria, Problem, ReplayWindows
+from grasp_agent.planners import Block, Criteria, Problem
 from grasp_agent.structure import Structure
-from grasp_agent.train import FitReport, TrainConfig, fit
-
-_TRIAL_STEPS = 300  # gradient steps after which one kind of network is preferred to the other
-_STILL, _MANY = 0.2, 20  # what varies by less than this share of what moves, in each of so many episodes, does not move
-_SAME = 1e-6  # least spread [the environment's units]
 
 
 class World(NamedTuple):
@@ -179,72 +172,6 @@ def fresh_model(
     return EnsembleMLP(size, action_size, positions=state_map.goal_index, config=config, seed=seed, fixed=fixed)
 
 
-def learn_world(
-    data: Dataset,
-    state_map: StateMap,
-    *,
-    model: MLPConfig | None,
-    train: TrainConfig,
-    tolerance: float | None,
-    structure: Structure,
-    seed: int,
-    device: torch.device,
-    alike: Sequence[Sequence[int]] = (),
-    on_step: Callable[[], object] | None = None,
-) -> tuple[World, FitReport]:
-    """Fits a fresh model and derives support and roadmap.
-
-    Args:
-        data: episodes of raw vectors, observation and achieved goal side by side.
-        state_map: their entries that make up the state.
-        model: shape of the networks; None takes the kind, sharp or smooth, that predicts held-out data better.
-        train: how the model is fitted.
-        tolerance: success radius [the environment's units]; None takes a twentieth of the spread of the goals.
-        structure: what is known of the task beforehand.
-        seed: of weights and batches.
-        device: where the model lives.
-        alike: groups of the state's entries that are measured in the same unit, and scaled alike.
-        on_step: called after each gradient step of the final fit.
-
-    Returns:
-        The world, and what came of the fit.
-    """
-    data = data.select(state_map.columns)
-    size, fixed = data.episodes[0].actions.shape[1], unchanging(data)
-    check_blocks(structure.blocks, state_map, size)
-
-    def fitted(
-        kind: MLPConfig, config: TrainConfig, tick: Callable[[], object] | None = None
-    ) -> tuple[EnsembleMLP, FitReport]:
-        network = fresh_model(state_map, size, kind, structure.frame, fixed, seed).to(device)
-        network.alike = alike
-        return network, fit(network, data, config, seed=seed, on_step=tick)
-
-    if model is None:
-        kinds = MLPConfig.sharp(), MLPConfig.smooth()
-        trial = replace(train, gradient_steps=min(_TRIAL_STEPS, train.gradient_steps))
-        model = kinds[int(np.argmin([fitted(kind, trial)[1].error_mean for kind in kinds]))]
-    network, report = fitted(model, train, on_step)
-    states = network.encode(torch.from_numpy(data.states).to(device))
-    memory = Memory.build(
-        network,
-        states,
-        torch.from_numpy(data.origins),
-        blocks=structure.blocks,
-        named=state_map.goal_index,
-        replay=_pieces(network, data),
-        error=report.error_mean,
-        seed=seed,
-    )
-    if tolerance is None:
-        spread = data.states[:, list(state_map.goal_index)].std(0)
-        weighted = spread * (structure.goal_weights or 1)
-        tolerance = 0.05 * float(weighted.max() if alike else weighted.mean()) or 1e-3
-    if not math.isfinite(report.error_high):
-        raise FloatingPointError("fit: the model diverged; expected a smaller lr or weight_decay, or more data")
-    return World(network, memory, state_map, tolerance, structure, report.error_high), report
-
-
 def check_blocks(blocks: Sequence[Block], state_map: StateMap, action_size: int) -> None:
     """Refuses blocks that do not part state and action.
 
@@ -260,28 +187,3 @@ def check_blocks(blocks: Sequence[Block], state_map: StateMap, action_size: int)
     idle = [block for block in blocks if not set(block.states) & set(state_map.goal_index)]
     if idle:
         raise ValueError(f"blocks: expected a part of the goal in each, found none in {idle[0]}")
-
-
-def unchanging(data: Dataset) -> tuple[int, ...]:
-    """Entries of the state that differ from episode to episode, but in none by more than noise: nothing moves them.
-
-    Episodes may be too short for anything to get far: what moves most in them tells how much that is.
-    """
-    whole = data.states.std(0)
-    if len(data.episodes) < _MANY:
-        return ()
-    share = np.max([episode.states.std(0) for episode in data.episodes], 0) / np.maximum(whole, _SAME)
-    return tuple(map(int, np.flatnonzero((share < _STILL * share.max()) & (whole > _SAME))))
-
-
-def _pieces(model: EnsembleMLP, data: Dataset) -> ReplayWindows:
-    """Pieces of the data, as long as half of the episodes allow and up to 50 steps, overlapping by half."""
-    length = int(min(50, np.median([len(episode.actions) for episode in data.episodes])))
-    pieces = [
-        (episode.states[first : first + length + 1], episode.actions[first : first + length])
-        for episode in data.episodes
-        for first in range(0, len(episode.actions) - length + 1, max(1, length // 2))
-    ]
-    states, actions = (torch.from_numpy(np.stack(values)) for values in zip(*pieces, strict=True))
-    device = model.scale.device
-    return ReplayWindows(model.encode(states.to(device)), actions.to(device))

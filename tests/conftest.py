@@ -3,12 +3,37 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 if TYPE_CHECKING:
     from grasp_agent import GraspAgent
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """`--shift-seeds N`: data, weights and batches of all tests are drawn from other seeds."""
+    parser.addoption("--shift-seeds", type=int, default=0, metavar="N", help="add N to every seed of a generator")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Shifts seeds before anything is imported that may draw."""
+    shift = config.getoption("--shift-seeds")
+    if not shift:
+        return
+    import numpy as np
+    import torch
+
+    class Shifted(torch.Generator):
+        def manual_seed(self, seed: int) -> torch.Generator:
+            return super().manual_seed(seed + shift)
+
+    known = np.random.default_rng
+
+    def default_rng(seed: Any = None) -> np.random.Generator:
+        return known(seed + shift if isinstance(seed, int | np.integer) else seed)
+
+    torch.Generator, np.random.default_rng = Shifted, default_rng  # type: ignore[misc]
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -28,7 +53,7 @@ def taught() -> GraspAgent:
         "MultiInputPolicy",
         "grasp/BallNav-v0",
         model=MLPConfig(members=2, width=64, depth=2),
-        train=TrainConfig(gradient_steps=600, batch_size=256),
+        train=TrainConfig(gradient_steps=600, full_at=400),
         explore=ExploreConfig(learning_starts=400),
         seed=0,
         device="cpu",

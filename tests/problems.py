@@ -227,6 +227,7 @@ def grid(count: int = 12) -> Tensor:
 
 def steering(problem: Problem, tolerance: float = 0.02) -> Steering:
     return Steering(
+        dynamics=problem.dynamics,
         action_jacobian=rowwise(problem),
         members=problem.members,
         low=problem.low,

@@ -26,6 +26,7 @@ from grasp_agent.planners import (
     Support,
     Tracking,
     block_dynamics,
+    block_jacobian,
 )
 from grasp_agent.planners.blocks import gather_parts
 
@@ -200,12 +201,14 @@ def test_a_blocks_own_dynamics_are_those_of_the_whole_with_the_others_at_rest():
         return problem._generic_jacobian(state, action)
 
     block = Block((1, 3), (1,))  # the second axis: its position and velocity, and its force
-    step = block_dynamics(whole, block, tensor(7.0, 8.0, 9.0, 10.0), tensor(0.5, 0.25))
+    step = block_jacobian(whole, block, tensor(7.0, 8.0, 9.0, 10.0), tensor(0.5, 0.25))
     state, action = noise().normal(1, 6, 2), noise(1).normal(1, 6, 1)
     following, slopes = step(state, action)
     position, velocity = state.unbind(-1)
     expected = [position + STEP * velocity + STEP**2 / 2 * action[..., 0], velocity + STEP * action[..., 0]]
     torch.testing.assert_close(following, torch.stack(expected, -1))
+    alone = block_dynamics(problem.dynamics, block, tensor(7.0, 8.0, 9.0, 10.0), tensor(0.5, 0.25))
+    torch.testing.assert_close(alone(state, action), following)
     torch.testing.assert_close(slopes, tensor([STEP**2 / 2], [STEP]).expand(1, 6, 2, 1))
     assert (seen[0][0][..., [0, 2]] == tensor(7.0, 9.0)).all()
     assert (seen[0][1][..., 0] == 0.5).all()
@@ -216,8 +219,9 @@ def block_roadmap(problem: Problem) -> BlockRoadmap:
     graphs = []
     for block in problem.blocks:
         one = tensor(1.0, 1.0)
-        jacobian = block_dynamics(problem._generic_jacobian, block, problem.start[0], problem.rest)
-        drive = Steering(action_jacobian=jacobian, members=problem.members, low=-one, high=one)
+        step = block_dynamics(problem.dynamics, block, problem.start[0], problem.rest)
+        jacobian = block_jacobian(problem._generic_jacobian, block, problem.start[0], problem.rest)
+        drive = Steering(dynamics=step, action_jacobian=jacobian, members=problem.members, low=-one, high=one)
         graphs.append(RoadmapGraph.build(grid(8), drive))
     assert None not in graphs
     return BlockRoadmap(graphs, problem.blocks)

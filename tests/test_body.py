@@ -72,6 +72,7 @@ def found() -> tuple[World, Body]:
     return known, body
 
 
+@pytest.mark.slow
 def test_agent_place_and_heading_are_read_up_to_a_constant_turn(found: tuple[World, Body]):
     known, body = found
     with torch.no_grad():
@@ -89,6 +90,7 @@ def test_agent_place_and_heading_are_read_up_to_a_constant_turn(found: tuple[Wor
     torch.testing.assert_close(heading.norm(dim=-1), body.radius.detach().expand(len(heading)))
 
 
+@pytest.mark.slow
 def test_what_a_latent_stands_for_is_rigid(found: tuple[World, Body]):
     known, body = found
     with torch.no_grad():

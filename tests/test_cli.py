@@ -1,7 +1,9 @@
 import json
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import imageio.v3
 import numpy as np
 import pytest
 
@@ -9,6 +11,7 @@ import grasp_agent
 import grasp_envs.ball_nav
 from grasp_agent.baselines import baselines
 from grasp_agent.cli import main
+from grasp_agent.commands import demo
 from grasp_agent.evaluation import evaluate
 
 ENV_ID = "grasp/BallNav-v0"
@@ -45,7 +48,9 @@ def agent(monkeypatch) -> Straight:
         return known
 
     monkeypatch.setattr(grasp_agent, "load", load, raising=False)
-    monkeypatch.setattr(grasp_agent, "bundled", lambda: {"ball-nav": SimpleNamespace()}, raising=False)
+    monkeypatch.setattr(
+        grasp_agent, "bundled", lambda: {"ball-nav": SimpleNamespace(description="A ball.")}, raising=False
+    )
     return known
 
 
@@ -166,14 +171,45 @@ def test_record_writes_a_video_and_replaces_it_only_by_force(capsys, tmp_path):
 
 
 @pytest.mark.usefixtures("agent")
-def test_demo_shows_a_table_and_leaves_a_video_even_twice(capsys, monkeypatch, tmp_path):
+def test_demo_says_how_each_episode_ends_and_what_its_videos_show_even_twice(capsys, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     for _ in range(2):
         assert main(["demo", "--episodes", "2"]) == 0
-        out = capsys.readouterr().out
-        assert ENV_ID in out
-        assert "2/2" in out
-        assert [path.name for path in (tmp_path / "demo").iterdir()] == ["ball-nav.mp4"]
+        lines = capsys.readouterr().out.splitlines()
+        for seed in (20_000, 20_001):
+            assert any(line.startswith(f"  ball-nav, seed {seed}: success at the end of ") for line in lines)
+        assert any(line.split()[:3] == ["ball-nav", ENV_ID, "2/2"] for line in lines)
+        video = Path("demo") / "ball-nav.mp4"
+        assert lines[-1].strip() == f"{video}: {grasp_agent.bundled()['ball-nav'].description}"
+        assert [path.name for path in (tmp_path / "demo").iterdir()] == [video.name]
+
+
+@pytest.mark.usefixtures("agent")
+def test_demo_shows_some_models_beside_a_baseline_in_one_video(capsys, monkeypatch, tmp_path):
+    monkeypatch.setattr("grasp_agent.commands.demo._BESIDE", {"ball-nav": ("random", "Random actions do not.")})
+    assert main(["demo", "--episodes", "2", "--out", str(tmp_path)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    played = [line.split(":")[0].strip() for line in lines if ", seed " in line]
+    assert played == [f"{name}, seed {seed}" for seed in (20_000, 20_001) for name in ("ball-nav", "random")]
+    assert lines[-1].endswith("Random actions do not.")
+    width, height = imageio.v3.immeta(tmp_path / "ball-nav.mp4")["size"]
+    assert width >= 2 * 320 > height
+
+
+def test_the_demos_models_and_the_baselines_beside_them_are_bundled():
+    models, known = grasp_agent.bundled(), {(one.algorithm, one.env_id, one.steps) for one in baselines()}
+    assert set(demo._SHOWN) <= set(models)
+    for name, (rival, _) in demo._BESIDE.items():
+        algorithm, steps = rival.split("@")
+        assert (algorithm, models[name].env_id, int(steps)) in known
+
+
+@pytest.mark.slow
+def test_demo_in_several_processes_shows_what_one_does(capfd, tmp_path):
+    assert main(["demo", "--episodes", "1", "--jobs", "2", "--out", str(tmp_path)]) == 0
+    out = capfd.readouterr().out
+    assert {path.stem for path in tmp_path.iterdir()} == set(demo._SHOWN)
+    assert out.count("1/1") >= 4
 
 
 @pytest.mark.usefixtures("agent")

@@ -15,10 +15,11 @@ import grasp_envs  # noqa: F401
 from grasp_agent import ExploreConfig, GraspAgent, MLPConfig, TrainConfig
 from grasp_agent.carry import Carry
 from grasp_agent.data import Dataset, Episode
+from grasp_agent.learning import unchanging
 from grasp_agent.models import EnsembleMLP
 from grasp_agent.planners import ContextRoadmap, RoadmapGraph, Steering
 from grasp_agent.planners.roadmap import charted
-from grasp_agent.world import World, unchanging
+from grasp_agent.world import World
 
 WIDTH = 0.3
 
@@ -36,7 +37,7 @@ def roadmap(count: int = 300) -> ContextRoadmap:
     start, target = tensor([-0.5, 0.0, 0.6], [-0.5, 0.0, -0.6]), tensor([0.5, 0.0], [0.5, 0.0])
     problem = make(doors, start, target)
     ones = torch.ones(2, dtype=torch.float64)
-    driver = Steering(action_jacobian=rowwise(problem), members=1, low=-ones, high=ones, reach=2)
+    driver = Steering(dynamics=doors, action_jacobian=rowwise(problem), members=1, low=-ones, high=ones, reach=2)
     points = 2 * torch.rand(count, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64) - 1
     points[:, 0] = points[:, 0].sign() * (0.15 + 0.85 * points[:, 0].abs())  # none within the wall
     return ContextRoadmap(points, [2], driver)

@@ -18,8 +18,11 @@ from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.logger import KVWriter, Logger
 from stable_baselines3.common.monitor import Monitor
 
-from grasp_agent import GRASP, GraspAgent, TrainConfig
+from grasp_agent import GRASP, ExploreConfig, GraspAgent, TrainConfig
+from grasp_agent.data import Dataset
 from grasp_agent.evaluation import evaluate
+from grasp_agent.models import EnsembleMLP
+from grasp_agent.train import FitReport, fit
 
 
 @pytest.fixture
@@ -200,3 +203,52 @@ def test_a_few_thousand_steps_teach_the_agent_to_reach_its_goals(env: gym.Env[An
     train = replace(TrainConfig(), gradient_steps=2000, batch_size=256)
     agent = GraspAgent("MultiInputPolicy", ENV, train=train, seed=0, device="cpu").learn(4000)
     assert evaluate(agent, env, episodes=20, seed=500).summary()["success_end"] >= 0.9
+
+
+class Fits:
+    """Notes what every fit is given."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.steps: list[int] = []
+        self.fresh: list[bool] = []
+        monkeypatch.setattr("grasp_agent.learning.fit", self)
+
+    def __call__(
+        self, model: EnsembleMLP, data: Dataset, config: TrainConfig, *, fresh: bool = True, **kept: Any
+    ) -> FitReport:
+        self.steps.append(config.gradient_steps)
+        self.fresh.append(fresh)
+        return fit(model, data, config, fresh=fresh, **kept)
+
+
+def test_a_few_new_steps_need_few_gradient_steps_and_no_fresh_model(
+    agent_file: Path, env: gym.Env[Any, Any], monkeypatch: pytest.MonkeyPatch
+):
+    train = TrainConfig(gradient_steps=1000, full_at=1600)
+    agent, fits = GraspAgent.load(agent_file, env=env, device="cpu", train=train), Fits(monkeypatch)
+    assert agent.policy.world is not None
+    old = agent.policy.world.model
+    before = {name: value.clone() for name, value in old.state_dict().items()}
+    agent.learn(16, reset_num_timesteps=False)
+    assert fits.steps == [100] and fits.fresh == [False]  # 1,000 times the root of 16 / 1,600
+    assert all(torch.equal(value, before[name]) for name, value in old.state_dict().items())
+    agent.learn(4, reset_num_timesteps=False)
+    assert fits.steps == [100, 50] and fits.fresh == [False, False]
+
+
+def test_fits_on_the_way_are_short_and_the_last_one_owes_all_that_is_new(monkeypatch: pytest.MonkeyPatch):
+    fits = Fits(monkeypatch)
+    train = TrainConfig(gradient_steps=100, full_at=400, batch_size=32)
+    agent = tiny(train=train, explore=ExploreConfig(learning_starts=100, refit_growth=4.0)).learn(400)
+    assert fits.steps == [25, 100]
+    agent.learn(100, reset_num_timesteps=False)
+    assert fits.steps == [25, 100, 50]
+
+
+def test_without_a_given_kind_both_are_tried_and_the_better_one_goes_on(monkeypatch: pytest.MonkeyPatch):
+    fits = Fits(monkeypatch)
+    train = TrainConfig(gradient_steps=80, full_at=300, batch_size=32)
+    agent = tiny(model=None, train=train, explore=ExploreConfig(learning_starts=1000)).learn(300)
+    assert fits.steps == [20, 20, 60] and fits.fresh == [True, True, False]
+    agent.learn(200, reset_num_timesteps=False)  # too few to choose again
+    assert len(fits.steps) == 4

@@ -27,6 +27,7 @@ ORDER = (
     "train",
     "memory",
     "world",
+    "learning",
     "carry",
     "verdicts",
     "policy",

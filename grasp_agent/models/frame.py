@@ -160,6 +160,13 @@ class FramedMLP(EnsembleMLP):
             self.biases[-1].copy_(best[-1:])
             self.weights[-1].zero_()
 
+    def warm_start_from(self, known: EnsembleMLP, *, allow_drift: bool = False) -> bool:
+        """See `EnsembleMLP.warm_start_from`; the edges of all places stay those of the data."""
+        edges = self.low.clone(), self.high.clone()
+        taken = super().warm_start_from(known, allow_drift=allow_drift)
+        self.low, self.high = edges
+        return taken
+
     def usable(self, windows: Tensor) -> Tensor:
         """See `EnsembleMLP.usable`: not those in which another place is at the edge of all that were seen.
 

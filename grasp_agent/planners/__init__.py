@@ -18,7 +18,13 @@ from grasp_agent.planners.problem import Problem
 from grasp_agent.planners.proposals import Replay, Roadmap, Snap, Warp
 from grasp_agent.planners.receding import Receding
 from grasp_agent.planners.replay import ReplayWindows
-from grasp_agent.planners.roadmap import BlockRoadmap, RoadmapGraph, block_dynamics, farthest_points
+from grasp_agent.planners.roadmap import (
+    BlockRoadmap,
+    RoadmapGraph,
+    block_dynamics,
+    block_jacobian,
+    farthest_points,
+)
 from grasp_agent.planners.rows import Candidates
 from grasp_agent.planners.shooting import GradientShooting
 from grasp_agent.planners.steering import InertialSteering, Steering
@@ -70,6 +76,7 @@ __all__ = [
     "Verdict",
     "Warp",
     "block_dynamics",
+    "block_jacobian",
     "farthest_points",
     "filled",
     "lifted_loss",

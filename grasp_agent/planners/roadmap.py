@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from grasp_agent.planners.judging import Block
-from grasp_agent.planners.problem import Jacobian
+from grasp_agent.planners.problem import Dynamics, Jacobian
 from grasp_agent.planners.steering import Aim, Driver
 
 _NEAR = 16  # nodes that starts and goals are joined to
@@ -140,7 +140,7 @@ class RoadmapGraph:
         distance.fill_diagonal_(torch.inf)
         neighbours = distance.topk(degree, largest=False).indices
         targets = states[neighbours].flatten(0, 1)
-        steps = driver(states.repeat_interleave(degree, 0), lambda _: targets).view(count, degree)
+        steps = driver(states, lambda _: targets, each=degree).view(count, degree)
         steps = steps.clamp_min(_INSTANT)  # the time left must fall at each hop, also between nodes that lie together
         steps = steps.to(torch.float16).to(states.dtype)  # as they are saved
         graph = cls(states, neighbours, steps, driver)
@@ -199,7 +199,7 @@ class RoadmapGraph:
     def _enter(self, start: Tensor, first: Tensor, *, far: bool = False) -> Tensor:
         """Times from starts `[B, S]` to nodes `[B, F]`."""
         targets = self.nodes[first].flatten(0, 1)
-        return self.driver(start.repeat_interleave(first.shape[1], 0), lambda _: targets, far=far).view(first.shape)
+        return self.driver(start, lambda _: targets, each=first.shape[1], far=far).view(first.shape)
 
     def _leave(self, aim: Aim, last: Tensor, *, far: bool = False) -> Tensor:
         """Times from nodes `[B, L]` to the goals."""
@@ -304,14 +304,24 @@ class BlockRoadmap:
         return states
 
 
-def block_dynamics(action_jacobian: Jacobian, block: Block, others: Tensor, rest: Tensor) -> Jacobian:
-    """A block's own step and derivative by its own actions, the other blocks standing at `others` `[S]`, at rest."""
+def block_dynamics(dynamics: Dynamics, block: Block, others: Tensor, rest: Tensor) -> Dynamics:
+    """A block's own step, the other blocks standing at `others` `[S]`, at rest."""
+    return lambda state, action: dynamics(*_embedded(state, action, block, others, rest))[..., list(block.states)]
+
+
+def block_jacobian(action_jacobian: Jacobian, block: Block, others: Tensor, rest: Tensor) -> Jacobian:
+    """The same step, and its derivative by the block's own actions."""
 
     def step(state: Tensor, action: Tensor) -> tuple[Tensor, Tensor]:
         states, actions = list(block.states), list(block.actions)
-        whole, acting = others.expand(*state.shape[:-1], -1).clone(), rest.expand(*action.shape[:-1], -1).clone()
-        whole[..., states], acting[..., actions] = state, action
-        following, slopes = action_jacobian(whole, acting)
+        following, slopes = action_jacobian(*_embedded(state, action, block, others, rest))
         return following[..., states], slopes[..., states, :][..., actions]
 
     return step
+
+
+def _embedded(state: Tensor, action: Tensor, block: Block, others: Tensor, rest: Tensor) -> tuple[Tensor, Tensor]:
+    """States and actions of all blocks, those of one put in their places."""
+    whole, acting = others.expand(*state.shape[:-1], -1).clone(), rest.expand(*action.shape[:-1], -1).clone()
+    whole[..., list(block.states)], acting[..., list(block.actions)] = state, action
+    return whole, acting

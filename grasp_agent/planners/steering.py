@@ -30,12 +30,13 @@ class Driver(Protocol):
         """Distance at which the target counts as reached [state units]."""
         ...
 
-    def __call__(self, start: Tensor, aim: Aim, *, far: bool = False) -> Tensor:
-        """Steps `[M]` from `start` `[M, S]` until a state x meets `aim(x)`; infinite where a member misses it.
+    def __call__(self, start: Tensor, aim: Aim, *, each: int = 1, far: bool = False) -> Tensor:
+        """Steps `[M * each]` from `start` `[M, S]` until a state x meets `aim(x)`; infinite where a member misses it.
 
         Args:
             start: where to start.
-            aim: where to go.
+            aim: where to go, for states `[..., M * each, S]`.
+            each: targets of each start; those of one start follow each other.
             far: whether to go on for as long as can be.
         """
         ...
@@ -62,7 +63,8 @@ class Steering:
     """Drives the model straight to a nearby state by Gauss-Newton on D_a F: for states without inertia.
 
     Attributes:
-        action_jacobian: the model's step and its derivative by the action.
+        dynamics: the model's step.
+        action_jacobian: that, and its derivative by the action.
         members: K.
         low: `[A]` lower bounds.
         high: `[A]` upper bounds.
@@ -71,6 +73,7 @@ class Steering:
         tolerance: distance at which the target counts as reached [state units].
     """
 
+    dynamics: Dynamics
     action_jacobian: Jacobian
     members: int
     low: Tensor
@@ -79,24 +82,35 @@ class Steering:
     longest: int = 50
     tolerance: float = 0.02
 
-    def __call__(self, start: Tensor, aim: Aim, *, far: bool = False) -> Tensor:
+    def __call__(self, start: Tensor, aim: Aim, *, each: int = 1, far: bool = False) -> Tensor:
         """See `Driver`."""
-        state = start.expand(self.members, -1, -1)
-        rest = ((self.low + self.high) / 2).expand(*state.shape[:-1], -1)
-        half = (self.high - self.low) / 2
-        steps = torch.full(state.shape[:-1], torch.inf, dtype=state.dtype, device=state.device)
-        steps[(state - aim(state)).norm(dim=-1) <= self.tolerance] = 0
+        rest, half = (self.low + self.high) / 2, (self.high - self.low) / 2
+        linear = self._at_rest(start.expand(self.members, -1, -1), rest)  # the same for all targets of a start
+        predicted, slopes = (values.repeat_interleave(each, 1) for values in linear)
+        everywhere = start.repeat_interleave(each, 0).repeat(self.members, 1, 1)
+        steps = everywhere.new_full(everywhere.shape[:-1], torch.inf)
+        steps[(everywhere - aim(everywhere)).norm(dim=-1) <= self.tolerance] = 0
+        going = torch.arange(everywhere.shape[1], device=start.device)
         for count in range(self.longest if far else self.reach):
-            predicted, slopes = self.action_jacobian(state, rest)
-            change = least_squares(slopes, predicted - aim(predicted), 1e-3)
+            state = everywhere[:, going]
+            if count:
+                predicted, slopes = self._at_rest(state, rest)
+            everywhere[:, going] = predicted
+            change = least_squares(slopes, predicted - aim(everywhere)[..., going, :], 1e-3)
             effort = (change / half).abs().amax(-1).clamp(1e-3, 1)  # the share of a step that is really needed
             action = torch.minimum(torch.maximum(rest - change, self.low), self.high)
-            before, (state, _) = state, self.action_jacobian(state, action)
-            arrived = (state - aim(state)).norm(dim=-1) <= self.tolerance
-            steps = torch.where(arrived, torch.minimum(steps, count + effort), steps)
-            if (arrived | ((state - before).norm(dim=-1) < 0.1 * self.tolerance)).all():
-                break  # what is not there by now stands still
+            everywhere[:, going] = following = self.dynamics(state, action)
+            arrived = (following - aim(everywhere)[..., going, :]).norm(dim=-1) <= self.tolerance
+            steps[:, going] = torch.where(arrived, (count + effort).minimum(steps[:, going]), steps[:, going])
+            # Done is a row whose members have all arrived, and one of which some member stands still elsewhere.
+            stuck = ~arrived & ((following - state).norm(dim=-1) < 0.1 * self.tolerance)
+            going = going[~(arrived.all(0) | stuck.any(0))]
+            if not len(going):
+                break
         return steps.amax(0)
+
+    def _at_rest(self, state: Tensor, rest: Tensor) -> tuple[Tensor, Tensor]:
+        return self.action_jacobian(state, rest.expand(*state.shape[:-1], -1))
 
     def apart(self, start: Tensor, target: Tensor) -> Tensor:
         """See `Driver`: the Euclidean distance."""
@@ -111,7 +125,7 @@ class Steering:
         far = []
         for push in pushes:
             state = states.expand(self.members, -1, -1)
-            following, _ = self.action_jacobian(state, push.expand(*state.shape[:-1], -1))
+            following = self.dynamics(state, push.expand(*state.shape[:-1], -1))
             far.append((following - state).norm(dim=-1))
         moved = torch.stack(far)
         return (moved > _HINDERED * moved.median(-1, keepdim=True).values).all(0).all(0)
@@ -157,8 +171,9 @@ class InertialSteering:
     effort: float = 0.9
     tolerance: float = 0.3
 
-    def __call__(self, start: Tensor, aim: Aim, *, far: bool = False) -> Tensor:
+    def __call__(self, start: Tensor, aim: Aim, *, each: int = 1, far: bool = False) -> Tensor:
         """See `Driver`; whole steps."""
+        start = start.repeat_interleave(each, 0)
         target = aim(start)
         steps = self._steps(start, target, self.longest if far else self.reach)
         hopeful = steps.isfinite().nonzero()[:, 0]  # the model need not try what the linear one cannot

@@ -1,0 +1,113 @@
+"""What `learn(N)` costs and brings: CPU time and success at the end, over training seeds.
+
+    python scripts/learning_cost.py                                  # grasp/Wall-v0, 1,000 to 4,000 steps, seeds 0 to 4
+    python scripts/learning_cost.py --task grasp/BallNav-v0 --steps 200 --seeds 0
+    python scripts/learning_cost.py --label before --out costs.json  # of another commit, put on PYTHONPATH
+
+Each (seed, steps) is a fresh agent with default settings in a process of its own, on one thread, as a user would call
+`learn(N)`; it is evaluated on 30 episodes with seeds from 30000. Rows are appended to a JSON file; those that it holds
+already are not measured again. Doing nothing and random actions are evaluated on the same episodes.
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import time
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import torch
+import tyro
+from tqdm import tqdm
+
+from grasp_agent import GraspAgent, evaluate
+from grasp_agent.files import written_aside
+
+FOLDER = Path(__file__).parent.parent / "docs"
+EPISODES, EVALUATION_SEED = 30, 30_000
+Row = dict[str, Any]
+
+
+class _Constant:
+    """Does nothing, or acts at random."""
+
+    def __init__(self, space: Any, *, still: bool) -> None:
+        self._space, self._still = space, still
+        space.seed(0)
+
+    def predict(self, observation: Any, state: Any = None, episode_start: Any = None, deterministic: bool = False):
+        action = self._space.sample()
+        return (np.zeros_like(action) if self._still else action), state
+
+
+def measured(job: tuple[str, int, int]) -> Row:
+    """Trains and evaluates one agent; of no steps: without a model, at random, and doing nothing."""
+    task, steps, seed = job
+    torch.set_num_threads(1)
+    row: Row = {"task": task, "steps": steps, "seed": seed}
+    if not steps:
+        env = gym.make(task)
+        agents = {name: _Constant(env.action_space, still=name == "nothing") for name in ("nothing", "random")}
+        return {**row, **{name: success(agent, task) for name, agent in agents.items()}}
+    agent = GraspAgent("MultiInputPolicy", task, seed=seed, device="cpu")
+    began = time.process_time()
+    agent.learn(steps)
+    learned = time.process_time()
+    row["success_end"] = success(agent, task)
+    row["learning_cpu_s"], row["evaluation_cpu_s"] = round(learned - began, 1), round(time.process_time() - learned, 1)
+    return row
+
+
+def success(agent: Any, task: str) -> float:
+    """Success at the end over the evaluation's episodes."""
+    return round(float(evaluate(agent, task, EPISODES, EVALUATION_SEED).summary()["success_end"]), 3)
+
+
+def main(
+    task: str = "grasp/Wall-v0",
+    steps: tuple[int, ...] = (1000, 2000, 4000),
+    seeds: tuple[int, ...] = (0, 1, 2, 3, 4),
+    label: str = "now",
+    out: Path = FOLDER / "learning_cost.json",
+    jobs: int = 1,
+) -> None:
+    """Measures what is missing in the file, and prints all of it."""
+    known = {(row["label"], row["task"], row["steps"], row["seed"]) for row in read(out)}
+    wanted = [(task, 0, 0), *((task, count, seed) for count in steps for seed in seeds)]
+    wanted = [job for job in wanted if (label, *job) not in known]
+    with multiprocessing.get_context("spawn").Pool(jobs, maxtasksperchild=1) as pool:
+        for row in tqdm(pool.imap_unordered(measured, wanted), total=len(wanted)):
+            with written_aside(out) as aside:
+                aside.write_text(json.dumps([*read(out), {"label": label, **row}], indent=1) + "\n")
+    print(table(read(out)))
+
+
+def read(path: Path) -> list[Row]:
+    """The rows of a file, none where there is none."""
+    return json.loads(path.read_text()) if path.exists() else []
+
+
+def table(rows: list[Row]) -> str:
+    """Markdown: a line for each environment, number of steps and label."""
+    lines = [
+        "| environment | steps | code | success at the end, by seed | mean | CPU s of `learn` |",
+        "|---|---|---|---|---|---|",
+    ]
+    for task, steps, label in sorted({(row["task"], row["steps"], row["label"]) for row in rows}):
+        of = [row for row in rows if (row["task"], row["steps"], row["label"]) == (task, steps, label)]
+        of.sort(key=lambda row: row["seed"])
+        if not steps:
+            shares = " ".join(f"{name} {of[0][name]:.2f}" for name in ("nothing", "random"))
+            lines.append(f"| `{task}` | 0 | {label} | {shares} | | |")
+            continue
+        shares, costs = ([row[name] for row in of] for name in ("success_end", "learning_cpu_s"))
+        said = " ".join(f"{share:.2f}" for share in shares)
+        lines.append(f"| `{task}` | {steps} | {label} | {said} | {np.mean(shares):.2f} | {np.mean(costs):.0f} |")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    tyro.cli(main)

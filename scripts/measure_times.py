@@ -1,0 +1,102 @@
+"""What the README says of time: `make demo`, `make test`, and a training, on an idle machine.
+
+    python scripts/measure_times.py            # refuses a busy machine; some minutes
+    python scripts/measure_times.py --only training
+
+Downloads are not counted: what `make` installs is installed before. Writes `docs/times.json` and the paragraph of the
+README that begins with `<!-- times`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+from datetime import date
+from pathlib import Path
+from typing import Literal, get_args
+
+import torch
+import tyro
+
+from grasp_agent import GraspAgent
+from grasp_agent.files import written_aside
+
+ROOT = Path(__file__).parent.parent
+FIGURES = ROOT / "docs" / "times.json"
+Part = Literal["demo", "test", "training"]
+STEPS = 3000  # of the README's training
+_IDLE = 0.3  # processes that run, on average over the last minute
+
+
+def main(only: tuple[Part, ...] = get_args(Part), wait: bool = True) -> None:
+    """Measures, and writes.
+
+    Args:
+        only: what to measure; the other figures stay.
+        wait: wait until the machine is idle, and do not refuse it.
+    """
+    figures = json.loads(FIGURES.read_text()) if FIGURES.exists() else {}
+    subprocess.run(["make", ".venv/installed-dev"], cwd=ROOT, check=True)
+    for part in only:
+        idle(wait)
+        figures[part] = round(training() if part == "training" else made(part), 1)
+        print(f"{part}: {figures[part]} s", flush=True)
+    figures |= {"cores": os.cpu_count(), "python": sys.version.split()[0], "torch": torch.__version__}
+    figures["date"] = date.today().isoformat()
+    with written_aside(FIGURES) as aside:
+        aside.write_text(json.dumps(figures, indent=1) + "\n")
+    readme = ROOT / "README.md"
+    text = re.sub(
+        r"(<!-- times: [^\n]*-->\n).*?\n\n",
+        lambda found: f"{found[1]}{paragraph(figures)}\n\n",
+        readme.read_text(),
+        count=1,
+        flags=re.DOTALL,
+    )
+    with written_aside(readme) as aside:
+        aside.write_text(text)
+
+
+def paragraph(figures: dict[str, float | str]) -> str:
+    """The README's paragraph."""
+    demo, test, training = (f"{float(figures[part]) / 60:.1f} minutes" for part in get_args(Part))
+    return (
+        f"Measured on {figures['cores']} idle cores, downloads not counted: `make demo` {demo}, `make test` {test}, "
+        f"the training below {training}."
+    )
+
+
+def idle(wait: bool) -> None:
+    """Waits until nothing else runs, or refuses.
+
+    Raises:
+        SystemExit: where something does.
+    """
+    while os.getloadavg()[0] > _IDLE:
+        if not wait:
+            sys.exit(f"expected an idle machine, got a load of {os.getloadavg()[0]:.1f}")
+        time.sleep(5)
+
+
+def made(target: str) -> float:
+    """Wall-clock time of a target of the Makefile [s]."""
+    began = time.monotonic()
+    subprocess.run(["make", target], cwd=ROOT, check=True)
+    return time.monotonic() - began
+
+
+def training() -> float:
+    """Wall-clock time of the README's training [s]."""
+    torch.set_num_threads(1)
+    agent = GraspAgent("MultiInputPolicy", "grasp/BallNav-v0", seed=0)
+    began = time.monotonic()
+    agent.learn(STEPS)
+    return time.monotonic() - began
+
+
+if __name__ == "__main__":
+    tyro.cli(main)
