@@ -4,6 +4,7 @@
 PYTHON ?= python3
 TORCH_OPTIONS ?=
 PYTEST_OPTIONS ?= -n 2
+DEMO_OPTIONS ?= --jobs 2
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -15,14 +16,14 @@ INSTALL := $(BIN)/python -m pip install --disable-pip-version-check -c constrain
 .DEFAULT_GOAL := help
 
 help:
-	@echo "make demo       evaluate the bundled agents and write one video each into demo/"
+	@echo "make demo       play fresh seeds with five bundled agents and write a video of each into demo/"
 	@echo "make test       the tests, without the slow ones"
 	@echo "make test-slow  the slow tests"
 	@echo "make lint       ruff and pyright"
 	@echo "make clean      remove .venv and build products"
 
 demo: $(CORE)
-	$(BIN)/grasp demo
+	$(BIN)/grasp demo $(DEMO_OPTIONS)
 
 test: $(DEV)
 	$(BIN)/python -m pytest $(PYTEST_OPTIONS)

@@ -8,7 +8,7 @@ out: they do not matter here), with the contrast term (`EncoderConfig(contrast=)
 fresh episodes: how far off the door's place and the ball's are when read from latents (by the 5 nearest of 2,000 other
 images, whatever the map from one to the other looks like), and what the learned radius says of balls near their goals,
 beside the radius that is taken where nothing is learned, a twentieth of the spread. Writes `docs/encoders.json` and
-the tables `docs/encoders.md`.
+prints the tables of `docs/encoders.md`.
 """
 
 from __future__ import annotations
@@ -114,7 +114,7 @@ def measured(seed: int, contrast: float) -> Row:
     return row
 
 
-def tables(rows: list[Row]) -> str:
+def table(rows: list[Row]) -> str:
     """Markdown of all that was measured."""
     lines = ["| contrast | seeds | door off by [mm], by seed | ball off by [mm], by seed |", "|---|---|---|---|"]
     for contrast in sorted({row["contrast"] for row in rows}):
@@ -137,7 +137,7 @@ def tables(rows: list[Row]) -> str:
 def main(
     seeds: tuple[int, ...] = (0, 1, 2, 3, 4), contrasts: tuple[float, ...] = (0.0, EncoderConfig().contrast)
 ) -> None:
-    """Measures what is missing, and writes the tables."""
+    """Measures what is missing, and prints the tables."""
     torch.set_num_threads(1)
     path = FOLDER / "encoders.json"
     wanted = [(seed, contrast) for seed in seeds for contrast in contrasts]
@@ -145,10 +145,9 @@ def main(
         rows = json.loads(path.read_text()) if path.exists() else []
         if not any((row["seed"], row["contrast"]) == (seed, contrast) for row in rows):
             rows = sorted([*rows, measured(seed, contrast)], key=lambda row: (row["contrast"], row["seed"]))
-            for target, text in ((path, json.dumps(rows, indent=1) + "\n"), (FOLDER / "encoders.md", tables(rows))):
-                with written_aside(target) as aside:
-                    aside.write_text(text)
-    print(tables(json.loads(path.read_text())))
+            with written_aside(path) as aside:
+                aside.write_text(json.dumps(rows, indent=1) + "\n")
+    print(table(json.loads(path.read_text())))
 
 
 if __name__ == "__main__":

@@ -49,7 +49,7 @@ class Recipe:
     model: MLPConfig | None  # None: what `learn` prefers
     horizon: int | None = None  # of the saved agent; it learns with the default one
     anywhere: bool = False  # learn from starts and goals in the whole arena
-    train: TrainConfig = TrainConfig(gradient_steps=5000)
+    train: TrainConfig = TrainConfig(gradient_steps=5000, batch_size=512)
     explore: ExploreConfig | None = None  # None: random actions only, enough where starts and goals are everywhere
     # (`ExploreConfig()`: as `learn` does by itself)
     planner: Planner[Any] | None = None  # of the saved agent; None: the default one
@@ -145,7 +145,7 @@ RECIPES = {
         steps=20_000,
         model=MLPConfig(width=192, octaves=3),
         horizon=40,  # 100 tuning episodes: 20 steps .91 (ways round the block are too long for them), 30 .97, 40 .99
-        train=TrainConfig(gradient_steps=6000, weight_decay=0.1),
+        train=TrainConfig(gradient_steps=6000, weight_decay=0.1, batch_size=512),
         planner=ICEM(iterations=4, samples=128),  # GRASP finds 12 of 16 tuning episodes, with iCEM as its sync all
         data=push_t_data,
     ),
@@ -154,7 +154,7 @@ RECIPES = {
         description="A two-link MuJoCo arm brings its fingertip to a target and holds it there.",
         steps=40_000,
         model=MLPConfig.smooth(),
-        train=TrainConfig(gradient_steps=8000, weight_decay=0.02),
+        train=TrainConfig(gradient_steps=8000, weight_decay=0.02, batch_size=512),
         explore=ExploreConfig(learning_starts=1500, refit_growth=3.0),
     ),
 }
@@ -170,7 +170,7 @@ RECIPES |= {
         encoder=EncoderConfig(gradient_steps=800),
         anywhere=True,
         # One plan that is never corrected, 100 tuning episodes: lr 2e-3 .72 and .84 at the end, 4e-3 .88 and .89.
-        train=TrainConfig(gradient_steps=4000, lr=4e-3),
+        train=TrainConfig(gradient_steps=4000, lr=4e-3, batch_size=512),
         explore=ExploreConfig(learning_starts=30_000, rest=0.2),
         options=PIXELS,
     ),
@@ -181,7 +181,7 @@ RECIPES |= {
         model=MLPConfig(width=192),
         encoder=EncoderConfig(gradient_steps=800),
         anywhere=True,
-        train=TrainConfig(gradient_steps=10_000, lr=4e-3),
+        train=TrainConfig(gradient_steps=10_000, lr=4e-3, batch_size=512),
         explore=ExploreConfig(learning_starts=100_000, rest=0.15),
         options=PIXELS,
     ),
@@ -202,7 +202,7 @@ RECIPES |= {
             points=16, body=True, gradient_steps=900, picture=2.0, sharpness=3.0, whiten=False, focus=0.0, contrast=0.0
         ),
         horizon=30,
-        train=TrainConfig(gradient_steps=4000, weight_decay=0.1),
+        train=TrainConfig(gradient_steps=4000, weight_decay=0.1, batch_size=512),
         planner=ICEM(iterations=4, samples=128),
         data=partial(push_t_data, longest=60, pictures=True),
         goal_tolerance=0.05,  # [half the picture's width]

@@ -159,6 +159,20 @@ def test_free_motion_is_exact_from_the_start_and_walls_do_not_spoil_it():
     assert (states[:, 1, :2] - states[:, 0, :2]).norm(dim=-1).median() > 10
 
 
+def test_a_warm_start_keeps_the_edges_of_all_places():
+    """What lies beyond those that the known model has seen is no wall for the new one."""
+    known, new = (FramedMLP(8, 2, frame=PUSH, config=SMALL, seed=seed) for seed in (1, 2))
+    fit(known, pushes(10, seed=0), TrainConfig(gradient_steps=1, batch_size=8))
+    states, actions = (torch.from_numpy(array) for array in pushes(40, seed=1).windows(1))
+    new.adapt(states[:, 0], actions[:, 0], states[:, 1])
+    edges = new.low.clone(), new.high.clone()
+    known.low[:2] = 20  # has not been everywhere
+    assert new.warm_start_from(known, allow_drift=True)
+    assert torch.equal(new.low, edges[0]) and torch.equal(new.high, edges[1])
+    for one, other in zip(new.weights, known.weights, strict=True):
+        assert torch.equal(one, other)
+
+
 def test_a_frame_saves_data():
     config, data, test = TrainConfig(gradient_steps=800, weight_decay=0.0), pushes(40, seed=1), pushes(20, seed=2)
     states, actions = map(torch.from_numpy, test.windows(1))

@@ -167,6 +167,22 @@ def test_the_page_of_pictures_shows_what_was_measured():
     assert (docs / "push_t_pixels.md").read_text(encoding="utf-8") in (docs / "pixels.md").read_text(encoding="utf-8")
 
 
+def test_what_is_said_of_time_is_what_was_measured():
+    figures = json.loads((ROOT / "docs" / "times.json").read_text(encoding="utf-8"))
+    assert {"demo", "test", "training"} <= set(figures)
+    said = README.split("<!-- times: ")[1].split("\n", 1)[1].split("\n\n")[0]
+    for part, name in (("demo", "`make demo`"), ("test", "`make test`"), ("training", "the training below")):
+        assert f"{name} {figures[part] / 60:.1f} minutes" in said
+
+
+@pytest.mark.parametrize("name", ["learning_cost", "encoders"])
+def test_the_tables_of_studies_are_those_of_their_figures(name: str, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.syspath_prepend(ROOT / "scripts")
+    study = importlib.import_module({"learning_cost": "learning_cost", "encoders": "study_encoders"}[name])
+    rows = json.loads((ROOT / "docs" / f"{name}.json").read_text(encoding="utf-8"))
+    assert study.table(rows).strip() in (ROOT / "docs" / f"{name}.md").read_text(encoding="utf-8")
+
+
 def test_every_bundled_model_has_its_row_and_was_measured_as_it_is():
     results = json.loads((ROOT / "docs" / "results.json").read_text(encoding="utf-8"))
     assert {name: row["sha256"] for name, row in results.items()} == {
