@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 
 import numpy as np
 import torch
@@ -22,7 +21,6 @@ from grasp_agent.verdicts import Verdicts
 from grasp_agent.world import World
 
 Array = NDArray[np.float32]
-_ON_THE_WAY = 0.5  # of a last fit's gradient steps, for as many transitions
 _AGAIN = 2  # growth of the data, after which the kind of network is chosen again
 
 
@@ -154,19 +152,18 @@ class Learner:
     ) -> World:
         """Fits a model to all data and hands it to the policy.
 
-        The model before is the start, as long as it knows such data. Fits on the way take gradient steps for what has
-        come since the latest fit, half as many as the last one, which takes them for all since the last training.
+        The model before is the start, as long as it knows such data. For a fit on the way, what has come since the
+        latest fit is new; for the last one, all that has come since the last training.
         """
         self.end()
         count, known = len(self.dataset), policy.world
         goal_size = policy.observation_space["achieved_goal"].shape[0]  # type: ignore[index]
         choose = self._model is None and (self._kind is None or count >= _AGAIN * self._chosen_at)
-        shorter = max(1, round(_ON_THE_WAY * self._train.gradient_steps))
         world, self.report = learn_world(
             self.dataset,
             known.state_map if known else StateMap.discover(self.dataset.states, goal_size),
             model=None if choose else self._kind,
-            train=self._train if last else replace(self._train, gradient_steps=shorter),
+            train=self._train,
             tolerance=tolerance,
             structure=self._structure,
             seed=self._seed + count,

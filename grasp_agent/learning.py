@@ -68,14 +68,14 @@ def learn_world(
         network.alike = alike
         return network
 
-    config, tried = train.for_new(len(data)), 0
+    config, tried = train.for_data(len(data)), 0
     if model is None:
         network, tried = _preferred(made, data, config, seed)
     else:
         network = made(model)
     warm = None if known is None else _warm_started(made(network.config), known, data, new)
     if warm is not None:
-        network, config = warm, train.for_new(len(data) if new is None else new)
+        network, config = warm, train.for_data(len(data), new)
     else:
         config = replace(config, gradient_steps=max(1, config.gradient_steps - tried))
     with tqdm(total=config.gradient_steps, desc="fitting", leave=False, disable=not progress_bar) as bar:

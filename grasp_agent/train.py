@@ -15,7 +15,7 @@ from grasp_agent.models import EnsembleMLP
 from grasp_agent.planners.checks import at_least, more_than, whole
 
 _BLOCK = 20  # windows
-_PASSES = 5000  # through new transitions, at most
+_PASSES, _LEAST = 5000, 50  # most passes through the data, and least gradient steps that learn anything
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,9 +23,10 @@ class TrainConfig:
     """How a model is fitted.
 
     Attributes:
-        gradient_steps: optimiser steps of a fit to `full_at` new transitions or more.
-        full_at: fewer new transitions get fewer steps, in proportion to the square root of their number; where a model
-            has been fitted before, its weights are the start (warm start).
+        gradient_steps: optimiser steps of a fit to `full_at` transitions or more.
+        full_at: fits to fewer transitions take fewer steps, in proportion to the square root of their number. Where a
+            model has been fitted to a part of them, its weights are the start (warm start), and a fit takes the share
+            of these steps that the new transitions have in all.
         batch_size: windows in a batch, for each ensemble member its own.
         lr: peak learning rate of AdamW; it falls to zero along a cosine.
         weight_decay: AdamW's at 10,000 windows, in inverse proportion to their number, as the weight of a prior would
@@ -42,7 +43,7 @@ class TrainConfig:
     """
 
     gradient_steps: int = 4000
-    full_at: int = 8000
+    full_at: int = 4000
     batch_size: int = 256
     lr: float = 2e-3
     weight_decay: float | None = None
@@ -61,11 +62,11 @@ class TrainConfig:
         if not 0 < self.holdout < 1:
             raise ValueError(f"holdout: expected a share in (0, 1), got {self.holdout}")
 
-    def for_new(self, transitions: int) -> TrainConfig:
-        """The settings of a fit to so many new transitions: at least one gradient step, 5,000 passes at most."""
-        share = min(1.0, math.sqrt(transitions / self.full_at))
-        passes = _PASSES * transitions // self.batch_size
-        return replace(self, gradient_steps=max(1, min(round(share * self.gradient_steps), passes)))
+    def for_data(self, total: int, new: int | None = None) -> TrainConfig:
+        """The settings of a fit to `total` transitions, of which `new` (None: all) have not been fitted before."""
+        steps = self.gradient_steps * math.sqrt(min(1.0, total / self.full_at))
+        steps = min(steps, _PASSES * total / self.batch_size) * ((new or total) / total)
+        return replace(self, gradient_steps=min(self.gradient_steps, max(_LEAST, round(steps))))
 
 
 @dataclass(frozen=True, kw_only=True)

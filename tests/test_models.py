@@ -164,17 +164,22 @@ def test_a_fit_is_the_same_for_the_same_seed_and_leaves_no_gradient():
     assert len(steps) == 20
 
 
-def test_few_new_transitions_get_few_gradient_steps():
+def test_few_transitions_and_few_new_ones_get_few_gradient_steps():
     config = TrainConfig(gradient_steps=1000, full_at=400, batch_size=10)
-    steps = {count: config.for_new(count).gradient_steps for count in (1, 4, 100, 400, 10**6)}
-    assert steps == {1: 50, 4: 100, 100: 500, 400: 1000, 10**6: 1000}
-    assert TrainConfig(gradient_steps=1).for_new(1).gradient_steps == 1
-    assert TrainConfig(gradient_steps=10**6, batch_size=100).for_new(10).gradient_steps == 500  # 5,000 passes
+
+    def steps(total: int, new: int | None = None) -> int:
+        return config.for_data(total, new).gradient_steps
+
+    assert [steps(count) for count in (1, 4, 100, 400, 10**6)] == [50, 100, 500, 1000, 1000]
+    assert [steps(400, new) for new in (1, 100, 200, 400)] == [50, 250, 500, 1000]
+    assert steps(100, 50) == 250
+    assert replace(config, gradient_steps=1).for_data(1).gradient_steps == 1
+    assert replace(config, gradient_steps=10**6).for_data(1).gradient_steps == 500  # 5,000 passes
     with pytest.raises(ValueError, match="full_at: expected"):
         TrainConfig(full_at=0)
 
 
-def test_a_model_warm_start_from_weights_and_normalisation_of_one_that_knows_such_data():
+def test_a_warm_start_copies_weights_and_normalisation_of_a_model_that_knows_such_data():
     known, new = fitted(QUICK)[0], EnsembleMLP(2, 1, positions=(0,), config=MLPConfig(members=2, width=32, depth=2))
     windows = torch.from_numpy(linear_system().windows(1)[0])
     new.adapt(windows[:, 0], torch.zeros(len(windows), 1), windows[:, 1])

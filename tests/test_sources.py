@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from stable_baselines3 import SAC, HerReplayBuffer
 from stable_baselines3.common.buffers import DictReplayBuffer, ReplayBuffer
 
-from grasp_agent import ExploreConfig, Goal, GraspAgent, MLPConfig, TrainConfig, evaluate
+from grasp_agent import ExploreConfig, Goal, GraspAgent, MLPConfig, TrainConfig
 from grasp_agent.data import Episode
 from grasp_agent.observation import raw_vectors
 from grasp_agent.sources import episodes_of
@@ -197,7 +197,9 @@ def test_an_agent_learns_from_what_sac_has_seen(kind: type[DictReplayBuffer]):
     assert isinstance(sac.replay_buffer, kind)
     agent = quick("grasp/BallNav-v0").fit(sac.replay_buffer)
     assert len(agent.learner.dataset) == 1200
-    assert evaluate(agent, "grasp/BallNav-v0", 5, seed=700).summary()["success_any"] >= 0.6
+    world, report = agent.policy.world, agent.learner.report
+    assert world is not None and report is not None
+    assert report.error_mean < 0.5 * float(world.model.scale.norm())  # of a typical step
 
 
 def test_what_is_learned_later_is_added_to_what_was_there():
