@@ -55,6 +55,7 @@ class Learner:
         self._explore, self._train, self._model, self._seed = explore, train, model, seed
         self._structure = structure
         self._kind, self._chosen_at = model, 0
+        self._rehearsed = False  # whether data are what a model says
         self._random = np.random.default_rng(seed)
         self.fitted_at = self.completed_at = 0
         self._recorders: list[Recorder] = []
@@ -78,6 +79,7 @@ class Learner:
                 observation_size = policy.observation_space["observation"].shape[0]  # type: ignore[index]
                 self.dataset.add_all(policy.world.imagined(observation_size, seed=self._seed))
                 self.fitted_at = self.completed_at = len(self.dataset)
+                self._rehearsed = True
             self._chosen_at = self._chosen_at or self.fitted_at
             self._explorer.learned(policy, policy.world.encode(self.dataset.states))
 
@@ -169,7 +171,9 @@ class Learner:
             seed=self._seed + count,
             device=policy.device,
             known=known.model if known else None,
-            new=count - (self.completed_at if last else self.fitted_at),
+            owed=count - (self.completed_at if last else self.fitted_at),
+            unseen=count - self.fitted_at,
+            least_error=known.error if known and self._rehearsed else 0.0,
             alike=alike,
             progress_bar=progress_bar,
         )

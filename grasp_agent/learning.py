@@ -36,7 +36,9 @@ def learn_world(
     seed: int,
     device: torch.device,
     known: EnsembleMLP | None = None,
-    new: int | None = None,
+    owed: int | None = None,
+    unseen: int | None = None,
+    least_error: float = 0.0,
     alike: Sequence[Sequence[int]] = (),
     progress_bar: bool = False,
 ) -> tuple[World, FitReport]:
@@ -52,7 +54,9 @@ def learn_world(
         seed: of weights and batches.
         device: where the model lives.
         known: a model of earlier data to start from where that fits (warm start); it is left as it is.
-        new: transitions that it has not seen; None for all.
+        owed: transitions that have not been fitted in full, which decides the number of gradient steps; None for all.
+        unseen: transitions that `known` has not been fitted to at all; None for all.
+        least_error: the world's error is not taken for less [model units]: data may stem from `known` itself.
         alike: groups of the state's entries that are measured in the same unit, and scaled alike.
         progress_bar: show progress of the fit.
 
@@ -60,7 +64,8 @@ def learn_world(
         The world, and what came of the fit.
     """
     data = data.select(state_map.columns)
-    size, fixed = data.episodes[0].actions.shape[1], unchanging(data)
+    few = known is not None and unseen is not None and unseen <= _FEW * len(data)
+    size, fixed = data.episodes[0].actions.shape[1], known.unchanging if known and few else unchanging(data)
     check_blocks(structure.blocks, state_map, size)
 
     def made(kind: MLPConfig) -> EnsembleMLP:
@@ -73,9 +78,9 @@ def learn_world(
         network, tried = _preferred(made, data, config, seed)
     else:
         network = made(model)
-    warm = None if known is None else _warm_started(made(network.config), known, data, new)
+    warm = None if known is None else _warm_started(made(network.config), known, data, allow_drift=few)
     if warm is not None:
-        network, config = warm, train.for_data(len(data), new)
+        network, config = warm, train.for_data(len(data), owed)
     else:
         config = replace(config, gradient_steps=max(1, config.gradient_steps - tried))
     with tqdm(total=config.gradient_steps, desc="fitting", leave=False, disable=not progress_bar) as bar:
@@ -98,7 +103,8 @@ def learn_world(
         tolerance = 0.05 * float(weighted.max() if alike else weighted.mean()) or 1e-3
     if not math.isfinite(report.error_high):
         raise FloatingPointError("fit: the model diverged; expected a smaller lr or weight_decay, or more data")
-    return World(network, memory, state_map, tolerance, structure, report.error_high), report
+    error = max(report.error_high, least_error)
+    return World(network, memory, state_map, tolerance, structure, error), report
 
 
 def _preferred(
@@ -111,12 +117,11 @@ def _preferred(
     return rivals[int(np.argmin(errors))], trial.gradient_steps
 
 
-def _warm_started(network: EnsembleMLP, known: EnsembleMLP, data: Dataset, new: int | None) -> EnsembleMLP | None:
+def _warm_started(network: EnsembleMLP, known: EnsembleMLP, data: Dataset, *, allow_drift: bool) -> EnsembleMLP | None:
     """A network with the weights of a known one, None where these do not fit the data any more."""
     states, actions = (torch.from_numpy(array).to(known.scale.device) for array in data.windows(1))
     network.adapt(states[:, 0], actions[:, 0], states[:, 1])
-    few = new is not None and new <= _FEW * len(data)
-    return network if network.warm_start_from(known, allow_drift=few) else None
+    return network if network.warm_start_from(known, allow_drift=allow_drift) else None
 
 
 def unchanging(data: Dataset) -> tuple[int, ...]:

@@ -120,7 +120,7 @@ def unpacked(
         model, state_map = (saving.from_config(learned[name]) for name in ("model", "state_map"))
         agent.policy.learned(World.restore(tensors, model, state_map, agent.structure, *numbers))
     if "experience.lengths" in tensors:
-        agent.learner.restore(tensors, int(config["fitted_at"]), int(config.get("completed_at", 0)))
+        agent.learner.restore(tensors, int(config["fitted_at"]), int(config.get("completed_at", config["fitted_at"])))
     return agent
 
 

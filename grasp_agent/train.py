@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -15,7 +16,7 @@ from grasp_agent.models import EnsembleMLP
 from grasp_agent.planners.checks import at_least, more_than, whole
 
 _BLOCK = 20  # windows
-_PASSES, _LEAST = 5000, 50  # most passes through the data, and least gradient steps that learn anything
+_PASSES, _LEAST = 20, 50  # most gradient steps for each transition, and least that learn anything
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +34,7 @@ class TrainConfig:
             be. The linear path is free of it: motion is taken for linear where the data do not say otherwise. None is
             0.5 for networks with features of positions, whose free motion is linear between walls, and 0.1 without.
         unroll: steps that the model is rolled out in the loss; more than 1 trains it on its own predictions.
-        holdout: share of the windows that is kept back to measure the model's error.
+        holdout: share of the windows, about, that is kept back to measure the model's error.
         patience: a fit ends, with the weights that were best on what is kept back, when they have not become better for
             this many gradient steps; None goes on to the end and takes the last weights. Worth its noise where data are
             plenty and time is short: the learning rate falls to zero, and the last weights are most often the best.
@@ -63,9 +64,14 @@ class TrainConfig:
             raise ValueError(f"holdout: expected a share in (0, 1), got {self.holdout}")
 
     def for_data(self, total: int, new: int | None = None) -> TrainConfig:
-        """The settings of a fit to `total` transitions, of which `new` (None: all) have not been fitted before."""
-        steps = self.gradient_steps * math.sqrt(min(1.0, total / self.full_at))
-        steps = min(steps, _PASSES * total / self.batch_size) * ((new or total) / total)
+        """The settings of one fit.
+
+        Args:
+            total: transitions that it is fitted to, at least 1.
+            new: those of them that have not been fitted in full before; None for all.
+        """
+        share = 1.0 if new is None else new / total
+        steps = share * min(math.sqrt(min(1.0, total / self.full_at)) * self.gradient_steps, _PASSES * total)
         return replace(self, gradient_steps=min(self.gradient_steps, max(_LEAST, round(steps))))
 
 
@@ -113,11 +119,8 @@ def fit(
         model.adapt(raw[:, 0], actions[:, 0], raw[:, 1])
     usable = model.usable(raw)
     states, actions = model.encode(raw[usable]), actions[usable]
-    # Whole blocks are held out: neighbouring windows overlap.
-    blocks = torch.arange(len(states)) // _BLOCK
-    order = torch.randperm(int(blocks[-1]) + 1, generator=generator)[blocks].argsort(stable=True)
-    kept = max(1, int(config.holdout * len(states)))
-    held, train = order[:kept].to(device), order[kept:] if len(order) > kept else order
+    out = _held_out(len(states), config.holdout).to(device)
+    held, train = out.nonzero()[:, 0], (~out if len(out) > 1 else out).nonzero()[:, 0]
     decay = config.weight_decay
     if decay is None:
         decay = 0.5 if model.config.octaves and model.positions else 0.1
@@ -135,7 +138,7 @@ def fit(
     tail: deque[Tensor] = deque(maxlen=max(1, config.gradient_steps // 10))
     best = None if config.patience is None else _Best(model, states[held], actions[held], config.patience)
     for step in range(config.gradient_steps):
-        rows = train[torch.randint(len(train), (model.members, config.batch_size), generator=generator)].to(device)
+        rows = train[torch.randint(len(train), (model.members, config.batch_size), generator=generator).to(device)]
         loss = model.loss(states[rows], actions[rows])
         optimiser.zero_grad()
         loss.backward()
@@ -156,6 +159,18 @@ def fit(
         error_mean=float(errors.mean()),
         error_high=float(errors.quantile(0.99)),
     )
+
+
+def _held_out(count: int, share: float) -> Tensor:
+    """Which of `count` windows are kept back, `[count]`: whole blocks, since neighbouring windows overlap.
+
+    Whether a block is kept back depends on its place alone: it still is when more data have come behind it, so that a
+    warm start has not been fitted to what its error is measured on. Of a single window, all is used for both.
+    """
+    size = max(1, min(_BLOCK, count // _BLOCK))
+    blocks = np.random.default_rng(0).random(-(-count // size))
+    chosen = (blocks < share) & (blocks < blocks.max()) | (blocks == blocks.min())
+    return torch.from_numpy(chosen).repeat_interleave(size)[:count]
 
 
 class _Best:

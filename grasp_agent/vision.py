@@ -29,7 +29,7 @@ _REMEMBERED = 256  # pictures whose latents are kept at hand
 _GROWTH = 1.5  # of the album, since the encoder has learned, after which it learns anew with the last fit
 _AGENT = 0.01  # what it weighs where the agent is in a goal's picture, beside the body: next to nothing
 _COLLAPSED, _TELLING = 0.05, 50  # spread of latents that tell of nothing, after so many steps
-_PASSES = 10  # through the album, at most: few images take seconds
+_PASSES = 30  # through the album, at most: 700 gradient steps from 1,100 images on
 
 
 class Vision:

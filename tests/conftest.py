@@ -28,12 +28,22 @@ def pytest_configure(config: pytest.Config) -> None:
         def manual_seed(self, seed: int) -> torch.Generator:
             return super().manual_seed(seed + shift)
 
-    known = np.random.default_rng
+    class Default:
+        """Torch's own generator, which networks draw their weights from."""
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(whole, name)
+
+        def manual_seed(self, seed: int) -> torch.Generator:
+            return whole.manual_seed(seed + shift)
+
+    whole, known = torch.default_generator, np.random.default_rng
 
     def default_rng(seed: Any = None) -> np.random.Generator:
         return known(seed + shift if isinstance(seed, int | np.integer) else seed)
 
     torch.Generator, np.random.default_rng = Shifted, default_rng  # type: ignore[misc]
+    torch.default_generator = Default()  # type: ignore[assignment]
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -188,13 +188,13 @@ def test_moving_the_ball_or_the_goal_by_hand_makes_a_new_plan(agent: GraspAgent,
     assert np.linalg.norm(plan_of(agent).path[-1] - [-0.6, 0.2]) < 0.1
 
 
-@pytest.mark.parametrize("count", [1, 4])
-def test_stable_baselines_evaluates_the_agent(agent: GraspAgent, count: int):
+@pytest.mark.parametrize(("count", "episodes"), [(1, 2), (4, 4)])
+def test_stable_baselines_evaluates_the_agent(agent: GraspAgent, count: int, episodes: int):
     env = make_vec_env(ENV, n_envs=count, seed=2)
-    rewards, lengths = evaluate_policy(agent, env, n_eval_episodes=count, return_episode_rewards=True)  # type: ignore[arg-type]
+    rewards, lengths = evaluate_policy(agent, env, episodes, return_episode_rewards=True)  # type: ignore[arg-type]
     env.close()
     assert isinstance(rewards, list)
-    assert lengths == [100] * count
+    assert lengths == [100] * episodes
     assert all(-100 <= reward <= 0 for reward in rewards)
 
 

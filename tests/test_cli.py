@@ -186,12 +186,12 @@ def test_demo_says_how_each_episode_ends_and_what_its_videos_show_even_twice(cap
 
 @pytest.mark.usefixtures("agent")
 def test_demo_shows_some_models_beside_a_baseline_in_one_video(capsys, monkeypatch, tmp_path):
-    monkeypatch.setattr("grasp_agent.commands.demo._BESIDE", {"ball-nav": ("random", "Random actions do not.")})
+    monkeypatch.setattr("grasp_agent.commands.demo._BESIDE", {"ball-nav": "random"})
     assert main(["demo", "--episodes", "2", "--out", str(tmp_path)]) == 0
     lines = capsys.readouterr().out.splitlines()
     played = [line.split(":")[0].strip() for line in lines if ", seed " in line]
     assert played == [f"{name}, seed {seed}" for seed in (20_000, 20_001) for name in ("ball-nav", "random")]
-    assert lines[-1].endswith("Random actions do not.")
+    assert lines[-1].endswith("A ball. Beside it random: success in 0/2 episodes.")
     width, height = imageio.v3.immeta(tmp_path / "ball-nav.mp4")["size"]
     assert width >= 2 * 320 > height
 
@@ -199,7 +199,7 @@ def test_demo_shows_some_models_beside_a_baseline_in_one_video(capsys, monkeypat
 def test_the_demos_models_and_the_baselines_beside_them_are_bundled():
     models, known = grasp_agent.bundled(), {(one.algorithm, one.env_id, one.steps) for one in baselines()}
     assert set(demo._SHOWN) <= set(models)
-    for name, (rival, _) in demo._BESIDE.items():
+    for name, rival in demo._BESIDE.items():
         algorithm, steps = rival.split("@")
         assert (algorithm, models[name].env_id, int(steps)) in known
 

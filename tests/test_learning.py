@@ -18,6 +18,7 @@ from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.logger import KVWriter, Logger
 from stable_baselines3.common.monitor import Monitor
 
+import grasp_agent
 from grasp_agent import GRASP, ExploreConfig, GraspAgent, TrainConfig
 from grasp_agent.data import Dataset
 from grasp_agent.evaluation import evaluate
@@ -238,14 +239,35 @@ def test_a_few_new_steps_need_few_gradient_steps_and_no_fresh_model(
     assert fits.steps[1:] == [50] and fits.fresh == [False, False]  # the least that learns anything
 
 
-def test_fits_on_the_way_are_short_and_the_last_one_owes_all_that_is_new(monkeypatch: pytest.MonkeyPatch):
-    fits = Fits(monkeypatch)
-    train = TrainConfig(gradient_steps=400, full_at=400, batch_size=32)
+@pytest.mark.parametrize("moved", [False, True])
+def test_fits_on_the_way_are_short_and_the_last_one_owes_all_that_is_new(moved: bool, monkeypatch: pytest.MonkeyPatch):
+    """Where the data have moved away from what the model knows, a fresh one owes all."""
+    monkeypatch.setattr("grasp_agent.models.mlp._STRETCH", 1.0 if moved else 1e9)
+    monkeypatch.setattr("grasp_agent.models.mlp._SHIFT", 0.0 if moved else 1e9)
+    monkeypatch.setattr("grasp_agent.learning._FEW", 0.0)
+    fits, train = Fits(monkeypatch), TrainConfig(gradient_steps=400, full_at=400)
     agent = tiny(train=train, explore=ExploreConfig(learning_starts=100, refit_growth=1.6)).learn(200)
-    assert fits.steps[::2] == [200, 283]  # the roots of a quarter and of a half
-    assert fits.steps[1] in (253 * 60 // 160, 253)  # of 160, 60 are new; or all, where the data have moved
+    full, part = train.for_data(160).gradient_steps, train.for_data(160, 60).gradient_steps
+    assert part == 95 < full == 253
+    assert fits.steps == [200, full if moved else part, 283]  # the roots of a quarter and of a half
     agent.learn(200, reset_num_timesteps=False)
-    assert fits.steps[-1] in (200, 400)
+    assert fits.steps[-1] == (400 if moved else 200)
+    assert fits.fresh == [True, *[moved] * (len(fits.fresh) - 1)]
+
+
+@pytest.mark.parametrize("name", ["point-maze-2k", "reacher-6k", "wall", "point-maze-pixels"])
+def test_what_a_loaded_model_says_of_states_does_not_change_what_it_takes_for_static(name: str):
+    """Its steps are rehearsed one by one: what has inertia hardly moves in them."""
+    agent = grasp_agent.load(name, device="cpu")
+    world = agent.policy.world
+    assert world is not None
+    agent.learner.begin(agent.policy, 1)
+    agent.train_config = TrainConfig(gradient_steps=1)
+    agent.learner._train = TrainConfig(gradient_steps=1)
+    after = agent.learner.refit(agent.policy, world.tolerance, last=True, progress_bar=False)
+    assert after.model.unchanging == world.model.unchanging
+    assert after.error >= world.error
+    assert (after.memory.roadmap is None) == (world.memory.roadmap is None)
 
 
 def test_without_a_given_kind_both_are_tried_and_the_better_one_goes_on(monkeypatch: pytest.MonkeyPatch):

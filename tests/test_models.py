@@ -170,11 +170,11 @@ def test_few_transitions_and_few_new_ones_get_few_gradient_steps():
     def steps(total: int, new: int | None = None) -> int:
         return config.for_data(total, new).gradient_steps
 
-    assert [steps(count) for count in (1, 4, 100, 400, 10**6)] == [50, 100, 500, 1000, 1000]
+    assert [steps(count) for count in (1, 4, 100, 400, 10**6)] == [50, 80, 500, 1000, 1000]
     assert [steps(400, new) for new in (1, 100, 200, 400)] == [50, 250, 500, 1000]
     assert steps(100, 50) == 250
     assert replace(config, gradient_steps=1).for_data(1).gradient_steps == 1
-    assert replace(config, gradient_steps=10**6).for_data(1).gradient_steps == 500  # 5,000 passes
+    assert replace(config, gradient_steps=10**6).for_data(10).gradient_steps == 200  # 20 for each transition
     with pytest.raises(ValueError, match="full_at: expected"):
         TrainConfig(full_at=0)
 

@@ -355,3 +355,14 @@ WRONG: Any = "a name"
 def test_wrong_settings_are_named(make_it: Callable[[], object], words: str):
     with pytest.raises(ValueError, match=words):
         make_it()
+
+
+def test_several_targets_of_one_start_are_driven_to_as_from_as_many_starts():
+    drive = steering(make(walled, members=1), 0.05)
+    starts, targets = (
+        grid(6),
+        grid(6).roll(1, 0).repeat_interleave(3, 0) + tensor([0.0, 0.0], [0.1, 0.0], [0.3, 0.2]).repeat(36, 1),
+    )
+    together = drive(starts, lambda _: targets, each=3)
+    assert torch.equal(together, drive(starts.repeat_interleave(3, 0), lambda _: targets))
+    assert together.isfinite().any() and together.isinf().any()

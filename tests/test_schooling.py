@@ -38,7 +38,7 @@ def test_an_algorithm_is_kept_after_as_many_steps_and_ten_times_as_many(tmp_path
     assert not ticks
 
 
-def test_ours_is_kept_after_as_many_steps_and_warm_start_from_its_checkpoint(tmp_path: Path):
+def test_ours_is_kept_after_as_many_steps_and_goes_on_from_its_checkpoint(tmp_path: Path):
     schooled = school("grasp", ENV, 120, tmp_path)
     assert [path.name for path in schooled.files] == ["grasp-120.zip"]
     who = contestant(str(schooled.files[0]), ENV)

@@ -120,6 +120,8 @@ def test_an_agent_learns_how_near_is_near_enough(pictures: bool):
     seen = changes if agent.vision is None else np.stack([agent.vision.encode(images) for images in changes])
     before, after = np.linalg.norm(seen[:, :2] - seen[:, 2:], axis=-1).T
     assert world.tolerance == pytest.approx(np.quantile((before + after) / 2, 0.25), rel=1e-5)
+    if not pictures:
+        assert RADIUS - STEP < world.tolerance < RADIUS + STEP  # each change is within a step of it
 
 
 def test_in_several_environments_each_has_its_own_verdicts():

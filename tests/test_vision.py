@@ -182,7 +182,7 @@ class TestAlbum:
         with pytest.raises(ValueError, match="an episode of at least 4 steps"):
             album.windows(4)
 
-    def test_it_warm_start_from_its_file(self, tmp_path: Path):
+    def test_it_goes_on_from_its_file(self, tmp_path: Path):
         path, shape = tmp_path / "some.pictures", (4, 5, 1)
         album = Album(shape, path)
         album.add(pictures(4, shape), np.zeros((4, 0), np.float32), np.zeros((3, 2), np.float32))
@@ -284,7 +284,7 @@ class TestAgent:
         kept = model.replay_buffer.observations["observation"][0, 0]
         np.testing.assert_array_equal(first, np.moveaxis(kept, 0, -1) if kept.shape[0] == 3 else kept)
 
-    def test_a_training_warm_start_from_its_checkpoint(self, tmp_path: Path):
+    def test_a_training_goes_on_from_its_checkpoint(self, tmp_path: Path):
         path = tmp_path / "long.zip"
         tiny_seer().learn(150, checkpoint=path)
         assert (tmp_path / "long.zip.pictures").stat().st_size >= 151 * 64 * 64 * 3

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 _FPS, _SIZE = 20, 320
 _SHOWN = ("ball-nav-trap", "wall-pixels", "point-maze", "push-t", "reacher")
-_BESIDE = {"ball-nav-trap": ("sac@30000", "SAC + HER, from as many steps, stays in it.")}
-"""Baselines that some models are shown beside, and what is to be seen of them."""
+_BESIDE = {"ball-nav-trap": "sac@30000"}
+"""Baselines that some models are shown beside."""
 
 
 class Episode(NamedTuple):
@@ -39,6 +39,8 @@ class Episode(NamedTuple):
 class Showing(NamedTuple):
     """What came of one video."""
 
+    model: str
+    """The bundled model's name."""
     env_id: str
     """Gymnasium id."""
     episodes: list[Episode]
@@ -78,6 +80,7 @@ class Demo(Command):
         for number, showing in enumerate(self._shown(models), 1):
             showings.append(showing)
             say(f"{number} of {len(models)} done: {showing.video or 'no video'}")
+        showings.sort(key=lambda showing: models.index(showing.model))
         results = table("agent", "environment", "success", "steps", "ms/action")
         for showing in showings:
             for agent in dict.fromkeys(episode.agent for episode in showing.episodes):
@@ -101,16 +104,14 @@ class Demo(Command):
                 for future in as_completed(futures):
                     yield future.result()
             finally:
-                pool.shutdown(wait=False, cancel_futures=True)
+                pool.shutdown(cancel_futures=True)
 
     def show(self, name: str) -> Showing:
         """Plays with one model, beside a baseline where there is one for it, and records that."""
         from grasp_agent.contestants import contestant
 
         agent = load(name)
-        rival, also = _BESIDE.get(name, (None, ""))
-        env_id = str(agent.env_id)
-        said = " ".join(filter(None, (_description(name), also)))
+        rival, env_id = _BESIDE.get(name), str(agent.env_id)
         tally = _Tally([name] if rival is None else [name, rival], self.seed)
         try:
             with made(env_id, agent, "rgb_array") as env, user_errors(ValueError):
@@ -123,7 +124,10 @@ class Demo(Command):
             complain(f"no video of {name}: {reason}")
             video = None
             self._play(agent, env_id, tally)
-        return Showing(env_id, tally.episodes, video, said)
+        said = _description(name)
+        if rival is not None and video is not None:
+            said += f" Beside it {rival}: success in {_figures(tally.episodes, rival)[0]} episodes."
+        return Showing(name, env_id, tally.episodes, video, said)
 
     def _record(self, agents: dict[str, Predictor], env: gym.Env[Any, Any], path: Path, tally: _Tally) -> Path:
         from grasp_agent.video import record, record_beside

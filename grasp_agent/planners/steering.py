@@ -103,13 +103,15 @@ class Steering:
             arrived = (following - aim(everywhere)[..., going, :]).norm(dim=-1) <= self.tolerance
             steps[:, going] = torch.where(arrived, (count + effort).minimum(steps[:, going]), steps[:, going])
             # Done is a row whose members have all arrived, and one of which some member stands still elsewhere.
-            stuck = ~arrived & ((following - state).norm(dim=-1) < 0.1 * self.tolerance)
-            going = going[~(arrived.all(0) | stuck.any(0))]
+            missing = steps[:, going].isinf()
+            stuck = missing & ((following - state).norm(dim=-1) < 0.1 * self.tolerance)
+            going = going[missing.any(0) & ~stuck.any(0)]
             if not len(going):
                 break
         return steps.amax(0)
 
     def _at_rest(self, state: Tensor, rest: Tensor) -> tuple[Tensor, Tensor]:
+        """Next states of `[K, M, S]` at rest, `[A]`, and their derivative by the action, `[K, M, S, A]`."""
         return self.action_jacobian(state, rest.expand(*state.shape[:-1], -1))
 
     def apart(self, start: Tensor, target: Tensor) -> Tensor:
