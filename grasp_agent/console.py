@@ -34,6 +34,18 @@ def progress(what: str, total: int | None) -> Iterator[Callable[[object], None]]
         yield lambda passed: bar.advance(task, passed if isinstance(passed, int) else 1)
 
 
+def figures(outcome: Evaluation) -> tuple[str, str, str, str]:
+    """Environment, successes at the end, median steps to the goal and ms per action, as text."""
+    summary = outcome.summary()
+    waits, ends = summary["steps_to_success_median"], [row.success_end for row in outcome.episodes]
+    return (
+        outcome.env_id,
+        "-" if None in ends else f"{sum(map(bool, ends))}/{len(ends)}",
+        "-" if waits is None else f"{waits:.0f}",
+        f"{1000 * summary['seconds_per_action_mean']:.1f}",
+    )
+
+
 def print_outcome(outcome: Evaluation) -> None:
     """Prints an evaluation's figures."""
     summary = outcome.summary()

@@ -195,7 +195,7 @@ def played(
 ) -> Iterator[tuple[Episode, list[float]]]:
     """Plays an episode for each seed: what happened, and the time of each `predict` call [s]."""
     for seed in seeds:
-        yield _episode(seed, rollout(agent, env, seed, deterministic, goal))
+        yield episode_of(seed, rollout(agent, env, seed, deterministic, goal))
 
 
 def rollout(
@@ -292,7 +292,8 @@ def _digits(observation: Any) -> str:
     return f"{zlib.crc32(b''.join(np.asarray(part).tobytes() for part in parts)):08x}"
 
 
-def _episode(seed: int, moments: Iterator[Moment]) -> tuple[Episode, list[float]]:
+def episode_of(seed: int, moments: Iterator[Moment]) -> tuple[Episode, list[float]]:
+    """What happened in an episode that was reset with `seed`, and the time of each `predict` call [s]."""
     way, reached, seconds, plans, outcomes = 0.0, None, [], [], []
     first = last = next(moments)
     for moment in chain([first], moments):

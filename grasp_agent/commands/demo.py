@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import tyro
 
 from grasp_agent.commands.base import Command, UsageError, check_numbers, check_writable, load, made, user_errors
-from grasp_agent.console import complain, say, show, table
+from grasp_agent.console import complain, figures, say, show, table
 
 if TYPE_CHECKING:
     import gymnasium as gym
 
-    from grasp_agent.evaluation import Moment, Predictor
+    from grasp_agent.evaluation import Episode, Evaluation, Moment, Predictor
 
 _FPS, _SIZE = 20, 320
 _SHOWN = ("ball-nav-trap", "wall-pixels", "point-maze", "push-t", "reacher")
@@ -23,28 +23,13 @@ _BESIDE = {"ball-nav-trap": "sac@30000"}
 """Baselines that some models are shown beside."""
 
 
-class Episode(NamedTuple):
-    """How one agent did in one episode."""
-
-    agent: str
-    """Its name."""
-    success: bool | None
-    """Success at the end; None where the environment does not say."""
-    reached: int | None
-    """Steps until the goal was first reached; None if it never was."""
-    seconds: float
-    """Mean time of a `predict` call [s]."""
-
-
 class Showing(NamedTuple):
     """What came of one video."""
 
     model: str
     """The bundled model's name."""
-    env_id: str
-    """Gymnasium id."""
-    episodes: list[Episode]
-    """Those of all agents."""
+    outcomes: list[Evaluation]
+    """One for each agent: the model, and the baseline beside it."""
     video: Path | None
     """None where it could not be recorded."""
     said: str
@@ -82,9 +67,8 @@ class Demo(Command):
             say(f"{number} of {len(models)} done: {showing.video or 'no video'}")
         showings.sort(key=lambda showing: models.index(showing.model))
         results = table("agent", "environment", "success", "steps", "ms/action")
-        for showing in showings:
-            for agent in dict.fromkeys(episode.agent for episode in showing.episodes):
-                results.add_row(agent, showing.env_id, *_figures(showing.episodes, agent))
+        for outcome in (outcome for showing in showings for outcome in showing.outcomes):
+            results.add_row(outcome.agent, *figures(outcome))
         show(results)
         for showing in showings:
             if showing.video is not None:
@@ -124,10 +108,10 @@ class Demo(Command):
             complain(f"no video of {name}: {reason}")
             video = None
             self._play(agent, env_id, tally)
-        said = _description(name)
-        if rival is not None and video is not None:
-            said += f" Beside it {rival}: success in {_figures(tally.episodes, rival)[0]} episodes."
-        return Showing(name, env_id, tally.episodes, video, said)
+        said, outcomes = _description(name), tally.outcomes(env_id)
+        for outcome in outcomes[1:]:
+            said += f" Beside it {outcome.agent}: success in {figures(outcome)[1]} episodes."
+        return Showing(name, outcomes, video, said)
 
     def _record(self, agents: dict[str, Predictor], env: gym.Env[Any, Any], path: Path, tally: _Tally) -> Path:
         from grasp_agent.video import record, record_beside
@@ -150,48 +134,48 @@ class Demo(Command):
                     tally.add(moment)
 
 
-@dataclass
 class _Tally:
-    """Counts what happens in episodes, played in turn by agents of these names, and says how each has ended."""
+    """Collects episodes, played in turn by agents of these names, and says how each has ended."""
 
-    names: list[str]
-    seed: int
-    episodes: list[Episode] = field(default_factory=list)
-    seconds: list[float] = field(default_factory=list)
-    reached: int | None = None
+    def __init__(self, names: list[str], seed: int) -> None:
+        self.seed = seed
+        self.begin(names)
 
     def begin(self, names: list[str]) -> None:
         """Forgets everything, and goes on with agents of these names."""
-        self.names, self.episodes, self.seconds, self.reached = names, [], [], None
+        self.names, self._ended = names, 0
+        self._moments: list[Moment] = []
+        self._rows: dict[str, list[Episode]] = {name: [] for name in names}
+        self._seconds: dict[str, list[float]] = {name: [] for name in names}
 
     def add(self, moment: Moment) -> None:
         """One instant of the present episode."""
-        if moment.success and self.reached is None:
-            self.reached = moment.step
+        from grasp_agent.evaluation import episode_of
+
+        self._moments.append(moment)
         if moment.seconds is not None:
-            self.seconds.append(moment.seconds)
             return
-        count, place = divmod(len(self.episodes), len(self.names))
-        ended = Episode(self.names[place], moment.success, self.reached, sum(self.seconds) / max(1, len(self.seconds)))
-        self.episodes.append(ended)
-        self.seconds, self.reached = [], None
-        said = {None: f"return {moment.return_:.1f}", True: "success", False: "no success"}[ended.success]
-        first = "" if ended.reached is None else f", goal first reached after {ended.reached}"
-        speed = f"{1000 * ended.seconds:.1f} ms per action"
-        say(f"  {ended.agent}, seed {self.seed + count}: {said} at the end of {moment.step} steps{first}, {speed}")
+        count, place = divmod(self._ended, len(self.names))
+        name, seed = self.names[place], self.seed + count
+        row, seconds = episode_of(seed, iter(self._moments))
+        self._rows[name].append(row)
+        self._seconds[name] += seconds
+        self._moments, self._ended = [], self._ended + 1
+        said = {None: f"return {row.return_:.1f}", True: "success", False: "no success"}[row.success_end]
+        first = "" if row.steps_to_success is None else f", goal first reached after {row.steps_to_success}"
+        speed = f"{1000 * row.seconds_per_action_mean:.1f} ms per action"
+        say(f"  {name}, seed {seed}: {said} at the end of {row.steps} steps{first}, {speed}")
 
+    def outcomes(self, env_id: str) -> list[Evaluation]:
+        """What came of each agent's episodes."""
+        import numpy as np
 
-def _figures(episodes: list[Episode], agent: str) -> tuple[str, str, str]:
-    """Successes at the end, median steps to the goal and ms per action of one agent, as text."""
-    from statistics import mean, median
+        from grasp_agent.evaluation import Evaluation
 
-    own = [episode for episode in episodes if episode.agent == agent]
-    ends, waits = [row.success for row in own], [row.reached for row in own if row.reached is not None]
-    return (
-        "-" if None in ends else f"{sum(map(bool, ends))}/{len(ends)}",
-        f"{median(waits):.0f}" if waits else "-",
-        f"{1000 * mean(row.seconds for row in own):.1f}",
-    )
+        return [
+            Evaluation(env_id, name, self.seed, tuple(rows), np.array(self._seconds[name]), 0.0)
+            for name, rows in self._rows.items()
+        ]
 
 
 def _description(name: str) -> str:
