@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import sys
 from collections.abc import Sequence
 from contextlib import redirect_stderr
@@ -32,20 +33,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: what stands after `grasp`; None for the process's own.
 
     Returns:
-        The exit status: 0, 2 for a mistake of the user, 130 for Ctrl-C.
+        The exit status: 0, 2 for a mistake of the user, 130 for Ctrl-C, 141 where nobody reads the output any more.
     """
     arguments = list(sys.argv[1:] if arguments is None else arguments)
-    if arguments == ["--version"]:
-        say(f"grasp_agent {__version__}")
-        return 0
     try:
-        _parsed(arguments).run()
+        if arguments == ["--version"]:
+            say(f"grasp_agent {__version__}")
+        else:
+            _parsed(arguments).run()
     except UsageError as error:
         complain(str(error))
         return 2
     except KeyboardInterrupt:
         complain("interrupted")
         return 130
+    except BrokenPipeError:  # whoever read the output, `head` for one, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes it once more at its end
+        return 141
     return 0
 
 

@@ -49,9 +49,7 @@ class Overlay:
         """Draws onto a picture whose pixels are those of `goal_to_pixels`."""
         if self._to_pixels is None or moment.achieved is None:
             return image
-        size = (image.width * _SUPERSAMPLING, image.height * _SUPERSAMPLING)
-        layer = Image.new("RGBA", size)
-        pen = Pen(layer, image.width / 480)
+        pen = Pen(image, image.width / 480)
         here = self._pixels(moment.achieved)
         self._trail.append(here)
         for way in np.stack(self._trail, axis=1):
@@ -61,7 +59,7 @@ class Overlay:
             ahead = self._pixels(moment.plan.path[moment.plan.step + 1 :])
             for way in np.concatenate([here[:, None], ahead], axis=1):
                 _draw_plan(pen, way, PLAN if moment.plan.accepted else UNSURE)
-        return Image.alpha_composite(image.convert("RGBA"), layer.reduce(_SUPERSAMPLING)).convert("RGB")
+        return pen.drawn()
 
     def _draw_candidates(self, pen: Pen, plan: Any | None) -> None:
         self._age += 1
@@ -85,15 +83,14 @@ class Overlay:
 
     def searched(self, image: Image.Image, ways: Any, path: Any | None, accepted: bool) -> Image.Image:
         """Draws candidates `[N, H, G]` of a search and, if it is over, the plan `[H + 1, G]` that came of it."""
-        layer = Image.new("RGBA", (image.width * _SUPERSAMPLING, image.height * _SUPERSAMPLING))
-        pen = Pen(layer, image.width / 480)
+        pen = Pen(image, image.width / 480)
         for way in (way for place in self._pixels(ways) for way in place):
             pen.line(way, 1.0, CANDIDATE, np.full(len(way), 70.0))
             pen.dots(way, 2.0, CANDIDATE, np.full(len(way), 150.0))
         if path is not None:
             for way in self._pixels(path):
                 _draw_plan(pen, way, PLAN if accepted else UNSURE)
-        return Image.alpha_composite(image.convert("RGBA"), layer.reduce(_SUPERSAMPLING)).convert("RGB")
+        return pen.drawn()
 
 
 def _draw_plan(pen: Pen, points: np.ndarray, colour: Colour) -> None:
@@ -108,11 +105,27 @@ def _draw_plan(pen: Pen, points: np.ndarray, colour: Colour) -> None:
 
 
 class Pen:
-    """Lines and dots on a supersampled layer; lengths and places in pixels of the picture."""
+    """Draws lines and dots onto an image, on a supersampled layer; lengths and places in pixels of the image."""
 
-    def __init__(self, layer: Image.Image, unit: float) -> None:
-        self._draw = ImageDraw.Draw(layer)
+    def __init__(self, image: Image.Image, unit: float) -> None:
+        self._image = image
+        self._layer = Image.new("RGBA", (image.width * _SUPERSAMPLING, image.height * _SUPERSAMPLING))
+        self._draw = ImageDraw.Draw(self._layer)
         self._unit = max(unit, 0.4) * _SUPERSAMPLING
+
+    def drawn(self) -> Image.Image:
+        """The image with what was drawn."""
+        box = self._layer.getbbox()
+        if box is None:
+            return self._image
+        left, top = (low // _SUPERSAMPLING for low in box[:2])
+        right, bottom = (-(-high // _SUPERSAMPLING) for high in box[2:])
+        layer = self._layer.crop(
+            (left * _SUPERSAMPLING, top * _SUPERSAMPLING, right * _SUPERSAMPLING, bottom * _SUPERSAMPLING)
+        )
+        layer, whole = layer.reduce(_SUPERSAMPLING), self._image.convert("RGB")
+        whole.paste(layer, (left, top), layer)
+        return whole
 
     def line(self, points: np.ndarray, width: float, colour: Colour, alphas: np.ndarray) -> None:
         """Joins points `[P, 2]`; `alphas` `[P]` in [0, 255] belong to the points."""
@@ -158,8 +171,7 @@ class Strip:
         width, height = max(120, image.width // 2), image.height
         whole = Image.new("RGB", (image.width + width, height), PAPER)
         whole.paste(image)
-        layer = Image.new("RGBA", (width * _SUPERSAMPLING, height * _SUPERSAMPLING), (*PAPER, 255))
-        pen, margin = Pen(layer, image.width / 480), image.width / 48
+        pen, margin = Pen(Image.new("RGB", (width, height), PAPER), image.width / 480), image.width / 48
         wish = moment.observation["desired_goal"] if self._goal is None else self._goal.desired
         plan = moment.plan
         ahead = np.empty((0, len(wish))) if plan is None else np.asarray(plan.path[plan.step + 1 :])
@@ -169,7 +181,7 @@ class Strip:
         for entry in range(count):
             box = (margin, (entry + 0.1) * height / count, width - margin, (entry + 0.9) * height / count)
             _chart(pen, box, past[:, entry], ahead[:, entry], float(wish[entry]), colour)
-        whole.paste(layer.reduce(_SUPERSAMPLING).convert("RGB"), (image.width, 0))
+        whole.paste(pen.drawn(), (image.width, 0))
         return whole
 
 

@@ -1,4 +1,7 @@
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -57,6 +60,16 @@ def agent(monkeypatch) -> Straight:
 def test_the_version_is_told(capsys):
     assert main(["--version"]) == 0
     assert capsys.readouterr().out == f"grasp_agent {grasp_agent.__version__}\n"
+
+
+def test_output_that_nobody_reads_is_no_error():
+    """As in `grasp models | head -1`."""
+    read, write = os.pipe()
+    os.close(read)
+    code = "import sys; from grasp_agent.cli import main; sys.exit(main(['--version']))"
+    ended = subprocess.run([sys.executable, "-c", code], stdout=write, stderr=subprocess.PIPE, text=True)
+    os.close(write)
+    assert (ended.returncode, ended.stderr) == (141, "")
 
 
 @pytest.mark.parametrize(
@@ -159,7 +172,7 @@ def test_models_lists_all_that_comes_with_the_package(capsys):
 
 @pytest.mark.usefixtures("agent")
 def test_record_writes_a_video_and_replaces_it_only_by_force(capsys, tmp_path):
-    path = tmp_path / "a.gif"
+    path = tmp_path / "a.mp4"
     assert main(["record", "ball-nav", str(path), "--seed", "3"]) == 0
     assert "101 pictures, success in 1 of 1" in capsys.readouterr().out
     first = path.read_bytes()

@@ -320,6 +320,7 @@ def test_maps_have_to_settle_once_they_have_looked_around(focus: float, steps: i
     assert asked == [step for step in range(steps) if focus and step / steps > 0.2]
 
 
+@pytest.mark.slow
 def test_what_moves_by_itself_is_foreseen_from_the_step_before():
     random = np.random.default_rng(0)
     speed = random.uniform(-1.5, 1.5, (60, 1, 2))

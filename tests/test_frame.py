@@ -308,7 +308,7 @@ def test_criteria_that_are_not_the_tasks_usual_ones_survive_saving(tmp_path: Any
 
 
 def test_goals_are_as_far_apart_as_the_environment_says():
-    agent = tiny("grasp/PushT-v0", seed=0).learn(300)
+    agent = tiny("grasp/PushT-v0", seed=0).learn(120)
     world, env = agent.policy.world, PushTEnv()
     assert world is not None
     random = np.random.default_rng(0)

@@ -255,7 +255,10 @@ def test_fits_on_the_way_are_short_and_the_last_one_owes_all_that_is_new(moved: 
     assert fits.fresh == [True, *[moved] * (len(fits.fresh) - 1)]
 
 
-@pytest.mark.parametrize("name", ["point-maze-2k", "reacher-6k", "wall", "point-maze-pixels"])
+OTHERS = ("reacher-6k", "wall", "point-maze-pixels")
+
+
+@pytest.mark.parametrize("name", ["point-maze-2k", *(pytest.param(name, marks=pytest.mark.slow) for name in OTHERS)])
 def test_what_a_loaded_model_says_of_states_does_not_change_what_it_takes_for_static(name: str):
     """Its steps are rehearsed one by one: what has inertia hardly moves in them."""
     agent = grasp_agent.load(name, device="cpu")

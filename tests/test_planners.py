@@ -193,8 +193,9 @@ BATCHES: dict[str, Callable[[], Problem]] = {**PROBLEMS, "blocks": problems.seve
 
 
 @every_planner
-@pytest.mark.parametrize("running", [False, True], ids=["", "running plan"])
-@pytest.mark.parametrize("task", BATCHES)
+@pytest.mark.parametrize(
+    ("task", "running"), [*((task, False) for task in BATCHES), ("four points", True), ("blocks", True)]
+)
 def test_rows_of_a_batch_do_not_mix(name: str, task: str, running: bool):
     problem = unending(BATCHES[task]())
     planner = brief(PLANNERS[name])
@@ -206,10 +207,9 @@ def test_rows_of_a_batch_do_not_mix(name: str, task: str, running: bool):
         return planner.plan(rows(problem, chosen.tolist()), warm=None if warm is None else warm[chosen])
 
     torch.testing.assert_close(part(order).actions, together.actions[order])
-    for row in range(problem.size):
-        alone = part(torch.tensor([row]))
-        torch.testing.assert_close(alone.actions[0], together.actions[row])
-        torch.testing.assert_close(alone.cost[0], together.cost[row])
+    alone = part(torch.tensor([problem.size - 1]))
+    torch.testing.assert_close(alone.actions[0], together.actions[-1])
+    torch.testing.assert_close(alone.cost[0], together.cost[-1])
 
 
 @every_planner

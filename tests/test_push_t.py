@@ -118,6 +118,7 @@ def test_a_full_action_is_a_target_a_hundred_units_away() -> None:
     assert seen[1] < 95.0
 
 
+@pytest.mark.slow
 def test_the_expert_solves_it_and_plays_the_same_for_a_seed() -> None:
     env = gym.make("grasp/PushT-v0")
 

@@ -106,7 +106,9 @@ def test_the_goal_is_drawn_where_goal_to_pixels_says(env: GoalEnv) -> None:
             if len(owners) == 1 and abs(height - width) <= 1 and mark.sum() > 0.97 * height * width * np.pi / 4:
                 np.testing.assert_allclose(middle_of(mark), owners[0], atol=1.0)
                 checked += 1
-    assert checked >= 10
+        if checked >= 12:
+            return
+    pytest.fail(f"of 40 goals only {checked} are in full sight")
 
 
 def test_points_are_projected_with_any_leading_axes_and_scale_with_the_frame(env: GoalEnv) -> None:

@@ -45,7 +45,7 @@ Content = dict[str, bytes]
 WEIGHTS = "weights.safetensors"
 
 
-def observations(count: int = 6) -> list[dict[str, Any]]:
+def observations(count: int = 3) -> list[dict[str, Any]]:
     env = gym.make("grasp/BallNav-v0")
     drawn = [env.reset(seed=seed)[0] for seed in range(count)]
     env.close()

@@ -61,7 +61,7 @@ def test_a_training_that_was_stopped_goes_on(name: str, tmp_path: Path, monkeypa
         if stop_at and taken == stop_at:
             raise KeyboardInterrupt
 
-    steps, stop_at = (60, 500) if name == "sac" else (300, 250)
+    steps, stop_at = (40, 250) if name == "sac" else (200, 150)
     with pytest.raises(KeyboardInterrupt):
         school(name, ENV, steps, tmp_path, on_steps=count)
     assert not list(tmp_path.glob("*/schooled.json"))
@@ -100,7 +100,7 @@ def test_trainings_do_not_take_each_others_files(tmp_path: Path):
     one = school("sac", ENV, 20, tmp_path)
     others = [
         school("sac", "grasp/BallNavTrap-v0", 20, tmp_path),
-        school("sac", ENV, 200, tmp_path),
+        school("sac", ENV, 30, tmp_path),
         school("sac", ENV, 20, tmp_path, seed=1),
     ]
     files = [file for schooled in (one, *others) for file in schooled.files]
@@ -123,10 +123,10 @@ def test_returns_stand_in_where_no_success_is_reported(tmp_path: Path):
 
 def test_the_command_trains_and_compares(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     agents = "sac,random,icem"
-    command = ["compare", ENV, "--agents", agents, "--train", "120", "--episodes", "2", "--out", str(tmp_path)]
+    command = ["compare", ENV, "--agents", agents, "--train", "30", "--episodes", "2", "--out", str(tmp_path)]
     assert main(command) == 0
     printed = capsys.readouterr().out
-    for name in ("sac@120 ", "sac@1200 ", "random ", "icem grasp@120 "):
+    for name in ("sac@30 ", "sac@300 ", "random ", "icem grasp@30 "):
         assert name in printed
     assert (tmp_path / "curves.png").stat().st_size > 5000
     assert main([*command[:2], "--train", "0"]) == 2

@@ -126,6 +126,7 @@ def slider() -> GraspAgent:
     return small(Slide(), Goal.of(met, [0.0], tolerance=0.1)).learn(600)
 
 
+@pytest.mark.slow
 def test_an_agent_learns_and_reaches_a_goal_that_the_observation_holds(slider: GraspAgent):
     result = evaluate(slider, Slide(), 10, seed=500)
     assert result.summary()["success_end"] >= 0.9

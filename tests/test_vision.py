@@ -306,8 +306,10 @@ class TestAgent:
         with pytest.raises(ValueError, match=r"encoder: expected one of EncoderConfig\(points=3"):
             tiny_seer(encoder=other).learn(150, checkpoint=one)
 
+    @pytest.mark.slow
     def test_pictures_that_show_nothing_are_told(self):
-        vision = tiny_seer(encoder=EncoderConfig(points=2, channels=(2, 4), ahead=(1, 2), batch_size=8)).vision
+        config = EncoderConfig(points=2, channels=(2, 4), ahead=(1, 2), gradient_steps=150, batch_size=8)
+        vision = tiny_seer(encoder=config).vision
         assert vision is not None
         shown = np.full((31, *vision.layout.stacked), 90, np.uint8)
         for _ in range(3):

@@ -261,8 +261,10 @@ def _shortest(times: Tensor, neighbours: Tensor) -> Tensor:
     between = torch.full((copies, count, count), torch.inf, dtype=times.dtype, device=times.device)
     between.scatter_(2, neighbours.expand(copies, -1, -1), times)
     between.diagonal(dim1=1, dim2=2).zero_()
-    for via in range(count):
-        torch.minimum(between, between[:, :, via, None] + between[:, None, via], out=between)
+    for graph in between:  # one after the other: each fits into a processor's cache
+        through = torch.empty_like(graph)
+        for via in range(count):
+            torch.minimum(graph, torch.add(graph[:, via, None], graph[None, via], out=through), out=graph)
     return between
 
 
