@@ -6,6 +6,7 @@ Pictures lie beside it, in a file whose name is the checkpoint's and `.pictures`
 from __future__ import annotations
 
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -41,7 +42,7 @@ class Checkpoint:
             return
         began = time.monotonic()
         config, tensors = packed(agent)
-        config["fitted_at"], config["completed_at"] = agent.learner.fitted_at, agent.learner.completed_at
+        config["fits"] = asdict(agent.learner.fits)
         pictures = {} if agent.vision is None else agent.vision.album.tensors()
         saving.write(self.path, config, {**tensors, **agent.learner.tensors(), **pictures})
         self._written = time.monotonic()

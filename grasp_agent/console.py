@@ -73,10 +73,22 @@ def table(*headers: str, title: str | None = None) -> Table:
 
 def show(rows: Table) -> None:
     """Prints a table; in a file or a pipe it is as wide as it needs to be."""
-    console = Console()
+    console = _Console()
     console.print(rows, width=None if console.is_terminal else 200)
 
 
 def say(message: str) -> None:
     """Says something on stdout, as it is and at once, in a pipe, too."""
-    print(message, flush=True)
+    try:
+        print(message, flush=True)
+    except BrokenPipeError:
+        raise OutputClosed from None
+
+
+class OutputClosed(Exception):
+    """Nobody reads stdout any more: `head`, for one, has seen enough."""
+
+
+class _Console(Console):
+    def on_broken_pipe(self) -> None:
+        raise OutputClosed

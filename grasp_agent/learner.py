@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -24,6 +25,30 @@ Array = NDArray[np.float32]
 _AGAIN = 2  # growth of the data, after which the kind of network is chosen again
 
 
+@dataclass(frozen=True, kw_only=True)
+class Fits:
+    """What has been fitted so far, in transitions.
+
+    Attributes:
+        seen: those that the latest fit saw.
+        completed: those that the latest fit at the end of a training saw.
+        kind_chosen: those from which the kind of network was chosen.
+        rehearsed: those, the first of all, that are what the model of a file says.
+        least_error: that model's error [model units]: on what it says itself, later ones look better than they are.
+    """
+
+    seen: int = 0
+    completed: int = 0
+    kind_chosen: int = 0
+    rehearsed: int = 0
+    least_error: float = 0.0
+
+    @classmethod
+    def imagined(cls, count: int, error: float) -> Fits:
+        """Those of a model whose data are not there, but `count` transitions as it says them."""
+        return cls(seen=count, completed=count, kind_chosen=count, rehearsed=count, least_error=error)
+
+
 class Learner:
     """What an agent's learning keeps from one call of `learn` to the next.
 
@@ -38,8 +63,7 @@ class Learner:
         dataset: the experience, episodes of raw vectors.
         verdicts: what environments say of success, where that is asked for.
         report: what came of the last fit.
-        fitted_at: transitions that the latest fit saw.
-        completed_at: transitions that the latest fit at the end of a training saw.
+        fits: what has been fitted so far.
     """
 
     def __init__(
@@ -54,10 +78,8 @@ class Learner:
         self.report: FitReport | None = None
         self._explore, self._train, self._model, self._seed = explore, train, model, seed
         self._structure = structure
-        self._kind, self._chosen_at = model, 0
-        self._rehearsed = False  # whether data are what a model says
+        self._kind, self.fits = model, Fits()
         self._random = np.random.default_rng(seed)
-        self.fitted_at = self.completed_at = 0
         self._recorders: list[Recorder] = []
         self._explorer = Explorer(0, 0, explore, seed)
 
@@ -78,9 +100,7 @@ class Learner:
             if not len(self.dataset):
                 observation_size = policy.observation_space["observation"].shape[0]  # type: ignore[index]
                 self.dataset.add_all(policy.world.imagined(observation_size, seed=self._seed))
-                self.fitted_at = self.completed_at = len(self.dataset)
-                self._rehearsed = True
-            self._chosen_at = self._chosen_at or self.fitted_at
+                self.fits = Fits.imagined(len(self.dataset), policy.world.error)
             self._explorer.learned(policy, policy.world.encode(self.dataset.states))
 
     def act(self, policy: WorldModelPolicy, raw: Array, achieved: Array, desired: Array) -> Array:
@@ -95,10 +115,12 @@ class Learner:
             self._explorer.begin(row)
 
     def see_anew(self, episodes: Iterable[Episode]) -> None:
-        """Takes the same experience as it looks now, in place of what it looked like."""
+        """Takes the same experience as it looks now, in place of what it looked like, behind what was imagined."""
         self._recorders = [Recorder() for _ in self._recorders]
+        ends = np.cumsum([len(episode.actions) for episode in self.dataset.episodes])
+        imagined = self.dataset.episodes[: int((ends <= self.fits.rehearsed).sum())]
         self.dataset = Dataset()
-        self.dataset.add_all(episodes)
+        self.dataset.add_all([*imagined, *episodes])
 
     def end(self) -> None:
         """Keeps the episodes that are still running."""
@@ -117,31 +139,31 @@ class Learner:
             "experience.lengths": torch.tensor([len(episode.actions) for episode in episodes]),
         }
 
-    def restore(self, tensors: Mapping[str, Tensor], fitted_at: int, completed_at: int) -> None:
+    def restore(self, tensors: Mapping[str, Tensor], fits: Fits) -> None:
         """The inverse of `tensors`; raises where they do not fit."""
         lengths = tensors["experience.lengths"].tolist()
         states, actions = (tensors[f"experience.{name}"].cpu() for name in ("states", "actions"))
         pieces = states.split([length + 1 for length in lengths]), actions.split(lengths)
         self.dataset.add_all(Episode(s.numpy(), a.numpy()) for s, a in zip(*pieces, strict=True))
         self.verdicts.restore(tensors)
-        self.fitted_at, self.completed_at = fitted_at, completed_at
+        self.fits = fits
 
     def resume(self, other: Learner) -> None:
         """Takes over another one's experience; its random choices will be others than those that led there."""
         self.dataset, self.verdicts = other.dataset, other.verdicts
-        self.fitted_at, self.completed_at = other.fitted_at, other.completed_at
+        self.fits = other.fits
         self._random = np.random.default_rng((self._seed, len(self.dataset)))
 
     @property
     def due(self) -> bool:
         """Whether the data have grown enough for another fit."""
         seen = len(self.dataset) + sum(map(len, self._recorders))
-        return seen >= max(self._explore.learning_starts, self.fitted_at * self._explore.refit_growth)
+        return seen >= max(self._explore.learning_starts, self.fits.seen * self._explore.refit_growth)
 
     @property
     def behind(self) -> bool:
         """Whether there are data that no last fit has seen."""
-        return len(self.dataset) > self.completed_at
+        return len(self.dataset) > self.fits.completed
 
     def refit(
         self,
@@ -158,9 +180,9 @@ class Learner:
         latest fit is new; for the last one, all that has come since the last training.
         """
         self.end()
-        count, known = len(self.dataset), policy.world
+        count, known, fits = len(self.dataset), policy.world, self.fits
         goal_size = policy.observation_space["achieved_goal"].shape[0]  # type: ignore[index]
-        choose = self._model is None and (self._kind is None or count >= _AGAIN * self._chosen_at)
+        choose = self._model is None and (self._kind is None or count >= _AGAIN * fits.kind_chosen)
         world, self.report = learn_world(
             self.dataset,
             known.state_map if known else StateMap.discover(self.dataset.states, goal_size),
@@ -171,16 +193,19 @@ class Learner:
             seed=self._seed + count,
             device=policy.device,
             known=known.model if known else None,
-            owed=count - (self.completed_at if last else self.fitted_at),
-            unseen=count - self.fitted_at,
-            least_error=known.error if known and self._rehearsed else 0.0,
+            owed=count - (fits.completed if last else fits.seen),
+            unseen=count - fits.seen,
+            least_error=fits.least_error if 2 * fits.rehearsed > count else 0.0,
             alike=alike,
             progress_bar=progress_bar,
         )
         self._kind = world.model.config
-        self._chosen_at = count if choose else self._chosen_at
         policy.learned(world)
         self._explorer.learned(policy, world.encode(self.dataset.states))
-        self.fitted_at = count
-        self.completed_at = count if last else self.completed_at
+        self.fits = replace(
+            fits,
+            seen=count,
+            completed=count if last else fits.completed,
+            kind_chosen=count if choose else fits.kind_chosen,
+        )
         return world

@@ -78,7 +78,10 @@ def learn_world(
         network, tried = _preferred(made, data, config, seed)
     else:
         network = made(model)
-    warm = None if known is None else _warm_started(made(network.config), known, data, allow_drift=few)
+    whole = len(data) >= train.full_at and owed in (None, len(data))
+    warm = None
+    if known is not None and not whole:
+        warm = _warm_started(made(network.config), known, data, allow_drift=few)
     if warm is not None:
         network, config = warm, train.for_data(len(data), owed)
     else:

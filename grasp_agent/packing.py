@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import fields
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor
 
 from grasp_agent import saving
 from grasp_agent.explore import ExploreConfig
+from grasp_agent.learner import Fits
 from grasp_agent.models import EncoderConfig, MLPConfig
 from grasp_agent.planners import GRASP, Criteria, Planner
 from grasp_agent.planners.checks import instance
@@ -120,8 +122,17 @@ def unpacked(
         model, state_map = (saving.from_config(learned[name]) for name in ("model", "state_map"))
         agent.policy.learned(World.restore(tensors, model, state_map, agent.structure, *numbers))
     if "experience.lengths" in tensors:
-        agent.learner.restore(tensors, int(config["fitted_at"]), int(config.get("completed_at", config["fitted_at"])))
+        agent.learner.restore(tensors, _fits(config))
     return agent
+
+
+def _fits(config: Mapping[str, Any]) -> Fits:
+    """What a checkpoint's model has been fitted to; older files know how much alone."""
+    if "fits" not in config:
+        seen = int(config["fitted_at"])
+        return Fits(seen=seen, completed=int(config.get("completed_at", seen)), kind_chosen=seen)
+    known = {field.name: type(field.default)(config["fits"][field.name]) for field in fields(Fits)}
+    return Fits(**known)
 
 
 def _structure(config: Mapping[str, Any]) -> Structure:

@@ -15,7 +15,7 @@ from grasp_agent.data import Dataset
 from grasp_agent.models import EnsembleMLP
 from grasp_agent.planners.checks import at_least, more_than, whole
 
-_BLOCK = 20  # windows
+_BLOCK = 10  # windows
 _PASSES, _LEAST = 20, 50  # most gradient steps for each transition, and least that learn anything
 
 
@@ -27,7 +27,7 @@ class TrainConfig:
         gradient_steps: optimiser steps of a fit to `full_at` transitions or more.
         full_at: fits to fewer transitions take fewer steps, in proportion to the square root of their number. Where a
             model has been fitted to a part of them, its weights are the start (warm start), and a fit takes the share
-            of these steps that the new transitions have in all.
+            of these steps that the new transitions have in all. A fit that owes `gradient_steps` in full begins afresh.
         batch_size: windows in a batch, for each ensemble member its own.
         lr: peak learning rate of AdamW; it falls to zero along a cosine.
         weight_decay: AdamW's at 10,000 windows, in inverse proportion to their number, as the weight of a prior would
@@ -118,8 +118,10 @@ def fit(
     if fresh:
         model.adapt(raw[:, 0], actions[:, 0], raw[:, 1])
     usable = model.usable(raw)
+    out = _held_out(len(raw), config.holdout).to(device)[usable]
     states, actions = model.encode(raw[usable]), actions[usable]
-    out = _held_out(len(states), config.holdout).to(device)
+    if not out.any():  # of what can be used, nothing was to be kept back
+        out = _held_out(len(states), config.holdout).to(device)
     held, train = out.nonzero()[:, 0], (~out if len(out) > 1 else out).nonzero()[:, 0]
     decay = config.weight_decay
     if decay is None:
@@ -164,12 +166,17 @@ def fit(
 def _held_out(count: int, share: float) -> Tensor:
     """Which of `count` windows are kept back, `[count]`: whole blocks, since neighbouring windows overlap.
 
-    Whether a block is kept back depends on its place alone: it still is when more data have come behind it, so that a
-    warm start has not been fitted to what its error is measured on. Of a single window, all is used for both.
+    From 100 windows on, whether one is kept back depends on its place alone: it still is when more data have come behind
+    it, so that a warm start has not been fitted to what its error is measured on. Blocks are those whose multiple of the
+    golden ratio has a small fractional part: as many as the share says, at no period that episodes could have, too.
     """
-    size = max(1, min(_BLOCK, count // _BLOCK))
-    blocks = np.random.default_rng(0).random(-(-count // size))
-    chosen = (blocks < share) & (blocks < blocks.max()) | (blocks == blocks.min())
+    size = _BLOCK if count >= 10 * _BLOCK else 1
+    fractions = (np.arange(-2, -(-count // size) - 2) * (math.sqrt(5) - 1) / 2) % 1  # 0 for the third block
+    chosen = fractions < share
+    if chosen.all():  # but one, which is trained on
+        chosen[fractions.argmax()] = False
+    if not chosen.any():
+        chosen[-1] = True
     return torch.from_numpy(chosen).repeat_interleave(size)[:count]
 
 

@@ -147,7 +147,7 @@ def look(agent: GraspAgent, vision: Vision, *, last: bool, progress_bar: bool) -
     if known is None or (last and vision.due):
         vision.learn(progress_bar=progress_bar)
         agent.policy.look(vision.space)
-    elif len(agent.learner.dataset) >= len(vision.album):
+    elif len(agent.learner.dataset) - agent.learner.fits.rehearsed >= len(vision.album):
         return  # all of it has been looked at
     agent.learner.see_anew(vision.episodes())
     if vision.report is not None:

@@ -70,7 +70,7 @@ def main(
     task: str = "grasp/Wall-v0",
     steps: tuple[int, ...] = (1000, 2000, 4000),
     seeds: tuple[int, ...] = (0, 1, 2, 3, 4),
-    label: str = "now",
+    label: str = "after",
     out: Path = FOLDER / "learning_cost.json",
     jobs: int = 1,
 ) -> None:

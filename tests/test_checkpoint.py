@@ -13,8 +13,10 @@ import pytest
 from agents import ENV, tiny
 from stable_baselines3.common.callbacks import BaseCallback
 
-from grasp_agent import Goal, GraspAgent, evaluate
+from grasp_agent import Goal, GraspAgent, TrainConfig, evaluate
 from grasp_agent.checkpoint import Checkpoint
+from grasp_agent.learner import Fits
+from grasp_agent.packing import _fits
 
 
 class Stop(BaseCallback):
@@ -69,9 +71,19 @@ def test_the_time_of_training_is_counted_and_kept(tmp_path: Path):
     again = tiny().learn(300, checkpoint=path)
     assert again.training_seconds > 1.2 * first.training_seconds
     before = again.training_seconds
-    again.learner.fitted_at = 0
+    again.learner.fits = Fits()
     again.fit([*again.learner.dataset.episodes])
     assert again.training_seconds > before
+
+
+def test_a_checkpoint_knows_how_much_of_its_experience_is_rehearsed(agent_file: Path, tmp_path: Path):
+    path = tmp_path / "run.zip"
+    agent = GraspAgent.load(agent_file, env=ENV, device="cpu", train=TrainConfig(gradient_steps=1))
+    agent.learn(20, checkpoint=path)
+    fits = agent.learner.fits
+    assert 0 < fits.rehearsed == fits.seen - 20 == fits.completed - 20
+    assert GraspAgent.load(path, device="cpu").learner.fits == fits
+    assert _fits({"fitted_at": 7}) == Fits(seen=7, completed=7, kind_chosen=7)  # what older files say
 
 
 def test_what_follows_is_not_what_was_seen_already(tmp_path: Path):

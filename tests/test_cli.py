@@ -62,11 +62,12 @@ def test_the_version_is_told(capsys):
     assert capsys.readouterr().out == f"grasp_agent {grasp_agent.__version__}\n"
 
 
-def test_output_that_nobody_reads_is_no_error():
+@pytest.mark.parametrize("command", ["--version", "models"])
+def test_output_that_nobody_reads_is_no_error(command: str):
     """As in `grasp models | head -1`."""
     read, write = os.pipe()
     os.close(read)
-    code = "import sys; from grasp_agent.cli import main; sys.exit(main(['--version']))"
+    code = f"import sys; from grasp_agent.cli import main; sys.exit(main([{command!r}]))"
     ended = subprocess.run([sys.executable, "-c", code], stdout=write, stderr=subprocess.PIPE, text=True)
     os.close(write)
     assert (ended.returncode, ended.stderr) == (141, "")

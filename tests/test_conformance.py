@@ -385,7 +385,7 @@ class TestLearn:
 
 VECTORS: dict[str, Callable[[], Any]] = {
     "DummyVecEnv": lambda: DummyVecEnv([short, short]),
-    "SubprocVecEnv": lambda: SubprocVecEnv([short]),
+    "SubprocVecEnv": lambda: SubprocVecEnv([short, short]),
     "VecNormalize": lambda: VecNormalize(DummyVecEnv([short]), norm_obs=False),
     "VecFrameStack": lambda: VecFrameStack(DummyVecEnv([short]), 2),
     "Monitor": lambda: Monitor(short()),

@@ -95,6 +95,23 @@ def test_episodes_are_told_apart_where_that_has_a_weight(contrast: float, monkey
         assert (episodes[one] == episodes[other]).all() and (one != other).all()
 
 
+@pytest.mark.parametrize("term", ["contrast", "focus"])
+def test_a_term_falls_where_it_weighs_more_than_all_others(term: str, monkeypatch: pytest.MonkeyPatch):
+    pictures, rows, actions, _ = walks()
+    episodes = np.arange(len(pictures))[rows[:, 0]] // LENGTH
+    found, confused = list[float](), Pairs.confused
+
+    def noted(value: torch.Tensor) -> torch.Tensor:
+        found.append(float(value.detach().mean()))
+        return value
+
+    monkeypatch.setattr(Pairs, "confused", lambda *given: noted(confused(*given)))
+    monkeypatch.setattr("grasp_agent.models.encoder_training.scattered", lambda *given: noted(scattered(*given)))
+    config = replace(QUICK, **{"contrast": 0.0, "focus": 0.0, term: 1000.0})
+    fit_encoder(PixelEncoder(SHAPE, config, seed=0), pictures, rows, actions, episodes=episodes, steps=60)
+    assert np.mean(found[-10:]) < 0.9 * np.mean(found[:10])
+
+
 def test_each_window_of_a_batch_has_another_of_its_episode():
     pairs, generator = Pairs(np.array([7, 3, 7, 7, 3, 5])), torch.Generator().manual_seed(0)
     found = set[tuple[int, int]]()

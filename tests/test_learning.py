@@ -20,7 +20,7 @@ from stable_baselines3.common.monitor import Monitor
 
 import grasp_agent
 from grasp_agent import GRASP, ExploreConfig, GraspAgent, TrainConfig
-from grasp_agent.data import Dataset
+from grasp_agent.data import Dataset, Episode
 from grasp_agent.evaluation import evaluate
 from grasp_agent.models import EnsembleMLP
 from grasp_agent.train import FitReport, fit
@@ -237,6 +237,42 @@ def test_a_few_new_steps_need_few_gradient_steps_and_no_fresh_model(
     assert all(torch.equal(value, before[name]) for name, value in old.state_dict().items())
     agent.learn(4, reset_num_timesteps=False)
     assert fits.steps[1:] == [50] and fits.fresh == [False, False]  # the least that learns anything
+
+
+def test_a_fit_of_all_gradient_steps_begins_afresh(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("grasp_agent.models.mlp._STRETCH", 1e9)  # wherever the data lie
+    monkeypatch.setattr("grasp_agent.models.mlp._SHIFT", 1e9)
+    fits, train = Fits(monkeypatch), TrainConfig(gradient_steps=120, full_at=200)
+    tiny(train=train, explore=ExploreConfig(learning_starts=100, refit_growth=1.6)).learn(200)
+    assert fits.fresh == [True, False, True]
+    assert fits.steps[-1] == 120 > fits.steps[1]
+
+
+def test_what_a_model_says_itself_is_rehearsed_and_makes_no_error_small_until_most_data_are_real(
+    agent: GraspAgent, monkeypatch: pytest.MonkeyPatch
+):
+    world, given = agent.policy.world, list[dict[str, Any]]()
+    assert world is not None
+    worse = world._replace(error=10 * world.error)
+
+    def heard(*_: Any, **settings: Any) -> tuple[Any, None]:
+        given.append(settings)
+        return worse, None
+
+    monkeypatch.setattr("grasp_agent.learner.learn_world", heard)
+    learner, random = agent.learner, np.random.default_rng(0)
+    learner.begin(agent.policy, 1)
+    imagined = [*learner.dataset.episodes]
+    first = learner.fits.rehearsed
+    assert first == len(imagined) == len(learner.dataset)
+    states = random.normal(size=(2 * first + 1, imagined[0].states.shape[1])).astype(np.float32)
+    actions = random.uniform(-1, 1, (2 * first, 2)).astype(np.float32)
+    for count in (10, first - 10, 2 * first):
+        learner.see_anew([Episode(states[: count + 1], actions[:count])])
+        assert learner.dataset.episodes[:first] == imagined and len(learner.dataset) == first + count
+        learner.refit(agent.policy, world.tolerance, last=True, progress_bar=False)
+    assert [one["owed"] for one in given] == [one["unseen"] for one in given] == [10, first - 20, first + 10]
+    assert [one["least_error"] for one in given] == [world.error, world.error, 0.0]
 
 
 @pytest.mark.parametrize("moved", [False, True])

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from grasp_agent.data import Dataset, Episode
 from grasp_agent.models import EnsembleMLP, MLPConfig, Normalizer
-from grasp_agent.train import FitReport, TrainConfig, fit
+from grasp_agent.train import FitReport, TrainConfig, _held_out, fit
 
 KINDS = {"sharp": MLPConfig.sharp(), "smooth": MLPConfig.smooth()}
 QUICK = TrainConfig(gradient_steps=800, batch_size=64, lr=0.01)
@@ -177,6 +177,38 @@ def test_few_transitions_and_few_new_ones_get_few_gradient_steps():
     assert replace(config, gradient_steps=10**6).for_data(10).gradient_steps == 200  # 20 for each transition
     with pytest.raises(ValueError, match="full_at: expected"):
         TrainConfig(full_at=0)
+
+
+@pytest.mark.parametrize("share", [0.05, 0.1, 0.3])
+def test_what_is_held_out_stays_held_out_as_data_grow(share: float):
+    counts = (100, 163, 200, 399, 400, 1000, 5000, 40_000)
+    masks = [_held_out(count, share) for count in counts]
+    for few, more in zip(masks, masks[1:], strict=False):
+        assert len(few) < len(more) and torch.equal(more[: len(few)], few)
+    assert all(abs(float(mask.double().mean()) - share) < 0.11 for mask in masks)
+    assert float(masks[-1].double().mean()) == pytest.approx(share, rel=0.05)
+
+
+@pytest.mark.parametrize("count", [2, 3, 10, 20, 50, 99])
+def test_of_few_windows_some_are_held_out_and_most_are_not(count: int):
+    assert 1 <= int(_held_out(count, 0.05).sum()) <= max(1, count / 10)
+
+
+def test_windows_that_are_not_used_do_not_change_which_others_are_held_out(monkeypatch: pytest.MonkeyPatch):
+    data, seen = linear_system(), list[Tensor]()
+    usable = torch.ones(500, dtype=torch.bool)
+    usable[:7] = False
+    monkeypatch.setattr(EnsembleMLP, "usable", lambda self, windows: usable)
+
+    def heard(model: EnsembleMLP, states: Tensor, actions: Tensor) -> Tensor:
+        seen.append(states)
+        return torch.zeros(len(states))
+
+    monkeypatch.setattr("grasp_agent.train._errors", heard)
+    model = EnsembleMLP(2, 1, positions=(0,), config=MLPConfig(members=2, width=8, depth=1))
+    fit(model, data, replace(QUICK, gradient_steps=1))
+    states = model.encode(torch.from_numpy(data.windows(1)[0]))
+    assert torch.equal(seen[0], states[_held_out(500, QUICK.holdout) & usable])
 
 
 def test_a_warm_start_copies_weights_and_normalisation_of_a_model_that_knows_such_data():

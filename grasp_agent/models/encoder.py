@@ -47,7 +47,7 @@ class EncoderConfig:
         focus: weight of the term that wants each map to be strong in one place, which moves from picture to picture;
             none to begin with, as long as maps look for what they could settle on.
         contrast: weight of the term that wants episodes to be told apart, where there are several: without it, what
-            nothing moves, such as a door, may be seen badly.
+            nothing moves, such as a door, may be seen badly. What it is worth over seeds: docs/encoders.md.
         frames: how many pictures an observation shows, one behind the other on the axis of colours; None: as many as
             goals say, or else three colours make a picture where channels are a multiple of three, and one elsewhere.
 
