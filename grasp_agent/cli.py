@@ -13,7 +13,7 @@ import tyro
 
 from grasp_agent import __version__
 from grasp_agent.commands import Command, Compare, Demo, Evaluate, Models, Plan, Record, Train, UsageError
-from grasp_agent.console import OutputClosed, complain, say
+from grasp_agent.console import OutputClosedError, complain, say
 
 _COMMANDS: dict[str, type[Command]] = {
     "demo": Demo,
@@ -47,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         complain("interrupted")
         return 130
-    except OutputClosed:
+    except OutputClosedError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes it once more at its end
         return 141
     return 0

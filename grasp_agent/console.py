@@ -82,13 +82,13 @@ def say(message: str) -> None:
     try:
         print(message, flush=True)
     except BrokenPipeError:
-        raise OutputClosed from None
+        raise OutputClosedError from None
 
 
-class OutputClosed(Exception):
+class OutputClosedError(Exception):
     """Nobody reads stdout any more: `head`, for one, has seen enough."""
 
 
 class _Console(Console):
     def on_broken_pipe(self) -> None:
-        raise OutputClosed
+        raise OutputClosedError

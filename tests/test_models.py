@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -183,7 +184,7 @@ def test_few_transitions_and_few_new_ones_get_few_gradient_steps():
 def test_what_is_held_out_stays_held_out_as_data_grow(share: float):
     counts = (100, 163, 200, 399, 400, 1000, 5000, 40_000)
     masks = [_held_out(count, share) for count in counts]
-    for few, more in zip(masks, masks[1:], strict=False):
+    for few, more in pairwise(masks):
         assert len(few) < len(more) and torch.equal(more[: len(few)], few)
     assert all(abs(float(mask.double().mean()) - share) < 0.11 for mask in masks)
     assert float(masks[-1].double().mean()) == pytest.approx(share, rel=0.05)
