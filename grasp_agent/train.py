@@ -167,8 +167,8 @@ def _held_out(count: int, share: float) -> Tensor:
     """Which of `count` windows are kept back, `[count]`: whole blocks, since neighbouring windows overlap.
 
     From 100 windows on, whether one is kept back depends on its place alone: it still is when more data have come
-    behind it, so that a warm start has not been fitted to what its error is measured on. Blocks are those whose multiple
-    of the golden ratio has a small fractional part: as many as the share says, at no period that episodes have, too.
+    behind it, so that a warm start has not been fitted to what its error is measured on. Blocks are those whose
+    multiple of the golden ratio has a small fractional part: as many as the share says, at no period of the episodes.
     """
     size = _BLOCK if count >= 10 * _BLOCK else 1
     fractions = (np.arange(-2, -(-count // size) - 2) * (math.sqrt(5) - 1) / 2) % 1  # 0 for the third block

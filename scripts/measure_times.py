@@ -1,7 +1,7 @@
 """What the README says of time: `make demo`, `make test`, and a training, on an idle machine.
 
     python scripts/measure_times.py            # waits until the machine is idle; some minutes
-    python scripts/measure_times.py --only training --no-wait   # refuses a busy one
+    python scripts/measure_times.py --no-wait  # refuses a busy one
 
 Downloads are not counted: what `make` installs is installed before. Writes `docs/times.json` and the paragraph of the
 README that begins with `<!-- times`.
@@ -17,7 +17,6 @@ import sys
 import time
 from datetime import date
 from pathlib import Path
-from typing import Literal, get_args
 
 import torch
 import tyro
@@ -27,21 +26,20 @@ from grasp_agent.files import written_aside
 
 ROOT = Path(__file__).parent.parent
 FIGURES = ROOT / "docs" / "times.json"
-Part = Literal["demo", "test", "training"]
+PARTS = ("demo", "test", "training")
 STEPS = 3000  # of the README's training
 _IDLE = 0.3  # processes that run, on average over the last minute
 
 
-def main(only: tuple[Part, ...] = get_args(Part), wait: bool = True) -> None:
+def main(wait: bool = True) -> None:
     """Measures, and writes.
 
     Args:
-        only: what to measure; the other figures stay.
         wait: wait until the machine is idle, and do not refuse it.
     """
-    figures = json.loads(FIGURES.read_text()) if FIGURES.exists() else {}
+    figures: dict[str, float | str] = {}
     subprocess.run(["make", ".venv/installed-dev"], cwd=ROOT, check=True)
-    for part in only:
+    for part in PARTS:
         idle(wait)
         figures[part] = round(training() if part == "training" else made(part), 1)
         print(f"{part}: {figures[part]} s", flush=True)
@@ -63,7 +61,7 @@ def main(only: tuple[Part, ...] = get_args(Part), wait: bool = True) -> None:
 
 def paragraph(figures: dict[str, float | str]) -> str:
     """The README's paragraph."""
-    demo, test, training = (f"{float(figures[part]) / 60:.1f} minutes" for part in get_args(Part))
+    demo, test, training = (f"{float(figures[part]) / 60:.1f} minutes" for part in PARTS)
     return (
         f"Measured on {figures['cores']} idle cores, downloads not counted: `make demo` {demo}, `make test` {test}, "
         f"the training below {training}."
@@ -85,13 +83,12 @@ def idle(wait: bool) -> None:
 def made(target: str) -> float:
     """Wall-clock time of a target of the Makefile [s]."""
     began = time.monotonic()
-    subprocess.run(["make", target], cwd=ROOT, check=target != "test")  # one test reads what is measured here
+    subprocess.run(["make", target], cwd=ROOT, check=True)
     return time.monotonic() - began
 
 
 def training() -> float:
     """Wall-clock time of the README's training [s]."""
-    torch.set_num_threads(1)
     agent = GraspAgent("MultiInputPolicy", "grasp/BallNav-v0", seed=0)
     began = time.monotonic()
     agent.learn(STEPS)
