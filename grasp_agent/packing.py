@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import fields
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
@@ -131,8 +130,8 @@ def _fits(config: Mapping[str, Any]) -> Fits:
     if "fits" not in config:
         seen = int(config["fitted_at"])
         return Fits(seen=seen, completed=int(config.get("completed_at", seen)), kind_chosen=seen)
-    known = {field.name: type(field.default)(config["fits"][field.name]) for field in fields(Fits)}
-    return Fits(**known)
+    counts = {name: int(config["fits"][name]) for name in ("seen", "completed", "kind_chosen", "rehearsed")}
+    return Fits(**counts, least_error=float(config["fits"]["least_error"]))
 
 
 def _structure(config: Mapping[str, Any]) -> Structure:

@@ -17,6 +17,7 @@ import sys
 import time
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 import torch
 import tyro
@@ -37,7 +38,7 @@ def main(wait: bool = True) -> None:
     Args:
         wait: wait until the machine is idle, and do not refuse it.
     """
-    figures: dict[str, float | str] = {}
+    figures: dict[str, Any] = {}
     subprocess.run(["make", ".venv/installed-dev"], cwd=ROOT, check=True)
     for part in PARTS:
         idle(wait)
@@ -59,7 +60,7 @@ def main(wait: bool = True) -> None:
         aside.write_text(text)
 
 
-def paragraph(figures: dict[str, float | str]) -> str:
+def paragraph(figures: dict[str, Any]) -> str:
     """The README's paragraph."""
     demo, test, training = (f"{float(figures[part]) / 60:.1f} minutes" for part in PARTS)
     return (
