@@ -198,7 +198,7 @@ BATCHES: dict[str, Callable[[], Problem]] = {**PROBLEMS, "blocks": problems.seve
 )
 def test_rows_of_a_batch_do_not_mix(name: str, task: str, running: bool):
     problem = unending(BATCHES[task]())
-    planner = brief(PLANNERS[name])
+    planner = brief(PLANNERS[name], 4)
     warm = 0.3 * noise(7).normal(problem.size, problem.horizon, problem.low.shape[0]) if running else None
     together = planner.plan(problem, warm=warm)
     order = torch.arange(problem.size).roll(2)

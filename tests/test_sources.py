@@ -188,7 +188,7 @@ def quick(env: Any, **settings: Any) -> GraspAgent:
     )
 
 
-@pytest.mark.parametrize("kind", [HerReplayBuffer, DictReplayBuffer])
+@pytest.mark.parametrize("kind", [HerReplayBuffer, pytest.param(DictReplayBuffer, marks=pytest.mark.slow)])
 def test_an_agent_learns_from_what_sac_has_seen(kind: type[DictReplayBuffer]):
     sac = SAC(
         "MultiInputPolicy", "grasp/BallNav-v0", replay_buffer_class=kind, learning_starts=10_000, seed=0, device="cpu"

@@ -9,6 +9,7 @@ import gymnasium as gym
 import imageio.v3 as iio
 import numpy as np
 import pytest
+import torch
 from agents import PIXELS, tiny, tiny_seer
 from gymnasium import spaces
 from numpy.typing import NDArray
@@ -368,11 +369,20 @@ class TestAgent:
         assert not (tmp_path / "not.mp4").exists()
 
     def test_an_encoder_is_handed_over_with_the_model(self, tmp_path: Path):
-        one, other = tiny_seer().learn(150), tiny_seer(seed=8).learn(150)
+        one = tiny_seer().learn(150)
+        one.save(tmp_path / "one")
+        other = GraspAgent.load(tmp_path / "one.zip", device="cpu")
         observation, _ = gym.make(PIXELS).reset(seed=0)
         wanted = one.predict(observation, deterministic=True)[0]
+        assert one.vision is not None and one.vision.encoder is not None
+        assert other.vision is not None and other.vision.encoder is not None
+        before = one.vision.encode(observation["observation"][None])
+        with torch.no_grad():
+            for parameter in other.vision.encoder.parameters():
+                parameter += 0.1
+        assert not np.array_equal(other.vision.encode(observation["observation"][None]), before)
         other.set_parameters(one.get_parameters())
-        one.save(tmp_path / "one")
+        np.testing.assert_allclose(other.vision.encode(observation["observation"][None]), before, atol=1e-6)
         third = tiny_seer()
         third.set_parameters(tmp_path / "one.zip")
         for agent in (other, third):
