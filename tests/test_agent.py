@@ -190,12 +190,12 @@ def test_moving_the_ball_or_the_goal_by_hand_makes_a_new_plan(agent: GraspAgent,
 
 @pytest.mark.parametrize(("count", "episodes"), [(1, 2), (4, 4)])
 def test_stable_baselines_evaluates_the_agent(agent: GraspAgent, count: int, episodes: int):
-    env = make_vec_env(ENV, n_envs=count, seed=2)
+    env = make_vec_env(ENV, n_envs=count, seed=2, env_kwargs={"max_episode_steps": 30})
     rewards, lengths = evaluate_policy(agent, env, episodes, return_episode_rewards=True)  # type: ignore[arg-type]
     env.close()
     assert isinstance(rewards, list)
-    assert lengths == [100] * episodes
-    assert all(-100 <= reward <= 0 for reward in rewards)
+    assert lengths == [30] * episodes
+    assert all(-30 <= reward <= 0 for reward in rewards)
 
 
 class Odd(gym.Env[Any, Any]):

@@ -32,7 +32,7 @@ class Stop(BaseCallback):
         return True
 
 
-@pytest.mark.parametrize("at", [7, 100, 101, 250])
+@pytest.mark.parametrize("at", [7, 101, 250])
 def test_a_stopped_training_goes_on_where_it_stood(tmp_path: Path, at: int):
     path = tmp_path / "run.zip"
     with pytest.raises(KeyboardInterrupt):

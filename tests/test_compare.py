@@ -8,6 +8,7 @@ import json
 import linecache
 import sys
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -262,10 +263,12 @@ def baseline_file() -> str:
 
 
 class TestContestants:
-    def made(self, given: Any, env_id: str = ENV) -> tuple[Contestant, Any]:
+    def made(self, given: Any, env_id: str = ENV, iterations: int | None = None) -> tuple[Contestant, Any]:
         env = gym.make(env_id)
         who = contestant(given, env_id)
         agent = who.make(env, 0)
+        if iterations is not None:  # the planners' own would take long here
+            agent.policy.planner = replace(agent.policy.planner, iterations=iterations)
         action, _ = agent.predict(env.reset(seed=0)[0], deterministic=True)
         assert env.action_space.contains(action)
         env.close()
@@ -286,9 +289,9 @@ class TestContestants:
 
     @pytest.mark.parametrize("name", ["icem", "ilqr", "grasp-paper"])
     def test_another_planner_with_its_model(self, name: str, agent_file: Path):
-        own, mine = self.made(f"{name}:{agent_file}")
+        own, mine = self.made(f"{name}:{agent_file}", iterations=3)
         assert (own.name, own.steps, mine.num_timesteps) == (f"{name} grasp@800", 800, 800)
-        who, agent = self.made(name)
+        who, agent = self.made(name, iterations=3)
         assert type(mine.policy.planner) is type(agent.policy.planner) and own.key != who.key
         assert who.name == agent.name == name
         with pytest.raises(ValueError, match="expected a saved agent of ours, got"):
