@@ -108,7 +108,7 @@ def test_a_term_falls_where_it_weighs_more_than_all_others(term: str, monkeypatc
     monkeypatch.setattr(Pairs, "confused", lambda *given: noted(confused(*given)))
     monkeypatch.setattr("grasp_agent.models.encoder_training.scattered", lambda *given: noted(scattered(*given)))
     config = replace(QUICK, **{"contrast": 0.0, "focus": 0.0, term: 1000.0})
-    fit_encoder(PixelEncoder(SHAPE, config, seed=0), pictures, rows, actions, episodes=episodes, steps=60)
+    fit_encoder(PixelEncoder(SHAPE, config, seed=0), pictures, rows, actions, episodes=episodes, steps=150)
     assert np.mean(found[-10:]) < 0.9 * np.mean(found[:10])
 
 
