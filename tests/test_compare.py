@@ -268,6 +268,7 @@ class TestContestants:
         who = contestant(given, env_id)
         agent = who.make(env, 0)
         if iterations is not None:  # the planners' own would take long here
+            assert isinstance(agent, GraspAgent)
             agent.policy.planner = replace(agent.policy.planner, iterations=iterations)
         action, _ = agent.predict(env.reset(seed=0)[0], deterministic=True)
         assert env.action_space.contains(action)
