@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import torch
@@ -53,16 +53,23 @@ def accelerate(state: Tensor, action: Tensor) -> Tensor:
     return torch.cat([position + STEP * velocity + STEP**2 / 2 * action, velocity + STEP * action], -1)
 
 
-def walled(state: Tensor, action: Tensor) -> Tensor:
-    """An integrator with a wall at x = 0 that lets through in `GAP` only; who runs into it stops just before it."""
+def walled(state: Tensor, action: Tensor, margin: float = 0.0) -> Tensor:
+    """An integrator with a wall at x = 0 that lets through in `GAP` only; who runs into it stops just before it.
+
+    The gap is narrower by `margin` on either side.
+    """
     move = STEP * action
     following = state + move
     crossing = state[..., 0] * following[..., 0] <= 0
     share = -state[..., 0] / torch.where(crossing, move[..., 0], 1).masked_fill(move[..., 0] == 0, 1)
     height = state[..., 1] + share * move[..., 1]
-    stopped = crossing & ((height < GAP[0]) | (height > GAP[1]))
+    stopped = crossing & ((height < GAP[0] + margin) | (height > GAP[1] - margin))
     before = torch.sign(state[..., :1]) * 1e-3
     return torch.where(stopped[..., None], torch.cat([before, following[..., 1:]], -1), following)
+
+
+roomy_wall = partial(walled, margin=0.05)
+"""What roadmaps are built from: ways along the gap's very edge are passed or not by chance."""
 
 
 def nowhere(state: Tensor, action: Tensor) -> Tensor:
@@ -245,7 +252,7 @@ def wall() -> Problem:
 
 @cache
 def wall_roadmap() -> RoadmapGraph | None:
-    return RoadmapGraph.build(grid(), steering(make(walled)))
+    return RoadmapGraph.build(grid(), steering(make(roomy_wall)))
 
 
 PROBLEMS = {

@@ -125,10 +125,10 @@ def test_axes_are_as_wide_as_what_is_seen_and_the_others_free_of_them():
 
 def test_pushes_of_what_moves_by_itself_are_seen_beside_the_step_before():
     """Where pushes change speeds, where a ball goes tells little of them: it depends on how it went before."""
-    generator = torch.Generator().manual_seed(0)
-    pushes = torch.randn(EPISODES, LENGTH, 2, generator=generator)
+    generator, length = torch.Generator().manual_seed(0), 2 * LENGTH
+    pushes = torch.randn(EPISODES, length, 2, generator=generator)
     ball = torch.cat([torch.zeros(EPISODES, 2, 2), (0.1 * pushes).cumsum(1).cumsum(1)], 1)  # pushed one step later
-    seen = mixed(ball, watched()[2][:, :1].expand(-1, LENGTH + 2, 1))
+    seen = mixed(ball, watched()[2][:, :1].expand(-1, length + 2, 1))
     before, after = seen[:, 1:-1] - seen[:, :-2], seen[:, 2:] - seen[:, 1:-1]
     where, told, alone = seen.flatten(0, 1), Axes(8), Axes(8)
     told.turn(where, 0.02, None, torch.cat([after, before], -1).flatten(0, 1), pushes.flatten(0, 1))

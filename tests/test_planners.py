@@ -54,7 +54,7 @@ PORTFOLIO = Portfolio(first=Roadmap(), second=Line())
 PLANNERS: dict[str, Planner[Any]] = {
     "default": GRASP(),
     "paper": PAPER,
-    "adam, shooting": replace(PAPER, candidates=4, update=FAST, sync_every=50),
+    "adam, shooting": replace(PAPER, candidates=8, update=FAST, sync_every=50),
     "descent, tracking": replace(
         PAPER,
         candidates=4,
@@ -79,8 +79,8 @@ PLANNERS: dict[str, Planner[Any]] = {
     "receding": Receding(pieces=ICEM(iterations=3, samples=64), length=6, commit=3),
 }
 # Only a roadmap knows the way around a wall; samples may find it. Following straight lines says nothing of velocities.
-CANNOT = [(name, "wall") for name in ("paper", "adam, shooting", "descent, tracking")]
-MAY_NOT = [(name, "double integrator") for name in ("descent, tracking", "roadmap, tracking")]
+MAY_NOT = [(name, "wall") for name in ("paper", "adam, shooting", "descent, tracking")]
+MAY_NOT += [(name, "double integrator") for name in ("descent, tracking", "roadmap, tracking")]
 MAY_NOT += [(name, "wall") for name, planner in PLANNERS.items() if not isinstance(planner, GRASP)]
 NEVER = Criteria(hold=1, accept=-1.0)  # nothing is good enough: every iteration is done
 
@@ -158,7 +158,7 @@ def test_a_planner_solves_what_it_should_inside_the_bounds(name: str, task: str)
     arrived = problem.distances(state[:, None, None])[:, 0, 0].amax(-1) <= 1
     assert (arrived | ~plan.accepted).all()
     if (name, task) not in MAY_NOT:
-        assert plan.accepted.tolist() == [(name, task) not in CANNOT] * problem.size
+        assert plan.accepted.all()
 
 
 @every_planner

@@ -276,7 +276,8 @@ def test_proposals_that_are_lost_or_out_of_bounds_do_no_harm(name: str):
     alone = replace(planner, proposals=None).plan(problem, seed=1)
     plan = replace(planner, proposals=wild).plan(problem, seed=1)
     assert (plan.actions == problem.clamp(plan.actions)).all()
-    assert plan.accepted.sum() >= alone.accepted.sum() - 1
+    assert plan.accepted.all() or not alone.accepted.all()
+    assert plan.cost.isfinite().all()
 
 
 def test_slow_proposals_leave_the_rest_of_the_budget_to_the_iterations():
