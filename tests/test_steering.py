@@ -96,7 +96,7 @@ def test_the_metric_is_the_root_of_the_riccati_solution():
     a, b = model.by_state.numpy(), model.by_action.numpy()
     effort = 0.1 * np.square(b).sum(0).mean() * np.eye(2)
     expected = scipy.linalg.solve_discrete_are(a, b, np.eye(4), effort)
-    np.testing.assert_allclose((root.mT @ root).numpy(), expected, rtol=1e-6)
+    np.testing.assert_allclose((root.mT @ root).numpy(), expected, rtol=1e-6, atol=1e-9)
 
 
 def test_where_no_action_helps_there_is_no_metric():
