@@ -395,6 +395,8 @@ VECTORS: dict[str, Callable[[], Any]] = {
 class TestEnvironments:
     @pytest.mark.parametrize("name", VECTORS)
     def test_vector_environments_are_learned_in(self, kind: Kind, name: str):
+        if name == "SubprocVecEnv" and kind.make is tiny_seer:
+            pytest.skip("processes do not care what is observed; each takes seconds to start")
         env = VECTORS[name]()
         model = kind.make(env).learn(40)
         assert model.num_timesteps == 40

@@ -72,6 +72,7 @@ def test_the_planner_of_your_own_plans():
     assert len(agent.last_plan.virtual) == 0  # its state knows no virtual states
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:Evaluation environment is not wrapped with a ``Monitor`` wrapper")
 def test_the_page_on_comparing_runs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
