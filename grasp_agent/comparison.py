@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
-from multiprocessing import get_context
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -16,6 +14,7 @@ from grasp_agent import statistics
 from grasp_agent.contestants import Contestant, Given, contestant, contestants
 from grasp_agent.evaluation import Evaluation, Predictor, evaluate, label
 from grasp_agent.planners.checks import whole
+from grasp_agent.processes import in_processes
 from grasp_agent.store import Played, Store
 from grasp_agent.task import Goal
 
@@ -139,7 +138,7 @@ def compare(
     done = on_episodes or (lambda _: None)
     missing = [task for task in tasks if not store.holds(keys[task.who], task.seeds)]
     done(sum(len(task.seeds) for task in tasks) - sum(len(task.seeds) for task in missing))
-    for task, played in _played(missing, jobs):
+    for task, played in in_processes(play, missing, jobs):
         store.keep(keys[task.who], played, only_now=not kept[task.who])
         done(len(task.seeds))
     seeds = range(seed, seed + episodes)
@@ -172,21 +171,6 @@ class Task(NamedTuple):
     given: Given
     goal: Goal | None
     seeds: range
-
-
-def _played(tasks: Sequence[Task], jobs: int) -> Iterator[tuple[Task, Played]]:
-    """Plays them, in this process or in several, as they come."""
-    if jobs == 1:
-        for task in tasks:
-            yield task, play(task)
-        return
-    with ProcessPoolExecutor(jobs, get_context("spawn")) as pool:
-        futures: dict[Future[Played], Task] = {pool.submit(play, task): task for task in tasks}
-        try:
-            for future in as_completed(futures):
-                yield futures[future], future.result()
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
 
 
 def _evaluated(agent: Predictor, env: gym.Env[Any, Any], task: Task) -> Evaluation:

@@ -15,6 +15,7 @@ ENVS = ROOT / "envs" / "grasp_envs"
 # Each part may import what stands before it, never what stands after it.
 ORDER = (
     "statistics",
+    "processes",
     "planners",
     "models",
     "goals",

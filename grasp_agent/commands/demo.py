@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
@@ -11,6 +10,7 @@ import tyro
 
 from grasp_agent.commands.base import Command, UsageError, check_numbers, check_writable, load, made, user_errors
 from grasp_agent.console import complain, figures, say, show, table
+from grasp_agent.processes import in_processes
 
 if TYPE_CHECKING:
     import gymnasium as gym
@@ -62,7 +62,7 @@ class Demo(Command):
         if not self.all:
             models = [name for name in _SHOWN if name in models] or models
         showings: list[Showing] = []
-        for number, showing in enumerate(self._shown(models), 1):
+        for number, (_, showing) in enumerate(in_processes(self.show, models, self.jobs), 1):
             showings.append(showing)
             say(f"{number} of {len(models)} done: {showing.video or 'no video'}")
         showings.sort(key=lambda showing: models.index(showing.model))
@@ -73,22 +73,6 @@ class Demo(Command):
         for showing in showings:
             if showing.video is not None:
                 say(f"  {showing.video}: {showing.said}")
-
-    def _shown(self, models: list[str]) -> Iterator[Showing]:
-        """Shows the models one after the other, or several at once, as they are done."""
-        if self.jobs == 1:
-            yield from map(self.show, models)
-            return
-        from concurrent.futures import ProcessPoolExecutor, as_completed
-        from multiprocessing import get_context
-
-        with ProcessPoolExecutor(self.jobs, get_context("spawn")) as pool:
-            futures = [pool.submit(self.show, name) for name in models]
-            try:
-                for future in as_completed(futures):
-                    yield future.result()
-            finally:
-                pool.shutdown(cancel_futures=True)
 
     def show(self, name: str) -> Showing:
         """Plays with one model, beside a baseline where there is one for it, and records that."""

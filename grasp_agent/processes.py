@@ -1,0 +1,78 @@
+"""Calls in several processes, which end with the one that asked for them."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Callable, Generator, Iterable
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from contextlib import suppress
+from multiprocessing import get_context
+from multiprocessing.connection import Connection
+from typing import TypeVar
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+_GRACE = 5.0  # seconds that a process has to clean up
+_stopped = threading.Event()
+
+
+def in_processes(
+    call: Callable[[Item], Result], items: Iterable[Item], jobs: int
+) -> Generator[tuple[Item, Result], None, None]:
+    """Calls a function once for each item, and yields items and results as they come.
+
+    Where the iteration ends early (Ctrl-C, an error, the end of this process), the calls that are running get a
+    `KeyboardInterrupt`, so that they can clean up, and the others are not begun.
+
+    Args:
+        call: what pickle can find by its name.
+        items: its arguments; they and the results are pickled.
+        jobs: number of processes; 1 calls it in this one.
+    """
+    if jobs == 1:
+        for item in items:
+            yield item, call(item)
+        return
+    context = get_context("spawn")
+    watched, held = context.Pipe(duplex=False)
+    with ProcessPoolExecutor(jobs, context, _watch, (watched,)) as pool:
+        futures: dict[Future[Result], Item] = {pool.submit(_called, call, item): item for item in items}
+        try:
+            for future in as_completed(futures):
+                yield futures[future], future.result()
+        except BaseException:
+            held.close()
+            raise
+        finally:
+            pool.shutdown(cancel_futures=True)
+            held.close()
+            watched.close()
+
+
+def _called(call: Callable[[Item], Result], item: Item) -> Result:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        if _stopped.is_set():
+            raise KeyboardInterrupt
+        return call(item)
+    finally:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to all: who has nothing to do says nothing
+
+
+def _watch(watched: Connection) -> None:
+    """Interrupts this process's call when the other end of a pipe, which the process that asked holds, is closed."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    main = threading.get_ident()
+
+    def wait() -> None:
+        with suppress(EOFError, OSError):
+            watched.recv()
+        _stopped.set()
+        signal.pthread_kill(main, signal.SIGINT)  # it also ends waiting
+        threading.Event().wait(_GRACE)
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
