@@ -60,8 +60,9 @@ class TrainConfig:
             at_least(0, weight_decay=self.weight_decay)
         if self.patience is not None:
             whole(1, patience=self.patience)
-        if not 0 < self.holdout < 1:
-            raise ValueError(f"holdout: expected a share in (0, 1), got {self.holdout}")
+        more_than(0, holdout=self.holdout)
+        if self.holdout >= 1:
+            raise ValueError(f"holdout: expected less than 1, got {self.holdout}")
 
     def for_data(self, total: int, new: int | None = None) -> TrainConfig:
         """The settings of one fit.

@@ -311,7 +311,7 @@ def test_windows_stay_within_their_episode():
         (lambda: TrainConfig(patience=0), "patience: expected a whole number of at least 1, got 0"),
         (lambda: TrainConfig(weight_decay=-1), "weight_decay: expected at least 0, got -1"),
         (lambda: TrainConfig(weight_decay=float("nan")), "weight_decay: expected at least 0, got nan"),
-        (lambda: TrainConfig(holdout=1), r"holdout: expected a share in \(0, 1\), got 1"),
+        (lambda: TrainConfig(holdout=1), r"holdout: expected less than 1, got 1"),
         (lambda: Episode(np.zeros((3, 2), np.float32), np.zeros((3, 1), np.float32)), r"got \[3, 2\] and \[3, 1\]"),
         (lambda: Episode(np.full((3, 2), np.nan, np.float32), np.zeros((2, 1), np.float32)), "finite"),
     ],
