@@ -38,28 +38,30 @@ def in_processes(
         return
     context = get_context("spawn")
     watched, held = context.Pipe(duplex=False)
-    with ProcessPoolExecutor(jobs, context, _watch, (watched,)) as pool:
+    pool = ProcessPoolExecutor(jobs, context, _watch, (watched,))
+    try:
         futures: dict[Future[Result], Item] = {pool.submit(_called, call, item): item for item in items}
-        try:
-            for future in as_completed(futures):
-                yield futures[future], future.result()
-        except BaseException:
-            held.close()
-            raise
-        finally:
-            pool.shutdown(cancel_futures=True)
-            held.close()
-            watched.close()
+        for future in as_completed(futures):
+            yield futures[future], future.result()
+    finally:
+        held.close()
+        pool.shutdown(cancel_futures=True)
+        watched.close()
 
 
 def _called(call: Callable[[Item], Result], item: Item) -> Result:
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGINT, _interrupt)
     try:
         if _stopped.is_set():
             raise KeyboardInterrupt
         return call(item)
     finally:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to all: who has nothing to do says nothing
+
+
+def _interrupt(*_: object) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # once: a terminal's own must not stop the cleaning up
+    raise KeyboardInterrupt
 
 
 def _watch(watched: Connection) -> None:

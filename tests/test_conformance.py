@@ -396,7 +396,7 @@ class TestEnvironments:
     @pytest.mark.parametrize("name", VECTORS)
     def test_vector_environments_are_learned_in(self, kind: Kind, name: str):
         if name == "SubprocVecEnv" and kind.make is tiny_seer:
-            pytest.skip("processes do not care what is observed; each takes seconds to start")
+            pytest.skip("each process takes seconds to start; its pipe is tested with vectors")
         env = VECTORS[name]()
         model = kind.make(env).learn(40)
         assert model.num_timesteps == 40

@@ -191,7 +191,14 @@ def test_the_same_seed_gives_the_same_plan_and_another_seed_other_noise(name: st
 
 @every_planner
 @pytest.mark.parametrize(
-    ("task", "running"), [("four points", False), ("wall", False), ("blocks", False), ("blocks", True)]
+    ("task", "running"),
+    [
+        ("four points", True),
+        ("double integrator", False),
+        ("wall", False),
+        ("blocks", False),
+        ("blocks", True),
+    ],
 )
 def test_rows_of_a_batch_do_not_mix(name: str, task: str, running: bool):
     problem = unending(problems.several() if task == "blocks" else PROBLEMS[task]())

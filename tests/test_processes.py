@@ -25,11 +25,14 @@ def double(value: int) -> int:
 
 
 def wait(path: Path) -> None:
-    """Writes who it is, and waits; tidies up when it is interrupted."""
-    path.write_text(str(os.getpid()))
+    """Writes who it is, and waits; tidies up, which takes a while, when it is interrupted."""
     try:
+        aside = path.with_suffix(".aside")
+        aside.write_text(str(os.getpid()))
+        aside.rename(path)
         time.sleep(0 if path.name == "0" else 60)
     except KeyboardInterrupt:
+        time.sleep(0.3)
         path.with_suffix(".tidy").touch()
         raise
 
@@ -38,7 +41,7 @@ def paths(folder: Path) -> list[Path]:
     return [folder / str(number) for number in range(ITEMS)]
 
 
-def until(condition: Iterator[bool], seconds: float = 20) -> None:
+def until(condition: Iterator[bool], seconds: float = 60) -> None:
     end = time.monotonic() + seconds
     for fulfilled in condition:
         if fulfilled:
@@ -50,10 +53,11 @@ def until(condition: Iterator[bool], seconds: float = 20) -> None:
 def alive(process: int) -> bool:
     try:
         os.kill(process, 0)
+        return ") Z " not in Path(f"/proc/{process}/stat").read_text()  # it tells of those that have ended
     except ProcessLookupError:
         return False
-    status = Path(f"/proc/{process}/stat")  # where there is one, it tells of those that have ended
-    return not (status.exists() and ") Z " in status.read_text())
+    except FileNotFoundError:  # no /proc here, or just gone
+        return not Path("/proc/self").exists()
 
 
 def told(folder: Path) -> bool:
@@ -80,26 +84,38 @@ def test_who_stops_interrupts_the_calls_that_run_and_begins_no_other(tmp_path: P
         started = time.monotonic()
     assert time.monotonic() - started < 5
     assert told(tmp_path)
-    assert len([path for path in tmp_path.iterdir() if not path.suffix]) < ITEMS
+    assert {path.name for path in tmp_path.iterdir() if not path.suffix} == {"0", "1", "2"}
 
 
-@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
-def test_calls_end_with_the_process_that_asked_for_them(tmp_path: Path, signum: signal.Signals):
+@pytest.mark.parametrize(
+    ("signum", "terminal"),
+    [(signal.SIGINT, False), (signal.SIGINT, True), (signal.SIGTERM, False), (signal.SIGKILL, False)],
+)
+def test_calls_end_with_the_process_that_asked_for_them(tmp_path: Path, signum: signal.Signals, terminal: bool):
+    """A terminal sends its interrupt to all of a command's processes."""
     here = Path(__file__)
     script = f"""
-import sys
+import signal, sys
 from pathlib import Path
 sys.path.insert(0, {str(here.parent)!r})
 from {here.stem} import in_processes, paths, wait
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     list(in_processes(wait, paths(Path({str(tmp_path)!r})), 2))
 """
     file = tmp_path.parent / "asks.py"
     file.write_text(script)
-    asking = subprocess.Popen([sys.executable, str(file)], stderr=subprocess.DEVNULL)
-    until((tmp_path / "1").exists() and (tmp_path / "2").exists() for _ in iter(int, 1))
-    asking.send_signal(signum)
-    asking.wait(10)
+    asking = subprocess.Popen([sys.executable, str(file)], stderr=subprocess.DEVNULL, start_new_session=True)
+    try:
+        until((tmp_path / "1").exists() and (tmp_path / "2").exists() for _ in iter(int, 1))
+        if terminal:
+            os.killpg(asking.pid, signum)
+        else:
+            asking.send_signal(signum)
+        asking.wait(20)
+    finally:
+        asking.kill()
+        asking.wait()
     working = [int((tmp_path / name).read_text()) for name in ("1", "2")]
     until(not any(map(alive, working)) for _ in iter(int, 1))
     assert told(tmp_path)

@@ -47,7 +47,7 @@ def test_at_least_nine_in_ten_intervals_hold_the_true_difference(count: int, one
         found = paired([bool(x) for x in first], [bool(x) for x in second])
         assert found is not None
         held += found.difference.low <= one - other <= found.difference.high
-    assert held > 0.88 * 300  # nine in ten, and three standard deviations of chance
+    assert held >= 0.9 * 300  # .95 of many more hold it: four standard deviations of chance
 
 
 def test_agents_that_solve_the_same_few_episodes_may_differ():
