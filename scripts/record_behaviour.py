@@ -27,7 +27,7 @@ from grasp_agent import EncoderConfig, ExploreConfig, GraspAgent, TrainConfig
 SEEDS = (70_000, 70_001, 70_002)
 
 
-def main(out: Path, expected: Path | None = None) -> None:
+def main(out: tyro.conf.Positional[Path], expected: Path | None = None) -> None:
     """Records, writes, and compares.
 
     Args:
