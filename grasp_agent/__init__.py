@@ -8,44 +8,42 @@ from typing import TYPE_CHECKING, Any
 import grasp_envs  # noqa: F401  registers the grasp/ environments
 
 if TYPE_CHECKING:
-    from grasp_agent.agent import GraspAgent
-    from grasp_agent.baselines import baseline
-    from grasp_agent.comparison import compare
-    from grasp_agent.evaluation import evaluate
-    from grasp_agent.explore import ExploreConfig
-    from grasp_agent.models import EncoderConfig, EnsembleMLP, Frame, MLPConfig
+    from grasp_agent.agent.agent import GraspAgent
+    from grasp_agent.agent.exploration import ExploreConfig
+    from grasp_agent.evaluation.compare import compare
+    from grasp_agent.evaluation.evaluate import evaluate
+    from grasp_agent.models import EncoderConfig, EnsembleMLP, MLPConfig, TrainConfig
     from grasp_agent.planners import GRASP, Criteria
-    from grasp_agent.pretrained import BundledModel, bundled, load
-    from grasp_agent.structure import Structure
-    from grasp_agent.task import Goal
-    from grasp_agent.train import TrainConfig
-    from grasp_agent.video import record, record_beside, record_grid, record_search
+    from grasp_agent.task import Frame, Goal, Structure
+    from grasp_agent.video.record import record, record_beside, record_grid, record_search
+    from grasp_agent.zoo.baselines import baseline
+    from grasp_agent.zoo.pretrained import BundledModel, bundled, load
 
 __version__ = "0.1.0"
 
 # What needs torch is loaded when it is first asked for, so that importing the package takes no time.
 _HOMES = {
-    "GraspAgent": "agent",
-    "evaluate": "evaluation",
-    "ExploreConfig": "explore",
+    "GraspAgent": "agent.agent",
+    "evaluate": "evaluation.evaluate",
+    "ExploreConfig": "agent.exploration",
     "EncoderConfig": "models",
     "EnsembleMLP": "models",
-    "Frame": "models",
+    "Frame": "task",
     "MLPConfig": "models",
     "GRASP": "planners",
     "Criteria": "planners",
-    "baseline": "baselines",
-    "compare": "comparison",
-    "BundledModel": "pretrained",
-    "bundled": "pretrained",
-    "load": "pretrained",
-    "Structure": "structure",
+    "baseline": "zoo.baselines",
+    "compare": "evaluation.compare",
+    "BundledModel": "zoo.pretrained",
+    "bundled": "zoo.pretrained",
+    "load": "zoo.pretrained",
+    "Structure": "task",
     "Goal": "task",
-    "TrainConfig": "train",
-    "record": "video",
-    "record_beside": "video",
-    "record_grid": "video",
-    "record_search": "video",
+    "TrainConfig": "models",
+    "record": "video.record",
+    "record_beside": "video.record",
+    "record_grid": "video.record",
+    "record_search": "video.record",
 }
 
 __all__ = [

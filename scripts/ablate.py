@@ -25,8 +25,6 @@ from trials import TASKS, closed_loop, free_grasp, open_loop
 
 import grasp_agent
 from grasp_agent import GRASP, Criteria
-from grasp_agent.files import written_aside
-from grasp_agent.observation import raw_vectors
 from grasp_agent.planners import (
     CEM,
     ICEM,
@@ -48,6 +46,8 @@ from grasp_agent.planners import (
     Tracking,
     Warp,
 )
+from grasp_agent.serialization import atomic_write
+from grasp_agent.task.observation import raw_vectors
 
 FOLDER = Path(__file__).parent.parent / "docs"
 EPISODES, SEED = 20, 40_000
@@ -272,9 +272,9 @@ def main(
     for task, name in tqdm(cells):
         row = finding(FINDINGS[name]) if task == "findings" else measure(task, VARIANTS[name], closed)
         results.setdefault(task, {})[name] = row
-        with written_aside(path) as aside:
+        with atomic_write(path) as aside:
             aside.write_text(json.dumps(results, indent=1) + "\n")
-        with written_aside(FOLDER / "ablation.md") as aside:
+        with atomic_write(FOLDER / "ablation.md") as aside:
             aside.write_text(table(results))
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from grasp_agent.planners import Adam, Candidates, Problem
-from grasp_agent.planners.descent import Moments
+from grasp_agent.planners.lifted.first_order import Moments
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -30,7 +30,7 @@ from peers_worker import MODES, TASKS, SettingName
 from tqdm import tqdm
 
 import grasp_agent
-from grasp_agent.files import written_aside
+from grasp_agent.serialization import atomic_write
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "docs" / "peers.json"
@@ -119,7 +119,7 @@ def main(
         bar.set_postfix_str(f"{task} {solver} {setting}")
         entries = entries_of(cache, task, solver, setting, wanted.get(setting, episodes))
         results |= {f"{task}/{solver}/{setting}/{mode}": entry for mode, entry in entries.items()}
-        with written_aside(RESULTS) as aside:
+        with atomic_write(RESULTS) as aside:
             aside.write_text(json.dumps(results, indent=1) + "\n")
 
 

@@ -22,7 +22,7 @@ import tyro
 from tqdm import tqdm
 from trials import PLANNERS, SHORT_TASKS, TASKS, Setting, trials
 
-from grasp_agent.files import written_aside
+from grasp_agent.serialization import atomic_write
 
 RESULTS = Path(__file__).parent.parent / "docs" / "benchmark.json"
 SEED = 60_000
@@ -143,7 +143,7 @@ def main(
         try:
             for done in as_completed(running):
                 known[running[done].key] = done.result()
-                with written_aside(RESULTS) as aside:
+                with atomic_write(RESULTS) as aside:
                     aside.write_text(json.dumps(results) + "\n")
                 bar.update()
         except KeyboardInterrupt:

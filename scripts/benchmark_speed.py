@@ -23,9 +23,9 @@ from matplotlib import pyplot
 
 import grasp_agent
 from grasp_agent import GRASP, Criteria
-from grasp_agent.files import written_aside
+from grasp_agent.models.world import World
 from grasp_agent.planners import GradientShooting, Line, NoiseSource, Planner
-from grasp_agent.world import World
+from grasp_agent.serialization import atomic_write
 
 ROOT = Path(__file__).parent.parent
 HORIZONS = (10, 20, 40, 80, 160)
@@ -112,7 +112,7 @@ def main(repeats: int = 200) -> None:
         "n16_h50_ms": many,
         "over_floor": {name: many[name] / many["floor"] for name in ("published", "default")},
     }
-    with written_aside(ROOT / "docs" / "speed.json") as aside:
+    with atomic_write(ROOT / "docs" / "speed.json") as aside:
         aside.write_text(json.dumps(result, indent=1) + "\n")
     draw(growth, ROOT / "videos" / "iteration_cost.png")
     print(json.dumps({key: result[key] for key in ("growth_160_over_10", "over_floor")}, indent=1))

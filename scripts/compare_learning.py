@@ -26,8 +26,8 @@ from scipy import stats
 from tqdm import tqdm
 
 from grasp_agent import GraspAgent, evaluate
-from grasp_agent.course import Course
-from grasp_agent.files import written_aside
+from grasp_agent.serialization import atomic_write
+from grasp_agent.zoo.resumable import Course
 
 FOLDER = Path(__file__).parent.parent / "videos"
 SEEDS = (0, 1, 2, 3, 4)
@@ -82,7 +82,7 @@ def plot(results: dict[str, Any], path: Path) -> None:
         panel.spines[["top", "right"]].set_visible(False)
     axes[0].set_ylabel("success at the end")
     figure.legend(*axes[0].get_legend_handles_labels(), frameon=False, loc="outside upper center", ncols=2)
-    with written_aside(path) as aside:
+    with atomic_write(path) as aside:
         figure.savefig(aside)
     pyplot.close(figure)
 
@@ -119,7 +119,7 @@ def main(
             for steps, share in points[name](task, seed, done):
                 results = _read(path)  # read late: two halves may run side by side
                 results.setdefault(task, {}).setdefault(name, {}).setdefault(str(seed), {})[str(steps)] = share
-                with written_aside(path) as aside:
+                with atomic_write(path) as aside:
                     aside.write_text(json.dumps(results, indent=1) + "\n")
             bar.update()
     plot(_read(path), FOLDER / "learning_curve.png")

@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 import grasp_agent
 from grasp_agent import evaluate
-from grasp_agent.files import written_aside
+from grasp_agent.serialization import atomic_write
 
 FOLDER = Path(__file__).parent.parent / "docs"
 EPISODES, SB3_EPISODES, SEED = 100, 20, 10_000
@@ -70,9 +70,9 @@ def main(names: tyro.conf.Positional[tuple[str, ...]] = ()) -> None:
     rows: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
     for name in tqdm(names or tuple(grasp_agent.bundled())):
         rows[name] = row(name)
-        with written_aside(path) as aside:
+        with atomic_write(path) as aside:
             aside.write_text(json.dumps(rows, indent=1) + "\n")
-    with written_aside(FOLDER / "results.md") as aside:
+    with atomic_write(FOLDER / "results.md") as aside:
         aside.write_text(table({name: rows[name] for name in grasp_agent.bundled() if name in rows}))
 
 

@@ -20,8 +20,8 @@ import torch
 from trials import open_loop
 
 import grasp_agent
-from grasp_agent.files import written_aside
-from grasp_agent.statistics import share
+from grasp_agent.evaluation.intervals import share
+from grasp_agent.serialization import atomic_write
 
 MODEL, EPISODES, SEED = "wall-pixels", 100, 10_000
 PATH = Path(__file__).parent.parent / "docs" / "pixels.json"
@@ -47,7 +47,7 @@ def main() -> None:
     torch.set_num_threads(1)
     found = {"model": MODEL, "plans keep the goal": played(stop=False), "plans may stop": played(stop=True)}
     print(json.dumps(found))
-    with written_aside(PATH) as aside:
+    with atomic_write(PATH) as aside:
         aside.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
 
 

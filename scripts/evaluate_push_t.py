@@ -28,11 +28,11 @@ from tqdm import tqdm
 from trials import open_loop
 
 import grasp_agent
-from grasp_agent import pretrained
-from grasp_agent.evaluation import rollout
-from grasp_agent.files import written_aside
+from grasp_agent.evaluation.rollout import rollout
 from grasp_agent.planners import ICEM, Receding
-from grasp_agent.reinforcement import untrained
+from grasp_agent.serialization import atomic_write
+from grasp_agent.zoo import pretrained
+from grasp_agent.zoo.algorithms import untrained
 
 ENV, DOCS = "grasp/PushT-v0", Path(__file__).parent.parent / "docs"
 EPISODES, SEED, BLIND_STEPS, SAC_SEEDS = 100, 10_000, 60, (0,)
@@ -105,7 +105,7 @@ def main(parts: tuple[Part, ...] = ("blind", "sac")) -> None:
     results = ledger.read()
     order = [name for part in ("blind", "sac") for name in runs(part) if name in results]
     shown = table({name: results[name] for name in order})
-    with written_aside(DOCS / "push_t.md") as aside:
+    with atomic_write(DOCS / "push_t.md") as aside:
         aside.write_text(shown)
     print(shown)
 

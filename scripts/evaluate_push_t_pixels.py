@@ -30,9 +30,9 @@ from trials import PLANNERS, open_loop
 
 import grasp_agent
 from grasp_agent import GraspAgent
-from grasp_agent.files import written_aside
+from grasp_agent.evaluation.intervals import share
 from grasp_agent.planners import Planner
-from grasp_agent.statistics import share
+from grasp_agent.serialization import atomic_write
 from grasp_envs.push_t_expert import PushTExpert
 
 MODEL, SEED, DOCS = "push-t-pixels", 10_000, Path(__file__).parent.parent / "docs"
@@ -165,7 +165,7 @@ def main(part: PART | None = None) -> None:
     results = ledger.read()
     order = [name for each in ("closed", "open") for name, *_ in runs(each) if name in results]
     shown = table({name: results[name] for name in order})
-    with written_aside(DOCS / "push_t_pixels.md") as aside:
+    with atomic_write(DOCS / "push_t_pixels.md") as aside:
         aside.write_text(shown, encoding="utf-8")
     print(f"{shown}\n{TOLD}: {results[TOLD][0]}")
 

@@ -24,7 +24,7 @@ import tyro
 from tqdm import tqdm
 
 from grasp_agent import GraspAgent, evaluate
-from grasp_agent.files import written_aside
+from grasp_agent.serialization import atomic_write
 
 FOLDER = Path(__file__).parent.parent / "docs"
 EPISODES, EVALUATION_SEED = 30, 30_000
@@ -80,7 +80,7 @@ def main(
     wanted = [job for job in wanted if (label, *job) not in known]
     with multiprocessing.get_context("spawn").Pool(jobs, maxtasksperchild=1) as pool:
         for row in tqdm(pool.imap_unordered(measured, wanted), total=len(wanted)):
-            with written_aside(out) as aside:
+            with atomic_write(out) as aside:
                 aside.write_text(json.dumps([*read(out), {"label": label, **row}], indent=1) + "\n")
     print(table(read(out)))
 

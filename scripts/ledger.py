@@ -11,7 +11,7 @@ from typing import Any
 
 from filelock import FileLock
 
-from grasp_agent.files import written_aside
+from grasp_agent.serialization import atomic_write
 
 Row = dict[str, Any]
 
@@ -39,5 +39,5 @@ class Ledger:
         with FileLock(Path(tempfile.gettempdir()) / f"ledger-{digits}.lock"):
             results = self.read()
             results.setdefault(name, []).append(row)
-            with written_aside(self.path) as aside:
+            with atomic_write(self.path) as aside:
                 aside.write_text(json.dumps({"model": self.model, "results": results}) + "\n", encoding="utf-8")

@@ -31,10 +31,8 @@ from tqdm import tqdm
 
 import grasp_agent
 from grasp_agent import GRASP, GraspAgent
-from grasp_agent.contestants import contestant
-from grasp_agent.evaluation import rollout
-from grasp_agent.files import written_aside
-from grasp_agent.observation import raw_vectors
+from grasp_agent.evaluation.participants import contestant
+from grasp_agent.evaluation.rollout import rollout
 from grasp_agent.planners import (
     Adam,
     Collocation,
@@ -44,6 +42,8 @@ from grasp_agent.planners import (
     Planner,
     Problem,
 )
+from grasp_agent.serialization import atomic_write
+from grasp_agent.task.observation import raw_vectors
 
 FOLDER = Path(__file__).parent.parent / "docs" / "figures"
 SEED = 60_000
@@ -320,7 +320,7 @@ def tidy(panel: Axes) -> None:
 
 def save(figure: Any, path: Path) -> None:
     """Written aside, then moved."""
-    with written_aside(path) as aside:
+    with atomic_write(path) as aside:
         figure.savefig(aside, format="png")
     pyplot.close(figure)
 
@@ -342,7 +342,7 @@ def draw(names: tuple[str, ...], figures: dict[str, Callable[[Path], Figures]]) 
     matplotlib.use("agg")
     for name in tqdm(names or tuple(figures)):
         found = figures[name](FOLDER / f"{name}.png")
-        with written_aside(FOLDER / f"{name}.json") as aside:
+        with atomic_write(FOLDER / f"{name}.json") as aside:
             aside.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
 
 

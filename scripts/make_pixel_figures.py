@@ -22,10 +22,10 @@ from make_figures import draw, ends_of, fooled, median
 
 import grasp_agent
 from grasp_agent import GRASP
-from grasp_agent.files import written_aside
-from grasp_agent.frames import tiled, titled
-from grasp_agent.imagination import enlarged, imagined
-from grasp_agent.observation import raw_vectors
+from grasp_agent.serialization import atomic_write
+from grasp_agent.task.observation import raw_vectors
+from grasp_agent.video.imagination import enlarged, imagined
+from grasp_agent.video.overlay import tiled, titled
 
 SEED, COUNT, SIZES = 40_000, 32, (0.02, 0.05, 0.1, 0.2)
 MODEL = "wall-pixels"
@@ -37,7 +37,7 @@ def virtual_states(path: Path) -> dict[str, Any]:
     env = gym.make(str(agent.env_id), **agent.env_kwargs)
     observation, _ = env.reset(seed=SEED)
     picture = imagined(agent, observation, GRASP(proposals=None, iterations=60, candidates=8))
-    with written_aside(path) as aside:
+    with atomic_write(path) as aside:
         picture.save(aside, format="png")
     return {"model": MODEL, "seed": SEED}
 
@@ -77,7 +77,7 @@ def latents(path: Path) -> dict[str, Any]:
         shown = (plain[worst].astype(np.uint8), pictures[worst], ahead[0], ahead[1])
         names = ("start", f"moved by {size:g}", "attacked member, 15 steps on", "another member")
         drawn += [titled(enlarged(one, 200), name, "") for one, name in zip(shown, names, strict=True)]
-    with written_aside(path) as aside:
+    with atomic_write(path) as aside:
         tiled(drawn, 4).save(aside, format="png")
     return found
 

@@ -19,8 +19,8 @@ from tqdm import tqdm
 
 import grasp_agent
 from grasp_agent import GRASP, record, record_beside, record_search
-from grasp_agent.contestants import contestant
-from grasp_agent.imagination import record_imagination
+from grasp_agent.evaluation.participants import contestant
+from grasp_agent.video.imagination import record_imagination
 
 FOLDER = Path(__file__).parent.parent / "videos"
 SEED, FPS = 50_000, 20.0

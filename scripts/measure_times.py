@@ -23,7 +23,7 @@ import torch
 import tyro
 
 from grasp_agent import GraspAgent
-from grasp_agent.files import written_aside
+from grasp_agent.serialization import atomic_write
 
 ROOT = Path(__file__).parent.parent
 FIGURES = ROOT / "docs" / "times.json"
@@ -46,7 +46,7 @@ def main(wait: bool = True) -> None:
         print(f"{part}: {figures[part]} s", flush=True)
     figures |= {"cores": os.cpu_count(), "python": sys.version.split()[0], "torch": torch.__version__}
     figures["date"] = date.today().isoformat()
-    with written_aside(FIGURES) as aside:
+    with atomic_write(FIGURES) as aside:
         aside.write_text(json.dumps(figures, indent=1) + "\n")
     readme = ROOT / "README.md"
     text = re.sub(
@@ -56,7 +56,7 @@ def main(wait: bool = True) -> None:
         count=1,
         flags=re.DOTALL,
     )
-    with written_aside(readme) as aside:
+    with atomic_write(readme) as aside:
         aside.write_text(text)
 
 

@@ -26,8 +26,8 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from grasp_agent import ExploreConfig, Goal, GraspAgent, MLPConfig
-from grasp_agent.files import written_aside
 from grasp_agent.planners import MPPI
+from grasp_agent.serialization import atomic_write
 
 FOLDER = Path(__file__).parent.parent / "docs"
 SEED = 10_000
@@ -186,9 +186,9 @@ def main(names: tyro.conf.Positional[tuple[str, ...]] = (), training_seed: int =
         if training_seed:
             continue
         rows = {**(json.loads(path.read_text()) if path.exists() else {}), name: found}
-        with written_aside(path) as aside:
+        with atomic_write(path) as aside:
             aside.write_text(json.dumps(rows, indent=1) + "\n")
-        with written_aside(FOLDER / "own_environments.md") as aside:
+        with atomic_write(FOLDER / "own_environments.md") as aside:
             aside.write_text(table({key: rows[key] for key in EXAMPLES if key in rows}))
 
 

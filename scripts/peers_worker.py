@@ -23,9 +23,9 @@ from tqdm import trange
 
 import grasp_agent
 from grasp_agent import Criteria, GraspAgent
-from grasp_agent.files import written_aside
-from grasp_agent.observation import raw_vectors
 from grasp_agent.planners import Problem
+from grasp_agent.serialization import atomic_write
+from grasp_agent.task.observation import raw_vectors
 
 SEED = 60_000
 MODES = ("open", "closed")
@@ -182,7 +182,7 @@ def main(task: str, solver: str, setting: SettingName, episodes: int, output: Pa
     except Exception as error:
         traceback.print_exc()
         entries = {mode: {"error": f"{type(error).__name__}: {error}".splitlines()[0]} for mode in MODES}
-    with written_aside(output) as aside:
+    with atomic_write(output) as aside:
         aside.write_text(json.dumps(entries))
 
 

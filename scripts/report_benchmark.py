@@ -20,7 +20,7 @@ from matplotlib import pyplot
 from scipy.stats import binomtest
 from trials import PLANNERS, TASKS
 
-from grasp_agent.files import written_aside
+from grasp_agent.serialization import atomic_write
 
 ROOT = Path(__file__).parent.parent
 Cell = dict[str, list[Any]]
@@ -242,9 +242,9 @@ def main() -> None:
             for task in TASKS:
                 lines += horizon_table(study, task, mode)
         draw(study, ROOT / "videos" / "horizon.png")
-    with written_aside(ROOT / "docs" / "benchmark.md") as aside:
+    with atomic_write(ROOT / "docs" / "benchmark.md") as aside:
         aside.write_text("\n".join(lines).rstrip() + "\n")
-    with written_aside(ROOT / "docs" / "duel.md") as aside:
+    with atomic_write(ROOT / "docs" / "duel.md") as aside:
         aside.write_text("\n".join(summary(duel, peers)) + "\n")
 
 

@@ -14,8 +14,9 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from grasp_agent import compare, report
-from grasp_agent.files import written_aside
+from grasp_agent import compare
+from grasp_agent.evaluation import report
+from grasp_agent.serialization import atomic_write
 
 ROOT = Path(__file__).parent.parent
 EPISODES, SEED, JOBS = 100, 10_000, 2
@@ -45,11 +46,11 @@ def main() -> None:
         parts.append(f"{command}\n\n{report.markdown(found)}")
         [[header, *rows]] = report.tables(found, COLUMNS)
         short.append("\n".join([command, "", line(header), line("---" for _ in header), *map(line, rows)]))
-    with written_aside(ROOT / "docs" / "comparison.md") as aside:
+    with atomic_write(ROOT / "docs" / "comparison.md") as aside:
         aside.write_text("# Beside trained agents\n\n" + "\n".join(parts), encoding="utf-8")
     before, rest = (ROOT / "README.md").read_text(encoding="utf-8").split(BEGINNING)
     after = rest.split(END)[1]
-    with written_aside(ROOT / "README.md") as aside:
+    with atomic_write(ROOT / "README.md") as aside:
         aside.write_text(before + BEGINNING + "\n\n".join(short) + "\n" + END + after, encoding="utf-8")
 
 

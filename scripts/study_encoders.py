@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from grasp_agent import EncoderConfig, GraspAgent, TrainConfig
-from grasp_agent.files import written_aside
+from grasp_agent.serialization import atomic_write
 
 FOLDER = Path(__file__).parent.parent / "docs"
 ENV, STEPS, SEED = "grasp/WallDoor-v0", 10_000, 50_000
@@ -145,7 +145,7 @@ def main(
         rows = json.loads(path.read_text()) if path.exists() else []
         if not any((row["seed"], row["contrast"]) == (seed, contrast) for row in rows):
             rows = sorted([*rows, measured(seed, contrast)], key=lambda row: (row["contrast"], row["seed"]))
-            with written_aside(path) as aside:
+            with atomic_write(path) as aside:
                 aside.write_text(json.dumps(rows, indent=1) + "\n")
     print(table(json.loads(path.read_text())))
 

@@ -24,11 +24,11 @@ from train_pretrained import RECIPES
 
 import grasp_agent
 from grasp_agent import evaluate
-from grasp_agent.baselines import Baseline, saved
-from grasp_agent.course import Course
-from grasp_agent.files import written_aside
+from grasp_agent.serialization import atomic_write
+from grasp_agent.zoo.baselines import Baseline, saved
+from grasp_agent.zoo.resumable import Course
 
-FOLDER = Path(__file__).parent.parent / "grasp_agent" / "baselines"
+FOLDER = Path(__file__).parent.parent / "grasp_agent" / "zoo" / "baselines"
 RUNS = Path(__file__).parent.parent / "runs" / "baselines"
 EPISODES, SEED = 100, 10_000
 COMPARED = {
@@ -81,7 +81,7 @@ def keep(entry: Baseline) -> None:
     """Puts an entry into the catalog, in place of an older one."""
     others = [known for known in catalog() if known.file != entry.file]
     entries = sorted([*others, entry], key=lambda known: (known.env_id, known.algorithm, known.steps))
-    with written_aside(FOLDER / "catalog.json") as aside:
+    with atomic_write(FOLDER / "catalog.json") as aside:
         aside.write_text(json.dumps([dataclasses.asdict(known) for known in entries], indent=1) + "\n")
 
 

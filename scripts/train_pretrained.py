@@ -27,15 +27,15 @@ from numpy.typing import NDArray
 from tqdm import trange
 
 from grasp_agent import ExploreConfig, GraspAgent, MLPConfig, TrainConfig, evaluate
-from grasp_agent.data import Episode
-from grasp_agent.files import written_aside
 from grasp_agent.models import EncoderConfig
-from grasp_agent.observation import raw_vectors
 from grasp_agent.planners import ICEM, Planner
-from grasp_agent.pretrained import BundledModel
+from grasp_agent.replay.episodes import Episode
+from grasp_agent.serialization import atomic_write
+from grasp_agent.task.observation import raw_vectors
+from grasp_agent.zoo.pretrained import BundledModel
 from grasp_envs.push_t_expert import PushTExpert
 
-FOLDER = Path(__file__).parent.parent / "grasp_agent" / "pretrained"
+FOLDER = Path(__file__).parent.parent / "grasp_agent" / "zoo" / "pretrained"
 EPISODES, SEED = 100, 10_000
 
 
@@ -289,7 +289,7 @@ def main(names: tyro.conf.Positional[tuple[str, ...]] = (), score_only: bool = F
         path = FOLDER / "catalog.json"  # read late: two trainings may run side by side
         catalog = json.loads(path.read_text()) if path.exists() else {}
         catalog = {**catalog, name: dataclasses.asdict(entry)}
-        with written_aside(path) as aside:
+        with atomic_write(path) as aside:
             aside.write_text(json.dumps({key: catalog[key] for key in RECIPES if key in catalog}, indent=2) + "\n")
 
 

@@ -12,8 +12,7 @@ import numpy as np
 
 import grasp_agent
 from grasp_agent import GraspAgent
-from grasp_agent.evaluation import rollout
-from grasp_agent.observation import raw_vectors
+from grasp_agent.evaluation.rollout import rollout
 from grasp_agent.planners import (
     CEM,
     GRASP,
@@ -31,6 +30,7 @@ from grasp_agent.planners import (
     Roadmap,
     Tracking,
 )
+from grasp_agent.task.observation import raw_vectors
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,9 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from grasp_agent.goals import EntryGoal
 from grasp_agent.planners import Block, Criteria, NoiseSource, Problem, RoadmapGraph, Steering
-from grasp_agent.planners.problem import Dynamics, Jacobian
+from grasp_agent.planners.goal import EntryGoal
+from grasp_agent.planners.protocols import Dynamics, Jacobian
 
 STEP = 0.25
 GAP = (0.5, 0.9)

@@ -17,7 +17,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
 import grasp_agent
 from grasp_agent import GRASP, GraspAgent
-from grasp_agent.policy import WorldModelPolicy
+from grasp_agent.agent.policy import WorldModelPolicy
 
 ENV = "grasp/BallNav-v0"
 KEYS = ("observation", "achieved_goal", "desired_goal")

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from grasp_agent.models.axes import Axes
-from grasp_agent.models.regression import cubic
+from grasp_agent.models.encoder.axes import Axes
+from grasp_agent.models.encoder.regression import cubic
 
 EPISODES, LENGTH = 50, 40
 

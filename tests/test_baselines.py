@@ -16,9 +16,11 @@ from stable_baselines3 import HerReplayBuffer
 from stable_baselines3.common.base_class import BaseAlgorithm
 
 import grasp_agent
-from grasp_agent import baselines, saving, zoo
-from grasp_agent.evaluation import evaluate
-from grasp_agent.reinforcement import ALGORITHMS, algorithm, untrained
+from grasp_agent import serialization
+from grasp_agent.evaluation.evaluate import evaluate
+from grasp_agent.zoo import baselines
+from grasp_agent.zoo import rl_zoo as zoo
+from grasp_agent.zoo.algorithms import ALGORITHMS, algorithm, untrained
 
 KNOWN = baselines.baselines()
 FOLDER = Path(str(baselines.__file__)).parent
@@ -75,7 +77,7 @@ def test_what_is_saved_answers_the_same_and_may_learn_on(name: str, env_id: str,
         settings |= {"n_steps": 32, "batch_size": 16}
     model = untrained(name, env, steps=40, seed=0, **settings).learn(20)
     baselines.saved(model, name, env_id, tmp_path / "one.zip", seconds=1.5, settings=settings)
-    config, tensors = saving.read(tmp_path / "one.zip")
+    config, tensors = serialization.read(tmp_path / "one.zip")
     assert config["training_seconds"] == 1.5
     again = baselines.restored(config, tensors)
     for seed in range(3):

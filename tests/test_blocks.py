@@ -9,7 +9,6 @@ import torch
 from problems import STARTS, STEP, double_integrator, grid, make, noise, point, several, slide, steering, tensor
 from torch import Tensor
 
-from grasp_agent.goals import EntryGoal
 from grasp_agent.planners import (
     GRASP,
     ICEM,
@@ -29,6 +28,7 @@ from grasp_agent.planners import (
     block_jacobian,
 )
 from grasp_agent.planners.blocks import gather_parts
+from grasp_agent.planners.goal import EntryGoal
 
 # torch's own forward-mode derivatives still use what torch deprecates.
 pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated:DeprecationWarning")

@@ -11,10 +11,10 @@ import torch
 from gymnasium import spaces
 from torch import Tensor
 
-from grasp_agent.layout import PictureLayout
+from grasp_agent.agent.perception import Vision
 from grasp_agent.models import EncoderConfig, PixelEncoder
-from grasp_agent.models.body import Body, find_body, search_steps
-from grasp_agent.vision import Vision
+from grasp_agent.models.encoder.rigid_body import Body, find_body, search_steps
+from grasp_agent.task.pixels import PictureLayout
 
 CELLS = (16, 16)
 SHAPE = torch.tensor([[-0.3, -0.1], [-0.1, -0.1], [0.1, -0.1], [0.3, -0.1], [0.0, 0.1], [0.0, 0.3], [0.0, 0.5]])

@@ -14,9 +14,9 @@ from agents import ENV, tiny
 from stable_baselines3.common.callbacks import BaseCallback
 
 from grasp_agent import Goal, GraspAgent, TrainConfig, evaluate
-from grasp_agent.checkpoint import Checkpoint
-from grasp_agent.learner import Fits
-from grasp_agent.packing import _fits
+from grasp_agent.agent.checkpoint import Checkpoint
+from grasp_agent.agent.snapshot import _fits
+from grasp_agent.agent.trainer import Fits
 
 
 class Stop(BaseCallback):
@@ -115,7 +115,7 @@ def test_the_file_is_written_before_a_fit_begins(tmp_path: Path, monkeypatch: py
         assert GraspAgent.load(path, device="cpu").num_timesteps == 100
         raise SystemExit
 
-    monkeypatch.setattr("grasp_agent.learner.learn_world", killed)
+    monkeypatch.setattr("grasp_agent.agent.trainer.learn_world", killed)
     with pytest.raises(SystemExit):
         tiny().learn(150, checkpoint=path)
 

@@ -12,10 +12,10 @@ import pytest
 
 import grasp_agent
 import grasp_envs.ball_nav
-from grasp_agent.baselines import baselines
-from grasp_agent.cli import main
-from grasp_agent.commands import demo
-from grasp_agent.evaluation import evaluate
+from grasp_agent.cli import demo
+from grasp_agent.cli.main import main
+from grasp_agent.evaluation.evaluate import evaluate
+from grasp_agent.zoo.baselines import baselines
 
 ENV_ID = "grasp/BallNav-v0"
 
@@ -67,7 +67,7 @@ def test_output_that_nobody_reads_is_no_error(command: str):
     """As in `grasp models | head -1`."""
     read, write = os.pipe()
     os.close(read)
-    code = f"import sys; from grasp_agent.cli import main; sys.exit(main([{command!r}]))"
+    code = f"import sys; from grasp_agent.cli.main import main; sys.exit(main([{command!r}]))"
     ended = subprocess.run([sys.executable, "-c", code], stdout=write, stderr=subprocess.PIPE, text=True)
     os.close(write)
     assert (ended.returncode, ended.stderr) == (141, "")
@@ -200,7 +200,7 @@ def test_demo_says_how_each_episode_ends_and_what_its_videos_show_even_twice(cap
 
 @pytest.mark.usefixtures("agent")
 def test_demo_shows_some_models_beside_a_baseline_in_one_video(capsys, monkeypatch, tmp_path):
-    monkeypatch.setattr("grasp_agent.commands.demo._BESIDE", {"ball-nav": "random"})
+    monkeypatch.setattr("grasp_agent.cli.demo._BESIDE", {"ball-nav": "random"})
     assert main(["demo", "--episodes", "2", "--out", str(tmp_path)]) == 0
     lines = capsys.readouterr().out.splitlines()
     played = [line.split(":")[0].strip() for line in lines if ", seed " in line]

@@ -20,12 +20,14 @@ from sb3_contrib import TQC, TRPO, CrossQ
 from stable_baselines3 import A2C, DDPG, PPO, SAC, TD3
 
 import grasp_agent
-from grasp_agent import GraspAgent, baselines, report
-from grasp_agent.cli import main
-from grasp_agent.comparison import Comparison, _compared, compare
-from grasp_agent.contestants import Contestant, Random, contestant
-from grasp_agent.evaluation import Episode, Evaluation
-from grasp_agent.store import Store
+from grasp_agent import GraspAgent
+from grasp_agent.cli.main import main
+from grasp_agent.evaluation import report
+from grasp_agent.evaluation.cache import Store
+from grasp_agent.evaluation.compare import Comparison, _compared, compare
+from grasp_agent.evaluation.evaluate import Episode, Evaluation
+from grasp_agent.evaluation.participants import Contestant, Random, contestant
+from grasp_agent.zoo import baselines
 
 ENV = "grasp/BallNav-v0"
 EPISODES = 12
@@ -525,7 +527,7 @@ def test_the_command_keeps_a_video_of_before_and_says_how_to_go_on(
     def interrupted(*_: Any, **__: Any):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("grasp_agent.comparison.compare", interrupted)
+    monkeypatch.setattr("grasp_agent.evaluation.compare.compare", interrupted)
     assert main(command) == 130
     assert f"kept in {tmp_path}: the same command goes on" in capsys.readouterr().err
     (tmp_path / "file").write_text("")

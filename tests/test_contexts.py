@@ -15,13 +15,13 @@ from torch import Tensor
 
 import grasp_envs  # noqa: F401
 from grasp_agent import ExploreConfig, GraspAgent, MLPConfig, Structure, TrainConfig
-from grasp_agent.carry import Carry
-from grasp_agent.data import Dataset, Episode
-from grasp_agent.learning import unchanging
+from grasp_agent.agent.plan_state import Carry
 from grasp_agent.models import EnsembleMLP
+from grasp_agent.models.learning import unchanging
+from grasp_agent.models.world import World
 from grasp_agent.planners import ContextRoadmap, RoadmapGraph, Steering
-from grasp_agent.planners.roadmap import charted
-from grasp_agent.world import World
+from grasp_agent.planners.roadmap.graph import charted
+from grasp_agent.replay.episodes import Dataset, Episode
 
 WIDTH = 0.3
 
@@ -131,7 +131,7 @@ def test_nodes_keep_a_steps_distance_where_that_leads_everywhere(monkeypatch: py
     ordered, graph = charted(points, driver, 400)
     assert 0 < (~room).sum() < 200 and isinstance(graph, RoadmapGraph)
     assert torch.equal(graph.nodes, points[room]) and torch.equal(ordered[: len(graph.nodes)], graph.nodes)
-    monkeypatch.setattr("grasp_agent.planners.roadmap._EVERYWHERE", 1.0)
+    monkeypatch.setattr("grasp_agent.planners.roadmap.graph._EVERYWHERE", 1.0)
     ordered, graph = charted(points, driver, 400)
     assert isinstance(graph, RoadmapGraph)
     assert torch.equal(ordered, points) and torch.equal(graph.nodes, points)

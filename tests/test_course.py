@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from grasp_agent.course import Course
+from grasp_agent.zoo.resumable import Course
 
 SETTINGS = {
     ("sac", "grasp/BallNav-v0"): {"learning_starts": 110},

@@ -11,9 +11,9 @@ import torch
 from numpy.typing import NDArray
 
 from grasp_agent.models import EncoderConfig, EncoderReport, PixelEncoder, fit_encoder
-from grasp_agent.models.axes import Axes
-from grasp_agent.models.encoder_terms import Pairs, scattered
-from grasp_agent.models.encoder_training import training_steps
+from grasp_agent.models.encoder.axes import Axes
+from grasp_agent.models.encoder.fitting import training_steps
+from grasp_agent.models.encoder.losses import Pairs, scattered
 
 SHAPE = (32, 32, 1)
 QUICK = EncoderConfig(points=3, channels=(6, 6), ahead=(1, 3), gradient_steps=150, batch_size=24, lr=1e-2)
@@ -106,7 +106,7 @@ def test_a_term_falls_where_it_weighs_more_than_all_others(term: str, monkeypatc
         return value
 
     monkeypatch.setattr(Pairs, "confused", lambda *given: noted(confused(*given)))
-    monkeypatch.setattr("grasp_agent.models.encoder_training.scattered", lambda *given: noted(scattered(*given)))
+    monkeypatch.setattr("grasp_agent.models.encoder.fitting.scattered", lambda *given: noted(scattered(*given)))
     config = replace(QUICK, **{"contrast": 0.0, "focus": 0.0, term: 1000.0})
     fit_encoder(PixelEncoder(SHAPE, config, seed=0), pictures, rows, actions, episodes=episodes, steps=150)
     assert np.mean(found[-10:]) < 0.9 * np.mean(found[:10])
@@ -168,8 +168,8 @@ def test_where_nothing_is_to_be_seen_rank_and_spread_are_least():
 def test_axes_are_told_by_many_moments_of_few_episodes(monkeypatch: pytest.MonkeyPatch):
     """With a few moments of each of many episodes, what moves slowly would seem to stay within them."""
     pictures, rows, actions, _ = walks()
-    monkeypatch.setattr("grasp_agent.models.encoder_training._SAMPLES", 40)
-    monkeypatch.setattr("grasp_agent.models.encoder_training._EPISODES", 4)
+    monkeypatch.setattr("grasp_agent.models.encoder.fitting._SAMPLES", 40)
+    monkeypatch.setattr("grasp_agent.models.encoder.fitting._EPISODES", 4)
     told = list[torch.Tensor]()
     turn = Axes.turn
 
@@ -331,7 +331,7 @@ def test_maps_have_to_settle_once_they_have_looked_around(focus: float, steps: i
         asked.append(len(told))
         return scattered(encoder, maps, points)
 
-    monkeypatch.setattr("grasp_agent.models.encoder_training.scattered", heard)
+    monkeypatch.setattr("grasp_agent.models.encoder.fitting.scattered", heard)
     config = replace(QUICK, focus=focus)
     fit_encoder(PixelEncoder(SHAPE, config), pictures, rows, actions, steps=steps, on_step=lambda: told.append(0))
     assert asked == [step for step in range(steps) if focus and step / steps > 0.2]

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from gymnasium import spaces
 
-from grasp_agent.evaluation import evaluate, written_aside
+from grasp_agent.evaluation.evaluate import atomic_write, evaluate
 
 
 class Line(gym.Env[Any, Any]):
@@ -157,7 +157,7 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
     (tmp_path / "a.json").write_text("old")
 
     def interrupted():
-        with written_aside(tmp_path / "a.json") as aside:
+        with atomic_write(tmp_path / "a.json") as aside:
             aside.write_text("half")
             raise KeyboardInterrupt
 

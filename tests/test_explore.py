@@ -10,8 +10,8 @@ import pytest
 from numpy.typing import NDArray
 
 import grasp_agent
-from grasp_agent.explore import ExploreConfig, Explorer
-from grasp_agent.observation import raw_vectors
+from grasp_agent.agent.exploration import ExploreConfig, Explorer
+from grasp_agent.task.observation import raw_vectors
 
 if TYPE_CHECKING:
     from grasp_agent import GraspAgent

@@ -15,10 +15,10 @@ from torch import Tensor
 
 import grasp_agent
 from grasp_agent import Criteria, Frame, Goal, GraspAgent, MLPConfig, Structure, TrainConfig
-from grasp_agent.data import Dataset, Episode
-from grasp_agent.memory import FramedSupport
 from grasp_agent.models import FramedMLP
-from grasp_agent.train import fit
+from grasp_agent.models.dynamics.fitting import fit
+from grasp_agent.models.replay_index import FramedSupport
+from grasp_agent.replay.episodes import Dataset, Episode
 from grasp_envs.push_t import PushTEnv
 
 PUSH = Frame(origin=(4, 5), heading=(6, 7), points=((0, 1),), vectors=((2, 3),), actions=((0, 1),), lever=50.0)

@@ -20,10 +20,10 @@ from stable_baselines3.common.monitor import Monitor
 
 import grasp_agent
 from grasp_agent import GRASP, ExploreConfig, GraspAgent, TrainConfig
-from grasp_agent.data import Dataset, Episode
-from grasp_agent.evaluation import evaluate
+from grasp_agent.evaluation.evaluate import evaluate
 from grasp_agent.models import EnsembleMLP
-from grasp_agent.train import FitReport, fit
+from grasp_agent.models.dynamics.fitting import FitReport, fit
+from grasp_agent.replay.episodes import Dataset, Episode
 
 
 @pytest.fixture
@@ -212,7 +212,7 @@ class Fits:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.steps: list[int] = []
         self.fresh: list[bool] = []
-        monkeypatch.setattr("grasp_agent.learning.fit", self)
+        monkeypatch.setattr("grasp_agent.models.learning.fit", self)
 
     def __call__(
         self, model: EnsembleMLP, data: Dataset, config: TrainConfig, *, fresh: bool = True, **kept: Any
@@ -240,8 +240,8 @@ def test_a_few_new_steps_need_few_gradient_steps_and_no_fresh_model(
 
 
 def test_a_fit_of_all_gradient_steps_begins_afresh(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("grasp_agent.models.mlp._STRETCH", 1e9)  # wherever the data lie
-    monkeypatch.setattr("grasp_agent.models.mlp._SHIFT", 1e9)
+    monkeypatch.setattr("grasp_agent.models.dynamics.ensemble._STRETCH", 1e9)  # wherever the data lie
+    monkeypatch.setattr("grasp_agent.models.dynamics.ensemble._SHIFT", 1e9)
     fits, train = Fits(monkeypatch), TrainConfig(gradient_steps=120, full_at=200)
     tiny(train=train, explore=ExploreConfig(learning_starts=100, refit_growth=1.6)).learn(200)
     assert fits.fresh == [True, False, True]
@@ -259,7 +259,7 @@ def test_what_a_model_says_itself_is_rehearsed_and_makes_no_error_small_until_mo
         given.append(settings)
         return worse, None
 
-    monkeypatch.setattr("grasp_agent.learner.learn_world", heard)
+    monkeypatch.setattr("grasp_agent.agent.trainer.learn_world", heard)
     learner, random = agent.learner, np.random.default_rng(0)
     learner.begin(agent.policy, 1)
     imagined = [*learner.dataset.episodes]
@@ -278,9 +278,9 @@ def test_what_a_model_says_itself_is_rehearsed_and_makes_no_error_small_until_mo
 @pytest.mark.parametrize("moved", [False, True])
 def test_fits_on_the_way_are_short_and_the_last_one_owes_all_that_is_new(moved: bool, monkeypatch: pytest.MonkeyPatch):
     """Where the data have moved away from what the model knows, a fresh one owes all."""
-    monkeypatch.setattr("grasp_agent.models.mlp._STRETCH", 1.0 if moved else 1e9)
-    monkeypatch.setattr("grasp_agent.models.mlp._SHIFT", 0.0 if moved else 1e9)
-    monkeypatch.setattr("grasp_agent.learning._FEW", 0.0)
+    monkeypatch.setattr("grasp_agent.models.dynamics.ensemble._STRETCH", 1.0 if moved else 1e9)
+    monkeypatch.setattr("grasp_agent.models.dynamics.ensemble._SHIFT", 0.0 if moved else 1e9)
+    monkeypatch.setattr("grasp_agent.models.learning._FEW", 0.0)
     fits, train = Fits(monkeypatch), TrainConfig(gradient_steps=400, full_at=400)
     agent = tiny(train=train, explore=ExploreConfig(learning_starts=100, refit_growth=1.6)).learn(200)
     full, part = train.for_data(160).gradient_steps, train.for_data(160, 60).gradient_steps

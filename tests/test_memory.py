@@ -17,9 +17,9 @@ from torch import Tensor
 
 import grasp_agent
 from grasp_agent import ExploreConfig, GraspAgent, MLPConfig
-from grasp_agent.memory import Memory
 from grasp_agent.models import EnsembleMLP
-from grasp_agent.observation import StateMap
+from grasp_agent.models.replay_index import Memory
+from grasp_agent.models.world import World, check_blocks
 from grasp_agent.planners import (
     Block,
     BlockRoadmap,
@@ -29,8 +29,8 @@ from grasp_agent.planners import (
     RoadmapGraph,
     Support,
 )
-from grasp_agent.structure import Structure
-from grasp_agent.world import World, check_blocks
+from grasp_agent.task.state_map import StateMap
+from grasp_agent.task.structure import Structure
 
 ENV = "grasp/BallNav4-v0"
 PAIRS = Block((0, 3), (1,)), Block((1, 2), (0,))

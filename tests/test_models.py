@@ -10,9 +10,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from grasp_agent.data import Dataset, Episode
 from grasp_agent.models import EnsembleMLP, MLPConfig, Normalizer
-from grasp_agent.train import FitReport, TrainConfig, _held_out, fit
+from grasp_agent.models.dynamics.fitting import FitReport, TrainConfig, _held_out, fit
+from grasp_agent.replay.episodes import Dataset, Episode
 
 KINDS = {"sharp": MLPConfig.sharp(), "smooth": MLPConfig.smooth()}
 QUICK = TrainConfig(gradient_steps=800, batch_size=64, lr=0.01)
@@ -205,7 +205,7 @@ def test_windows_that_are_not_used_do_not_change_which_others_are_held_out(monke
         seen.append(states)
         return torch.zeros(len(states))
 
-    monkeypatch.setattr("grasp_agent.train._errors", heard)
+    monkeypatch.setattr("grasp_agent.models.dynamics.fitting._errors", heard)
     model = EnsembleMLP(2, 1, positions=(0,), config=MLPConfig(members=2, width=8, depth=1))
     fit(model, data, replace(QUICK, gradient_steps=1))
     states = model.encode(torch.from_numpy(data.windows(1)[0]))
@@ -251,7 +251,7 @@ def test_a_patient_fit_ends_when_it_no_longer_improves_and_keeps_its_best_weight
         known.setdefault(len(ticks), model.weights[0].detach().clone())
         return torch.tensor([abs(len(ticks) - 60.0)])
 
-    monkeypatch.setattr("grasp_agent.train._errors", told)
+    monkeypatch.setattr("grasp_agent.models.dynamics.fitting._errors", told)
     model = EnsembleMLP(2, 1, config=MLPConfig(members=2, width=8, depth=1))
     config = replace(QUICK, gradient_steps=500, patience=20)
     fit(model, linear_system(), config, on_step=lambda: ticks.append(0))

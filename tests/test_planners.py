@@ -12,7 +12,6 @@ import torch
 from problems import PROBLEMS, make, noise, point, rows, slide, tensor
 from torch import Tensor
 
-from grasp_agent.goals import EntryGoal
 from grasp_agent.planners import (
     CEM,
     GRASP,
@@ -42,6 +41,7 @@ from grasp_agent.planners import (
     Rollout,
     Tracking,
 )
+from grasp_agent.planners.goal import EntryGoal
 
 # torch's own forward-mode derivatives still use what torch deprecates.
 pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated:DeprecationWarning")

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from grasp_agent.processes import in_processes
+from grasp_agent.evaluation.processes import in_processes
 
 ITEMS = 6
 

@@ -45,8 +45,8 @@ from grasp_agent.planners import (
     Tracking,
     Warp,
 )
-from grasp_agent.planners.initial import filled
-from grasp_agent.planners.proposals import warped
+from grasp_agent.planners.proposals.initial import filled
+from grasp_agent.planners.proposals.replayed import warped
 
 # torch's own forward-mode derivatives still use what torch deprecates.
 pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated:DeprecationWarning")

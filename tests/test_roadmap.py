@@ -38,7 +38,7 @@ from grasp_agent.planners import (
     farthest_points,
 )
 from grasp_agent.planners.grasp import Sync
-from grasp_agent.planners.least_squares import least_squares
+from grasp_agent.planners.linalg.least_squares import least_squares
 
 # torch's own forward-mode derivatives still use what torch deprecates.
 pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated:DeprecationWarning")

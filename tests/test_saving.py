@@ -18,6 +18,7 @@ import torch
 from stable_baselines3 import PPO
 
 from grasp_agent import GRASP, Criteria, GraspAgent
+from grasp_agent.agent.snapshot import CODEC
 from grasp_agent.planners import (
     CEM,
     ICEM,
@@ -39,7 +40,6 @@ from grasp_agent.planners import (
     Rollout,
     Tracking,
 )
-from grasp_agent.saving import from_config, to_config
 
 Content = dict[str, bytes]
 WEIGHTS = "weights.safetensors"
@@ -162,7 +162,7 @@ def test_planner_and_settings_survive(agent: GraspAgent, planner: Planner[Any], 
     assert (loaded.num_timesteps, loaded.env_id, loaded.seed) == (800, "grasp/BallNav-v0", 0)
     assert loaded.observation_space == agent.observation_space
     assert loaded.action_space == agent.action_space
-    assert from_config(json.loads(json.dumps(to_config(planner)))) == planner
+    assert CODEC.decode(json.loads(json.dumps(CODEC.encode(planner)))) == planner
     other = replace(planner, candidates=2)
     assert GraspAgent.load(tmp_path / "other.zip", device="cpu", planner=other).policy.planner == other
 
@@ -175,8 +175,8 @@ def test_what_was_not_set_is_left_to_the_reader(agent_file: Path, agent: GraspAg
         given = GraspAgent.load(agent_file, device="cpu", planner=planner, criteria=criteria)
         given.save(tmp_path / "given.zip")
         config = json.loads(content(tmp_path / "given.zip")["config.json"])
-        assert from_config(config["planner"]) == (planner if planner != GRASP() else None)
-        assert from_config(config["criteria"]) == (criteria if criteria != Criteria() else None)
+        assert CODEC.decode(config["planner"]) == (planner if planner != GRASP() else None)
+        assert CODEC.decode(config["criteria"]) == (criteria if criteria != Criteria() else None)
         loaded = GraspAgent.load(tmp_path / "given.zip", device="cpu")
         assert (loaded.policy.planner, loaded.policy.criteria) == (planner, criteria)
 
@@ -307,7 +307,7 @@ LONG_BOX = {"shape": [3], "dtype": "float32", "low": ["0"] * 3, "high": ["1"] * 
 def test_a_config_that_is_not_ours_is_refused(given: Content, tmp_path: Path, where: str, value: Any, words: str):
     config = json.loads(given["config.json"])
     *folders, name = where.split()
-    config["planner"] = to_config(GRASP())
+    config["planner"] = CODEC.encode(GRASP())
     inner = config
     for folder in folders:
         inner = inner[folder]

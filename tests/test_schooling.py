@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 from agents import tiny
 
-from grasp_agent import course, saving, schooling
-from grasp_agent.cli import main
-from grasp_agent.contestants import contestant
-from grasp_agent.schooling import school, wanted
+from grasp_agent import serialization
+from grasp_agent.cli.main import main
+from grasp_agent.evaluation import training as schooling
+from grasp_agent.evaluation.participants import contestant
+from grasp_agent.evaluation.training import school, wanted
+from grasp_agent.zoo import resumable as course
 
 ENV = "grasp/BallNav-v0"
 
@@ -91,7 +93,7 @@ def test_what_was_seen_of_a_training_that_is_gone_is_not_taken_for_that_of_anoth
 def test_settings_of_rl_zoo_are_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(schooling, "tuned", lambda *_: {"n_envs": 2, "gamma": 0.5, "policy_kwargs": {"net_arch": [7]}})
     schooled = school("sac", ENV, 40, tmp_path)
-    config, tensors = saving.read(schooled.files[0])
+    config, tensors = serialization.read(schooled.files[0])
     assert config["settings"] == {"gamma": 0.5, "policy_kwargs": {"net_arch": [7]}}
     assert tensors["actor.latent_pi.0.weight"].shape[0] == 7
 

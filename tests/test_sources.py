@@ -16,9 +16,9 @@ from stable_baselines3 import SAC, HerReplayBuffer
 from stable_baselines3.common.buffers import DictReplayBuffer, ReplayBuffer
 
 from grasp_agent import ExploreConfig, Goal, GraspAgent, MLPConfig, TrainConfig
-from grasp_agent.data import Episode
-from grasp_agent.observation import raw_vectors
-from grasp_agent.sources import episodes_of
+from grasp_agent.replay.episodes import Episode
+from grasp_agent.replay.offline import episodes_of
+from grasp_agent.task.observation import raw_vectors
 
 BOX = spaces.Box(-10, 10, (2,), np.float32)
 ACTIONS = spaces.Box(np.array([-1, 2], np.float32), np.array([3, 4], np.float32))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from grasp_agent.statistics import mean, paired, paired_means, share
+from grasp_agent.evaluation.intervals import mean, paired, paired_means, share
 
 
 def outcomes(text: str) -> list[bool | None]:

@@ -22,7 +22,7 @@ from grasp_agent.planners import (
     Roadmap,
     RoadmapGraph,
 )
-from grasp_agent.planners.linear import Horizons
+from grasp_agent.planners.roadmap.linear_model import Horizons
 
 NAMED = torch.tensor([True, True, False, False])
 

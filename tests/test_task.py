@@ -15,9 +15,10 @@ from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.vec_env import DummyVecEnv, VecFrameStack
 
 from grasp_agent import ExploreConfig, Goal, GraspAgent, MLPConfig, TrainConfig, evaluate
-from grasp_agent.observation import KEYS
 from grasp_agent.planners import ICEM, Criteria
-from grasp_agent.task import GoalVecEnv, success_radius
+from grasp_agent.task.goal import GoalVecEnv
+from grasp_agent.task.observation import KEYS
+from grasp_agent.task.success import success_radius
 
 UPRIGHT = Goal.at({0: 1.0, 1: 0.0, 2: 0.0}, tolerance=0.3, weights={2: 0.1})
 

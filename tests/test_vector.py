@@ -15,7 +15,7 @@ from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.evaluation import evaluate_policy
 
 from grasp_agent import GraspAgent
-from grasp_agent.vector import FromGymnasium, vectorised
+from grasp_agent.task.vec_env import FromGymnasium, vectorised
 
 MODES = list(AutoresetMode)
 

@@ -14,7 +14,7 @@ from stable_baselines3.common.env_util import make_vec_env
 
 from grasp_agent import ExploreConfig, GraspAgent, MLPConfig, TrainConfig
 from grasp_agent.models import EncoderConfig
-from grasp_agent.verdicts import Verdicts
+from grasp_agent.task.success import Verdicts
 
 RADIUS = 0.4
 STEP = 0.2
@@ -112,7 +112,7 @@ def learned(env: gym.Env[Any, Any] | Any, **settings: Any) -> GraspAgent:
 @pytest.mark.parametrize("pictures", [False, True])
 def test_an_agent_learns_how_near_is_near_enough(pictures: bool, monkeypatch: pytest.MonkeyPatch):
     """From images, in latents: how good that is, is measured over seeds by `scripts/study_encoders.py`."""
-    monkeypatch.setattr("grasp_agent.verdicts._ENOUGH", 3)  # how many there are in so few steps is chance
+    monkeypatch.setattr("grasp_agent.task.success._ENOUGH", 3)  # how many there are in so few steps is chance
     agent = learned(Disc(pictures=pictures)).learn(900)
     world = agent.policy.world
     assert world is not None

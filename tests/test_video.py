@@ -10,9 +10,9 @@ from gymnasium import spaces
 from PIL import Image
 
 from grasp_agent import Goal
-from grasp_agent.files import written_aside
-from grasp_agent.frames import PLAN, UNSURE
-from grasp_agent.video import record, record_beside, record_grid
+from grasp_agent.serialization import atomic_write
+from grasp_agent.video.overlay import PLAN, UNSURE
+from grasp_agent.video.record import record, record_beside, record_grid
 
 SIDE = 97
 WIDTH = 240  # with its caption
@@ -427,7 +427,7 @@ def test_a_program_that_still_writes_where_it_broke_off_leaves_nothing(tmp_path)
     writing = []
 
     def break_off():
-        with written_aside(tmp_path / "a.mp4") as aside:
+        with atomic_write(tmp_path / "a.mp4") as aside:
             command = [sys.executable, "-c", program, str(aside.parent)]
             writing.append(subprocess.Popen(command, stderr=subprocess.DEVNULL))
             while not any(aside.parent.iterdir()):

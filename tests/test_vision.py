@@ -19,11 +19,11 @@ from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import VecFrameStack
 
 from grasp_agent import GraspAgent
-from grasp_agent.album import Album, Seen
-from grasp_agent.imagination import imagined, record_imagination
-from grasp_agent.layout import PictureLayout
+from grasp_agent.agent.perception import Vision
 from grasp_agent.models import EncoderConfig, EncoderReport, PixelEncoder
-from grasp_agent.vision import Vision
+from grasp_agent.replay.image_buffer import Album
+from grasp_agent.task.pixels import PictureLayout, Seen
+from grasp_agent.video.imagination import imagined, record_imagination
 
 PICTURE = spaces.Box(0, 255, (24, 32, 3), np.uint8)
 VECTOR = spaces.Box(-1, 1, (4,), np.float64)
@@ -347,7 +347,7 @@ class TestAgent:
             windows.append(len(rows))
             return EncoderReport(1.0, 1.0, 2.0, 1.0, 1.0)
 
-        monkeypatch.setattr("grasp_agent.vision.fit_encoder", watched)
+        monkeypatch.setattr("grasp_agent.agent.perception.fit_encoder", watched)
         vision.learn()
         assert windows == [20 * 4 + 5]  # of 4 steps: all episodes have some
 

@@ -12,7 +12,7 @@ from test_video import decode
 
 from grasp_agent import GraspAgent, record_search
 from grasp_agent.planners import CEM, GRASP, Criteria
-from grasp_agent.watching import watched
+from grasp_agent.video.search_trace import watched
 
 ENV = "grasp/BallNav-v0"
 SEARCH = GRASP(proposals=None, candidates=4, iterations=6, verify_every=3)

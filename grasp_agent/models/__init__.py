@@ -1,21 +1,23 @@
 """World models: what has been learned of an environment, as one-step dynamics that planners can call."""
 
-from grasp_agent.models.base import WorldModel
-from grasp_agent.models.encoder import EncoderConfig, PixelEncoder
-from grasp_agent.models.encoder_training import EncoderReport, fit_encoder
-from grasp_agent.models.frame import Frame, FramedMLP
-from grasp_agent.models.mlp import EnsembleMLP, MLPConfig
-from grasp_agent.models.normalizer import Normalizer
+from grasp_agent.models.dynamics.base import WorldModel
+from grasp_agent.models.dynamics.body_frame import FramedMLP
+from grasp_agent.models.dynamics.ensemble import EnsembleMLP, MLPConfig
+from grasp_agent.models.dynamics.fitting import FitReport, TrainConfig
+from grasp_agent.models.dynamics.normalizer import Normalizer
+from grasp_agent.models.encoder.encoder import EncoderConfig, PixelEncoder
+from grasp_agent.models.encoder.fitting import EncoderReport, fit_encoder
 
 __all__ = [
     "EncoderConfig",
     "EncoderReport",
     "EnsembleMLP",
-    "Frame",
+    "FitReport",
     "FramedMLP",
     "MLPConfig",
     "Normalizer",
     "PixelEncoder",
+    "TrainConfig",
     "WorldModel",
     "fit_encoder",
 ]

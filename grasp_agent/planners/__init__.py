@@ -2,33 +2,33 @@
 
 from grasp_agent.planners.base import Initial, Plan, Planner
 from grasp_agent.planners.blocks import Recombination
+from grasp_agent.planners.candidates import Candidates
 from grasp_agent.planners.cem import CEM, ICEM
 from grasp_agent.planners.collocation import Collocation
-from grasp_agent.planners.contexts import ContextRoadmap
-from grasp_agent.planners.descent import Adam, Descent, GaussNewton, Gradient, Relaxation
 from grasp_agent.planners.grasp import GRASP, GraspState, lifted_loss
 from grasp_agent.planners.ilqr import ILQR
-from grasp_agent.planners.initial import Line, Portfolio, Rollout, filled
-from grasp_agent.planners.judging import Block, BlockSupport, Criteria, Goal, Support, Verdict
-from grasp_agent.planners.linear import LinearModel
+from grasp_agent.planners.lifted.first_order import Adam, Descent, GaussNewton, Gradient, Relaxation
+from grasp_agent.planners.lifted.newton import LiftedNewton
 from grasp_agent.planners.mppi import MPPI
-from grasp_agent.planners.newton import LiftedNewton
 from grasp_agent.planners.noise import Coloured, NoiseSource
 from grasp_agent.planners.problem import Problem
-from grasp_agent.planners.proposals import Replay, Roadmap, Snap, Warp
+from grasp_agent.planners.proposals.initial import Line, Portfolio, Rollout, filled
+from grasp_agent.planners.proposals.replayed import Replay, Roadmap, Snap, Warp
+from grasp_agent.planners.proposals.tracking import Tracking
+from grasp_agent.planners.protocols import Block, Goal, ReplayWindows
 from grasp_agent.planners.receding import Receding
-from grasp_agent.planners.replay import ReplayWindows
-from grasp_agent.planners.roadmap import (
+from grasp_agent.planners.roadmap.contexts import ContextRoadmap
+from grasp_agent.planners.roadmap.graph import (
     BlockRoadmap,
     RoadmapGraph,
     block_dynamics,
     block_jacobian,
     farthest_points,
 )
-from grasp_agent.planners.rows import Candidates
+from grasp_agent.planners.roadmap.linear_model import LinearModel
+from grasp_agent.planners.roadmap.steering import InertialSteering, Steering
+from grasp_agent.planners.scoring import BlockSupport, Criteria, Support, Verdict
 from grasp_agent.planners.shooting import GradientShooting
-from grasp_agent.planners.steering import InertialSteering, Steering
-from grasp_agent.planners.tracking import Tracking
 
 __all__ = [
     "CEM",

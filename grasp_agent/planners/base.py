@@ -15,10 +15,10 @@ from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 import torch
 from torch import Tensor
 
-from grasp_agent.planners.checks import more_than, whole
+from grasp_agent.planners.candidates import Candidates
 from grasp_agent.planners.noise import NoiseSource
 from grasp_agent.planners.problem import Problem
-from grasp_agent.planners.rows import Candidates
+from grasp_agent.validation import more_than, whole
 
 State = TypeVar("State", bound=tuple[Any, ...])
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from grasp_agent.planners.candidates import Candidates
 from grasp_agent.planners.problem import Problem
-from grasp_agent.planners.rows import Candidates
 
 
 def gather_parts(problem: Problem, samples: Tensor, index: Tensor) -> Tensor:

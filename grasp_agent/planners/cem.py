@@ -14,10 +14,10 @@ from torch import Tensor
 
 from grasp_agent.planners.base import Planner
 from grasp_agent.planners.blocks import gather_parts
-from grasp_agent.planners.checks import at_least, more_than, share, whole
+from grasp_agent.planners.candidates import Candidates
 from grasp_agent.planners.noise import Coloured, NoiseSource
 from grasp_agent.planners.problem import Problem
-from grasp_agent.planners.rows import Candidates
+from grasp_agent.validation import at_least, more_than, share, whole
 
 
 class Search(NamedTuple):

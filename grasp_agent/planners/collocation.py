@@ -12,11 +12,11 @@ import torch
 from torch import Tensor
 
 from grasp_agent.planners.base import Initial, Planner
-from grasp_agent.planners.checks import at_least, more_than, whole
-from grasp_agent.planners.initial import Line, filled
+from grasp_agent.planners.candidates import Candidates
 from grasp_agent.planners.noise import NoiseSource
 from grasp_agent.planners.problem import Problem
-from grasp_agent.planners.rows import Candidates
+from grasp_agent.planners.proposals.initial import Line, filled
+from grasp_agent.validation import at_least, more_than, whole
 
 
 class CollocationState(NamedTuple):

@@ -14,15 +14,15 @@ from torch import Tensor
 
 from grasp_agent.planners.base import Initial, Planner
 from grasp_agent.planners.blocks import Recombination
-from grasp_agent.planners.checks import at_least, whole
-from grasp_agent.planners.descent import Adam, Gradient, Relaxation
+from grasp_agent.planners.candidates import Candidates
 from grasp_agent.planners.ilqr import ILQR
-from grasp_agent.planners.initial import Line, Rollout, filled
+from grasp_agent.planners.lifted.first_order import Adam, Gradient, Relaxation
 from grasp_agent.planners.noise import Coloured, NoiseSource
 from grasp_agent.planners.problem import Problem
-from grasp_agent.planners.proposals import Roadmap
-from grasp_agent.planners.rows import Candidates
+from grasp_agent.planners.proposals.initial import Line, Rollout, filled
+from grasp_agent.planners.proposals.replayed import Roadmap
 from grasp_agent.planners.shooting import GradientShooting
+from grasp_agent.validation import at_least, whole
 
 
 class Sync(Protocol):

@@ -8,7 +8,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from grasp_agent.planners.checks import at_least
+from grasp_agent.validation import at_least
 
 
 class NoiseSource:

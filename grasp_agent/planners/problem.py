@@ -9,22 +9,13 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from grasp_agent.planners.judging import Block, Criteria, Goal, Region, Verdict
-from grasp_agent.planners.least_squares import least_squares
-from grasp_agent.planners.rows import Fold, derivative
+from grasp_agent.planners.candidates import Fold, derivative
+from grasp_agent.planners.linalg.least_squares import least_squares
+from grasp_agent.planners.protocols import Block, Dynamics, Goal, Jacobian, Pullback, Region
+from grasp_agent.planners.scoring import Criteria, Verdict
 
 if TYPE_CHECKING:
-    from grasp_agent.planners.replay import ReplayWindows
-    from grasp_agent.planners.roadmap import Router
-
-Dynamics = Callable[[Tensor, Tensor], Tensor]
-"""`(state [k, M, S], action [k, M, A]) -> next state [k, M, S]`, k <= K: the first k members step M rows each."""
-
-Jacobian = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
-"""As `Dynamics`, with the derivative of the next state: by the action `[k, M, S, A]`, or by all `[k, M, S, S + A]`."""
-
-Pullback = Callable[[Tensor, Tensor], tuple[Tensor, Callable[[Tensor], Tensor]]]
-"""As `Dynamics`, with the product of a row vector `[k, M, S]` and D_a F, a function to `[k, M, A]`."""
+    from grasp_agent.planners.protocols import ReplayWindows, Router
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,8 +40,8 @@ class Problem:
         metric: `[S, S]`, in which feedback measures how far states are apart, `|metric d|`; None for the Euclidean one.
         blocks: independent parts of state and action, in the order of the goal's parts; none for one block of all.
         support: region of states that the model knows, if it is known.
-        roadmap: finds routes through replayed states, if there is one (see `grasp_agent.planners.roadmap`).
-        replay: recorded pieces of trajectories, if there are any (see `grasp_agent.planners.replay`).
+        roadmap: finds routes through replayed states, if there is one (see `grasp_agent.planners.roadmap.graph`).
+        replay: recorded pieces of trajectories, if there are any (see `grasp_agent.planners.protocols`).
         criteria: how candidates are judged.
 
     Raises:

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from grasp_agent.planners.base import Planner
-from grasp_agent.planners.checks import instance, whole
+from grasp_agent.planners.candidates import Candidates
 from grasp_agent.planners.noise import NoiseSource
 from grasp_agent.planners.problem import Problem
-from grasp_agent.planners.rows import Candidates
+from grasp_agent.validation import instance, whole
 
 
 class Wholes(NamedTuple):

@@ -9,12 +9,12 @@ import torch
 from torch import Tensor
 
 from grasp_agent.planners.base import Initial, Planner
-from grasp_agent.planners.checks import at_least, whole
-from grasp_agent.planners.descent import Adam, Descent, Moments
-from grasp_agent.planners.initial import Rollout, filled
+from grasp_agent.planners.candidates import Candidates
+from grasp_agent.planners.lifted.first_order import Adam, Descent, Moments
 from grasp_agent.planners.noise import Coloured, NoiseSource
 from grasp_agent.planners.problem import Problem
-from grasp_agent.planners.rows import Candidates
+from grasp_agent.planners.proposals.initial import Rollout, filled
+from grasp_agent.validation import at_least, whole
 
 
 class ShootingState(NamedTuple):

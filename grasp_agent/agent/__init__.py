@@ -1,0 +1,1 @@
+"""The agent: `predict`, `learn`, `save`, `load`."""

@@ -1,0 +1,211 @@
+"""Gathers experience and fits worlds to it, in turns; knows nothing of callbacks and logs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from grasp_agent.agent.exploration import ExploreConfig, Explorer
+from grasp_agent.agent.policy import WorldModelPolicy
+from grasp_agent.models import MLPConfig
+from grasp_agent.models.dynamics.fitting import FitReport, TrainConfig
+from grasp_agent.models.learning import learn_world
+from grasp_agent.models.world import World
+from grasp_agent.replay.episodes import Dataset, Episode, Recorder
+from grasp_agent.task.state_map import StateMap
+from grasp_agent.task.structure import Structure
+from grasp_agent.task.success import Verdicts
+
+Array = NDArray[np.float32]
+_AGAIN = 2  # growth of the data, after which the kind of network is chosen again
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fits:
+    """What has been fitted so far, in transitions.
+
+    Attributes:
+        seen: those that the latest fit saw.
+        completed: those that the latest fit at the end of a training saw.
+        kind_chosen: those from which the kind of network was chosen.
+        rehearsed: those, the first of all, that are what the model of a file says.
+        least_error: that model's error [model units]: on what it says itself, later ones look better than they are.
+    """
+
+    seen: int = 0
+    completed: int = 0
+    kind_chosen: int = 0
+    rehearsed: int = 0
+    least_error: float = 0.0
+
+    @classmethod
+    def imagined(cls, count: int, error: float) -> Fits:
+        """Those of a model whose data are not there, but `count` transitions as it says them."""
+        return cls(seen=count, completed=count, kind_chosen=count, rehearsed=count, least_error=error)
+
+
+class Learner:
+    """What an agent's learning keeps from one call of `learn` to the next.
+
+    Args:
+        explore: how experience is gathered.
+        train: how models are fitted.
+        model: shape of the networks, None to choose by held-out error.
+        structure: what is known of the task beforehand.
+        seed: of everything random.
+
+    Attributes:
+        dataset: the experience, episodes of raw vectors.
+        verdicts: what environments say of success, where that is asked for.
+        report: what came of the last fit.
+        fits: what has been fitted so far.
+    """
+
+    def __init__(
+        self,
+        explore: ExploreConfig,
+        train: TrainConfig,
+        model: MLPConfig | None,
+        structure: Structure,
+        seed: int,
+    ) -> None:
+        self.dataset, self.verdicts = Dataset(), Verdicts()
+        self.report: FitReport | None = None
+        self._explore, self._train, self._model, self._seed = explore, train, model, seed
+        self._structure = structure
+        self._kind, self.fits = model, Fits()
+        self._random = np.random.default_rng(seed)
+        self._recorders: list[Recorder] = []
+        self._explorer = Explorer(0, 0, explore, seed)
+
+    def reseed(self, seed: int) -> None:
+        """Draws everything random from another seed."""
+        self._seed, self._random = seed, np.random.default_rng(seed)
+
+    def begin(self, policy: WorldModelPolicy, count: int) -> None:
+        """Begins to gather in `count` environments.
+
+        Goes on from the policy's world; one without its data, from a file, is rehearsed by what its model says.
+        """
+        size = policy.action_space.shape[0]
+        self._explorer = Explorer(count, size, self._explore, int(self._random.integers(2**31)))
+        self._recorders = [Recorder() for _ in range(count)]
+        if policy.world is not None:
+            self._kind = self._model or policy.world.model.config
+            if not len(self.dataset):
+                observation_size = policy.observation_space["observation"].shape[0]  # type: ignore[index]
+                self.dataset.add_all(policy.world.imagined(observation_size, seed=self._seed))
+                self.fits = Fits.imagined(len(self.dataset), policy.world.error)
+            self._explorer.learned(policy, policy.world.encode(self.dataset.states))
+
+    def act(self, policy: WorldModelPolicy, raw: Array, achieved: Array, desired: Array) -> Array:
+        """Exploring actions `[n, A]` in [-1, 1] for observations `[n, O + G]` and goals `[n, G]`."""
+        return self._explorer.act(policy, raw, achieved, desired)
+
+    def record(self, row: int, before: Array, action: Array, after: Array, done: bool) -> None:
+        """One transition of one environment, raw vectors `[O + G]`."""
+        self._recorders[row].step(before, action, after)
+        if done:
+            self.dataset.add_all(self._recorders[row].flush())
+            self._explorer.begin(row)
+
+    def see_anew(self, episodes: Iterable[Episode]) -> None:
+        """Takes the same experience as it looks now, in place of what it looked like, behind what was imagined."""
+        self._recorders = [Recorder() for _ in self._recorders]
+        ends = np.cumsum([len(episode.actions) for episode in self.dataset.episodes])
+        imagined = self.dataset.episodes[: int((ends <= self.fits.rehearsed).sum())]
+        self.dataset = Dataset()
+        self.dataset.add_all([*imagined, *episodes])
+
+    def end(self) -> None:
+        """Keeps the episodes that are still running."""
+        for recorder in self._recorders:
+            self.dataset.add_all(recorder.flush())
+
+    def tensors(self) -> dict[str, Tensor]:
+        """The experience, with that of the episodes that are still running."""
+        episodes = [*self.dataset.episodes, *(e for recorder in self._recorders for e in recorder.so_far())]
+        if not episodes:
+            return {}
+        return {
+            **self.verdicts.tensors(),
+            "experience.states": torch.from_numpy(np.concatenate([episode.states for episode in episodes])),
+            "experience.actions": torch.from_numpy(np.concatenate([episode.actions for episode in episodes])),
+            "experience.lengths": torch.tensor([len(episode.actions) for episode in episodes]),
+        }
+
+    def restore(self, tensors: Mapping[str, Tensor], fits: Fits) -> None:
+        """The inverse of `tensors`; raises where they do not fit."""
+        lengths = tensors["experience.lengths"].tolist()
+        states, actions = (tensors[f"experience.{name}"].cpu() for name in ("states", "actions"))
+        pieces = states.split([length + 1 for length in lengths]), actions.split(lengths)
+        self.dataset.add_all(Episode(s.numpy(), a.numpy()) for s, a in zip(*pieces, strict=True))
+        self.verdicts.restore(tensors)
+        self.fits = fits
+
+    def resume(self, other: Learner) -> None:
+        """Takes over another one's experience; its random choices will be others than those that led there."""
+        self.dataset, self.verdicts = other.dataset, other.verdicts
+        self.fits = other.fits
+        self._random = np.random.default_rng((self._seed, len(self.dataset)))
+
+    @property
+    def due(self) -> bool:
+        """Whether the data have grown enough for another fit."""
+        seen = len(self.dataset) + sum(map(len, self._recorders))
+        return seen >= max(self._explore.learning_starts, self.fits.seen * self._explore.refit_growth)
+
+    @property
+    def behind(self) -> bool:
+        """Whether there are data that no last fit has seen."""
+        return len(self.dataset) > self.fits.completed
+
+    def refit(
+        self,
+        policy: WorldModelPolicy,
+        tolerance: float | None,
+        *,
+        last: bool,
+        progress_bar: bool,
+        alike: Sequence[Sequence[int]] = (),
+    ) -> World:
+        """Fits a model to all data and hands it to the policy.
+
+        The model before is the start, as long as it knows such data. For a fit on the way, what has come since the
+        latest fit is new; for the last one, all that has come since the last training.
+        """
+        self.end()
+        count, known, fits = len(self.dataset), policy.world, self.fits
+        goal_size = policy.observation_space["achieved_goal"].shape[0]  # type: ignore[index]
+        choose = self._model is None and (self._kind is None or count >= _AGAIN * fits.kind_chosen)
+        world, self.report = learn_world(
+            self.dataset,
+            known.state_map if known else StateMap.discover(self.dataset.states, goal_size),
+            model=None if choose else self._kind,
+            train=self._train,
+            tolerance=tolerance,
+            structure=self._structure,
+            seed=self._seed + count,
+            device=policy.device,
+            known=known.model if known else None,
+            owed=count - (fits.completed if last else fits.seen),
+            unseen=count - fits.seen,
+            least_error=fits.least_error if 2 * fits.rehearsed > count else 0.0,
+            alike=alike,
+            progress_bar=progress_bar,
+        )
+        self._kind = world.model.config
+        policy.learned(world)
+        self._explorer.learned(policy, world.encode(self.dataset.states))
+        self.fits = replace(
+            fits,
+            seen=count,
+            completed=count if last else fits.completed,
+            kind_chosen=count if choose else fits.kind_chosen,
+        )
+        return world

@@ -1,0 +1,135 @@
+"""What all commands share: arguments, checks, environments that are made for them."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryFile
+from typing import TYPE_CHECKING, Annotated, Any
+
+import tyro
+
+from grasp_agent.cli.console import complain
+
+if TYPE_CHECKING:
+    import gymnasium as gym
+
+    from grasp_agent import GraspAgent
+
+Model = tyro.conf.Positional[Annotated[str, tyro.conf.arg(metavar="MODEL")]]
+Id = tyro.conf.Positional[Annotated[str, tyro.conf.arg(metavar="ENV")]]
+MaybeFile = Annotated[Path | None, tyro.conf.arg(metavar="FILE", help_behavior_hint="")]
+MaybeEnv = Annotated[str | None, tyro.conf.arg(metavar="ID", help_behavior_hint="")]
+MaybeInt = Annotated[int | None, tyro.conf.arg(metavar="INT", help_behavior_hint="")]
+MaybeFps = Annotated[float | None, tyro.conf.arg(metavar="FPS", help_behavior_hint="")]
+
+
+class UsageError(Exception):
+    """What was asked for cannot be done; the message is for the user, on one line."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Command(ABC):
+    """One command; its fields are its arguments and options."""
+
+    @abstractmethod
+    def run(self) -> None:
+        """Does what the command says.
+
+        Raises:
+            UsageError: if what the user asked for cannot be done.
+        """
+
+
+@contextmanager
+def user_errors(*kinds: type[Exception]) -> Iterator[None]:
+    """Takes exceptions of these kinds for the user's mistakes."""
+    try:
+        yield
+    except kinds as error:
+        raise UsageError(str(error)) from error
+
+
+def check_numbers(*, seed: int, **counts: int) -> None:
+    """Refuses counts below 1 and seeds below 0."""
+    for name, count in counts.items():
+        if count < 1:
+            raise UsageError(f"--{name}: expected at least 1, got {count}")
+    if seed < 0:
+        raise UsageError(f"--seed: expected 0 or more, got {seed}")
+
+
+def check_writable(path: Path) -> None:
+    """Finds out before the work, not after it."""
+    if path.is_dir():
+        raise UsageError(f"{path} is a folder (choose a file name)")
+    with user_errors(OSError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=path.parent):
+            pass
+
+
+def check_film(path: Path, *, force: bool) -> None:
+    """As `check_writable`, for a video: refuses other suffixes, and a file that exists."""
+    if path.suffix.lower() not in (".mp4", ".gif"):
+        raise UsageError(f"{path}: expected a name that ends in .mp4 or .gif")
+    check_writable(path)
+    if path.exists() and not force:
+        raise UsageError(f"{path} exists (choose another name, or --force)")
+
+
+def one_thread() -> None:
+    """Small networks run fastest on one thread."""
+    import torch
+
+    torch.set_num_threads(1)
+
+
+def load(model: str) -> GraspAgent:
+    """A bundled agent, or that of a file."""
+    one_thread()
+    import grasp_agent
+
+    with user_errors(ValueError):
+        return grasp_agent.load(model, device="cpu")  # for small networks it is the fastest
+
+
+@contextmanager
+def made_for(agent: GraspAgent, env_id: str | None, render_mode: str | None = None) -> Iterator[gym.Env[Any, Any]]:
+    """Makes the agent's own environment, or another one that it fits to."""
+    if env_id is None and agent.env_id is None:
+        raise UsageError("the agent does not know which environment it was trained in (name it: --env ID)")
+    with made(env_id or str(agent.env_id), agent, render_mode) as env:
+        if env_id is not None:
+            with user_errors(ValueError):
+                agent.set_env(env)
+        yield env
+
+
+@contextmanager
+def made(env_id: str, agent: GraspAgent | None = None, render_mode: str | None = None) -> Iterator[gym.Env[Any, Any]]:
+    """Makes an environment and, if it is to be filmed, lets it render once, before the work."""
+    import gymnasium as gym
+
+    import grasp_agent  # noqa: F401  registers its environments
+    from grasp_agent.evaluation.rollout import opened
+
+    ours = [known for known in gym.registry if known.startswith("grasp/")]
+    with ExitStack() as stack:
+        try:
+            env = stack.enter_context(opened(env_id, agent, render_mode))
+            if render_mode is not None:
+                env.reset(seed=0)
+                env.render()
+        except (gym.error.UnregisteredEnv, ModuleNotFoundError) as error:
+            others = "or any other registered Gymnasium id"
+            raise UsageError(f"no environment {env_id!r} (choose from {', '.join(ours)}, {others})") from error
+        except (gym.error.Error, ImportError, RuntimeError) as error:
+            reason = str(error) or f"it cannot be made or rendered ({type(error).__name__})"
+            raise UsageError(f"{env_id}: {reason}") from error
+        if env.spec is not None and env.spec.max_episode_steps is None:
+            complain(f"{env_id} has no time limit: an episode may never end (Ctrl-C ends it)")
+        yield env

@@ -1,0 +1,169 @@
+"""`grasp compare`."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import tyro
+
+from grasp_agent.cli.base import (
+    Command,
+    Id,
+    MaybeInt,
+    UsageError,
+    check_numbers,
+    check_writable,
+    made,
+    one_thread,
+    user_errors,
+)
+from grasp_agent.cli.console import complain, progress, say, show, table
+
+if TYPE_CHECKING:
+    from grasp_agent.evaluation.training import Point
+
+
+@dataclass(frozen=True, kw_only=True)
+class Compare(Command):
+    """Play the same seeded episodes with several agents; report them beside each other.
+
+    AGENTS are separated by commas; the others are compared to the first. Each is one of: grasp (the bundled model of
+    ENV), one of our planners on its model (icem, cem, mppi, ilqr, shooting, latco, grasp-paper), sac, td3, ... (a
+    bundled baseline), each with @STEPS for one of several; random; a bundled model; a saved file, ours or
+    Stable-Baselines3's (PATH, or ALGORITHM:PATH; theirs run code when they are loaded); MODULE:OBJECT with `predict`.
+    """
+
+    env: Id
+    """Gymnasium id, e.g. grasp/BallNavTrap-v0."""
+    agents: Annotated[str, tyro.conf.arg(metavar="AGENTS")] = "grasp,sac,random"
+    """Who takes part, separated by commas."""
+    episodes: int = 100
+    """Episodes that each plays."""
+    seed: int = 10_000
+    """Seed of the first episode; each later one adds 1."""
+    out: Annotated[Path, tyro.conf.arg(metavar="FOLDER")] = Path("comparison")
+    """Where the report goes, and the episodes on the way: what is there already is not played again."""
+    train: MaybeInt = None
+    """Train grasp and the algorithms of AGENTS from nothing for so many environment steps, these for ten times as many,
+    too; with the settings of RL Zoo where it is installed and has some. Other planners get the model of grasp. What is
+    done is not done again."""
+    jobs: int = 1
+    """Processes that play."""
+    video: bool = False
+    """Film the first episodes of all agents side by side, too."""
+    video_episodes: int = 2
+    """How many."""
+
+    def run(self) -> None:
+        """Plays with a progress bar, prints the table and writes the report."""
+        try:
+            self._run()
+        except KeyboardInterrupt:
+            complain(f"what was done is kept in {self.out}: the same command goes on with it")
+            raise
+
+    def _run(self) -> None:
+        check_numbers(episodes=self.episodes, jobs=self.jobs, seed=self.seed, **{"video-episodes": self.video_episodes})
+        if self.out.exists() and not self.out.is_dir():
+            raise UsageError(f"--out: expected a folder, got the file {self.out}")
+        check_writable(self.out / "report.md")
+        agents = [name.strip() for name in self.agents.split(",") if name.strip()]
+        if "" not in sys.path:
+            sys.path.insert(0, "")  # for MODULE:OBJECT in the folder where the command is given
+        with made(self.env, render_mode="rgb_array" if self.video else None):
+            pass  # found out before the work, not after it
+        from grasp_agent.evaluation import report
+        from grasp_agent.evaluation.compare import compare
+
+        curves: dict[str, tuple[Point, ...]] = {}
+        if self.train is not None:
+            check_numbers(train=self.train, seed=self.seed)
+            self._check(agents)
+            agents, curves = self._schooled(agents, self.train)
+        video = self.out / "video.mp4"
+        if self.video:
+            video.unlink(missing_ok=True)  # one of before would be taken for this comparison's
+        total = len(agents) * self.episodes
+        with progress(f"{self.env}: {len(agents)} agents", total) as advance, user_errors(ValueError):
+            comparison = compare(
+                self.env,
+                agents,
+                episodes=self.episodes,
+                seed=self.seed,
+                out=self.out,
+                jobs=self.jobs,
+                on_episodes=advance,
+            )
+        for title, part in zip(report.TABLES, report.tables(comparison, *report.TABLES.values()), strict=True):
+            rows = table(*part[0], title=title)
+            for cells in part[1:]:
+                rows.add_row(*cells)
+            show(rows)
+        say(report.caption(comparison))
+        for path in report.write(comparison, self.out):
+            say(f"  {path}")
+        if curves:
+            report.curves(curves, self.env, self.out / "curves.png")
+            say(f"  {self.out / 'curves.png'}")
+        if self.video:
+            say(f"  {self._film(agents, video)}")
+
+    def _check(self, agents: list[str]) -> None:
+        """Finds out who is not meant before the training, not after it."""
+        from grasp_agent.evaluation.participants import PLANNERS, contestant
+        from grasp_agent.zoo.algorithms import ALGORITHMS, algorithm
+
+        if len(set(agents)) < len(agents):
+            raise UsageError(f"--agents: expected different ones, got {self.agents}")
+        with user_errors(ValueError):
+            for name in agents:
+                if name in ALGORITHMS:
+                    algorithm(name)
+                elif name not in ("grasp", *PLANNERS):
+                    contestant(name, self.env)
+
+    def _schooled(self, agents: list[str], steps: int) -> tuple[list[str], dict[str, tuple[Point, ...]]]:
+        """Files in place of the names of those that are trained, and how good they were on the way."""
+        from grasp_agent.evaluation.participants import PLANNERS
+        from grasp_agent.evaluation.training import Schooled, school, wanted
+        from grasp_agent.zoo.algorithms import ALGORITHMS
+
+        one_thread()
+        pupils = [name for name in agents if name in ("grasp", *ALGORITHMS)]
+        if "grasp" not in pupils and any(name in PLANNERS for name in agents):
+            pupils.append("grasp")
+        schooled: dict[str, Schooled] = {}
+        with progress(f"{self.env}: training", wanted(pupils, steps)) as advance, user_errors(ValueError):
+            for name in pupils:
+                schooled[name] = school(name, self.env, steps, self.out / "models", on_steps=advance)
+        found: list[str] = []
+        for name in agents:
+            if name in PLANNERS:
+                found.append(f"{name}:{schooled['grasp'].files[0]}")
+            else:
+                found += map(str, schooled[name].files) if name in schooled else [name]
+        return found, {name: schooled[name].curve for name in pupils}
+
+    def _film(self, agents: list[str], path: Path) -> Path:
+        """Films the first episodes, side by side."""
+        from grasp_agent.evaluation.participants import contestants
+        from grasp_agent.video.record import record_beside
+
+        with made(self.env, render_mode="rgb_array") as env, user_errors(ValueError):
+            players = {who.name: who.make(env, self.seed) for who in contestants(agents, self.env)}
+            limit = env.spec.max_episode_steps if env.spec is not None else None
+            total = None if limit is None else len(players) * self.video_episodes * (limit + 1)
+            with progress(f"{self.env}: filming", total) as advance:
+                return record_beside(
+                    players,
+                    env,
+                    path,
+                    self.video_episodes,
+                    self.seed,
+                    size=320,
+                    force=True,
+                    on_frame=advance,
+                ).path

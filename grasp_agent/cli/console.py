@@ -1,0 +1,94 @@
+"""What the commands of `grasp` show: progress on stderr, results on stdout."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from grasp_agent.evaluation.evaluate import Evaluation
+
+
+def complain(message: str) -> None:
+    """Says something on stderr, on one line."""
+    print("grasp:", " ".join(message.split()), file=sys.stderr)
+
+
+@contextmanager
+def progress(what: str, total: int | None) -> Iterator[Callable[[object], None]]:
+    """A bar on stderr, which goes when done; none where nobody watches.
+
+    It moves by a number that is passed, and else by one.
+    """
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task(what, total=total)
+        yield lambda passed: bar.advance(task, passed if isinstance(passed, int) else 1)
+
+
+def figures(outcome: Evaluation) -> tuple[str, str, str, str]:
+    """Environment, successes at the end, median steps to the goal and ms per action, as text."""
+    summary = outcome.summary()
+    waits, ends = summary["steps_to_success_median"], [row.success_end for row in outcome.episodes]
+    return (
+        outcome.env_id,
+        "-" if None in ends else f"{sum(map(bool, ends))}/{len(ends)}",
+        "-" if waits is None else f"{waits:.0f}",
+        f"{1000 * summary['seconds_per_action_mean']:.1f}",
+    )
+
+
+def print_outcome(outcome: Evaluation) -> None:
+    """Prints an evaluation's figures."""
+    summary = outcome.summary()
+    last = outcome.seed + summary["episodes"] - 1
+    rows = table("", "", title=f"{outcome.agent} in {outcome.env_id}, seeds {outcome.seed} to {last}")
+    for name, what in (("success_end", "success at the end"), ("success_any", "success at any step")):
+        if summary[name] is not None:
+            share, low, high = (100 * summary[key] for key in (name, f"{name}_low", f"{name}_high"))
+            rows.add_row(what, f"{share:.1f} %  (95 %: {low:.1f} to {high:.1f})")
+    if summary["steps_to_success_median"] is not None:
+        rows.add_row("steps to the goal, median", f"{summary['steps_to_success_median']:.0f}")
+    rows.add_row("return, mean", f"{summary['return_mean']:.2f}")
+    speeds = (f"{1000 * summary[f'seconds_per_action_{key}']:.1f}" for key in ("mean", "p50", "p99", "max"))
+    rows.add_row("ms per action: mean/p50/p99/max", " / ".join(speeds))
+    show(rows)
+
+
+def table(*headers: str, title: str | None = None) -> Table:
+    """An empty table; where it has headers, all columns but the first are numbers."""
+    rows = Table(title=title, title_justify="left", title_style="bold", show_header=any(headers), box=SIMPLE_HEAD)
+    for index, header in enumerate(headers):
+        rows.add_column(header, justify="right" if header and index else "left", no_wrap=True)
+    return rows
+
+
+def show(rows: Table) -> None:
+    """Prints a table; in a file or a pipe it is as wide as it needs to be."""
+    console = _Console()
+    console.print(rows, width=None if console.is_terminal else 200)
+
+
+def say(message: str) -> None:
+    """Says something on stdout, as it is and at once, in a pipe, too."""
+    try:
+        print(message, flush=True)
+    except BrokenPipeError:
+        raise OutputClosedError from None
+
+
+class OutputClosedError(Exception):
+    """Nobody reads stdout any more: `head`, for one, has seen enough."""
+
+
+class _Console(Console):
+    def on_broken_pipe(self) -> None:
+        raise OutputClosedError

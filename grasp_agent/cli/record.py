@@ -1,0 +1,83 @@
+"""`grasp record`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import tyro
+
+from grasp_agent.cli.base import (
+    Command,
+    MaybeEnv,
+    MaybeFps,
+    MaybeInt,
+    Model,
+    check_film,
+    check_numbers,
+    load,
+    made_for,
+    user_errors,
+)
+from grasp_agent.cli.console import progress, say
+
+if TYPE_CHECKING:
+    from grasp_agent import GraspAgent
+    from grasp_agent.video.record import Recording
+
+
+@dataclass(frozen=True, kw_only=True)
+class Record(Command):
+    """Film seeded episodes of an agent, with its plan drawn in."""
+
+    model: Model
+    """Bundled name (e.g. ball-nav) or saved file."""
+    out: tyro.conf.Positional[Annotated[Path, tyro.conf.arg(metavar="OUT")]]
+    """Video to write: a name that ends in .mp4 or .gif."""
+    episodes: int = 1
+    """Episodes to film, one after the other, or all at once."""
+    grid: bool = False
+    """Show all episodes at once, in a grid."""
+    seed: int = 0
+    """Seed of the first episode; each later one adds 1."""
+    fps: MaybeFps = None
+    """Pictures per second, if not the environment's own; GIFs show 50 at most."""
+    speed: float = 1.0
+    """How much faster than that it is shown."""
+    size: MaybeInt = None
+    """Width of the environment's picture, in pixels, if not its own."""
+    env: MaybeEnv = None
+    """Another environment than the one that the agent was trained in."""
+    force: bool = False
+    """Replace OUT if it exists."""
+
+    def run(self) -> None:
+        """Films, and says what can be seen."""
+        check_numbers(episodes=self.episodes, seed=self.seed)
+        check_film(self.out, force=self.force)
+        made = self.film(load(self.model))
+        ends = "" if None in made.successes else f", success in {sum(map(bool, made.successes))} of {self.episodes}"
+        say(f"{made.path}: {made.frames} pictures{ends}")
+
+    def film(self, agent: GraspAgent) -> Recording:
+        """Films the episodes, with a progress bar."""
+        from grasp_agent.video.record import record, record_grid
+
+        with made_for(agent, self.env, "rgb_array") as env:
+            limit = env.spec.max_episode_steps if env.spec is not None else None
+            total = None if limit is None else self.episodes * (limit + 1)
+            size = 240 if self.grid and self.size is None else self.size
+            with progress(f"{self.model}: filming", total) as advance, user_errors(ValueError):
+                return (record_grid if self.grid else record)(
+                    agent,
+                    env,
+                    self.out,
+                    self.episodes,
+                    self.seed,
+                    self.fps,
+                    force=self.force,
+                    on_frame=advance,
+                    speed=self.speed,
+                    size=size,
+                )

@@ -1,6 +1,0 @@
-"""Who takes part in a comparison: from a name, a file or an object to something with `predict`."""
-
-from grasp_agent.contestants.base import Contestant, Given
-from grasp_agent.contestants.names import HOW, PLANNERS, Random, contestant, contestants, planner_called
-
-__all__ = ["HOW", "PLANNERS", "Contestant", "Given", "Random", "contestant", "contestants", "planner_called"]

@@ -1,0 +1,1 @@
+"""Seeded rollouts, success intervals, comparisons, reports."""

@@ -1,0 +1,202 @@
+"""Agents beside each other on the same starts and goals."""
+
+from __future__ import annotations
+
+import importlib.metadata
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import gymnasium as gym
+import numpy as np
+
+from grasp_agent.evaluation import intervals as statistics
+from grasp_agent.evaluation.cache import Played, Store
+from grasp_agent.evaluation.evaluate import Evaluation, evaluate
+from grasp_agent.evaluation.participants import Contestant, Given, contestant, contestants
+from grasp_agent.evaluation.processes import in_processes
+from grasp_agent.evaluation.rollout import Predictor, label
+from grasp_agent.task.goal import Goal
+from grasp_agent.validation import whole
+
+_CHUNK = 10  # episodes that are played, and kept, together
+
+
+class Entry(NamedTuple):
+    """One agent of a comparison, and how it did."""
+
+    contestant: Contestant
+    """Who it is."""
+    evaluation: Evaluation
+    """Its episodes."""
+    difference: statistics.Paired | None
+    """How much more it has reached than the first agent on the same episodes; None for the first one."""
+
+    def row(self) -> dict[str, Any]:
+        """The figures of a report, ready for JSON; times in seconds, sizes in bytes."""
+        who, summary = self.contestant, self.evaluation.summary()
+        rows = self.evaluation.episodes
+        returns = statistics.mean([row.return_ for row in rows])
+        ways = [row.path_length for row in rows if row.path_length is not None]
+        row: dict[str, Any] = {
+            "agent": who.name,
+            "environment_steps": who.steps,
+            "training_seconds": who.seconds,
+            "model_bytes": who.size,
+            **{key: summary[key] for key in summary if key.startswith("success")},
+            "difference": None,
+            "difference_low": None,
+            "difference_high": None,
+            "p": None,
+            **dict(zip(("return_mean", "return_low", "return_high"), returns, strict=True)),
+            "steps_to_success_median": summary["steps_to_success_median"],
+            "path_length_mean": float(np.mean(ways)) if ways else None,
+            **{key: summary[key] for key in summary if key.startswith("seconds_per_action")},
+        }
+        if self.difference is not None:
+            keys = ("difference", "difference_low", "difference_high")
+            row |= {**dict(zip(keys, self.difference.difference, strict=True)), "p": self.difference.p}
+        return row
+
+
+class Comparison(NamedTuple):
+    """Several agents in one environment."""
+
+    env_id: str
+    """Gymnasium id."""
+    seed: int
+    """Episode i was reset with `seed + i`, for every agent."""
+    entries: tuple[Entry, ...]
+    """One for each agent."""
+    same_starts: bool
+    """Whether all agents saw the same first observations, as equal seeds should give."""
+    compared: Literal["success", "return"]
+    """What their differences are of: success at the end, or returns where nobody knows of success."""
+
+
+def compare(
+    env: str,
+    agents: Sequence[Given] | Mapping[str, Given],
+    *,
+    episodes: int = 100,
+    seed: int = 10_000,
+    env_kwargs: Mapping[str, Any] | None = None,
+    out: str | Path | None = None,
+    jobs: int = 1,
+    on_episodes: Callable[[int], object] | None = None,
+) -> Comparison:
+    """Plays the same seeded episodes with several agents.
+
+    Args:
+        env: a Gymnasium id.
+        agents: names, files, `module:object` (see `participants.HOW`) or anything with `predict`; a dict
+            gives them names for the report. The others are compared to the first one. Where the environment does not
+            report success, the first goal that one of them has of its own judges all.
+        episodes: how many each plays, at least 1.
+        seed: episode i is reset with `seed + i`.
+        env_kwargs: options of the environment.
+        out: a folder in which each ten episodes are kept; what is there already is not played again, but by agents that
+            are given as objects.
+        jobs: processes; more than one only for agents that are given as text. Times suffer where they outnumber cores.
+        on_episodes: called with the number of episodes that are done, as they are.
+
+    Raises:
+        ValueError: if nobody is meant by a name, a number is out of range, or the folder holds another comparison.
+    """
+    whole(1, episodes=episodes, jobs=jobs)
+    whole(0, seed=seed)
+    if not isinstance(env, str):
+        raise ValueError(f"env: expected a Gymnasium id, got {type(env).__name__}: each agent plays in one of its own")
+    if env.split(":")[-1] not in gym.registry and ":" not in env:
+        raise ValueError(f"env: no environment {env!r} is registered with Gymnasium")
+    known = contestants(agents, env)
+    givens = list(agents.values()) if isinstance(agents, Mapping) else list(agents)
+    if jobs > 1 and not all(isinstance(given, (str, Path)) for given in givens):
+        raise ValueError("jobs: expected 1 where agents are given as objects")
+    if len({who.key or id(given) for who, given in zip(known, givens, strict=True)}) < len(known):
+        raise ValueError(f"agents: expected different ones, got {', '.join(who.name for who in known)}")
+    goal, options = next((who.goal for who in known if who.goal is not None), None), dict(env_kwargs or {})
+    version = importlib.metadata.version("grasp-agent")
+    setting = {
+        "version": version,
+        "env": env,
+        "options": options,
+        "seed": seed,
+        "goal": None if goal is None else goal.to_config(),
+    }
+    store = Store(None if out is None else Path(out) / "episodes", setting)
+    # One function cannot be told from another: what it has judged is not kept, nor what an object has played.
+    kept = [who.key is not None and (goal is None or goal.measure is None) for who in known]
+    keys = [
+        str(who.key) if keep else f"{place} {who.name}"
+        for place, (who, keep) in enumerate(zip(known, kept, strict=True))
+    ]
+    tasks = [
+        Task(place, env, options, given, goal, range(seed + first, seed + min(first + _CHUNK, episodes)))
+        for first in range(0, episodes, _CHUNK)
+        for place, given in enumerate(givens)
+    ]
+    done = on_episodes or (lambda _: None)
+    missing = [task for task in tasks if not store.holds(keys[task.who], task.seeds)]
+    done(sum(len(task.seeds) for task in tasks) - sum(len(task.seeds) for task in missing))
+    for task, played in in_processes(play, missing, jobs):
+        store.keep(keys[task.who], played, only_now=not kept[task.who])
+        done(len(task.seeds))
+    seeds = range(seed, seed + episodes)
+    return _compared(
+        env, known, [store.evaluation(key, who.name, env, seeds) for key, who in zip(keys, known, strict=True)]
+    )
+
+
+def _compared(env: str, known: Sequence[Contestant], evaluations: Sequence[Evaluation]) -> Comparison:
+    """Each beside the first one."""
+    ends = [[row.success_end for row in evaluation.episodes] for evaluation in evaluations]
+    returns = [[row.return_ for row in evaluation.episodes] for evaluation in evaluations]
+    reported = not any(None in row for row in ends)
+    differences = [
+        statistics.paired(end, ends[0]) if reported else statistics.paired_means(total, returns[0])
+        for end, total in zip(ends, returns, strict=True)
+    ]
+    entries = map(Entry, known, evaluations, [None, *differences[1:]])
+    starts = {tuple(row.start for row in evaluation.episodes) for evaluation in evaluations}
+    compared = "success" if reported else "return"
+    return Comparison(env, evaluations[0].seed, tuple(entries), len(starts) == 1, compared)
+
+
+class Task(NamedTuple):
+    """Some episodes of one agent."""
+
+    who: int
+    env_id: str
+    options: dict[str, Any]
+    given: Given
+    goal: Goal | None
+    seeds: range
+
+
+def _evaluated(agent: Predictor, env: gym.Env[Any, Any], task: Task) -> Evaluation:
+    try:
+        return evaluate(agent, env, len(task.seeds), task.seeds[0], goal=task.goal)
+    except ValueError as error:
+        who = task.given if isinstance(task.given, (str, Path)) else label(agent)
+        raise ValueError(f"{who} in {task.env_id}: {error}") from error
+
+
+def play(task: Task) -> Played:
+    """Plays the episodes of one task with an agent made for them."""
+    import torch
+
+    import grasp_envs  # noqa: F401  registers its environments in a new process
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    env = gym.make(task.env_id, **task.options)
+    try:
+        agent = contestant(task.given, task.env_id).make(env, task.seeds[0])
+        outcome = _evaluated(agent, env, task)
+    finally:
+        env.close()
+        torch.set_num_threads(threads)
+    lengths = np.cumsum([row.steps for row in outcome.episodes])[:-1]
+    times = [[round(float(second), 6) for second in part] for part in np.split(outcome.seconds, lengths)]
+    return list(outcome.episodes), times

@@ -1,0 +1,159 @@
+"""Saved agents, of either make, that take part."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import zipfile
+from collections.abc import Callable
+from functools import partial
+from importlib import resources
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import gymnasium as gym
+
+from grasp_agent import serialization
+from grasp_agent.agent.agent import GraspAgent
+from grasp_agent.evaluation.participants.base import Contestant
+from grasp_agent.evaluation.rollout import Predictor
+from grasp_agent.task.goal import Goal
+from grasp_agent.zoo import baselines
+from grasp_agent.zoo.algorithms import algorithm
+from grasp_agent.zoo.pretrained import bundled, load
+
+_ON_POLICY = {"trpo": "cg_max_steps", "ppo": "clip_range", "a2c": "gae_lambda"}
+"""Settings that only these have, the first that fits: their policies tell nothing."""
+_OWN_POLICY = ("sac", "tqc", "crossq", "td3")  # DDPG's is TD3's, and plays as such
+
+
+class Archive(NamedTuple):
+    """A saved agent's file."""
+
+    path: Path
+    """Where it is."""
+    digest: str
+    """SHA-256 of it."""
+    size: int
+    """[bytes]"""
+    config: dict[str, Any]
+    """What one of ours says: an agent, or, if it names an "algorithm", a policy of Stable-Baselines3; else empty."""
+    data: dict[str, Any]
+    """What one that Stable-Baselines3 has written says; else empty."""
+
+
+def looked_at(path: Path) -> Archive:
+    """Reads what a file says of itself; no code in it is run.
+
+    Raises:
+        ValueError: if it is no saved agent.
+    """
+    try:
+        content = path.read_bytes()
+        with zipfile.ZipFile(path) as archive:
+            names = set(archive.namelist())
+            config, data = (json.loads(archive.read(name)) if name in names else {} for name in ("config.json", "data"))
+        if not isinstance(config, dict) or not isinstance(data, dict) or not (config or data):
+            raise ValueError("expected settings by name")
+    except (zipfile.BadZipFile, ValueError, OSError) as error:
+        raise ValueError(f"agents: {path} is no saved agent: {error}") from error
+    return Archive(path, hashlib.sha256(content).hexdigest(), len(content), config, data)
+
+
+def existing(given: str) -> Path | None:
+    """The file that is meant, with or without its `.zip`; None if there is none."""
+    return next((path for path in (Path(given), Path(f"{given}.zip")) if given and path.is_file()), None)
+
+
+def written_by(archive: Archive) -> str | None:
+    """The name of the algorithm that wrote a file of Stable-Baselines3, if that can be seen; "td3" for DDPG, too."""
+    home = str(archive.data.get("policy_class", {}).get("__module__", ""))
+    found = [name for name in _OWN_POLICY if f".{name}." in home]
+    found += [name for name, setting in _ON_POLICY.items() if setting in archive.data]
+    return found[0] if found else None
+
+
+def algorithm_of(archive: Archive) -> str:
+    """As `written_by`.
+
+    Raises:
+        ValueError: if it cannot be seen.
+    """
+    found, path = written_by(archive), archive.path
+    if found is None:
+        raise ValueError(f"agents: which algorithm made {path} cannot be seen; say it, for example ppo:{path}")
+    return found
+
+
+def from_bundled(name: str) -> Contestant:
+    """A bundled model."""
+    path = Path(str(resources.files("grasp_agent.zoo.pretrained") / f"{name}.zip"))
+    return from_agent(looked_at(path), partial(load, name), bundled()[name].steps)
+
+
+def from_agent(archive: Archive, read: Callable[..., GraspAgent], steps: int | None = None) -> Contestant:
+    """One of ours, whose file tells how it was trained; named after another planner where it has one."""
+    config = archive.config
+    try:
+        steps = int(config["num_timesteps"]) if steps is None else steps
+        planner = "" if config["planner"] is None else config["planner"]["type"]
+        goal = None if config["goal"] is None else Goal.from_config(config["goal"])
+    except (LookupError, TypeError, ValueError) as error:
+        raise ValueError(f"agents: {archive.path} is no saved agent: {error}") from error
+    return Contestant(
+        name=f"grasp{f'@{steps}' if steps else ''}{f' ({planner})' if planner not in ('', 'GRASP') else ''}",
+        make=lambda *_: read(device="cpu"),
+        key=archive.digest,
+        steps=steps or None,
+        seconds=float(config.get("training_seconds", 0.0)) or None,
+        size=archive.size,
+        goal=goal,
+    )
+
+
+def from_baseline(entry: baselines.Baseline) -> Contestant:
+    """A bundled baseline; its hash is looked at when it is made."""
+    return Contestant(
+        name=f"{entry.algorithm}@{entry.steps}",
+        make=lambda *_: baselines.baseline(entry.algorithm, entry.env_id, entry.steps),
+        key=entry.sha256,
+        steps=entry.steps,
+        seconds=entry.seconds,
+        size=Path(str(resources.files(baselines) / entry.file)).stat().st_size,
+    )
+
+
+def from_policy(archive: Archive) -> Contestant:
+    """What Stable-Baselines3 has learned, in a file of ours."""
+    try:
+        baselines.restored(*serialization.read(archive.path))  # refused here, if at all
+        config = archive.config
+        name, steps, seconds = config["algorithm"], int(config["num_timesteps"]), config.get("training_seconds")
+    except (ValueError, LookupError, TypeError) as error:
+        raise ValueError(f"agents: {archive.path} is no saved agent: {error}") from error
+    make = partial(serialization.read, archive.path)
+    return Contestant(
+        f"{name}@{steps}", lambda *_: baselines.restored(*make()), archive.digest, steps, seconds, archive.size
+    )
+
+
+def from_theirs(archive: Archive, name: str) -> Contestant:
+    """A file of Stable-Baselines3, which runs code when it is loaded; with hindsight it wants an environment."""
+    stem, steps = archive.path.stem, archive.data.get("num_timesteps")
+
+    def make(env: gym.Env[Any, Any], _: int) -> Predictor:
+        try:
+            return algorithm(name).load(archive.path, env=env, device="cpu")
+        except (ValueError, AttributeError, AssertionError, TypeError, RuntimeError, KeyError) as error:
+            reason = " ".join(str(error).split())[:200]
+            raise ValueError(
+                f"agents: {archive.path} cannot be loaded as {name} for this environment: {reason}"
+            ) from error
+
+    return Contestant(
+        name=stem if name in stem else f"{name} {stem}",
+        make=make,
+        key=f"{name} {archive.digest}",
+        steps=steps if isinstance(steps, int) else None,
+        size=archive.size,
+    )

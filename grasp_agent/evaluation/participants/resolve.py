@@ -1,0 +1,270 @@
+"""Who takes part in a comparison: from a name, a file or an object to something with `predict`."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from copy import deepcopy
+from dataclasses import replace
+from functools import partial
+from importlib import import_module
+from pathlib import Path
+from typing import Any, cast
+
+import gymnasium as gym
+from numpy.typing import NDArray
+
+from grasp_agent import planners
+from grasp_agent.agent.agent import GraspAgent
+from grasp_agent.evaluation.participants import archives as files
+from grasp_agent.evaluation.participants.base import Contestant, Given, check
+from grasp_agent.evaluation.rollout import Predictor, label, own_goal
+from grasp_agent.planners import Planner
+from grasp_agent.zoo import baselines
+from grasp_agent.zoo.algorithms import ALGORITHMS
+from grasp_agent.zoo.pretrained import bundled, load
+
+PLANNERS: dict[str, Callable[[], Planner[Any]]] = {
+    "grasp-paper": planners.GRASP.paper,
+    "shooting": planners.GradientShooting,
+    "ilqr": planners.ILQR,
+    "cem": planners.CEM,
+    "icem": planners.ICEM,
+    "mppi": planners.MPPI,
+    "latco": planners.Collocation,
+}
+"""Planners that take part with the model of `grasp`, or of a file."""
+
+HOW = (
+    f"grasp, {', '.join(PLANNERS)}, random, {', '.join(ALGORITHMS)} (with @STEPS for one of several), a bundled model, "
+    "a saved file (PATH, ALGORITHM:PATH or PLANNER:PATH), or MODULE:OBJECT"
+)
+
+
+class Random:
+    """Draws actions from their space.
+
+    Args:
+        env: whose actions.
+        seed: of the draws.
+    """
+
+    name = "random"
+
+    def __init__(self, env: gym.Env[Any, Any], seed: int) -> None:
+        self._space = deepcopy(env.action_space)
+        self._space.seed(seed)
+
+    def predict(
+        self, observation: Any, state: Any = None, episode_start: Any = None, deterministic: bool = False
+    ) -> tuple[NDArray[Any], None]:
+        """An action for one observation; nothing here is deterministic."""
+        return self._space.sample(), None
+
+
+def contestant(given: Given, env_id: str) -> Contestant:
+    """Finds out who is meant.
+
+    Args:
+        given: a name, a file, `module:object`, or anything with `predict`.
+        env_id: the environment of the comparison.
+
+    Raises:
+        ValueError: if nobody is, or a package is missing.
+    """
+    if not isinstance(given, (str, Path)):
+        return _object(given)
+    found = (resolve(str(given), env_id) for resolve in (_random, _grasp, _planner, _model, _algorithm, _file, _module))
+    who = next((who for who in found if who is not None), None)
+    if who is None:
+        raise ValueError(f"agents: expected {HOW}; got {str(given)!r}")
+    return who
+
+
+def contestants(agents: Sequence[Given] | Mapping[str, Given], env_id: str) -> list[Contestant]:
+    """Finds out who is meant by each; their names are all different.
+
+    Args:
+        agents: see `contestant`; by name, if they have names.
+        env_id: the environment of the comparison.
+
+    Raises:
+        ValueError: if nobody is meant by one, or there is none.
+    """
+    if not agents:
+        raise ValueError("agents: expected at least one, got none")
+    if isinstance(agents, Mapping):
+        return [_tried(contestant(given, env_id), env_id)._replace(name=name) for name, given in agents.items()]
+    if isinstance(agents, str) or not isinstance(agents, Sequence):
+        raise ValueError(f"agents: expected a list, or a dict by name, got {agents!r}")
+    known = [_tried(contestant(given, env_id), env_id) for given in agents]
+    stems = [Path(given).stem if isinstance(given, (str, Path)) and "/" in str(given) else "" for given in agents]
+    return [who._replace(name=name) for who, name in zip(known, told_apart(known, stems), strict=True)]
+
+
+def _tried(who: Contestant, env_id: str) -> Contestant:
+    """Makes one of which nothing is known before that: to see its goal, and whether it can play."""
+    if who.tried:
+        return who
+    env = gym.make(env_id)
+    goal = own_goal(who.make(env, 0))
+    env.close()
+    return who._replace(goal=goal, tried=True)
+
+
+def told_apart(known: Sequence[Contestant], extras: Sequence[str]) -> list[str]:
+    """Names that are all different: with what else is known, or a number, where they are not."""
+    names = [who.name for who in known]
+    told = [
+        name if names.count(name) == 1 else f"{name} {extra or f'#{place}'}"
+        for place, (name, extra) in enumerate(zip(names, extras, strict=True), 1)
+    ]
+    return told if len(set(told)) == len(told) else [f"{name} #{place}" for place, name in enumerate(names, 1)]
+
+
+def _object(given: Predictor) -> Contestant:
+    steps, seconds = (getattr(given, name, None) for name in ("num_timesteps", "training_seconds"))
+    check(given, repr(given))
+    return Contestant(label(given), lambda *_: given, None, steps, seconds or None, goal=own_goal(given))
+
+
+def _file(given: str, env_id: str) -> Contestant | None:
+    path = files.existing(given)
+    if path is None and Path(given).suffix == ".zip" and ":" not in given:
+        raise ValueError(f"agents: no such file {given}")
+    if path is None:
+        return None
+    archive = files.looked_at(path)
+    if "algorithm" in archive.config:
+        return files.from_policy(archive)
+    return (
+        files.from_agent(archive, partial(GraspAgent.load, path))
+        if archive.config
+        else files.from_theirs(archive, files.algorithm_of(archive))
+    )
+
+
+def _random(given: str, env_id: str) -> Contestant | None:
+    return Contestant("random", Random, "random", steps=0) if given == "random" else None
+
+
+def _grasp(given: str, env_id: str) -> Contestant | None:
+    name, steps = _with_steps(given)
+    return files.from_bundled(_model_for(env_id, steps)) if name == "grasp" else None
+
+
+def _planner(given: str, env_id: str) -> Contestant | None:
+    """Another planner with the environment's bundled model, or with that of a file."""
+    name, _, rest = given.partition(":")
+    base, steps = _with_steps(name)
+    if base not in PLANNERS:
+        return None
+    if rest:
+        path = files.existing(rest)
+        archive = files.looked_at(path) if path else None
+        if archive is None or not archive.config or "algorithm" in archive.config:
+            raise ValueError(f"agents: {given}: expected a saved agent of ours, got {rest}")
+        who, source = files.from_agent(archive, partial(GraspAgent.load, archive.path)), archive.path
+        name = f"{base} {who.name}"
+    else:
+        source = _model_for(env_id, steps)
+        who = files.from_bundled(source)
+    planner = planner_called(base)
+    key = f"{who.key} {planner!r}"
+    return who._replace(name=name, make=lambda *_: _planned(load(source, device="cpu"), planner, base), key=key)
+
+
+def planner_called(name: str) -> Planner[Any]:
+    """One of `PLANNERS`, with the proposals of GRASP; the published algorithm has none."""
+    planner = PLANNERS[name]()
+    return planner if name == "grasp-paper" else replace(planner, proposals=planners.GRASP().proposals)
+
+
+def _planned(agent: GraspAgent, planner: Planner[Any], name: str) -> GraspAgent:
+    agent.policy.planner, agent.name = planner, name
+    return agent
+
+
+def _model(given: str, env_id: str) -> Contestant | None:
+    return files.from_bundled(given)._replace(name=given) if given in bundled() else None
+
+
+def _algorithm(given: str, env_id: str) -> Contestant | None:
+    """A bundled baseline, or a file and the algorithm that wrote it."""
+    name, _, rest = given.partition(":")
+    base, steps = _with_steps(name)
+    if base not in ALGORITHMS:
+        return None
+    if not rest:
+        return files.from_baseline(baselines.find(base, env_id, steps))
+    path = files.existing(rest)
+    if path is None:
+        raise ValueError(f"agents: no such file {rest}")
+    archive = files.looked_at(path)
+    if archive.config.get("algorithm") == base:
+        return files.from_policy(archive)
+    if not archive.data:
+        raise ValueError(f"agents: {rest} is no saved agent of {base}")
+    written = files.written_by(archive)
+    if written is not None and written != ("td3" if base == "ddpg" else base):
+        raise ValueError(f"agents: {given}: expected a file of {base}, got one of {written}")
+    return files.from_theirs(archive, base)
+
+
+def _module(given: str, env_id: str) -> Contestant | None:
+    """An object of the user's, or what a class or a function of theirs makes for an environment."""
+    home, colon, name = given.partition(":")
+    if not colon:
+        return None
+    try:
+        module = import_module(home)
+        found: Any = getattr(module, name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ValueError(f"agents: {given}: {error}; expected {HOW}") from error
+    key = _source_key(module, given)
+    if isinstance(found, type) or not hasattr(found, "predict"):
+        if not callable(found):
+            raise ValueError(f"agents: {given}: expected something with predict, or what makes it from an environment")
+        build = cast("Callable[[gym.Env[Any, Any]], Predictor]", found)
+        return Contestant(name, lambda env, _: _built(build, env, given), key, tried=False)
+    check(found, given)
+    return Contestant(name, lambda *_: found, key, goal=own_goal(found))
+
+
+def _source_key(module: Any, given: str) -> str | None:
+    """Changes with the module's code; what that imports is not looked at."""
+    try:
+        source = inspect.getsource(module)
+    except (OSError, TypeError):
+        return None
+    return f"{given} {hashlib.sha256(source.encode()).hexdigest()}"
+
+
+def _with_steps(given: str) -> tuple[str, int | None]:
+    name, at, digits = given.partition("@")
+    if at and name in ("grasp", *PLANNERS, *ALGORITHMS) and not digits.isdigit():
+        raise ValueError(f"agents: expected a number of steps after @, got {given!r}")
+    return name, int(digits) if digits.isdigit() else None
+
+
+def _model_for(env_id: str, steps: int | None) -> str:
+    """The bundled model of an environment as it is registered; that with most steps where none are named."""
+    known = {name: entry.steps for name, entry in bundled().items() if entry.env_id == env_id and not entry.options}
+    fitting = {name: count for name, count in known.items() if steps in (None, count)}
+    if not fitting:
+        names = ", ".join(f"grasp@{count}" for count in known.values()) or "none"
+        wanted = "grasp" if steps is None else f"grasp@{steps}"
+        raise ValueError(
+            f"no bundled model {wanted!r} for {env_id} (choose from {names}; or give a file, or --train one)"
+        )
+    return max(fitting, key=lambda name: fitting[name])
+
+
+def _built(build: Callable[[gym.Env[Any, Any]], Predictor], env: gym.Env[Any, Any], given: str) -> Predictor:
+    try:
+        made = build(env)
+    except TypeError as error:
+        raise ValueError(f"agents: {given}: expected what makes an agent from an environment: {error}") from error
+    check(made, given)
+    return made

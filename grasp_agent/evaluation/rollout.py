@@ -1,0 +1,136 @@
+"""Seeded rollouts of anything with Stable-Baselines3's `predict`."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple, Protocol
+
+import gymnasium as gym
+import numpy as np
+
+from grasp_agent.task.goal import Goal
+
+
+class Predictor(Protocol):
+    """Whatever has Stable-Baselines3's `predict`: a `GraspAgent`, SAC, a controller written by hand."""
+
+    def predict(
+        self, observation: Any, state: Any = None, episode_start: Any = None, deterministic: bool = False
+    ) -> tuple[Any, Any]:
+        """Chooses an action for an observation; the second result is the predictor's own state."""
+        ...
+
+
+class Moment(NamedTuple):
+    """One instant of a rollout: the environment stands here, the action is chosen but not yet taken."""
+
+    step: int
+    """Actions taken so far."""
+    observation: Any
+    """What the agent sees here."""
+    reward: float
+    """Reward for arriving here; 0 at the start."""
+    return_: float
+    """Sum of rewards so far."""
+    success: bool | None
+    """Whether the goal is reached here; None at the start and where the environment does not say."""
+    seconds: float | None
+    """Time that `predict` took [s]; None at the end, where no action is chosen."""
+    plan: Any | None
+    """The agent's `last_plan` after that `predict`; None for an agent without plans and at the end."""
+    distance: float | None
+    """From the achieved to the desired goal [goal units]: the environment's own `goal_distance` where it has one, else
+    Euclidean; None where the observation has no goal."""
+    achieved: np.ndarray | None
+    """`[G]`, the achieved goal [goal units]; None where the observation has no goal."""
+
+
+def rollout(
+    agent: Predictor, env: gym.Env[Any, Any], seed: int, deterministic: bool = True, goal: Goal | None = None
+) -> Iterator[Moment]:
+    """Plays one episode, pausing at each instant: T steps give T + 1 moments, the last without an action.
+
+    The environment may be looked at or rendered while the generator waits. For `goal`, see `evaluate`.
+
+    Raises:
+        ValueError: if the agent answers with something else than an action and a state.
+    """
+    goal = own_goal(agent) if goal is None else goal
+    observation, _ = env.reset(seed=seed)
+    reward, total, success, done, step = 0.0, 0.0, None, False, 0
+    while not done:
+        started = time.perf_counter()
+        action = _action(agent, agent.predict(observation, deterministic=deterministic))
+        seconds = time.perf_counter() - started
+        plan = getattr(agent, "last_plan", None)
+        yield Moment(step, observation, reward, total, success, seconds, plan, *_distance(goal, env, observation))
+        observation, value, terminated, truncated, info = env.step(action)
+        reward, done, step = float(value), terminated or truncated, step + 1
+        total += reward
+        success = _success(goal, observation, info)
+    yield Moment(step, observation, reward, total, success, None, None, *_distance(goal, env, observation))
+
+
+@contextmanager
+def opened(env: str | gym.Env[Any, Any], agent: object, render_mode: str | None = None) -> Iterator[gym.Env[Any, Any]]:
+    """Makes an environment from its id and closes it at the end; one that is given stays open.
+
+    The agent's own id is made with the options that the agent was trained with.
+    """
+    if isinstance(env, str):
+        options = getattr(agent, "env_kwargs", {}) if getattr(agent, "env_id", None) == env else {}
+        made = gym.make(env, **(options if render_mode is None else {**options, "render_mode": render_mode}))
+        try:
+            yield made
+        finally:
+            made.close()
+    elif isinstance(env, gym.Env):
+        yield env
+    else:
+        raise ValueError(
+            f"env: expected a Gymnasium id or a single gymnasium.Env, got {type(env).__name__}; "
+            "for vector environments use stable_baselines3's evaluate_policy"
+        )
+
+
+def named(env: gym.Env[Any, Any]) -> str:
+    """An environment's id, or its class's name where it has none."""
+    return env.spec.id if env.spec is not None else type(env.unwrapped).__name__
+
+
+def label(agent: Predictor) -> str:
+    """The agent's `name` if it has one, else its class's."""
+    return str(getattr(agent, "name", None) or type(agent).__name__)
+
+
+def own_goal(*agents: object) -> Goal | None:
+    """The first goal that one of them has of its own."""
+    goals = (getattr(agent, "goal", None) for agent in agents)
+    return next((goal for goal in goals if isinstance(goal, Goal)), None)
+
+
+def _action(agent: Predictor, answer: Any) -> Any:
+    if not isinstance(answer, tuple) or len(answer) != 2:
+        raise ValueError(f"{label(agent)}.predict: expected to return an action and a state, got {answer!r}")
+    return answer[0]
+
+
+def _success(goal: Goal | None, observation: Any, info: dict[str, Any]) -> bool | None:
+    """What the environment says, or else the goal."""
+    reported = info.get("is_success", info.get("success"))
+    if reported is None and goal is not None:
+        reported = goal.reached(np.asarray(observation, np.float32)[None])[0]
+    return None if reported is None else bool(reported)
+
+
+def _distance(goal: Goal | None, env: gym.Env[Any, Any], observation: Any) -> tuple[float | None, np.ndarray | None]:
+    """The distance to the environment's goal, or to a given one where it has none, and what is achieved of it."""
+    if goal is not None and not isinstance(observation, dict):
+        observation = goal.dressed(observation)
+    if not isinstance(observation, dict) or not {"achieved_goal", "desired_goal"} <= set(observation):
+        return None, None
+    achieved, desired = (np.asarray(observation[key], np.float64) for key in ("achieved_goal", "desired_goal"))
+    own = getattr(env.unwrapped, "goal_distance", None)
+    return float(np.linalg.norm(achieved - desired) if own is None else own(achieved, desired)), achieved.copy()

@@ -1,0 +1,1 @@
+"""One-step dynamics models."""

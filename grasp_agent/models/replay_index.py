@@ -1,0 +1,334 @@
+"""What an agent remembers of its experience: the replayed support, the roadmap through it, and pieces of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from grasp_agent.models import FramedMLP, WorldModel
+from grasp_agent.planners import (
+    Block,
+    BlockRoadmap,
+    BlockSupport,
+    ContextRoadmap,
+    InertialSteering,
+    LinearModel,
+    ReplayWindows,
+    RoadmapGraph,
+    Steering,
+    Support,
+    block_dynamics,
+    block_jacobian,
+    farthest_points,
+)
+from grasp_agent.planners.roadmap.graph import charted
+
+_POOL = 20_000  # states among which covering points are sought
+_POINTS = 1000
+_NODES = 500
+_CONTEXT_SLACK = 2.0  # members differ more about worlds of which they have seen little each
+_REACHES = (16, 64)  # steps that an edge between states with speeds may have: short ones, or long where steps are small
+_PIECES = 128
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Support and roadmap of one model; for a world that falls apart, of each block.
+
+    Attributes:
+        blocks: the blocks, at least one.
+        supports: for each block, the region of its entries' values that the model has seen.
+        roadmaps: for each block, routes through them; none where the model cannot drive from state to state.
+        middle: `[S]`, a state in the midst of all: where the other blocks stand while one is driven.
+        replay: pieces of recorded trajectories, if any are long enough.
+        linear: what a step does on average, regressed from replay.
+    """
+
+    blocks: tuple[Block, ...]
+    supports: tuple[Support, ...]
+    roadmaps: tuple[RoadmapGraph | ContextRoadmap, ...]
+    middle: Tensor
+    replay: ReplayWindows | None = None
+    linear: LinearModel | None = None
+
+    @property
+    def support(self) -> Support | BlockSupport:
+        """The region of all states."""
+        return self.supports[0] if len(self.blocks) == 1 else BlockSupport(self.supports, self.blocks)
+
+    @property
+    def roadmap(self) -> RoadmapGraph | ContextRoadmap | BlockRoadmap | None:
+        """Routes through all states; None where there are none."""
+        if not self.roadmaps:
+            return None
+        return self.roadmaps[0] if len(self.blocks) == 1 else BlockRoadmap(self.roadmaps, self.blocks)
+
+    @cached_property
+    def metric(self) -> Tensor | None:
+        """`[S, S]`, in which feedback along the roadmap's routes measures; None for the Euclidean one."""
+        inertial = any(isinstance(graph.driver, InertialSteering) for graph in self.roadmaps)
+        return self.linear.metric() if inertial and self.linear is not None else None
+
+    @property
+    def points(self) -> Tensor:
+        """States `[P, S]` that cover the region; blocks are put together as they come."""
+        if len(self.blocks) == 1:
+            return self.supports[0].points
+        count = min(len(support.points) for support in self.supports)
+        points = self.supports[0].points.new_empty(count, sum(len(block.states) for block in self.blocks))
+        for support, block in zip(self.supports, self.blocks, strict=True):
+            points[:, list(block.states)] = support.points[:count]
+        return points
+
+    @classmethod
+    def build(
+        cls,
+        model: WorldModel,
+        states: Tensor,
+        episodes: Tensor,
+        *,
+        blocks: Sequence[Block] = (),
+        named: Sequence[int] | None = None,
+        replay: ReplayWindows | None = None,
+        error: float = 0.0,
+        seed: int = 0,
+    ) -> Memory:
+        """Builds it from replayed states.
+
+        Args:
+            model: the model, already fitted.
+            states: `[M, S]` [model units].
+            episodes: `[M]`, the episode that each state belongs to.
+            blocks: independent parts of the state; none for one of all.
+            named: entries of the state that goals name; None for all.
+            replay: pieces of the same experience `[M', T + 1, S]`; a random choice is kept.
+            error: of a step, as a rule [state units]: no target is met more closely than that.
+            seed: of the choice of states where there are many.
+        """
+        parts = tuple(blocks) or (_everything(model),)
+        generator = torch.Generator().manual_seed(seed)
+        order = torch.randperm(len(states), generator=generator)[:_POOL]
+        pool, origin = states[order.to(states.device)], episodes[order].to(states.device)
+        supports, roadmaps = [], []
+        linear = None if replay is None else LinearModel.regress(replay)
+        middle = pool[(pool - pool.mean(0)).square().sum(-1).argmin()]
+        for block in parts:
+            own = pool[:, list(block.states)]
+            looks = model.apart(own)
+            index, radius = farthest_points(looks, _POINTS)
+            points, tolerance = own[index], max(Steering.tolerance, error)
+            if _fixed(model, block):
+                slack = _CONTEXT_SLACK * tolerance
+                _, graph = _roadmap(model, block, _stored(own), middle, named, linear, slack)
+            else:
+                points, graph = _roadmap(model, block, points, middle, named, linear, tolerance)
+            supports.append(_support(model, points, max(radius, _novelty(looks, origin))))
+            roadmaps.append(graph)
+        whole = tuple(graph for graph in roadmaps if graph is not None)
+        if replay is not None:
+            chosen = torch.randperm(len(replay.states), generator=generator)[:_PIECES].to(states.device)
+            replay = ReplayWindows(*(_stored(values[chosen]) for values in replay))
+        return cls(parts, tuple(supports), whole if len(whole) == len(parts) else (), middle, replay, linear)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """What has to be saved."""
+        saved = {"middle": self.middle}
+        for part, support in enumerate(self.supports):
+            saved[f"support.{part}.points"] = support.points
+            saved[f"support.{part}.radius"] = torch.tensor(support.radius)
+        for part, graph in enumerate(self.roadmaps):
+            if isinstance(graph, ContextRoadmap):
+                saved[f"roadmap.{part}.nodes"] = graph.seen.to(torch.float16)
+            else:  # the nodes are the first of the support's points
+                saved[f"roadmap.{part}.neighbours"] = graph.neighbours.to(torch.int16)
+                saved[f"roadmap.{part}.steps"] = graph.steps.to(torch.float16)
+            if isinstance(graph.driver, InertialSteering):
+                saved[f"roadmap.{part}.reach"] = torch.tensor(graph.driver.reach)
+            elif isinstance(graph.driver, Steering):
+                saved[f"roadmap.{part}.error"] = torch.tensor(graph.driver.tolerance)
+        if self.replay is not None:
+            saved["replay.states"] = self.replay.states.to(torch.float16)
+            saved["replay.actions"] = self.replay.actions.to(torch.float16)
+        if self.linear is not None:
+            saved["linear"] = self.linear.packed
+        return saved
+
+    @classmethod
+    def restore(
+        cls,
+        model: WorldModel,
+        tensors: Mapping[str, Tensor],
+        blocks: Sequence[Block] = (),
+        named: Sequence[int] | None = None,
+    ) -> Memory:
+        """The inverse of `tensors`; raises where tensors are missing or do not fit."""
+        parts = tuple(blocks) or (_everything(model),)
+        size, action_size = model.state_size, model.action_size
+        middle = _shaped(tensors, "middle", (size,))
+        linear = None
+        if "linear" in tensors:
+            linear = LinearModel.unpack(_shaped(tensors, "linear", (size, size + action_size + 1)))
+        supports, roadmaps = [], []
+        for part, block in enumerate(parts):
+            points = _shaped(tensors, f"support.{part}.points", (None, len(block.states)))
+            supports.append(_support(model, points, float(tensors[f"support.{part}.radius"])))
+            kinds = [kind for kind in ("nodes", "steps") if f"roadmap.{part}.{kind}" in tensors]
+            if not kinds:
+                continue
+            reach = int(tensors.get(f"roadmap.{part}.reach", _REACHES[0]))
+            tolerance = float(tensors.get(f"roadmap.{part}.error", Steering.tolerance))
+            driver = _driver(model, block, middle, named, linear, reach, tolerance)
+            if driver is None or reach not in _REACHES:
+                raise ValueError("roadmap: expected the linear model that drives along it, and a reach of it")
+            if kinds == ["nodes"]:
+                if not _fixed(model, block):
+                    raise ValueError("roadmap: expected a model with entries that nothing changes, got none")
+                nodes = _shaped(tensors, f"roadmap.{part}.nodes", (None, len(block.states))).to(middle.dtype)
+                roadmaps.append(ContextRoadmap(nodes, _fixed(model, block), driver))
+                continue
+            steps = tensors[f"roadmap.{part}.steps"].to(points.dtype)
+            neighbours = tensors[f"roadmap.{part}.neighbours"].long()
+            if steps.shape != neighbours.shape or len(steps) > len(points) or neighbours.max() >= len(steps):
+                raise ValueError(f"roadmap: {list(steps.shape)} and {list(neighbours.shape)} do not fit")
+            roadmaps.append(RoadmapGraph(points[: len(steps)], neighbours, steps, driver))
+        if roadmaps and len(roadmaps) != len(parts):
+            raise ValueError(f"roadmap: expected one for each of {len(parts)} blocks, got {len(roadmaps)}")
+        replay = None
+        if any(name.startswith("replay.") for name in tensors):
+            states = _shaped(tensors, "replay.states", (None, None, size)).to(middle.dtype)
+            wanted = (states.shape[0], states.shape[1] - 1, action_size)
+            replay = ReplayWindows(states, _shaped(tensors, "replay.actions", wanted).to(middle.dtype))
+        return cls(parts, tuple(supports), tuple(roadmaps), middle, replay, linear)
+
+
+def _stored(values: Tensor) -> Tensor:
+    """As they will be after saving and loading, in half precision."""
+    return values.to(torch.float16).to(values.dtype)
+
+
+def _shaped(tensors: Mapping[str, Tensor], name: str, shape: tuple[int | None, ...]) -> Tensor:
+    """A saved tensor whose shape has been checked; None allows any length."""
+    tensor = tensors[name]
+    if tensor.ndim != len(shape) or any(s not in (None, t) for s, t in zip(shape, tensor.shape, strict=True)):
+        raise ValueError(f"{name}: expected shape {list(shape)}, got {list(tensor.shape)}")
+    return tensor
+
+
+def _fixed(model: WorldModel, block: Block) -> tuple[int, ...]:
+    """Entries of a block that nothing changes, by their places in it."""
+    return tuple(place for place, entry in enumerate(block.states) if entry in model.unchanging)
+
+
+def _everything(model: WorldModel) -> Block:
+    return Block(tuple(range(model.state_size)), tuple(range(model.action_size)))
+
+
+def _novelty(states: Tensor, episodes: Tensor) -> float:
+    """How far a new episode strays from the old ones: 95 % quantile of the distance to other episodes' states."""
+    sample = slice(None, None, max(1, len(states) // _POINTS))
+    distance = torch.cdist(states[sample], states)
+    distance[episodes[sample, None] == episodes] = torch.inf
+    nearest = distance.amin(-1)
+    nearest = nearest[nearest.isfinite()]
+    return float(nearest.quantile(0.95)) if len(nearest) else 0.0
+
+
+def _roadmap(
+    model: WorldModel,
+    block: Block,
+    points: Tensor,
+    middle: Tensor,
+    named: Sequence[int] | None,
+    linear: LinearModel | None,
+    tolerance: float,
+) -> tuple[Tensor, RoadmapGraph | ContextRoadmap | None]:
+    """A block's roadmap, with edges as short as will do; None where there is none. And the points, its nodes first."""
+    for reach in _REACHES:
+        driver = _driver(model, block, middle, named, linear, reach, tolerance)
+        if driver is None:
+            break
+        ordered, graph = _graph(points, _fixed(model, block), driver)
+        if graph is not None or isinstance(driver, Steering):
+            return ordered, graph
+    return points, None
+
+
+def _graph(
+    points: Tensor, fixed: tuple[int, ...], driver: Steering | InertialSteering
+) -> tuple[Tensor, RoadmapGraph | ContextRoadmap | None]:
+    """Points in the order of nodes, and their roadmap."""
+    if not fixed:
+        return charted(points, driver, _NODES)
+    contexts = ContextRoadmap(points, fixed, driver)
+    return points, contexts if contexts.connected > 0.5 else None
+
+
+def _support(model: WorldModel, points: Tensor, radius: float) -> Support:
+    return FramedSupport(points, radius, model) if isinstance(model, FramedMLP) else Support(points, radius)
+
+
+class FramedSupport(Support):
+    """The region of states that look, from their body, like some that a model has seen.
+
+    Args:
+        points: `[P, S]` states whose looks cover the region.
+        radius: a state that looks farther than this from all of them is off the support.
+        model: knows the body.
+    """
+
+    def __init__(self, points: Tensor, radius: float, model: FramedMLP) -> None:
+        super().__init__(points, radius)
+        self._model, self._looks = model, Support(model.apart(points), radius)
+
+    def off(self, states: Tensor) -> Tensor:
+        """See `Region.off`."""
+        return self._looks.off(self._model.apart(states))
+
+    def nearest(self, states: Tensor) -> Tensor:
+        """See `Region.nearest`: the body stays where it is."""
+        return self._model.placed(self._looks.nearest(self._model.apart(states)), states)
+
+
+def _driver(
+    model: WorldModel,
+    block: Block,
+    middle: Tensor,
+    named: Sequence[int] | None,
+    linear: LinearModel | None,
+    reach: int,
+    tolerance: float,
+) -> Steering | InertialSteering | None:
+    """Straight where goals name all of a block's state; by the linear model where there is more, such as speeds."""
+    if isinstance(model, FramedMLP):
+        return None  # a body is moved by contact, which no straight line knows of
+    states, actions = list(block.states), list(block.actions)
+    whole, rest = block == _everything(model), middle.new_zeros(model.action_size)
+    step = model.step if whole else block_dynamics(model.step, block, middle, rest)
+    ones = middle.new_ones(len(actions))
+    known = {*(states if named is None else named), *model.unchanging}
+    aimed = torch.tensor([entry in known for entry in states], device=middle.device)
+    if aimed.all():
+        jacobian = model.action_jacobian if whole else block_jacobian(model.action_jacobian, block, middle, rest)
+        return Steering(
+            dynamics=step,
+            action_jacobian=jacobian,
+            members=model.members,
+            low=-ones,
+            high=ones,
+            tolerance=tolerance,
+        )
+    if linear is None:
+        return None
+    return InertialSteering(
+        dynamics=step,
+        members=model.members,
+        linear=linear.part(states, actions),
+        named=aimed,
+        low=-ones,
+        high=ones,
+        reach=reach,
+    )

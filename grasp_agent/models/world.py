@@ -1,0 +1,189 @@
+"""All that is learned of an environment."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from grasp_agent.models import EnsembleMLP, FramedMLP, MLPConfig
+from grasp_agent.models.replay_index import Memory
+from grasp_agent.planners import Block, Criteria, Problem
+from grasp_agent.planners.goal import EntryGoal
+from grasp_agent.replay.episodes import Episode
+from grasp_agent.task.state_map import StateMap
+from grasp_agent.task.structure import Frame, Structure
+
+
+class World(NamedTuple):
+    """A world model with what is derived from the same data."""
+
+    model: EnsembleMLP
+    memory: Memory
+    state_map: StateMap
+    tolerance: float
+    """Success radius of the goal [the environment's units]."""
+    structure: Structure
+    error: float
+    """99 % quantile of the held-out one-step error [model units]."""
+
+    def encode(self, raw: NDArray[np.float32]) -> Tensor:
+        """States `[n, S]` [model units] of raw vectors `[n, O + G]`, observation and achieved goal side by side."""
+        return self.model.encode(torch.from_numpy(self.state_map.select(raw)).to(self.model.scale.device))
+
+    def foresee(self, raw: NDArray[np.float32], actions: NDArray[np.float32]) -> Tensor:
+        """States `[n, S]` [model units] that should follow raw vectors `[n, O + G]` after actions `[n, A]`."""
+        start, rows = self.encode(raw), (self.model.members, -1, -1)
+        with torch.no_grad():
+            return self.model.step(start.expand(*rows), torch.from_numpy(actions).to(start).expand(*rows)).mean(0)
+
+    def achieved(self, states: Tensor) -> NDArray[np.float32]:
+        """Achieved goals `[..., G]` [the environment's units] of states `[..., S]` [model units]."""
+        return self.model.decode(states).cpu().numpy()[..., list(self.state_map.goal_index)]
+
+    @property
+    def goal_weights(self) -> tuple[float, ...]:
+        """`[G]`, what differences of the goal's entries are multiplied by before they are compared.
+
+        0 for those that nothing changes, unless there are no others.
+        """
+        index = self.state_map.goal_index
+        weights = self.structure.goal_weights or (1.0,) * len(index)
+        fixed = set(self.model.unchanging)
+        kept = tuple(0.0 if entry in fixed else weight for entry, weight in zip(index, weights, strict=True))
+        return kept if any(kept) else weights
+
+    def apart(self, achieved: NDArray[np.float32], desired: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Weighted distances `[...]` between goals `[..., G]` [the environment's units]."""
+        return np.linalg.norm((achieved - desired) * np.array(self.goal_weights, np.float32), axis=-1)
+
+    def problem(self, start: Tensor, goals: NDArray[np.float32], horizon: int, criteria: Criteria) -> Problem:
+        """The planning problems of states `[B, S]` [model units] and goals `[B, G]` [the environment's units]."""
+        model, blocks = self.model, self.memory.blocks
+        goal_weights = np.array(self.goal_weights, np.float32)
+        entries = goal_weights.nonzero()[0].tolist()
+        named = [self.state_map.goal_index[place] for place in entries]
+        index = torch.tensor(named, device=start.device)
+        mean, std = model.normalizer.mean[index], model.normalizer.std[index]
+        scaled = std * std.new_tensor(goal_weights[entries])
+        unit = scaled.mean()
+        part = [next(b for b, block in enumerate(blocks) if i in block.states) for i in named]
+        goal = EntryGoal(
+            size=model.state_size,
+            index=index,
+            target=(torch.from_numpy(np.array(goals)[:, entries]).to(start) - mean) / std,
+            weights=(scaled / unit).square(),
+            tolerance=float(self.tolerance / unit),
+            part=None if len(blocks) == 1 else torch.tensor(part, device=start.device),
+        )
+        ones = start.new_ones(model.action_size)
+        return Problem(
+            dynamics=model.step,
+            action_jacobian=model.action_jacobian,
+            action_pullback=model.action_pullback,
+            jacobian=model.jacobian,
+            state_jacobian=None if self.memory.linear is None else self.memory.linear.by_state,
+            metric=self.memory.metric,
+            blocks=() if len(blocks) == 1 else blocks,
+            members=model.members,
+            goal=goal,
+            start=start,
+            low=-ones,
+            high=ones,
+            horizon=horizon,
+            support=self.memory.support,
+            roadmap=self.memory.roadmap,
+            replay=self.memory.replay,
+            criteria=criteria,
+        )
+
+    def tensors(self) -> dict[str, Tensor]:
+        """What has to be saved beside the settings."""
+        weights = {f"model.{name}": tensor for name, tensor in self.model.state_dict().items()}
+        return {**weights, **self.memory.tensors()}
+
+    @classmethod
+    def restore(
+        cls,
+        tensors: Mapping[str, Tensor],
+        config: MLPConfig,
+        state_map: StateMap,
+        structure: Structure,
+        tolerance: float,
+        error: float,
+    ) -> World:
+        """The inverse of `tensors`; raises where tensors are missing or do not fit."""
+        weights = {k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")}
+        found = [tuple(weights[f"weights.{layer}"].shape) for layer in range(config.depth + 1)]
+        if found[0][::2] != (config.members, config.width):
+            raise ValueError(f"weights of shapes {found} do not fit {config}")
+        action_size = weights["skip"].shape[1] - weights["scale"].shape[0]
+        fixed = tuple((weights["scale"] == 0).nonzero()[:, 0].tolist())
+        model = fresh_model(state_map, action_size, config, structure.frame, fixed, seed=0).to(weights["skip"].device)
+        model.load_state_dict(weights)
+        check_blocks(structure.blocks, state_map, action_size)
+        memory = Memory.restore(model, tensors, structure.blocks, state_map.goal_index)
+        return cls(model, memory, state_map, tolerance, structure, error)
+
+    def parameters(self) -> dict[str, Tensor]:
+        """All that was learned, for another agent whose networks have the same shape."""
+        numbers = {name: torch.tensor(getattr(self, name), dtype=torch.float64) for name in ("tolerance", "error")}
+        return {**{name: tensor.clone() for name, tensor in self.tensors().items()}, **numbers}
+
+    def replaced(self, parameters: Mapping[str, Tensor], *, exact_match: bool) -> World:
+        """A world of the same shape with other parameters; without `exact_match`, only with those that are given.
+
+        Raises:
+            ValueError: if they do not fit.
+        """
+        try:
+            given = dict(parameters) if exact_match else {**self.parameters(), **parameters}
+            tolerance, error = (float(given.pop(name)) for name in ("tolerance", "error"))
+            tensors = {name: tensor.to(self.model.scale.device) for name, tensor in given.items()}
+            return self.restore(tensors, self.model.config, self.state_map, self.structure, tolerance, error)
+        except (LookupError, RuntimeError, AttributeError, TypeError, ValueError) as failure:
+            reason = " ".join(str(failure).split())
+            raise ValueError(f"set_parameters: they do not fit this agent: {reason}") from failure
+
+    def imagined(self, observation_size: int, seed: int, actions_each: int = 8) -> Iterator[Episode]:
+        """What the model has learned, as one-step episodes from the support's points: a rehearsal for later fits."""
+        points = self.memory.points.repeat(actions_each, 1)
+        generator = torch.Generator().manual_seed(seed)
+        actions = (2 * torch.rand(len(points), self.model.action_size, generator=generator) - 1).to(points)
+        rows = (self.model.members, -1, -1)
+        with torch.no_grad():
+            following = self.model.step(points.expand(*rows), actions.expand(*rows)).mean(0)
+            pairs = self.model.decode(torch.stack([points, following], 1)).cpu().numpy()
+        for states, action in zip(self.state_map.restore(pairs, observation_size), actions.cpu().numpy(), strict=True):
+            yield Episode(states, action[None])
+
+
+def fresh_model(
+    state_map: StateMap, action_size: int, config: MLPConfig, frame: Frame | None, fixed: Sequence[int], seed: int
+) -> EnsembleMLP:
+    """A model that has learned nothing; without a frame, the goal's entries count as positions."""
+    size = len(state_map.columns)
+    if frame is not None:
+        return FramedMLP(size, action_size, frame=frame, config=config, seed=seed)
+    return EnsembleMLP(size, action_size, positions=state_map.goal_index, config=config, seed=seed, fixed=fixed)
+
+
+def check_blocks(blocks: Sequence[Block], state_map: StateMap, action_size: int) -> None:
+    """Refuses blocks that do not part state and action.
+
+    Raises:
+        ValueError: unless each entry stands in exactly one block, and each block has a part of the goal.
+    """
+    if not blocks:
+        return
+    for name, size in (("states", len(state_map.columns)), ("actions", action_size)):
+        entries = sorted(entry for block in blocks for entry in getattr(block, name))
+        if entries != list(range(size)):
+            raise ValueError(f"blocks: expected each of {size} {name} in one block, got {entries}")
+    idle = [block for block in blocks if not set(block.states) & set(state_map.goal_index)]
+    if idle:
+        raise ValueError(f"blocks: expected a part of the goal in each, found none in {idle[0]}")

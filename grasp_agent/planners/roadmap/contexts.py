@@ -1,0 +1,83 @@
+"""Roadmaps of worlds that differ in what nothing changes, such as where a door is."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from grasp_agent.planners.protocols import Aim, Driver
+from grasp_agent.planners.roadmap.graph import RoadmapGraph, farthest_points
+
+_NODES, _DEGREE = 300, 16  # of a roadmap, and neighbours that are tried for each: it is made while somebody waits
+_LOCAL = 6  # times as many states, those whose contexts are nearest, are what nodes are chosen from
+_KEPT = 16  # roadmaps that are kept at hand
+
+
+class ContextRoadmap:
+    """A roadmap for each context, that is, for each value of the entries that no action changes.
+
+    A context's roadmap is made when it is first asked for a way, and kept: nodes that cover what was seen in the
+    nearest contexts, joined where the model can drive there. So none lies where something stands in the way.
+
+    Args:
+        seen: `[P, S]` replayed states, of many contexts.
+        fixed: the entries that nothing changes.
+        driver: verifies the edges; contexts in the same cell of a grid as wide as its tolerance share a roadmap.
+    """
+
+    def __init__(self, seen: Tensor, fixed: Sequence[int], driver: Driver) -> None:
+        self.seen, self.fixed, self.driver = seen, tuple(fixed), driver
+        self._moving = [entry for entry in range(seen.shape[1]) if entry not in self.fixed]
+        self._graphs: OrderedDict[tuple[int, ...], RoadmapGraph | None] = OrderedDict()
+
+    @property
+    def connected(self) -> float:
+        """See `Router.connected`: on average over the contexts of a few states."""
+        graphs = [self.graph(state[list(self.fixed)]) for state in self.seen[:3]]
+        return sum(0.0 if graph is None else graph.connected for graph in graphs) / len(graphs)
+
+    def graph(self, context: Tensor) -> RoadmapGraph | None:
+        """The roadmap of a context `[F]`; None where hardly any nodes connect."""
+        if not context.isfinite().all():
+            return None
+        cell = (context / self.driver.tolerance).round()
+        key = tuple(map(int, cell.tolist()))
+        if key not in self._graphs:
+            nodes = self._nodes(cell * self.driver.tolerance)
+            self._graphs[key] = RoadmapGraph.build(nodes, self.driver, degree=_DEGREE)
+        self._graphs.move_to_end(key)
+        return self._graphs[key]
+
+    def _nodes(self, context: Tensor) -> Tensor:
+        """States `[P', S]` of a context `[F]` that cover what was seen in the nearest ones."""
+        far = (self.seen[:, list(self.fixed)] - context).square().sum(-1)
+        local = self.seen[far.topk(min(_LOCAL * _NODES, len(far)), largest=False).indices]
+        nodes = local[farthest_points(local[:, self._moving], _NODES)[0]]
+        nodes[:, list(self.fixed)] = context
+        return nodes
+
+    def paths(self, start: Tensor, aim: Aim, count: int, horizon: int, stretch: float) -> Tensor:
+        """See `Router.paths`."""
+        found = []
+        for row in range(len(start)):
+            graph = self.graph(start[row, list(self.fixed)])
+
+            def row_aim(states: Tensor, row: int = row) -> Tensor:
+                every = states.expand(*states.shape[:-3], len(start), -1, -1)
+                return aim(every)[..., row : row + 1, :, :]
+
+            one = start[row : row + 1]
+            if graph is None:
+                found.append(one.new_full((1, count, horizon, one.shape[-1]), torch.nan))
+            else:
+                found.append(graph.paths(one, row_aim, count, horizon, stretch))
+        while len(self._graphs) > max(_KEPT, len(start)):
+            self._graphs.popitem(last=False)
+        return torch.cat(found)
+
+    def settle(self, states: Tensor) -> Tensor:
+        """See `Router.settle`."""
+        return self.driver.settle(states)

@@ -1,0 +1,302 @@
+"""A roadmap: a graph over replayed states whose edges the model itself can drive (after Kavraki et al. 1996)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from grasp_agent.planners.protocols import Aim, Block, Driver, Dynamics, Jacobian, Router
+
+_NEAR = 16  # nodes that starts and goals are joined to
+_INSTANT = 0.01  # steps that an edge takes at least
+_EVERYWHERE = 0.95  # share of pairs that nodes with room around must join, to do without the others
+_SPREAD = 64  # the same where none of those will do: the first ones cover the space
+
+
+def farthest_points(states: Tensor, count: int) -> tuple[Tensor, float]:
+    """Points that cover states: each is the state farthest from those before it (Gonzalez 1985).
+
+    Args:
+        states: `[M, S]`.
+        count: number of points; fewer are returned where there are fewer distinct states.
+
+    Returns:
+        Indices `[P]`, and the covering radius: no state is farther than that from its nearest point.
+    """
+    nearest = (states - states.mean(0)).square().sum(-1)
+    index = nearest.argmin()  # begins in the middle, so that the choice does not depend on the states' order
+    nearest = torch.full_like(nearest, torch.inf)
+    chosen = []
+    for _ in range(min(count, states.shape[0])):
+        chosen.append(index)
+        nearest = torch.minimum(nearest, (states - states[index]).square().sum(-1))
+        index = nearest.argmax()
+        if not nearest[index] > 0:
+            break
+    return torch.stack(chosen), float(nearest.max().sqrt())
+
+
+def charted(points: Tensor, driver: Driver, count: int, *, degree: int = 24) -> tuple[Tensor, RoadmapGraph | None]:
+    """Points `[P, S]` in the order of nodes, and a roadmap of `count`: of those with room, if that leads everywhere.
+
+    Ways past obstacles then keep a step's distance, and do not graze them: there models are at their worst.
+    """
+    room = driver.roomy(points)
+    if not room.all():
+        ordered = torch.cat([points[room], points[~room]])
+        graph = RoadmapGraph.build(ordered[: min(count, int(room.sum()))], driver, degree=degree)
+        if graph is not None and graph.connected > _EVERYWHERE:
+            return ordered, graph
+    return points, RoadmapGraph.build(points[:count], driver, degree=degree)
+
+
+class _Ways(NamedTuple):
+    """The best ways of B problems over R copies of a graph of P nodes."""
+
+    onward: Tensor
+    """`[B, R, P]`, time from every node to the goal, by the best last node."""
+    node: Tensor
+    """`[B, R]`, the best first node."""
+    time: Tensor
+    """`[B, R]`, time from the start to it."""
+    total: Tensor
+    """`[B, R]`, time from the start to the goal."""
+
+
+class RoadmapGraph:
+    """Routes over replayed states, planned by shortest paths.
+
+    Args:
+        nodes: `[P, S]` replayed states.
+        neighbours: `[P, D]`, indices of each node's neighbours.
+        steps: `[P, D]`, steps from a node to that neighbour, infinite where the model cannot drive there.
+        driver: what verified the edges; also connects starts and goals.
+        jitter: the copies beyond the first have edge times stretched by up to this factor, for different routes.
+        copies: number of copies.
+    """
+
+    def __init__(
+        self,
+        nodes: Tensor,
+        neighbours: Tensor,
+        steps: Tensor,
+        driver: Driver,
+        *,
+        jitter: float = 1.3,
+        copies: int = 4,
+    ) -> None:
+        self.nodes, self.neighbours, self.steps = nodes, neighbours, steps
+        self.driver = driver
+        generator = torch.Generator().manual_seed(0)
+        stretch = torch.rand(copies, *steps.shape, generator=generator).to(steps) * (jitter - 1) + 1
+        stretch[0] = 1
+        self._times = steps * stretch
+        self._between = _shortest(self._times, neighbours)
+
+    @classmethod
+    def build(cls, states: Tensor, driver: Driver, *, degree: int = 24) -> RoadmapGraph | None:
+        """Connects states `[P, S]` wherever every member of the model can drive; None where hardly any connect.
+
+        Args:
+            states: `[P, S]`, for example the farthest points of the replayed states.
+            driver: drives the model.
+            degree: D, neighbours tried for each node.
+        """
+        count = states.shape[0]
+        degree = min(degree, count - 1)
+        if degree < 1:
+            return None
+        distance = driver.apart(states[:, None], states[None])
+        distance.fill_diagonal_(torch.inf)
+        neighbours = distance.topk(degree, largest=False).indices
+        targets = states[neighbours].flatten(0, 1)
+        steps = driver(states, lambda _: targets, each=degree).view(count, degree)
+        steps = steps.clamp_min(_INSTANT)  # the time left must fall at each hop, also between nodes that lie together
+        steps = steps.to(torch.float16).to(states.dtype)  # as they are saved
+        graph = cls(states, neighbours, steps, driver)
+        return graph if graph.connected > 0.5 else None
+
+    @property
+    def connected(self) -> float:
+        """Share of ordered node pairs that are joined by a route."""
+        return float(self._between[0].isfinite().to(self.nodes.dtype).mean())
+
+    def paths(self, start: Tensor, aim: Aim, count: int, horizon: int, stretch: float) -> Tensor:
+        """See `Router.paths`."""
+        points, times = self.routes(start, aim, count)
+        states = self.driver.trace(points, times * stretch, horizon)
+        return states.masked_fill(~times[..., -1:, None].isfinite(), torch.nan)
+
+    def settle(self, states: Tensor) -> Tensor:
+        """See `Router.settle`."""
+        return self.driver.settle(states)
+
+    def routes(self, start: Tensor, aim: Aim, copies: int) -> tuple[Tensor, Tensor]:
+        """Routes from start to goal.
+
+        Args:
+            start: `[B, S]`.
+            aim: the goal state that belongs to states `[..., B, M, S]`.
+            copies: R, number of routes for each problem; those beyond the graph's copies repeat.
+
+        Returns:
+            Way points `[B, R, W, S]` (the first is the start, the last the goal) and the times at which they are
+            passed `[B, R, W]` [steps], which never fall; infinite where there is no route.
+        """
+        batch = start.shape[0]
+        index = torch.arange(copies, device=start.device) % self._between.shape[0]
+        nodes = self.nodes.expand(batch, -1, -1)
+        near = min(_NEAR, len(self.nodes))
+        first = self.driver.apart(start[:, None], nodes).topk(near, largest=False).indices
+        last = self.driver.apart(nodes, aim(nodes)).topk(near, largest=False).indices
+        enter, leave = self._enter(start, first), self._leave(aim, last)
+        ways = self._ways(index, first, enter, last, leave)
+        lost = ~ways.total.isfinite().any(-1)
+        if lost.any():  # a start or goal where nothing was seen: from or to wherever the model thinks it can
+            spread = torch.arange(min(_SPREAD, len(self.nodes)), device=start.device).expand(batch, -1)
+            astray = ~enter.isfinite().any(-1)
+            outward = lost & astray
+            onward = lost & (~leave.isfinite().any(-1) | ~astray)  # also where no route joins the two ends' nodes
+            if outward.any():
+                far = self._enter(start, spread, far=True).masked_fill(~outward[:, None], torch.inf)
+                first, enter = torch.cat([first, spread], 1), torch.cat([enter, far], 1)
+            if onward.any():
+                far = self._leave(aim, spread, far=True).masked_fill(~onward[:, None], torch.inf)
+                last, leave = torch.cat([last, spread], 1), torch.cat([leave, far], 1)
+            ways = self._ways(index, first, enter, last, leave)
+        return self._descend(start, aim, ways, index)
+
+    def _enter(self, start: Tensor, first: Tensor, *, far: bool = False) -> Tensor:
+        """Times from starts `[B, S]` to nodes `[B, F]`."""
+        targets = self.nodes[first].flatten(0, 1)
+        return self.driver(start, lambda _: targets, each=first.shape[1], far=far).view(first.shape)
+
+    def _leave(self, aim: Aim, last: Tensor, *, far: bool = False) -> Tensor:
+        """Times from nodes `[B, L]` to the goals."""
+
+        def goal_aim(states: Tensor) -> Tensor:
+            return aim(states.unflatten(-2, last.shape)).flatten(-3, -2)
+
+        return self.driver(self.nodes[last].flatten(0, 1), goal_aim, far=far).view(last.shape)
+
+    def _ways(self, index: Tensor, first: Tensor, enter: Tensor, last: Tensor, leave: Tensor) -> _Ways:
+        """Ways in over nodes `[B, F]` and out over nodes `[B, L]`, for copies `[R]` of the graph."""
+        between = self._between[index]  # [R, P, P]
+        onward = (between[:, :, last].permute(2, 0, 1, 3) + leave[:, None, None]).amin(-1)
+        total = (enter[:, None] + onward.gather(2, first[:, None].expand(-1, len(index), -1))).min(-1)
+        return _Ways(onward, first.gather(1, total.indices), enter.gather(1, total.indices), total.values)
+
+    def _descend(
+        self,
+        start: Tensor,
+        aim: Aim,
+        ways: _Ways,
+        index: Tensor,
+    ) -> tuple[Tensor, Tensor]:
+        """Follows the time to the goal downhill, from the entry nodes, until the best last node."""
+        onward, node, time, total = ways
+        batch, copies = node.shape
+        rows = torch.arange(batch, device=node.device)[:, None]
+        columns = torch.arange(copies, device=node.device)
+        points, times = (
+            [start[:, None].expand(-1, copies, -1), self.nodes[node]],
+            [torch.zeros_like(time), time],
+        )
+        moving = total.isfinite()
+        for _ in range(self.nodes.shape[0]):
+            hops = self._times[index[None], node]  # [B, R, D]
+            following = self.neighbours[node]
+            through = hops + onward[rows[..., None], columns[:, None], following]
+            best = through.min(-1)
+            # A node from which the goal itself is nearest is the route's last; the time left must fall at each hop.
+            left = onward[rows, columns, node]
+            after = onward[rows[..., None], columns[:, None], following].gather(-1, best.indices[..., None])[..., 0]
+            moving = moving & (best.values <= left + 1e-4) & (after < left)
+            if not moving.any():
+                break
+            step = best.indices[..., None]
+            time = torch.where(moving, time + hops.gather(-1, step)[..., 0], time)
+            node = torch.where(moving, following.gather(-1, step)[..., 0], node)
+            points.append(self.nodes[node])
+            times.append(time)
+        end = aim(points[-1])
+        points.append(end)
+        times.append(total)
+        return torch.stack(points, 2), torch.stack(times, 2)
+
+
+def _shortest(times: Tensor, neighbours: Tensor) -> Tensor:
+    """All-pairs shortest times `[C, P, P]` of graphs with edge times `[C, P, D]` (Floyd 1962)."""
+    copies, count, _ = times.shape
+    between = torch.full((copies, count, count), torch.inf, dtype=times.dtype, device=times.device)
+    between.scatter_(2, neighbours.expand(copies, -1, -1), times)
+    between.diagonal(dim1=1, dim2=2).zero_()
+    for graph in between:  # one after the other: each fits into a processor's cache
+        through = torch.empty_like(graph)
+        for via in range(count):
+            torch.minimum(graph, torch.add(graph[:, via, None], graph[None, via], out=through), out=graph)
+    return between
+
+
+class BlockRoadmap:
+    """A roadmap for each block: n balls in a room need no map of all their joint positions.
+
+    Args:
+        graphs: the blocks' roadmaps, each over the block's own entries.
+        blocks: the blocks.
+    """
+
+    def __init__(self, graphs: Sequence[Router], blocks: Sequence[Block]) -> None:
+        self.graphs, self._blocks = tuple(graphs), tuple(blocks)
+
+    @property
+    def connected(self) -> float:
+        """See `Router.connected`: of the worst block."""
+        return min(graph.connected for graph in self.graphs)
+
+    def settle(self, states: Tensor) -> Tensor:
+        """See `Router.settle`."""
+        settled = states.clone()
+        for graph, block in zip(self.graphs, self._blocks, strict=True):
+            settled[..., list(block.states)] = graph.settle(states[..., list(block.states)])
+        return settled
+
+    def paths(self, start: Tensor, aim: Aim, count: int, horizon: int, stretch: float) -> Tensor:
+        """See `Router.paths`."""
+        states = start[:, None, None].expand(-1, count, horizon, -1).clone()
+        for graph, block in zip(self.graphs, self._blocks, strict=True):
+            entries = list(block.states)
+
+            def part_aim(parts: Tensor, entries: list[int] = entries) -> Tensor:
+                whole = parts.new_zeros(*parts.shape[:-1], start.shape[-1])
+                whole[..., entries] = parts
+                return aim(whole)[..., entries]
+
+            states[..., entries] = graph.paths(start[:, entries], part_aim, count, horizon, stretch)
+        return states
+
+
+def block_dynamics(dynamics: Dynamics, block: Block, others: Tensor, rest: Tensor) -> Dynamics:
+    """A block's own step, the other blocks standing at `others` `[S]`, at rest."""
+    return lambda state, action: dynamics(*_embedded(state, action, block, others, rest))[..., list(block.states)]
+
+
+def block_jacobian(action_jacobian: Jacobian, block: Block, others: Tensor, rest: Tensor) -> Jacobian:
+    """The same step, and its derivative by the block's own actions."""
+
+    def step(state: Tensor, action: Tensor) -> tuple[Tensor, Tensor]:
+        states, actions = list(block.states), list(block.actions)
+        following, slopes = action_jacobian(*_embedded(state, action, block, others, rest))
+        return following[..., states], slopes[..., states, :][..., actions]
+
+    return step
+
+
+def _embedded(state: Tensor, action: Tensor, block: Block, others: Tensor, rest: Tensor) -> tuple[Tensor, Tensor]:
+    """States and actions of all blocks, those of one put in their places."""
+    whole, acting = others.expand(*state.shape[:-1], -1).clone(), rest.expand(*action.shape[:-1], -1).clone()
+    whole[..., list(block.states)], acting[..., list(block.actions)] = state, action
+    return whole, acting

@@ -1,0 +1,139 @@
+"""What a step does on average, as a linear model: it knows of inertia, and how far a state is from another in time."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from grasp_agent.planners.protocols import ReplayWindows
+
+_DOUBLINGS = 20
+
+
+class LinearModel(NamedTuple):
+    """`s' = A s + B a + c`, regressed from replay; S state, A action."""
+
+    by_state: Tensor
+    """A, `[S, S]`."""
+    by_action: Tensor
+    """B, `[S, A]`."""
+    offset: Tensor
+    """c, `[S]`."""
+
+    @classmethod
+    def regress(cls, replay: ReplayWindows) -> LinearModel:
+        """The least-squares fit of all recorded steps; without evidence a state stays."""
+        states, actions = replay.states[:, :-1].flatten(0, 1), replay.actions.flatten(0, 1)
+        inputs = torch.cat([states, actions, torch.ones_like(states[:, :1])], -1)
+        changes = (replay.states[:, 1:] - replay.states[:, :-1]).flatten(0, 1)
+        ridge = 1e-4 * len(inputs) * torch.eye(inputs.shape[1], dtype=inputs.dtype, device=inputs.device)
+        slopes = torch.linalg.solve(inputs.mT @ inputs + ridge, inputs.mT @ changes).mT.contiguous()
+        slopes.diagonal().add_(1)
+        return cls.unpack(slopes)
+
+    @classmethod
+    def unpack(cls, packed: Tensor) -> LinearModel:
+        """The inverse of `packed`."""
+        size = packed.shape[0]
+        return cls(packed[:, :size], packed[:, size:-1], packed[:, -1])
+
+    @property
+    def packed(self) -> Tensor:
+        """`[S, S + A + 1]`, side by side."""
+        return torch.cat([self.by_state, self.by_action, self.offset[:, None]], -1)
+
+    def part(self, states: list[int], actions: list[int]) -> LinearModel:
+        """The model of some entries, the others left out."""
+        return LinearModel(self.by_state[states][:, states], self.by_action[states][:, actions], self.offset[states])
+
+    def step(self, states: Tensor, actions: Tensor) -> Tensor:
+        """`[..., S], [..., A] -> [..., S]`."""
+        return states @ self.by_state.mT + actions @ self.by_action.mT + self.offset
+
+    def settle(self, states: Tensor, named: Tensor) -> Tensor:
+        """The same states `[..., S]`, entries that are not named changed so that they stay: speeds become zero.
+
+        Args:
+            states: `[..., S]`.
+            named: `[S]`, True for entries that are kept.
+        """
+        free = ~named
+        change = self.by_state - torch.eye(len(named), dtype=states.dtype, device=states.device)
+        moving, kept = change[:, free], change[:, named]
+        # The smallest |A s + B 0 + c - s|, and of those the nearest to what the entries were.
+        ridge = 1e-4 * torch.eye(moving.shape[1], dtype=states.dtype, device=states.device)
+        residual = (states[..., named] @ kept.mT + self.offset) @ moving
+        settled = states.clone()
+        settled[..., free] = torch.linalg.solve(moving.mT @ moving + ridge, (1e-4 * states[..., free] - residual).mT).mT
+        return settled
+
+    def metric(self, effort: float = 0.1) -> Tensor | None:
+        """`[S, S]`, a matrix M: a deviation d of the state costs `|M d|^2` until feedback has brought it to zero.
+
+        That cost is the solution of the discrete algebraic Riccati equation for unit cost of deviations. One step of
+        feedback in it heeds what later steps can and cannot do.
+
+        Args:
+            effort: cost of actions, relative to the mean square of what they move in a step.
+
+        Returns:
+            None where the equation has no solution.
+        """
+        a, b = self.by_state.double(), self.by_action.double()
+        identity = torch.eye(len(a), dtype=a.dtype, device=a.device)
+        spread = b @ b.mT / (effort * b.square().sum(0).mean() + 1e-9)
+        # Structure-preserving doubling (Chu, Fan, Lin and Wang 2004): step n looks 2^n steps ahead.
+        cost = ahead = identity
+        for _ in range(_DOUBLINGS):
+            inverse = torch.linalg.inv(identity + spread @ cost)
+            ahead = a.mT @ cost @ inverse @ a
+            cost, spread, a = cost + ahead, spread + a @ inverse @ spread @ a.mT, a @ inverse @ a
+        root, failed = torch.linalg.cholesky_ex((cost + cost.mT) / 2, upper=True)
+        settled = ahead.norm() <= 1e-6 * cost.norm()
+        return root.to(self.by_state) if settled and not failed and root.isfinite().all() else None
+
+
+class Horizons(NamedTuple):
+    """How a linear model is driven to a state in exactly m steps, for m = 0 .. M, with the least sum of squares.
+
+    The first of m actions is `gains_m (g - powers_m s - drifts_m)` (minimum-energy control; Kailath 1980, ch. 2).
+    """
+
+    powers: Tensor
+    """`[M + 1, S, S]`, A^m."""
+    drifts: Tensor
+    """`[M + 1, S]`, where m steps without action lead from zero."""
+    gains: Tensor
+    """`[M + 1, A, S]`."""
+    roots: Tensor
+    """`[M + 1, S, S]`: `|roots_m x|^2` is the least sum of squared actions that moves a state by x in m steps."""
+
+    @classmethod
+    def of(cls, linear: LinearModel, reach: int) -> Horizons:
+        """Of up to M = `reach` steps."""
+        a, b = linear.by_state.double(), linear.by_action.double()
+        identity = torch.eye(len(a), dtype=a.dtype, device=a.device)
+        power, drift, gramian = identity, torch.zeros_like(a[0]), torch.zeros_like(a)
+        powers, drifts, gains, roots = [power], [drift], [torch.zeros_like(b.mT)], [torch.zeros_like(a)]
+        for _ in range(reach):
+            reached = power @ b
+            gramian = gramian + reached @ reached.mT
+            power, drift = a @ power, a @ drift + linear.offset.double()
+            # What cannot be moved costs much, not infinitely much.
+            inverse = torch.linalg.inv(gramian + 1e-6 * gramian.diagonal().mean() * identity)
+            powers.append(power)
+            drifts.append(drift)
+            gains.append(reached.mT @ inverse)
+            roots.append(torch.linalg.cholesky(inverse).mT)
+        return cls(*(torch.stack(values).to(linear.by_state) for values in (powers, drifts, gains, roots)))
+
+    def missing(self, states: Tensor, targets: Tensor, steps: Tensor | int) -> Tensor:
+        """How far states `[..., S]` drift from targets `[..., S]` in `steps` `[...]` without action, `[..., S]`."""
+        drifted = (self.powers[steps] @ states[..., None])[..., 0] + self.drifts[steps]
+        return targets - drifted
+
+    def action(self, states: Tensor, targets: Tensor, steps: Tensor | int) -> Tensor:
+        """The first of the `steps` actions `[..., A]` that lead from states to targets `[..., S]`."""
+        return (self.gains[steps] @ self.missing(states, targets, steps)[..., None])[..., 0]

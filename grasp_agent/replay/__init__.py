@@ -1,0 +1,1 @@
+"""Experience: episodes, images, offline datasets."""

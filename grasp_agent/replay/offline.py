@@ -1,0 +1,155 @@
+"""Experience that is already there: replay buffers of Stable-Baselines3, Minari datasets, `.npz` files."""
+
+from __future__ import annotations
+
+import warnings
+import zlib
+from collections.abc import Callable, Iterator
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, NamedTuple
+from zipfile import BadZipFile
+
+import numpy as np
+from gymnasium import spaces
+from numpy.typing import NDArray
+from stable_baselines3.common.buffers import DictReplayBuffer, ReplayBuffer
+
+from grasp_agent.replay.episodes import Episode
+
+Array = NDArray[np.float32]
+Raw = Callable[[Any], NDArray[Any]]
+"""From observations as they were recorded, `[n, ...]`, to what is learned from, `[n, R]`."""
+
+
+class Transitions(NamedTuple):
+    """Steps in the order in which they were taken."""
+
+    before: Array
+    """`[M, O + G]`, observation and achieved goal side by side."""
+    actions: Array
+    """`[M, A]`, in [-1, 1]."""
+    after: Array
+    """`[M, O + G]`."""
+    ends: NDArray[np.bool_]
+    """`[M]`, True where an episode is known to end; one ends, too, where the next step begins elsewhere."""
+
+    def without(self, lost: NDArray[np.bool_]) -> Transitions:
+        """The other steps; episodes end where one is lost."""
+        ends = self.ends | np.append(lost[1:], False)
+        return Transitions(self.before[~lost], self.actions[~lost], self.after[~lost], ends[~lost])
+
+    def episodes(self) -> Iterator[Episode]:
+        """The steps put together again."""
+        if not len(self.actions):
+            return
+        broken = (self.after[:-1] != self.before[1:]).any(-1) | self.ends[:-1]
+        cuts = [0, *(np.flatnonzero(broken) + 1), len(self.actions)]
+        for first, last in pairwise(cuts):
+            states = np.concatenate([self.before[first : first + 1], self.after[first:last]])
+            yield Episode(states, self.actions[first:last])
+
+
+def episodes_of(source: Any, action_space: spaces.Box, raw: Raw) -> list[Episode]:
+    """The episodes of a source of experience.
+
+    Args:
+        source: a `ReplayBuffer`, `DictReplayBuffer` or `HerReplayBuffer` as Stable-Baselines3's algorithms fill them
+            (actions scaled to [-1, 1]); a Minari dataset; the path of an `.npz` file; or `Episode`s. A file holds
+            `actions` `[M, A]` in the environment's units, and the steps' `observations` and `next_observations`
+            `[M, O]`; of a goal environment also `achieved_goal` and `next_achieved_goal` `[M, G]`.
+        action_space: of the environment.
+        raw: makes rows of recorded observations.
+
+    Raises:
+        ValueError: for another kind of source, one without a step, or one that does not fit.
+    """
+    if isinstance(source, ReplayBuffer):
+        pieces = [steps.episodes() for steps in _of_buffer(source, raw)]
+        episodes = [episode for piece in pieces for episode in piece]
+    elif isinstance(source, (str, Path)):
+        episodes = list(_of_file(Path(source), action_space, raw).episodes())
+    elif hasattr(source, "iterate_episodes"):
+        episodes = [_of_minari(recorded, action_space, raw) for recorded in source.iterate_episodes()]
+    elif isinstance(source, (list, tuple)) and all(isinstance(item, Episode) for item in source):
+        episodes = list(source)
+    else:
+        raise ValueError(
+            "dataset: expected a replay buffer of Stable-Baselines3, a Minari dataset, the path of an .npz file or "
+            f"episodes, got {type(source).__name__}"
+        )
+    if not sum(len(episode.actions) for episode in episodes):
+        raise ValueError("dataset: expected at least one step, got none")
+    return episodes
+
+
+def _of_buffer(buffer: ReplayBuffer, raw: Raw) -> Iterator[Transitions]:
+    """A buffer's steps, one environment after the other."""
+    size = buffer.buffer_size
+    order = (np.arange(size) + (buffer.pos if buffer.full else 0)) % size
+    order = order if buffer.full else order[: buffer.pos]
+    if buffer.optimize_memory_usage and buffer.full:
+        order = order[
+            1:
+        ]  # where only states are kept, the newest step's end stands in place of the oldest step's begin
+    for env in range(buffer.n_envs):
+        if isinstance(buffer, DictReplayBuffer):
+            before = {key: values[order, env] for key, values in buffer.observations.items()}
+            after = {key: values[order, env] for key, values in buffer.next_observations.items()}
+        else:
+            before = buffer.observations[order, env]
+            kept = buffer.optimize_memory_usage
+            after = buffer.observations[(order + 1) % size, env] if kept else buffer.next_observations[order, env]
+        ends = buffer.dones[order, env].astype(bool)
+        actions = buffer.actions[order, env].astype(np.float32)
+        steps = Transitions(raw(before), actions, raw(after), ends)
+        # Where only states are kept, the last one of an episode was written over by the next one's first.
+        yield steps.without(ends) if buffer.optimize_memory_usage else steps
+
+
+def _of_file(path: Path, action_space: spaces.Box, raw: Raw) -> Transitions:
+    try:
+        with open(path, "rb") as stream:
+            content = np.load(stream, allow_pickle=False)
+            if isinstance(content, np.ndarray):
+                raise ValueError("it holds a single array without a name")
+            held = {name: content[name] for name in content.files}
+    except FileNotFoundError as error:
+        raise ValueError(f"dataset: no such file {str(path)!r}") from error
+    except (OSError, ValueError, EOFError, BadZipFile, zlib.error, NotImplementedError) as error:
+        raise ValueError(f"{path}: not an .npz file of arrays: {error}") from error
+    missing = {"observations", "next_observations", "actions"} - set(held)
+    if missing:
+        raise ValueError(f"{path}: expected arrays observations, next_observations and actions, misses {missing.pop()}")
+
+    def part(prefix: str) -> Any:
+        if "achieved_goal" not in held:
+            return held[f"{prefix}observations"]
+        achieved = held.get(f"{prefix}achieved_goal")
+        if achieved is None:
+            raise ValueError(f"{path}: expected next_achieved_goal beside achieved_goal")
+        return {"observation": held[f"{prefix}observations"], "achieved_goal": achieved}
+
+    actions = _scaled(held["actions"], action_space)
+    steps = Transitions(raw(part("")), actions, raw(part("next_")), np.zeros(len(actions), np.bool_))
+    if not len(steps.before) == len(steps.actions) == len(steps.after):
+        lengths = [len(values) for values in steps[:3]]
+        raise ValueError(f"{path}: expected observations, actions and next_observations of one length, got {lengths}")
+    return steps
+
+
+def _of_minari(recorded: Any, action_space: spaces.Box, raw: Raw) -> Episode:
+    return Episode(raw(recorded.observations), _scaled(recorded.actions, action_space))
+
+
+def _scaled(actions: Any, space: spaces.Box) -> Array:
+    """Actions of the environment's units in [-1, 1]."""
+    array = np.asarray(actions, np.float64)
+    if array.ndim != 2 or array.shape[1] != space.shape[0]:
+        raise ValueError(f"dataset: expected actions of shape [M, {space.shape[0]}], got {list(array.shape)}")
+    low, high = space.low.astype(np.float64), space.high.astype(np.float64)
+    scaled = 2 * (array - low) / (high - low) - 1
+    outside = float((np.abs(scaled) > 1 + 1e-3).any(-1).mean()) if len(scaled) else 0.0
+    if outside:
+        warnings.warn(f"dataset: {100 * outside:.2g} % of its actions are out of bounds, and are clipped", stacklevel=5)
+    return np.clip(scaled, -1, 1).astype(np.float32)

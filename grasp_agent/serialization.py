@@ -1,0 +1,170 @@
+"""Files: written whole or not at all, and archives of JSON settings and safetensors, which run no code when read."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import shutil
+import tempfile
+import time
+import zipfile
+import zlib
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+import safetensors.torch
+from gymnasium import spaces
+from torch import Tensor
+
+FORMAT = 1
+_LARGEST = 512 * 2**20  # bytes of one member of the zip
+
+
+@contextmanager
+def atomic_write(path: str | Path) -> Iterator[Path]:
+    """Gives a temporary path in the same folder: moved to `path` when all went well, removed when not."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.stem}-"))
+    try:
+        yield folder / path.name
+        os.replace(folder / path.name, path)
+    finally:
+        _remove(folder)
+
+
+def _remove(folder: Path) -> None:
+    """Removes a folder; a program that may still write into it, such as ffmpeg, is given a second to end."""
+    for _ in range(20):
+        shutil.rmtree(folder, ignore_errors=True)
+        if not folder.exists():
+            return
+        time.sleep(0.05)
+
+
+class Codec:
+    """JSON form of settings: dataclasses of a table, numbers, strings, sequences.
+
+    Args:
+        classes: the dataclasses that files may hold, each known by its name; others are left out.
+    """
+
+    def __init__(self, classes: Iterable[object]) -> None:
+        kinds = (kind for kind in classes if isinstance(kind, type) and is_dataclass(kind))
+        self._classes: dict[str, type] = {kind.__name__: kind for kind in kinds}
+
+    def encode(self, value: Any) -> Any:
+        """Returns the JSON form of settings.
+
+        Raises:
+            ValueError: for a class that is not in the table, or anything else that JSON does not know.
+        """
+        if is_dataclass(value) and not isinstance(value, type):
+            name = type(value).__name__
+            if self._classes.get(name) is not type(value):
+                raise ValueError(f"{name} cannot be saved, as it is no class of this package")
+            return {"type": name, **{f.name: self.encode(getattr(value, f.name)) for f in fields(value)}}
+        if isinstance(value, (list, tuple)):
+            return [self.encode(item) for item in value]
+        if value is None or isinstance(value, (bool, int, float, str)):
+            return value
+        raise ValueError(f"{value!r} cannot be saved; expected settings of this package, numbers or strings")
+
+    def decode(self, config: Any) -> Any:
+        """Returns the settings that a JSON form stands for; only dataclasses of the table are made.
+
+        Raises:
+            ValueError: for an unknown class.
+        """
+        if isinstance(config, dict):
+            kind = self._classes.get(config.get("type", ""))
+            if kind is None:
+                known = ", ".join(sorted(self._classes))
+                raise ValueError(f"unknown type {config.get('type')!r}; expected one of {known}")
+            return kind(**{name: self.decode(item) for name, item in config.items() if name != "type"})
+        if isinstance(config, list):
+            return tuple(self.decode(item) for item in config)
+        return config
+
+
+def space_to_config(space: spaces.Space[Any]) -> dict[str, Any]:
+    """JSON form of a Box, or of a Dict of Boxes."""
+    if isinstance(space, spaces.Dict):
+        return {"dict": {key: space_to_config(inner) for key, inner in space.spaces.items()}}
+    if isinstance(space, spaces.Box):
+        bounds = {name: [str(x) for x in getattr(space, name).ravel()] for name in ("low", "high")}
+        return {"shape": list(space.shape), "dtype": str(space.dtype), **bounds}
+    raise ValueError(f"space: expected a Box or a Dict of Boxes, got {space}")
+
+
+def space_from_config(config: Mapping[str, Any]) -> spaces.Space[Any]:
+    """The space that a JSON form stands for."""
+    if "dict" in config:
+        return spaces.Dict({key: space_from_config(inner) for key, inner in config["dict"].items()})
+    dtype, shape = np.dtype(config["dtype"]), tuple(config["shape"])
+    low, high = (np.array([float(x) for x in config[name]], dtype).reshape(shape) for name in ("low", "high"))
+    return spaces.Box(low, high, dtype=dtype.type)
+
+
+def write(target: str | Path | IO[bytes], config: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
+    """Writes a file; a path without suffix gets `.zip`, as in Stable-Baselines3."""
+    if isinstance(target, (str, Path)):
+        path = Path(target)
+        path = path if path.suffix else path.with_suffix(".zip")
+        with atomic_write(path) as aside, open(aside, "wb") as stream:
+            _write(stream, config, tensors)
+    else:
+        _write(target, config, tensors)
+
+
+def _write(stream: IO[bytes], config: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
+    contents = {
+        "config.json": json.dumps({"format": FORMAT, **config}, indent=1).encode(),
+        "weights.safetensors": safetensors.torch.save({k: v.detach().cpu().contiguous() for k, v in tensors.items()}),
+    }
+    with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, data in contents.items():
+            member = zipfile.ZipInfo(name)  # without a time stamp: same content, same bytes
+            archive.writestr(member, data, zipfile.ZIP_DEFLATED)
+
+
+def read(source: str | Path | IO[bytes]) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Reads a file.
+
+    Returns:
+        Its config and its tensors.
+
+    Raises:
+        ValueError: one line that says what is wrong, for a missing, cut, foreign or newer file.
+    """
+    if isinstance(source, (str, Path)):
+        path = Path(source)
+        path = path if path.exists() or path.suffix else path.with_suffix(".zip")
+        if not path.is_file():
+            what = "is a folder" if path.is_dir() else "no such file (a bundled model? use grasp_agent.load)"
+            raise ValueError(f"{path}: {what}")
+        return _read(io.BytesIO(path.read_bytes()), str(path))
+    return _read(source, getattr(source, "name", "file object"))
+
+
+def _read(stream: IO[bytes], name: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    try:
+        with zipfile.ZipFile(stream) as archive:
+            found = {info.filename: info.file_size for info in archive.infolist()}
+            if set(found) != {"config.json", "weights.safetensors"}:
+                raise ValueError("expected config.json and weights.safetensors (a file of another program?)")
+            if max(found.values()) > _LARGEST:
+                raise ValueError(f"larger than {_LARGEST // 2**20} MiB")
+            config = json.loads(archive.read("config.json"))
+            if not isinstance(config, dict) or config.get("format") != FORMAT:
+                raise ValueError(f"expected format {FORMAT}, written by this version")
+            return config, safetensors.torch.load(archive.read("weights.safetensors"))
+    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError, RuntimeError) as error:
+        raise ValueError(f"{name}: not a saved agent: {error}") from error
+    except (ValueError, safetensors.SafetensorError) as error:
+        raise ValueError(f"{name}: not a saved agent: {error}") from error

@@ -1,0 +1,6 @@
+"""What is observed and wanted: goals, prior knowledge of a task, layouts of observations."""
+
+from grasp_agent.task.goal import Goal, GoalVecEnv
+from grasp_agent.task.structure import Frame, Structure
+
+__all__ = ["Frame", "Goal", "GoalVecEnv", "Structure"]

@@ -1,0 +1,96 @@
+"""From Dict goal observations to the states and goals of a world model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from gymnasium import spaces
+from numpy.typing import NDArray
+
+Array = NDArray[np.float32]
+KEYS = ("observation", "achieved_goal", "desired_goal")
+
+
+def check_spaces(observation_space: spaces.Space[Any], action_space: spaces.Space[Any]) -> None:
+    """Refuses what the agent cannot plan in.
+
+    Raises:
+        ValueError: unless observations are a Dict of vectors with the keys of a goal environment, and actions a bounded
+            Box of one axis.
+    """
+    check_actions(action_space)
+    if not isinstance(observation_space, spaces.Dict) or set(KEYS) - set(observation_space.spaces):
+        raise ValueError(
+            f"observation space: expected a Dict with the keys {', '.join(KEYS)} (a goal environment), "
+            f"or a Box and, in Python, goal=Goal.at(...), got {observation_space}"
+        )
+    for key in KEYS:
+        space = observation_space[key]
+        if not isinstance(space, spaces.Box) or len(space.shape) != 1:
+            raise ValueError(f"observation space: expected a vector under {key!r}, got {space}")
+
+
+def check_actions(action_space: spaces.Space[Any]) -> None:
+    """Refuses actions that the agent cannot plan with.
+
+    Raises:
+        ValueError: unless they are a bounded Box of one axis.
+    """
+    if not isinstance(action_space, spaces.Box):
+        raise ValueError(f"action space: expected a Box (continuous actions), got {action_space}")
+    if len(action_space.shape) != 1 or not action_space.is_bounded():
+        raise ValueError(f"action space: expected a bounded Box with one axis, got {action_space}")
+
+
+def raw_vectors(observation: Mapping[str, Any]) -> Array:
+    """Observation and achieved goal side by side, `[n, O + G]`, float32."""
+    parts = [np.asarray(observation[key], dtype=np.float32) for key in KEYS[:2]]
+    return np.concatenate(parts, axis=-1)
+
+
+def batched(observation: Any, space: spaces.Dict) -> tuple[dict[str, Array], bool]:
+    """Checks an observation and gives its arrays a batch axis.
+
+    Returns:
+        Copies of the arrays, float32, each `[n, size]`, and whether the observation came as a batch.
+
+    Raises:
+        ValueError: with Stable-Baselines3's words for a `(obs, info)` pair, a missing key, a wrong shape, or values
+            that are not finite.
+    """
+    if isinstance(observation, tuple) and len(observation) == 2 and isinstance(observation[1], dict):
+        raise ValueError(
+            "You have passed a tuple to the predict() function instead of a Numpy array or a Dict. "
+            "You are probably mixing Gym API with SB3 VecEnv API: `obs, info = env.reset()` (Gym) vs "
+            "`obs = vec_env.reset()` (SB3 VecEnv)."
+        )
+    if not isinstance(observation, Mapping):
+        raise ValueError(
+            f"observation: expected a dict with the keys {', '.join(KEYS)}, got {type(observation).__name__}"
+        )
+    missing = [key for key in KEYS if key not in observation]
+    if missing:
+        raise ValueError(f"observation: missing key {missing[0]!r}; expected {', '.join(KEYS)}")
+    arrays, batches = {}, set()
+    for key in KEYS:
+        value = observation[key]
+        value = value.detach().cpu().numpy() if hasattr(value, "detach") else value
+        array = np.array(value, dtype=np.float32)
+        shape = space[key].shape or ()
+        if array.shape == shape:
+            batches.add(None)
+        elif array.ndim == len(shape) + 1 and array.shape[1:] == shape:
+            batches.add(len(array))
+        else:
+            raise ValueError(
+                f"Error: Unexpected observation shape {array.shape} for {key!r}: "
+                f"expected {shape} or (n_env, {', '.join(map(str, shape))})"
+            )
+        if not np.isfinite(array).all():
+            raise ValueError(f"observation: {key!r} holds values that are not finite")
+        arrays[key] = array[None] if array.shape == shape else array
+    if len(batches) > 1:
+        raise ValueError("Error: Unexpected observation shape: the keys have different numbers of rows")
+    return arrays, batches.pop() is not None

@@ -1,0 +1,154 @@
+"""What is known of a task before anything is learned; environments may offer it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import chain
+from typing import Any
+
+import numpy as np
+from gymnasium import spaces
+from stable_baselines3.common.vec_env import VecEnv
+
+from grasp_agent.planners import Block
+
+Pair = tuple[int, int]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Frame:
+    """The frame of a body in the plane, by entries of the observation and of the action.
+
+    Attributes:
+        origin: the body's position, x and y.
+        heading: cosine and sine of its angle.
+        points: other positions, in the same units.
+        vectors: velocities and the like, which turn with the plane but have no place in it.
+        actions: entries of the action that are such vectors.
+        lever: a turn by one radian counts as much as a shift by this length [the positions' units].
+
+    Raises:
+        ValueError: if an entry is named twice, or a pair has not two entries.
+    """
+
+    origin: Pair
+    heading: Pair
+    points: tuple[Pair, ...] = ()
+    vectors: tuple[Pair, ...] = ()
+    actions: tuple[Pair, ...] = ()
+    lever: float = 1.0
+
+    def __post_init__(self) -> None:
+        for name in ("origin", "heading"):
+            object.__setattr__(self, name, tuple(map(int, getattr(self, name))))
+        for name in ("points", "vectors", "actions"):
+            object.__setattr__(self, name, tuple(tuple(map(int, pair)) for pair in getattr(self, name)))
+        object.__setattr__(self, "lever", float(self.lever))
+        for pairs in ((self.origin, self.heading, *self.points, *self.vectors), self.actions):
+            entries = [entry for pair in pairs for entry in pair]
+            if any(len(pair) != 2 for pair in pairs) or len(set(entries)) < len(entries) or min(entries, default=0) < 0:
+                raise ValueError(f"frame: expected pairs of different entries from 0, got {pairs}")
+        if not self.lever > 0:
+            raise ValueError(f"frame: expected a lever of more than 0, got {self.lever}")
+
+    @property
+    def places(self) -> tuple[Pair, ...]:
+        """All positions, the body's first."""
+        return (self.origin, *self.points)
+
+    def check(self, state_size: int, action_size: int) -> None:
+        """Refuses a frame of other states or actions.
+
+        Raises:
+            ValueError: if it names an entry that is not there.
+        """
+        named = max(chain(*self.places, self.heading, *self.vectors)), max(chain(*self.actions), default=-1)
+        if named[0] >= state_size or named[1] >= action_size:
+            raise ValueError(f"frame: expected entries below {state_size} and {action_size}, got {self}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Structure:
+    """What is known of a task before anything is learned.
+
+    An environment offers it by attributes of the same names: `blocks` as pairs (entries of the observation, entries of
+    the action), `frame` as a dict of `Frame`'s attributes.
+
+    Attributes:
+        blocks: parts of observation and action that move independently, each with a part of the goal.
+        frame: a body around which everything looks the same wherever it is.
+        goal_weights: `[G]`, what differences of the goal's entries are multiplied by before they are compared; empty
+            for 1.
+        rests: True where all stays as it is when nothing is done (blocks on a table): plans may stop at any time.
+
+    Raises:
+        ValueError: if a weight is not above 0, the frame is none, or there are both blocks and a frame.
+    """
+
+    blocks: tuple[Block, ...] = ()
+    frame: Frame | None = None
+    goal_weights: tuple[float, ...] = ()
+    rests: bool = False
+
+    def __post_init__(self) -> None:
+        pairs = tuple(Block(tuple(map(int, states)), tuple(map(int, actions))) for states, actions in self.blocks)
+        object.__setattr__(self, "blocks", pairs)
+        if not isinstance(self.rests, (bool, np.bool_)):
+            raise ValueError(f"rests: expected True or False, got {self.rests!r}")
+        object.__setattr__(self, "rests", bool(self.rests))
+        object.__setattr__(self, "goal_weights", tuple(map(float, self.goal_weights)))
+        if not all(0 < weight < math.inf for weight in self.goal_weights):
+            raise ValueError(f"goal_weights: expected finite numbers of more than 0, got {self.goal_weights}")
+        if not (self.frame is None or isinstance(self.frame, Frame)):
+            raise ValueError(f"frame: expected a Frame or None, got {self.frame!r}")
+        if self.blocks and self.frame is not None:
+            raise ValueError("structure: expected blocks or a frame, got both")
+
+    @classmethod
+    def offered(cls, env: VecEnv, *, weighs_goal: bool = True) -> Structure:
+        """What an environment says of itself.
+
+        Args:
+            env: the environment.
+            weighs_goal: False leaves its weights of the goal out.
+
+        Raises:
+            ValueError: if an attribute of that name is something else.
+        """
+        inner, outer = env.get_attr("observation_space")[0], env.observation_space
+        assert isinstance(outer, spaces.Dict)
+        if inner not in (outer, outer["observation"]):
+            return cls()  # a wrapper, such as VecFrameStack, shows something else than what the environment speaks of
+        names = ("blocks", "frame", "rests", *(("goal_weights",) if weighs_goal else ()))
+        known: dict[str, Any] = {name: env.get_attr(name)[0] for name in names if env.has_attr(name)}
+        known = {name: value for name, value in known.items() if value is not None}
+        try:
+            if isinstance(known.get("frame"), Mapping):
+                known["frame"] = Frame(**known["frame"])
+            structure = cls(**known)
+            structure.check(outer, env.action_space)  # type: ignore[arg-type]
+        except (TypeError, ValueError) as error:
+            raise ValueError(
+                f"{error} (the environment's attributes {', '.join(known)} were taken for what is known of the task: "
+                "structure=Structure() leaves them aside)"
+            ) from error
+        return structure
+
+    def check(self, observation_space: spaces.Dict, action_space: spaces.Box) -> None:
+        """Refuses what does not fit an environment.
+
+        Raises:
+            ValueError: if goal weights are too few or too many, or actions of a frame are not scaled alike.
+        """
+        size = observation_space["desired_goal"].shape[0]  # type: ignore[index]
+        if len(self.goal_weights) not in (0, size):
+            raise ValueError(f"goal_weights: expected {size}, got {len(self.goal_weights)}")
+        if self.frame is None:
+            return
+        self.frame.check(observation_space["observation"].shape[0], action_space.shape[0])  # type: ignore[index]
+        for pair in self.frame.actions:
+            low, high = action_space.low[list(pair)], action_space.high[list(pair)]
+            if not (np.ptp(low) == np.ptp(high) == 0 and (low == -high).all()):
+                raise ValueError(f"frame: expected actions {pair} with the same symmetric bounds, got {low} to {high}")

@@ -1,0 +1,66 @@
+"""How a plan is found: the candidates of a search, iteration by iteration."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from grasp_agent.agent.agent import GraspAgent
+from grasp_agent.planners import GraspState, Planner, Problem
+from grasp_agent.task.observation import batched, raw_vectors
+
+
+class Search(NamedTuple):
+    """A search for a plan from one observation."""
+
+    candidates: NDArray[np.float32]
+    """`[I + 1, N, H, G]`, achieved goals along the candidates at first and after each iteration [the environment's
+    units]: of GRASP's virtual states, of other planners' rollouts."""
+    path: NDArray[np.float32]
+    """`[H + 1, G]`, those of the plan that came of it, from the start."""
+    accepted: bool
+    """Whether it was found good enough."""
+    iterations: int
+    """Of the planner; 0 where a proposal was good enough."""
+    seconds: float
+    """Time that it took, being watched [s]."""
+
+
+def watched(agent: GraspAgent, observation: Any, planner: Planner[Any] | None = None) -> Search:
+    """Plans once from an observation, without a running plan.
+
+    Args:
+        agent: one that has learned something.
+        observation: a single one.
+        planner: None for the agent's own.
+
+    Raises:
+        ValueError: if the agent has learned nothing, or the observation does not fit.
+    """
+    policy, world = agent.policy, agent.policy.world
+    if world is None:
+        raise ValueError("agent: expected one that has learned something")
+    arrays, is_batch = batched(agent._as_goal_observation(observation), policy.observation_space)
+    if is_batch:
+        raise ValueError("observation: expected a single one, got a batch")
+    start, seen = world.encode(raw_vectors(arrays)), []
+    problem = world.problem(start, arrays["desired_goal"], policy.horizon, policy.criteria)
+    planner = planner or policy.planner
+
+    def look(_: int, state: Any) -> None:
+        seen.append(world.achieved(_states(problem, planner, state)[0]))
+
+    with torch.inference_mode(False), torch.no_grad():
+        plan = planner.plan(problem, seed=policy.seed, on_step=look)
+        path = world.achieved(torch.cat([start, plan.states[0]]))
+    shape = (0, 0, policy.horizon, path.shape[-1])
+    candidates = np.stack(seen) if seen else np.zeros(shape, np.float32)
+    return Search(candidates, path, bool(plan.accepted[0]), plan.iterations, plan.seconds)
+
+
+def _states(problem: Problem, planner: Planner[Any], state: Any) -> torch.Tensor:
+    """Where a search's candidates lead, `[B, N, H, S]`."""
+    return state.states if isinstance(state, GraspState) else problem.follow(planner.actions(problem, state))

@@ -1,0 +1,1 @@
+"""Bundled agents and baselines, and Stable-Baselines3's algorithms."""

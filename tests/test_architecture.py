@@ -1,0 +1,96 @@
+"""The package's layout: which folder may import which, and how large files and functions may be."""
+
+import ast
+import sys
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+AGENT, ENVS = ROOT / "grasp_agent", ROOT / "envs" / "grasp_envs"
+
+FOLDERS = (
+    "cli",
+    "video",
+    "evaluation",
+    "zoo",
+    "agent",
+    "models",
+    "replay",
+    "task",
+    "planners",
+    "serialization",
+    "validation",
+)
+"""Each may import from those behind it, never from those before it; imports for type checkers count."""
+
+MODULES = sorted(AGENT.rglob("*.py"))
+
+
+def name_of(path: Path) -> str:
+    """Dotted name of a module."""
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+FILES = {name_of(path): path for path in MODULES}
+
+
+@cache
+def tree(name: str) -> ast.Module:
+    return ast.parse(FILES[name].read_text(encoding="utf-8"))
+
+
+def home(module: str, name: str) -> str:
+    """The module that an imported name really comes from: a package's face only hands it on."""
+    if f"{module}.{name}" in FILES:
+        return f"{module}.{name}"
+    for node in tree(module).body if FILES[module].name == "__init__.py" else ():
+        for alias in node.names if isinstance(node, ast.ImportFrom) else ():
+            if (alias.asname or alias.name) == name and str(node.module).startswith("grasp_agent"):
+                return home(str(node.module), alias.name)
+    return module
+
+
+def imported(name: str) -> Iterator[str]:
+    """Modules of the package that a module imports, wherever in it, for type checkers too."""
+    for node in ast.walk(tree(name)):
+        if isinstance(node, ast.ImportFrom) and str(node.module).split(".")[0] == "grasp_agent":
+            yield from (home(str(node.module), alias.name) for alias in node.names)
+        elif isinstance(node, ast.Import):
+            assert not any(alias.name.startswith("grasp_agent.") for alias in node.names), "import names from modules"
+
+
+def folder(name: str) -> str:
+    return name.split(".")[1] if "." in name else ""
+
+
+@pytest.mark.parametrize("name", [name for name in FILES if folder(name)])
+def test_folders_import_in_one_direction(name: str):
+    assert folder(name) in FOLDERS, f"give {folder(name)} its place in FOLDERS"
+    wrong = [other for other in imported(name) if other != "grasp_agent" and _before(other, name)]
+    assert not wrong, f"{name} imports {wrong[0]}"
+
+
+def _before(other: str, name: str) -> bool:
+    return FOLDERS.index(folder(other)) < FOLDERS.index(folder(name))
+
+
+@pytest.mark.parametrize("path", sorted((AGENT / "planners").rglob("*.py")), ids=lambda path: path.name)
+def test_planners_need_nothing_but_torch(path: Path):
+    for top in _tops(path):
+        assert top in {"torch", "grasp_agent"} or top in sys.stdlib_module_names, top
+
+
+@pytest.mark.parametrize("path", sorted(ENVS.rglob("*.py")), ids=lambda path: path.name)
+def test_environments_know_nothing_of_the_agent(path: Path):
+    assert "grasp_agent" not in _tops(path)
+
+
+def _tops(path: Path) -> set[str]:
+    """Top-level packages that a file imports."""
+    nodes = list(ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
+    names = [alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names]
+    names += [str(node.module) for node in nodes if isinstance(node, ast.ImportFrom)]
+    return {name.split(".")[0] for name in names}
