@@ -21,7 +21,7 @@ import safetensors.torch
 from gymnasium import spaces
 from torch import Tensor
 
-FORMAT = 1
+FORMAT, _KNOWN_FORMATS = 2, (1, 2)
 _LARGEST = 512 * 2**20  # bytes of one member of the zip
 
 
@@ -161,8 +161,8 @@ def _read(stream: IO[bytes], name: str) -> tuple[dict[str, Any], dict[str, Tenso
             if max(found.values()) > _LARGEST:
                 raise ValueError(f"larger than {_LARGEST // 2**20} MiB")
             config = json.loads(archive.read("config.json"))
-            if not isinstance(config, dict) or config.get("format") != FORMAT:
-                raise ValueError(f"expected format {FORMAT}, written by this version")
+            if not isinstance(config, dict) or config.get("format") not in _KNOWN_FORMATS:
+                raise ValueError(f"expected format {FORMAT}, or an older one")
             return config, safetensors.torch.load(archive.read("weights.safetensors"))
     except (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError, RuntimeError) as error:
         raise ValueError(f"{name}: not a saved agent: {error}") from error

@@ -25,6 +25,7 @@ from trials import TASKS, closed_loop, free_grasp, open_loop
 
 import grasp_agent
 from grasp_agent import GRASP, Criteria
+from grasp_agent.agent.controller import ReplanRule
 from grasp_agent.planners import (
     CEM,
     ICEM,
@@ -147,8 +148,8 @@ FINDINGS: dict[str, Planner[Any]] = {
 def finding(planner: Planner[Any]) -> dict[str, float]:
     """Where virtual states, the model's rollout and reality end, after all iterations."""
     agent = grasp_agent.load(TASKS[FINDINGS_TASK].model, device="cpu")
-    agent.policy.planner, agent.policy.horizon = planner, FINDINGS_HORIZON
-    agent.policy.criteria = Criteria(accept=-1.0)  # nothing ends the search
+    agent.planner, agent.horizon = planner, FINDINGS_HORIZON
+    agent.criteria = Criteria(accept=-1.0)  # nothing ends the search
     world = agent.policy.world
     assert world is not None
     env = gym.make(TASKS[FINDINGS_TASK].env_id)
@@ -157,7 +158,7 @@ def finding(planner: Planner[Any]) -> dict[str, float]:
         observation, _ = env.reset(seed=SEED + index)
         batch = {key: value[None] for key, value in observation.items()}
         start, goals = world.encode(raw_vectors(batch)), batch["desired_goal"].astype(np.float32)
-        problem = world.problem(start, goals, FINDINGS_HORIZON, agent.policy.criteria)
+        problem = world.problem(start, goals, FINDINGS_HORIZON, agent.criteria)
         seen: list[Any] = []
         planner.plan(problem, on_step=lambda _, state: seen.append(state))  # noqa: B023
         # The last virtual state of GRASP is AT the goal; the one before it is free.
@@ -196,8 +197,8 @@ def findings_table(rows: dict[str, dict[str, float]]) -> list[str]:
 def measure(task: str, variant: Variant, closed: bool) -> dict[str, float]:
     """One row of the table."""
     agent = grasp_agent.load(TASKS[task].model, device="cpu")
-    agent.policy.planner, agent.policy.criteria = variant.planner, variant.criteria
-    agent.policy.commit = agent.policy.horizon
+    agent.planner, agent.criteria = variant.planner, variant.criteria
+    agent.policy.controller.rule = ReplanRule(commit=agent.horizon)
     env = gym.make(TASKS[task].env_id)
     seeds = range(SEED, SEED + EPISODES)
     blind = [open_loop(agent, env, seed) for seed in seeds]

@@ -27,7 +27,7 @@ from tqdm import tqdm
 
 from grasp_agent import GraspAgent, evaluate
 from grasp_agent.serialization import atomic_write
-from grasp_agent.zoo.resumable import Course
+from grasp_agent.zoo.resumable import ResumableTraining
 
 FOLDER = Path(__file__).parent.parent / "videos"
 SEEDS = (0, 1, 2, 3, 4)
@@ -61,7 +61,7 @@ def sac_points(task: str, seed: int, done: dict[str, float]) -> Points:
     wanted = TASKS[task]["sac"]
     if set(map(str, wanted)) <= set(done):
         return
-    course = Course("sac", gym.make(task), steps=wanted[-1], seed=seed)
+    course = ResumableTraining("sac", gym.make(task), steps=wanted[-1], seed=seed)
     for steps in wanted:
         course.run(steps)
         yield steps, success(course.model, task)

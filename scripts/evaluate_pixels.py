@@ -30,12 +30,12 @@ PATH = Path(__file__).parent.parent / "docs" / "pixels.json"
 def played(stop: bool) -> dict[str, Any]:
     """What comes of plans that may stop at the goal, or have to keep it."""
     agent = grasp_agent.load(MODEL, device="cpu")
-    agent.policy.criteria = replace(agent.policy.criteria, stop=stop)
+    agent.criteria = replace(agent.criteria, stop=stop)
     env = gym.make(str(agent.env_id), **agent.env_kwargs)
     trials = [open_loop(agent, env, seed) for seed in range(SEED, SEED + EPISODES)]
     env.close()
     return {
-        "steps of a plan": agent.policy.horizon,
+        "steps of a plan": agent.horizon,
         "terminal": share([trial.end for trial in trials]),
         "anytime": share([trial.any for trial in trials]),
         "median seconds of a plan": float(np.median([trial.seconds for trial in trials])),

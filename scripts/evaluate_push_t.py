@@ -42,9 +42,8 @@ Part = Literal["blind", "sac"]
 def blind(seeds: range) -> Iterator[Row]:
     """One plan, not corrected on the way, and judged as such."""
     agent, env = grasp_agent.load("push-t", device="cpu"), gym.make(ENV)
-    policy = agent.policy
-    policy.planner = Receding(pieces=ICEM(iterations=4, samples=128), iterations=12, length=40)
-    policy.horizon, policy.criteria = BLIND_STEPS, replace(policy.criteria, feedback=False)
+    agent.planner = Receding(pieces=ICEM(iterations=4, samples=128), iterations=12, length=40)
+    agent.horizon, agent.criteria = BLIND_STEPS, replace(agent.criteria, feedback=False)
     for seed in seeds:
         trial = open_loop(agent, env, seed)
         yield {"seed": seed, "success": trial.end, "accepted": trial.accepted, "seconds": trial.seconds}

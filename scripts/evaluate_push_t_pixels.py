@@ -30,6 +30,7 @@ from trials import PLANNERS, open_loop
 
 import grasp_agent
 from grasp_agent import GraspAgent
+from grasp_agent.agent.pixel_perception import PixelPerception
 from grasp_agent.evaluation.intervals import share
 from grasp_agent.planners import Planner
 from grasp_agent.serialization import atomic_write
@@ -97,11 +98,11 @@ def probe(agent: GraspAgent, count: int = 300) -> dict[str, float]:
 
     Latents say both in their own terms, up to a map that is the same everywhere: half of the states choose it.
     """
-    assert agent.vision is not None
+    assert isinstance(agent.perception, PixelPerception)
     env: Any = gym.make("grasp/PushT-v0", observation="pixels")
     states = [state for task in tasks(APART, count // 2) for state in task]
     pictures = [env.reset(options={"state": state})[0]["observation"] for state in states]
-    latents, truth = agent.vision.encode(np.stack(pictures)), np.stack(states)
+    latents, truth = agent.perception.encoded(np.stack(pictures)), np.stack(states)
     features = np.concatenate([latents[:, 2:], np.ones((len(latents), 1))], 1)
     half = len(latents) // 2
     found = features[half:] @ np.linalg.lstsq(features[:half], truth[:half, 4:6], rcond=None)[0]
@@ -151,10 +152,10 @@ def main(part: PART | None = None) -> None:
         for name, apart, horizon, planner in runs(chosen):
             begun = len(ledger.read().get(name, []))
             agent = grasp_agent.load(MODEL, device="cpu")
-            agent.policy.planner = planner or agent.policy.planner
-            agent.policy.horizon = horizon or agent.policy.horizon
+            agent.planner = planner or agent.planner
+            agent.horizon = horizon or agent.horizon
             if horizon is not None:
-                agent.policy.criteria = replace(agent.policy.criteria, feedback=False)
+                agent.criteria = replace(agent.criteria, feedback=False)
             env = gym.make(str(agent.env_id), max_episode_steps=200, **agent.env_kwargs)
             given = list(tasks(apart, EPISODES[chosen]))[begun:] if begun < EPISODES[chosen] else []
             for task in tqdm(given, desc=name):

@@ -31,7 +31,7 @@ from tqdm import tqdm
 
 import grasp_agent
 from grasp_agent import GRASP, GraspAgent
-from grasp_agent.evaluation.participants import contestant
+from grasp_agent.evaluation.participants import participant
 from grasp_agent.evaluation.rollout import rollout
 from grasp_agent.planners import (
     Adam,
@@ -59,7 +59,7 @@ def problem_of(agent: GraspAgent, seeds: Sequence[int], horizon: int) -> Problem
     env.close()
     batch = {key: np.stack([observation[key] for observation in seen]) for key in seen[0]}
     start = agent.policy.world.encode(raw_vectors(batch))
-    return agent.policy.world.problem(start, batch["desired_goal"].astype(np.float32), horizon, agent.policy.criteria)
+    return agent.policy.world.problem(start, batch["desired_goal"].astype(np.float32), horizon, agent.criteria)
 
 
 def distance(path: Path) -> Figures:
@@ -69,7 +69,7 @@ def distance(path: Path) -> Figures:
     for panel, env_id in zip(panels, ("grasp/BallNavTrap-v0", "grasp/BallNavMaze-v0"), strict=True):
         for name, colour in (("sac@30000", GREY), ("grasp@30000", BLUE)):
             env = gym.make(env_id)
-            agent = contestant(name, env_id).make(env, SEED)
+            agent = participant(name, env_id).make(env, SEED)
             ways = [[float(moment.distance or 0) for moment in rollout(agent, env, SEED + i)] for i in range(12)]
             env.close()
             for index, way in enumerate(ways):

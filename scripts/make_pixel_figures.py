@@ -22,6 +22,7 @@ from make_figures import draw, ends_of, fooled, median
 
 import grasp_agent
 from grasp_agent import GRASP
+from grasp_agent.agent.pixel_perception import PixelPerception
 from grasp_agent.serialization import atomic_write
 from grasp_agent.task.observation import raw_vectors
 from grasp_agent.video.imagination import enlarged, imagined
@@ -45,22 +46,22 @@ def virtual_states(path: Path) -> dict[str, Any]:
 def latents(path: Path) -> dict[str, Any]:
     """The same step in the latent, looked at."""
     agent = grasp_agent.load(MODEL, device="cpu")
-    world, vision = agent.policy.world, agent.vision
-    assert world is not None and vision is not None
+    world, perception = agent.policy.world, agent.perception
+    assert world is not None and isinstance(perception, PixelPerception)
     env = gym.make(str(agent.env_id), **agent.env_kwargs)
-    seen = [agent._as_goal_observation(env.reset(seed=SEED + row)[0]) for row in range(COUNT)]
+    seen = [perception.to_goal_dict(env.reset(seed=SEED + row)[0]) for row in range(COUNT)]
     batch = {key: np.stack([one[key] for one in seen]) for key in seen[0]}
-    problem = world.problem(world.encode(raw_vectors(batch)), batch["desired_goal"], 15, agent.policy.criteria)
+    problem = world.problem(world.encode(raw_vectors(batch)), batch["desired_goal"], 15, agent.criteria)
     before, found = ends_of(problem, problem.start), {"model": MODEL, "sizes": list(SIZES)}
     free = torch.ones_like(problem.start[0])
-    plain = vision.decode(world.achieved(problem.start)).astype(np.float64)
+    plain = perception.decode(world.achieved(problem.start)).astype(np.float64)
     drawn = []
     assert problem.support is not None
     for size in SIZES:
         moved = fooled(problem, size, free)
         after = ends_of(problem, moved)
         gains = (before - after) / size
-        pictures = vision.decode(world.achieved(moved))
+        pictures = perception.decode(world.achieved(moved))
         rows = {
             "attacked": median(gains[0]),
             "attacked, most": float(gains[0].max()),
@@ -73,7 +74,7 @@ def latents(path: Path) -> dict[str, Any]:
         state, rest = moved.expand(problem.members, -1, -1), problem.rest.expand(problem.members, problem.size, -1)
         for _ in range(problem.horizon):
             state = problem.dynamics(state, rest)
-        ahead = vision.decode(world.achieved(state[:2, worst]))
+        ahead = perception.decode(world.achieved(state[:2, worst]))
         shown = (plain[worst].astype(np.uint8), pictures[worst], ahead[0], ahead[1])
         names = ("start", f"moved by {size:g}", "attacked member, 15 steps on", "another member")
         drawn += [titled(enlarged(one, 200), name, "") for one, name in zip(shown, names, strict=True)]

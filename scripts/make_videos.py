@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 import grasp_agent
 from grasp_agent import GRASP, record, record_beside, record_search
-from grasp_agent.evaluation.participants import contestant
+from grasp_agent.evaluation.participants import participant
 from grasp_agent.video.imagination import record_imagination
 
 FOLDER = Path(__file__).parent.parent / "videos"
@@ -35,7 +35,7 @@ def alone(model: str, episodes: int, path: Path) -> None:
 def beside(env_id: str, names: tuple[str, ...], episodes: int, size: int, path: Path) -> None:
     """Agents on the same starts."""
     with gym.make(env_id, render_mode="rgb_array") as env:
-        known = [contestant(name, env_id) for name in names]
+        known = [participant(name, env_id) for name in names]
         record_beside(
             {who.name: who.make(env, SEED) for who in known}, env, path, episodes, SEED, FPS, force=True, size=size
         )

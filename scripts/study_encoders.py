@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from grasp_agent import EncoderConfig, GraspAgent, TrainConfig
+from grasp_agent.agent.pixel_perception import PixelPerception
 from grasp_agent.serialization import atomic_write
 
 FOLDER = Path(__file__).parent.parent / "docs"
@@ -55,10 +56,10 @@ def trained(seed: int, contrast: float) -> GraspAgent:
 def seen(agent: GraspAgent, count: int) -> tuple[NDArray[Any], NDArray[Any]]:
     """Latents `[count, D]` of first images, and the states `[count, 3]` that they show: ball and door."""
     env, latents, states = pixels(), [], []
-    assert agent.vision is not None
+    assert isinstance(agent.perception, PixelPerception)
     for seed in range(SEED, SEED + count):
         observation, _ = env.reset(seed=seed)
-        latents.append(agent.vision.encode(observation["observation"][None])[0])
+        latents.append(agent.perception.encoded(observation["observation"][None])[0])
         states.append(env.unwrapped.state)  # type: ignore[attr-defined]
     return np.stack(latents), np.stack(states)
 
@@ -75,7 +76,7 @@ def off(latents: NDArray[Any], states: NDArray[Any]) -> tuple[float, float]:
 def near(agent: GraspAgent) -> tuple[NDArray[Any], NDArray[Any]]:
     """Distances of latents from their goals' [latent units], and whether the environment calls them a success."""
     env, random, distances, reached = pixels(), np.random.default_rng(SEED), [], []
-    assert agent.vision is not None and agent.policy.world is not None
+    assert isinstance(agent.perception, PixelPerception) and agent.policy.world is not None
     threshold = env.unwrapped.distance_threshold  # type: ignore[attr-defined]
     for seed in range(SEED, SEED + EPISODES):
         env.reset(seed=seed)
@@ -86,7 +87,7 @@ def near(agent: GraspAgent) -> tuple[NDArray[Any], NDArray[Any]]:
             observation, info = env.reset(options={"state": np.concatenate([place, door]), "goal": goal})
         except ValueError:  # within a wall
             continue
-        both = agent.vision.dressed(observation)
+        both = agent.perception.to_goal_dict(observation)
         distances.append(agent.policy.world.apart(both["achieved_goal"], both["desired_goal"]))
         reached.append(info["is_success"])
     return np.array(distances), np.array(reached)
@@ -110,7 +111,7 @@ def measured(seed: int, contrast: float) -> Row:
             "right": round(float(reached[called].mean()), 3) if called.any() else None,
             "found": round(float(called[reached].mean()), 3),
         }
-    row["changes"] = len(agent.learner.verdicts)
+    row["changes"] = len(agent.trainer.verdicts)
     return row
 
 

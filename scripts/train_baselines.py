@@ -26,7 +26,7 @@ import grasp_agent
 from grasp_agent import evaluate
 from grasp_agent.serialization import atomic_write
 from grasp_agent.zoo.baselines import Baseline, saved
-from grasp_agent.zoo.resumable import Course
+from grasp_agent.zoo.resumable import ResumableTraining
 
 FOLDER = Path(__file__).parent.parent / "grasp_agent" / "zoo" / "baselines"
 RUNS = Path(__file__).parent.parent / "runs" / "baselines"
@@ -60,7 +60,9 @@ def train(run: str, wanted: tuple[int, ...]) -> None:
     name, env_id = run.split(":")
     anywhere = any(recipe.anywhere for recipe in RECIPES.values() if recipe.env_id == env_id)
     env = gym.make(env_id, **({"anywhere": True} if anywhere else {}))
-    course = Course(name, env, steps=wanted[-1], seed=0, checkpoint=RUNS / f"{run.replace('/', '-')}.checkpoint")
+    course = ResumableTraining(
+        name, env, steps=wanted[-1], seed=0, checkpoint=RUNS / f"{run.replace('/', '-')}.checkpoint"
+    )
     for steps in wanted:
         if course.model.num_timesteps > steps:
             continue  # it was kept before the run was stopped

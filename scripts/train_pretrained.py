@@ -246,8 +246,8 @@ def train(name: str) -> None:
     else:
         agent.fit(recipe.data(recipe.steps), progress_bar=True)
     agent.set_env(gym.make(recipe.env_id, **recipe.options))
-    agent.policy.horizon = recipe.horizon or agent.policy.horizon
-    agent.policy.planner = recipe.planner or agent.policy.planner
+    agent.horizon = recipe.horizon or agent.horizon
+    agent.planner = recipe.planner or agent.planner
     agent.save(FOLDER / f"{name}.zip")
     torch.set_num_threads(1)
     print(f"{name}: {(time.monotonic() - began) / 60:.1f} min")

@@ -12,6 +12,7 @@ import numpy as np
 
 import grasp_agent
 from grasp_agent import GraspAgent
+from grasp_agent.agent.controller import ReplanRule
 from grasp_agent.evaluation.rollout import rollout
 from grasp_agent.planners import (
     CEM,
@@ -152,9 +153,8 @@ def task_of(setting: Setting) -> Task:
 def agent_for(setting: Setting) -> GraspAgent:
     """The task's model with the setting's planner, committed to its plans, accepted or not: the best for its rivals."""
     agent = grasp_agent.load(task_of(setting).model, device="cpu")
-    policy = agent.policy
-    policy.planner = replace(PLANNERS[setting.planner](), budget=setting.budget)
-    policy.horizon, policy.commit = setting.horizon, setting.horizon
+    agent.planner = replace(PLANNERS[setting.planner](), budget=setting.budget)
+    agent.horizon, agent.policy.controller.rule = setting.horizon, ReplanRule(commit=setting.horizon)
     return agent
 
 
@@ -180,10 +180,9 @@ def open_loop(agent: GraspAgent, env: gym.Env[Any, Any], seed: int, options: dic
     observation, _ = env.reset(seed=seed, options=options)
     batch = {key: value[None] for key, value in observation.items()}
     began = perf_counter()
-    if agent.vision is not None:
-        batch = agent.vision.dressed(batch)
+    batch = agent.perception.to_goal_dict(batch)
     start, goals = world.encode(raw_vectors(batch)), batch["desired_goal"].astype(np.float32)
-    plan = policy.planner.plan(world.problem(start, goals, policy.horizon, policy.criteria))
+    plan = agent.planner.plan(world.problem(start, goals, agent.horizon, agent.criteria))
     seconds = perf_counter() - began
     reached = []
     for action in policy.to_space(plan.actions[0].numpy()):

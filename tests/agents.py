@@ -7,6 +7,7 @@ from typing import Any
 import gymnasium as gym
 
 from grasp_agent import GRASP, ExploreConfig, GraspAgent, MLPConfig, TrainConfig
+from grasp_agent.agent.pixel_perception import PixelPerception
 from grasp_agent.models import EncoderConfig
 
 ENV = "grasp/BallNav-v0"
@@ -27,6 +28,12 @@ def tiny(env: Any = ENV, **settings: Any) -> GraspAgent:
         "device": "cpu",
     }
     return GraspAgent(settings.pop("policy", "MultiInputPolicy"), env, **{**given, **settings})
+
+
+def images_of(agent: GraspAgent) -> PixelPerception:
+    """What an agent makes of images."""
+    assert isinstance(agent.perception, PixelPerception)
+    return agent.perception
 
 
 def tiny_seer(env: Any = PIXELS, **settings: Any) -> GraspAgent:

@@ -105,7 +105,7 @@ def test_wrong_observations_are_refused_in_stable_baselines_words(agent: GraspAg
 @pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode, torch.enable_grad])
 @pytest.mark.parametrize("planner", [GRASP(), GRASP.paper(iterations=3)])
 def test_predict_works_in_any_grad_mode_and_touches_nothing(agent: GraspAgent, obs, mode: Any, planner: GRASP):
-    agent.policy.planner = planner
+    agent.planner = planner
     random.seed(1)
     before = random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()  # type: ignore[index,union-attr]
     kept = {key: value.copy() for key, value in obs.items()}

@@ -4,6 +4,7 @@ import ast
 import sys
 from collections.abc import Iterator
 from functools import cache
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -46,10 +47,13 @@ def home(module: str, name: str) -> str:
     """The module that an imported name really comes from: a package's face only hands it on."""
     if f"{module}.{name}" in FILES:
         return f"{module}.{name}"
-    for node in tree(module).body if FILES[module].name == "__init__.py" else ():
-        for alias in node.names if isinstance(node, ast.ImportFrom) else ():
-            if (alias.asname or alias.name) == name and str(node.module).startswith("grasp_agent"):
-                return home(str(node.module), alias.name)
+    if FILES[module].name != "__init__.py":
+        return module
+    for node in tree(module).body:
+        if isinstance(node, ast.ImportFrom) and str(node.module).startswith("grasp_agent"):
+            for alias in node.names:
+                if (alias.asname or alias.name) == name:
+                    return home(str(node.module), alias.name)
     return module
 
 
@@ -75,6 +79,15 @@ def test_folders_import_in_one_direction(name: str):
 
 def _before(other: str, name: str) -> bool:
     return FOLDERS.index(folder(other)) < FOLDERS.index(folder(name))
+
+
+def test_no_files_import_each_other_in_a_circle():
+    faces = {name for name, path in FILES.items() if path.name == "__init__.py" and "zoo." not in name}
+    graph = {name: set(imported(name)) - {name} for name in FILES if name not in faces}
+    try:
+        tuple(TopologicalSorter(graph).static_order())
+    except CycleError as error:
+        pytest.fail(" -> ".join(error.args[1]))
 
 
 @pytest.mark.parametrize("path", sorted((AGENT / "planners").rglob("*.py")), ids=lambda path: path.name)

@@ -11,10 +11,10 @@ import torch
 from gymnasium import spaces
 from torch import Tensor
 
-from grasp_agent.agent.perception import Vision
+from grasp_agent.agent.pixel_perception import PixelPerception
 from grasp_agent.models import EncoderConfig, PixelEncoder
-from grasp_agent.models.encoder.rigid_body import Body, find_body, search_steps
-from grasp_agent.task.pixels import PictureLayout
+from grasp_agent.models.encoder.rigid_body import RigidBody, find_body, search_steps
+from grasp_agent.task.pixels import PixelLayout
 
 CELLS = (16, 16)
 SHAPE = torch.tensor([[-0.3, -0.1], [-0.1, -0.1], [0.1, -0.1], [0.3, -0.1], [0.0, 0.1], [0.0, 0.3], [0.0, 0.5]])
@@ -64,16 +64,16 @@ def world(count: int = 3000, seed: int = 0) -> World:
 
 
 @pytest.fixture(scope="module")
-def found() -> tuple[World, Body]:
+def found() -> tuple[World, RigidBody]:
     """A world in which the right angle is only the fourth best guess after the first trial."""
     torch.manual_seed(0)
-    known, body = world(), Body(12)
+    known, body = world(), RigidBody(12)
     find_body(body, known.seen, known.pushes, known.coarse, CELLS, steps=600, seed=0)
     return known, body
 
 
 @pytest.mark.slow
-def test_agent_place_and_heading_are_read_up_to_a_constant_turn(found: tuple[World, Body]):
+def test_agent_place_and_heading_are_read_up_to_a_constant_turn(found: tuple[World, RigidBody]):
     known, body = found
     with torch.no_grad():
         latents = body(known.seen[:, 0])
@@ -91,7 +91,7 @@ def test_agent_place_and_heading_are_read_up_to_a_constant_turn(found: tuple[Wor
 
 
 @pytest.mark.slow
-def test_what_a_latent_stands_for_is_rigid(found: tuple[World, Body]):
+def test_what_a_latent_stands_for_is_rigid(found: tuple[World, RigidBody]):
     known, body = found
     with torch.no_grad():
         spots = body.spotted(body(known.seen[:20, 0]))
@@ -105,7 +105,7 @@ def test_the_same_seed_finds_the_same_and_no_global_generator_is_touched():
     for _ in range(2):
         with torch.random.fork_rng(devices=()):
             torch.manual_seed(0)
-            body = Body(12)
+            body = RigidBody(12)
         state = torch.get_rng_state()
         ticks = list[None]()
         tick = partial(ticks.append, None)
@@ -128,11 +128,11 @@ def test_an_encoder_of_bodies_is_restored_and_shows_pictures():
 
 @pytest.mark.parametrize(("frames", "vectors"), [(1, ()), (3, ((6, 7), (8, 9), (10, 11)))])
 def test_latents_of_a_body_have_its_frame(frames: int, vectors: tuple[tuple[int, int], ...]):
-    layout = PictureLayout.of(spaces.Box(0, 255, (32, 32, 3 * frames), np.uint8))
+    layout = PixelLayout.of(spaces.Box(0, 255, (32, 32, 3 * frames), np.uint8))
     assert layout is not None
-    structure = Vision.structure(layout, EncoderConfig(body=True), actions=2, rests=True)
+    structure = PixelPerception.structure(layout, EncoderConfig(body=True), actions=2, rests=True)
     assert structure.frame is not None and structure.rests
     assert layout.frames == frames
     assert structure.frame.vectors == vectors
     assert structure.frame.origin == (2, 3) and structure.frame.points == ((0, 1),)
-    assert Vision.structure(layout, EncoderConfig(), actions=3, rests=False).frame is None
+    assert PixelPerception.structure(layout, EncoderConfig(), actions=3, rests=False).frame is None

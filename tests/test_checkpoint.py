@@ -39,12 +39,12 @@ def test_a_stopped_training_goes_on_where_it_stood(tmp_path: Path, at: int):
         tiny().learn(260, Stop(at), checkpoint=path)
     stopped = GraspAgent.load(path, device="cpu")
     assert stopped.num_timesteps == at
-    assert len(stopped.learner.dataset) == at - 1  # the step that was interrupted came to nothing
+    assert len(stopped.trainer.dataset) == at - 1  # the step that was interrupted came to nothing
     again = tiny().learn(260, checkpoint=path)
     assert again.num_timesteps == 260
-    assert len(again.learner.dataset) == 259
-    before = stopped.learner.dataset.states
-    np.testing.assert_array_equal(again.learner.dataset.states[: len(before)], before)
+    assert len(again.trainer.dataset) == 259
+    before = stopped.trainer.dataset.states
+    np.testing.assert_array_equal(again.trainer.dataset.states[: len(before)], before)
     assert GraspAgent.load(path, device="cpu").policy.world is not None
 
 
@@ -71,8 +71,8 @@ def test_the_time_of_training_is_counted_and_kept(tmp_path: Path):
     again = tiny().learn(300, checkpoint=path)
     assert again.training_seconds > 1.2 * first.training_seconds
     before = again.training_seconds
-    again.learner.fits = Fits()
-    again.fit([*again.learner.dataset.episodes])
+    again.trainer.fits = Fits()
+    again.fit([*again.trainer.dataset.episodes])
     assert again.training_seconds > before
 
 
@@ -80,16 +80,16 @@ def test_a_checkpoint_knows_how_much_of_its_experience_is_rehearsed(agent_file: 
     path = tmp_path / "run.zip"
     agent = GraspAgent.load(agent_file, env=ENV, device="cpu", train=TrainConfig(gradient_steps=1))
     agent.learn(20, checkpoint=path)
-    fits = agent.learner.fits
+    fits = agent.trainer.fits
     assert 0 < fits.rehearsed == fits.seen - 20 == fits.completed - 20
-    assert GraspAgent.load(path, device="cpu").learner.fits == fits
+    assert GraspAgent.load(path, device="cpu").trainer.fits == fits
     assert _fits({"fitted_at": 7}) == Fits(seen=7, completed=7, kind_chosen=7)  # what older files say
 
 
 def test_what_follows_is_not_what_was_seen_already(tmp_path: Path):
     path = tmp_path / "run.zip"
     tiny().learn(100, checkpoint=path)
-    states = tiny().learn(200, checkpoint=path).learner.dataset.states
+    states = tiny().learn(200, checkpoint=path).trainer.dataset.states
     assert not np.array_equal(states[:50], states[101:151])
 
 
@@ -98,14 +98,15 @@ def test_running_episodes_are_in_the_file_whole_and_go_on(tmp_path: Path):
 
     class Write(BaseCallback):
         def _on_step(self) -> bool:
-            assert isinstance(self.model, GraspAgent)
+            model = self.model
+            assert isinstance(model, GraspAgent)
             if self.num_timesteps == 60:
-                Checkpoint(path).write(self.model)
+                Checkpoint(path).write(lambda: model.snapshot(experience=True))
             return True
 
     agent = tiny().learn(90, Write())
-    assert len(GraspAgent.load(path, device="cpu").learner.dataset) == 59
-    assert [len(episode.actions) for episode in agent.learner.dataset.episodes] == [90]
+    assert len(GraspAgent.load(path, device="cpu").trainer.dataset) == 59
+    assert [len(episode.actions) for episode in agent.trainer.dataset.episodes] == [90]
 
 
 def test_the_file_is_written_before_a_fit_begins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -125,7 +126,7 @@ def test_the_file_is_written_as_time_goes_by(tmp_path: Path):
     assert not checkpoint.due
     time.sleep(0.1)
     assert checkpoint.due
-    checkpoint.write(tiny())
+    checkpoint.write(tiny().snapshot)
     assert not checkpoint.due
 
 

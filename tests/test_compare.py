@@ -26,7 +26,7 @@ from grasp_agent.evaluation import report
 from grasp_agent.evaluation.cache import Store
 from grasp_agent.evaluation.compare import Comparison, _compared, compare
 from grasp_agent.evaluation.evaluate import Episode, Evaluation
-from grasp_agent.evaluation.participants import Contestant, Random, contestant
+from grasp_agent.evaluation.participants import Participant, Random, participant
 from grasp_agent.zoo import baselines
 
 ENV = "grasp/BallNav-v0"
@@ -203,8 +203,8 @@ def test_the_report_says_what_is_known_to_be_so():
     two = [row(seed, seed != 3, 4 + seed, -4.0 - seed) for seed in range(4)]
     seconds = np.array([0.001] * 98 + [0.2, 0.301])
     who = [
-        Contestant("first", lambda *_: STRAIGHT, None, 1000, 12.4, 2**19),
-        Contestant("other", lambda *_: STRAIGHT, None),
+        Participant("first", lambda *_: STRAIGHT, None, 1000, 12.4, 2**19),
+        Participant("other", lambda *_: STRAIGHT, None),
     ]
     found = _compared(
         "env",
@@ -265,13 +265,13 @@ def baseline_file() -> str:
 
 
 class TestContestants:
-    def made(self, given: Any, env_id: str = ENV, iterations: int | None = None) -> tuple[Contestant, Any]:
+    def made(self, given: Any, env_id: str = ENV, iterations: int | None = None) -> tuple[Participant, Any]:
         env = gym.make(env_id)
-        who = contestant(given, env_id)
+        who = participant(given, env_id)
         agent = who.make(env, 0)
         if iterations is not None:  # the planners' own would take long here
             assert isinstance(agent, GraspAgent)
-            agent.policy.planner = replace(agent.policy.planner, iterations=iterations)
+            agent.planner = replace(agent.planner, iterations=iterations)
         action, _ = agent.predict(env.reset(seed=0)[0], deterministic=True)
         assert env.action_space.contains(action)
         env.close()
@@ -282,25 +282,25 @@ class TestContestants:
         known = grasp_agent.bundled()["ball-nav"]
         assert isinstance(agent, GraspAgent) and agent.env_id == ENV
         assert (who.name, who.steps, who.key) == (f"grasp@{known.steps}", known.steps, known.sha256)
-        assert contestant("push-t", "grasp/PushT-v0").name == "push-t"
-        assert contestant("grasp", "grasp/PushT-v0").name == "grasp@20000 (ICEM)"
+        assert participant("push-t", "grasp/PushT-v0").name == "push-t"
+        assert participant("grasp", "grasp/PushT-v0").name == "grasp@20000 (ICEM)"
         assert self.made("ball-nav")[0].key == self.made(f"grasp@{known.steps}")[0].key == who.key
         with pytest.raises(ValueError, match=r"no bundled model 'grasp@7' .*choose from grasp@"):
-            contestant("grasp@7", ENV)
+            participant("grasp@7", ENV)
         with pytest.raises(ValueError, match=r"no bundled model 'grasp' for Pendulum-v1"):
-            contestant("grasp", "Pendulum-v1")
+            participant("grasp", "Pendulum-v1")
 
     @pytest.mark.parametrize("name", ["icem", "ilqr", "grasp-paper"])
     def test_another_planner_with_its_model(self, name: str, agent_file: Path):
         own, mine = self.made(f"{name}:{agent_file}", iterations=3)
         assert (own.name, own.steps, mine.num_timesteps) == (f"{name} grasp@800", 800, 800)
         who, agent = self.made(name, iterations=3)
-        assert type(mine.policy.planner) is type(agent.policy.planner) and own.key != who.key
+        assert type(mine.planner) is type(agent.planner) and own.key != who.key
         assert who.name == agent.name == name
         with pytest.raises(ValueError, match="expected a saved agent of ours, got"):
-            contestant(f"{name}:{baseline_file()}", ENV)
-        assert type(agent.policy.planner).__name__.lower() == name.split("-")[0]
-        assert (agent.policy.planner.proposals is None) == (name == "grasp-paper")
+            participant(f"{name}:{baseline_file()}", ENV)
+        assert type(agent.planner).__name__.lower() == name.split("-")[0]
+        assert (agent.planner.proposals is None) == (name == "grasp-paper")
 
     def test_files_of_ours_and_of_stable_baselines(self, agent_file: Path, tmp_path: Path):
         who, _ = self.made(str(agent_file))
@@ -311,13 +311,13 @@ class TestContestants:
         who, agent = self.made(str(tmp_path / "mine.zip"))
         assert (who.name, type(agent)) == ("sac mine", SAC)
         assert self.made(tmp_path / "mine.zip")[0].key == self.made(str(tmp_path / "mine"))[0].key == who.key
-        assert contestant(f"sac:{tmp_path / 'mine'}", ENV).key == who.key
+        assert participant(f"sac:{tmp_path / 'mine'}", ENV).key == who.key
         with pytest.raises(ValueError, match="no such file"):
-            contestant("sac:nowhere.zip", ENV)
+            participant("sac:nowhere.zip", ENV)
         with pytest.raises(ValueError, match="expected a file of ppo, got one of sac"):
-            contestant(f"ppo:{tmp_path / 'mine.zip'}", ENV)
+            participant(f"ppo:{tmp_path / 'mine.zip'}", ENV)
         with pytest.raises(ValueError, match="is no saved agent of sac"):
-            contestant(f"sac:{agent_file}", ENV)
+            participant(f"sac:{agent_file}", ENV)
 
     @pytest.mark.parametrize("kind", [SAC, TD3, DDPG, PPO, A2C, TQC, TRPO, CrossQ])
     def test_which_algorithm_of_stable_baselines_wrote_a_file_is_seen(self, kind: Any, tmp_path: Path):
@@ -333,7 +333,7 @@ class TestContestants:
         with zipfile.ZipFile(tmp_path / "odd.zip", "w") as archive:
             archive.writestr("data", json.dumps({"gamma": 0.9}))
         with pytest.raises(ValueError, match="say it, for example ppo:"):
-            contestant(str(tmp_path / "odd.zip"), ENV)
+            participant(str(tmp_path / "odd.zip"), ENV)
 
     @pytest.mark.parametrize(
         "config",
@@ -353,7 +353,7 @@ class TestContestants:
             archive.writestr("config.json", json.dumps(content))
             archive.writestr("weights.safetensors", safetensors.torch.save({}))
         with pytest.raises(ValueError, match="is no saved agent") as caught:
-            contestant(str(tmp_path / "odd.zip"), ENV)
+            participant(str(tmp_path / "odd.zip"), ENV)
         assert "\n" not in str(caught.value)
 
     def test_random_draws_evenly_and_as_its_seed_says(self):
@@ -384,12 +384,12 @@ class TestContestants:
     )
     def test_who_is_not_meant_is_named(self, given: Any, words: str):
         with pytest.raises(ValueError, match=words):
-            contestant(given, ENV)
+            participant(given, ENV)
 
     def test_a_file_that_is_none_is_refused(self, tmp_path: Path):
         (tmp_path / "text.zip").write_text("no")
         with pytest.raises(ValueError, match="is no saved agent"):
-            contestant(str(tmp_path / "text.zip"), ENV)
+            participant(str(tmp_path / "text.zip"), ENV)
 
 
 def test_wrong_numbers_are_refused():
@@ -421,9 +421,9 @@ class Careless:
 
 def test_agents_of_the_same_name_are_told_apart(comparison: Comparison):
     found = compare(ENV, [Straight("me"), Straight("me", 1.0), "random"], episodes=1)
-    assert [entry.contestant.name for entry in found.entries] == ["me #1", "me #2", "random"]
+    assert [entry.participant.name for entry in found.entries] == ["me #1", "me #2", "random"]
     found = compare(ENV, {"good": Straight("me"), "bad": "random"}, episodes=1)
-    assert [entry.contestant.name for entry in found.entries] == ["good", "bad"]
+    assert [entry.participant.name for entry in found.entries] == ["good", "bad"]
 
 
 class Own:
@@ -453,8 +453,8 @@ def test_a_goal_that_an_agent_gets_when_it_is_made_judges_all_too():
 def test_names_come_before_files_of_that_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(tmp_path)
     PPO("MlpPolicy", "Pendulum-v1", n_steps=8, batch_size=8, device="cpu").save("sac")
-    assert contestant("sac", ENV).name.startswith("sac@")
-    assert contestant("./sac", "Pendulum-v1").name == contestant("sac.zip", "Pendulum-v1").name == "ppo sac"
+    assert participant("sac", ENV).name.startswith("sac@")
+    assert participant("./sac", "Pendulum-v1").name == participant("sac.zip", "Pendulum-v1").name == "ppo sac"
 
 
 def test_the_goal_of_one_judges_all(tmp_path: Path):
@@ -500,7 +500,7 @@ def test_what_a_module_says_now_is_what_plays(tmp_path: Path, monkeypatch: pytes
         sys.modules.pop("changing", None)
         importlib.invalidate_caches()
         linecache.clearcache()
-        keys.append(contestant("changing:Lazy", ENV).key)
+        keys.append(participant("changing:Lazy", ENV).key)
     assert None not in keys and keys[0] != keys[1]
 
 

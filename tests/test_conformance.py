@@ -541,7 +541,7 @@ class TestWhatWeDoOtherwise:
         def plans(seed: int) -> list[float]:
             agent = GraspAgent.load(agent_file, device="cpu")
             agent.set_random_seed(seed)
-            agent.policy.planner = GRASP(proposals=None, candidates=2, iterations=2, sync_every=1)  # noise decides
+            agent.planner = GRASP(proposals=None, candidates=2, iterations=2, sync_every=1)  # noise decides
             return agent.predict(observations(3), episode_start=np.ones(3, bool))[0].ravel().tolist()
 
         assert plans(4) == plans(4) != plans(5)

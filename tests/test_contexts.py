@@ -15,7 +15,7 @@ from torch import Tensor
 
 import grasp_envs  # noqa: F401
 from grasp_agent import ExploreConfig, GraspAgent, MLPConfig, Structure, TrainConfig
-from grasp_agent.agent.plan_state import Carry
+from grasp_agent.agent.plan_state import PlanState
 from grasp_agent.models import EnsembleMLP
 from grasp_agent.models.learning import unchanging
 from grasp_agent.models.world import World
@@ -256,14 +256,14 @@ def test_goals_do_not_ask_for_what_nothing_changes(taught: GraspAgent):
     of_all = world._replace(state_map=type(world.state_map)(columns=(0, 1, 2), goal_index=(0, 1, 2)))
     assert of_all.goal_weights == (1.0, 1.0, 0.0)
     start = world.encode(np.array([[0.1, 0.2, 0.3]], np.float32))
-    problem = of_all.problem(start, np.array([[0.5, 0.5, -0.9]], np.float32), 10, taught.policy.criteria)
+    problem = of_all.problem(start, np.array([[0.5, 0.5, -0.9]], np.float32), 10, taught.criteria)
     aimed = problem.goal.project(start[:, None, None])[0, 0, 0]
     assert aimed[2] == start[0, 2]
     assert of_all.apart(np.zeros((1, 3), np.float32), np.array([[0, 0, 9]], np.float32)) == 0
 
 
 def test_only_states_that_look_like_those_of_their_running_plan_are_held():
-    carry = Carry.blank(3, 4, 2, 3, 2)
+    carry = PlanState.blank(3, 4, 2, 3, 2)
     carry.states[:] = [[[5.0, 1.0, 2.0]]]
     carry.valid[:] = [True, True, False]
     states = np.array([[0, 1.06, 2.07], [0, 1.08, 2.08], [0, 1.06, 2.07]], np.float32)
@@ -281,7 +281,9 @@ def test_a_running_plan_holds_on_to_what_nothing_changes_as_long_as_it_looks_ali
     observation, _ = Lit().reset(seed=0)
     _, first = policy.predict(observation, episode_start=np.ones(1, bool), deterministic=True)
     noisy = {key: value.copy() for key, value in observation.items()}
-    noisy["observation"][2] += nearness * policy.near * float(world.model.decode(torch.eye(3)).diff(dim=0)[1, 2])
+    noisy["observation"][2] += (
+        nearness * policy.controller.rule.radius(world) * float(world.model.decode(torch.eye(3)).diff(dim=0)[1, 2])
+    )
     other = {**noisy, "desired_goal": noisy["desired_goal"] * np.float32(-1)}  # so that there must be another plan
     _, then = policy.predict(other, first, np.array([begins]), deterministic=True)
     doors = [plans[1][0, 0, 2] for plans in (first, then)]

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from grasp_agent.zoo.resumable import Course
+from grasp_agent.zoo.resumable import ResumableTraining
 
 SETTINGS = {
     ("sac", "grasp/BallNav-v0"): {"learning_starts": 110},
@@ -21,8 +21,10 @@ SETTINGS = {
 }
 
 
-def begun(name: str, env_id: str, checkpoint: Path, seed: int = 3) -> Course:
-    return Course(name, gym.make(env_id), steps=500, seed=seed, checkpoint=checkpoint, **SETTINGS[name, env_id])
+def begun(name: str, env_id: str, checkpoint: Path, seed: int = 3) -> ResumableTraining:
+    return ResumableTraining(
+        name, gym.make(env_id), steps=500, seed=seed, checkpoint=checkpoint, **SETTINGS[name, env_id]
+    )
 
 
 @pytest.mark.parametrize(("name", "env_id"), SETTINGS)
@@ -101,7 +103,7 @@ def test_without_a_checkpoint_nothing_is_written_and_a_seed_says_all(tmp_path: P
     monkeypatch.chdir(tmp_path)
     runs = []
     for _ in range(2):
-        runs.append(Course("ppo", gym.make("Pendulum-v1"), steps=80, seed=1, n_steps=40, batch_size=20))
+        runs.append(ResumableTraining("ppo", gym.make("Pendulum-v1"), steps=80, seed=1, n_steps=40, batch_size=20))
         runs[-1].run(80)
     torch.testing.assert_close(*(flat(run.model.get_parameters()) for run in runs), rtol=0, atol=0)
     assert not list(tmp_path.iterdir())

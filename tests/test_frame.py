@@ -292,10 +292,10 @@ def test_an_agent_takes_what_push_t_offers_and_keeps_it_in_its_file(tmp_path: An
     structure = agent.structure
     assert structure.frame is not None and structure.frame.origin == (4, 5) and structure.rests
     assert structure.goal_weights[:2] == (1.0, 1.0) and structure.goal_weights[2] == pytest.approx(20 / (np.pi / 9))
-    assert agent.policy.criteria.stop
+    assert agent.criteria.stop
     agent.save(tmp_path / "push.zip")
     loaded = GraspAgent.load(tmp_path / "push.zip", device="cpu")
-    assert loaded.structure == structure and loaded.policy.criteria == agent.policy.criteria
+    assert loaded.structure == structure and loaded.criteria == agent.criteria
     worlds = [a.policy.world for a in (agent, loaded)]
     assert all(w is not None and isinstance(w.model, FramedMLP) and w.memory.roadmap is None for w in worlds)
     env = gym.make("grasp/PushT-v0")
@@ -308,7 +308,7 @@ def test_an_agent_takes_what_push_t_offers_and_keeps_it_in_its_file(tmp_path: An
 def test_criteria_that_are_not_the_tasks_usual_ones_survive_saving(tmp_path: Any):
     for rule in (Criteria(), Criteria(stop=True), Criteria(hold=2)):
         tiny("grasp/PushT-v0", criteria=rule).save(tmp_path / "rule.zip")
-        assert GraspAgent.load(tmp_path / "rule.zip", device="cpu").policy.criteria == rule
+        assert GraspAgent.load(tmp_path / "rule.zip", device="cpu").criteria == rule
 
 
 def test_goals_are_as_far_apart_as_the_environment_says():
@@ -327,6 +327,6 @@ def test_goals_are_as_far_apart_as_the_environment_says():
     raw = np.concatenate([observation["observation"], observation["achieved_goal"]]).astype(np.float32)[None]
     start = world.encode(raw)
     for pose in poses:
-        problem = world.problem(start, pose[None], 3, agent.policy.criteria)
+        problem = world.problem(start, pose[None], 3, agent.criteria)
         apart = world.apart(observation["achieved_goal"].astype(np.float32), pose) / world.tolerance
         assert problem.distances(start[:, None, None]).item() == pytest.approx(float(apart), rel=1e-4)

@@ -57,7 +57,7 @@ def test_learning_is_the_same_for_the_same_seed():
     one, two, other = (weights(agent) for agent in agents)
     assert all(torch.equal(a, b) for a, b in zip(one, two, strict=True))
     assert not all(a.shape == b.shape and torch.equal(a, b) for a, b in zip(one, other, strict=False))
-    for first, second in zip(agents[0].learner.dataset.episodes, agents[1].learner.dataset.episodes, strict=True):
+    for first, second in zip(agents[0].trainer.dataset.episodes, agents[1].trainer.dataset.episodes, strict=True):
         np.testing.assert_array_equal(first.states, second.states)
 
 
@@ -67,20 +67,20 @@ def test_all_that_was_seen_is_learned_from(count: int):
     agent = tiny(env).learn(240)
     env.close()
     assert agent.num_timesteps == 240
-    assert len(agent.learner.dataset) == 240
-    assert agent.learner.report is not None
+    assert len(agent.trainer.dataset) == 240
+    assert agent.trainer.report is not None
     assert agent.policy.world is not None
     # An episode's states follow one another: the environment's own physics leads from each to the next.
-    lengths = [len(episode.actions) for episode in agent.learner.dataset.episodes]
+    lengths = [len(episode.actions) for episode in agent.trainer.dataset.episodes]
     assert max(lengths) <= 100
-    for episode in agent.learner.dataset.episodes:
+    for episode in agent.trainer.dataset.episodes:
         assert np.abs(np.diff(episode.states, axis=0)).max() < 0.2
         assert np.abs(episode.actions).max() <= 1
 
 
 def test_a_callback_that_returns_false_stops_learning_and_what_was_seen_is_kept(env: gym.Env[Any, Any]):
     agent = tiny(env).learn(1000, callback=lambda local, _: local["self"].num_timesteps < 130)
-    assert agent.num_timesteps == len(agent.learner.dataset) == 130
+    assert agent.num_timesteps == len(agent.trainer.dataset) == 130
     assert agent.predict(env.reset(seed=0)[0])[0].shape == (2,)
 
 
@@ -129,9 +129,9 @@ def test_the_logger_gets_progress_success_and_the_models_error():
 def test_counting_goes_on_where_it_is_asked_to():
     agent = tiny().learn(120)
     assert agent.learn(60, reset_num_timesteps=False).num_timesteps == 180
-    assert len(agent.learner.dataset) == 180
+    assert len(agent.trainer.dataset) == 180
     assert agent.learn(50).num_timesteps == 50
-    assert len(agent.learner.dataset) == 230
+    assert len(agent.trainer.dataset) == 230
 
 
 def test_fewer_steps_than_none_are_refused_and_few_are_not_fitted_for_long():
@@ -147,7 +147,7 @@ def test_the_planner_is_the_same_after_learning_as_before():
     agent = tiny(planner=planner)
     for stop in (150, 1000):
         agent.learn(150, callback=lambda local, _, stop=stop: local["self"].num_timesteps < stop)
-        assert agent.policy.planner == planner
+        assert agent.planner == planner
 
 
 def test_the_best_model_of_an_evaluation_is_written_and_loads(tmp_path: Path, env: gym.Env[Any, Any]):
@@ -164,7 +164,7 @@ def test_the_best_model_of_an_evaluation_is_written_and_loads(tmp_path: Path, en
 
 def test_fits_may_be_short():
     agent = tiny(train=TrainConfig(gradient_steps=12, batch_size=32)).learn(150)
-    assert agent.learner.report is not None
+    assert agent.trainer.report is not None
 
 
 def test_a_loaded_agent_goes_on_learning_and_keeps_what_it_knew(agent_file: Path):
@@ -195,8 +195,8 @@ def test_what_a_checkpoint_holds_is_the_agents_own_planner_also_before_the_first
     assert len(names) == 4
     loaded = [GraspAgent.load(path, device="cpu") for path in names]
     assert [one.policy.world is None for one in loaded] == [True, True, False, False]
-    assert all(one.policy.planner == agent.policy.planner for one in loaded)
-    assert all(one.policy.criteria == agent.policy.criteria for one in loaded)
+    assert all(one.planner == agent.planner for one in loaded)
+    assert all(one.criteria == agent.criteria for one in loaded)
 
 
 @pytest.mark.slow
@@ -231,7 +231,7 @@ def test_a_few_new_steps_need_few_gradient_steps_and_no_fresh_model(
     old = agent.policy.world.model
     before = {name: value.clone() for name, value in old.state_dict().items()}
     agent.learn(16, reset_num_timesteps=False)
-    known = len(agent.learner.dataset) - 16  # what the model says of states that it has seen
+    known = len(agent.trainer.dataset) - 16  # what the model says of states that it has seen
     assert known > 1600
     assert fits.steps == [round(50_000 * 16 / (known + 16))] and fits.fresh == [False]
     assert all(torch.equal(value, before[name]) for name, value in old.state_dict().items())
@@ -260,17 +260,17 @@ def test_what_a_model_says_itself_is_rehearsed_and_makes_no_error_small_until_mo
         return worse, None
 
     monkeypatch.setattr("grasp_agent.agent.trainer.learn_world", heard)
-    learner, random = agent.learner, np.random.default_rng(0)
-    learner.begin(agent.policy, 1)
-    imagined = [*learner.dataset.episodes]
-    first = learner.fits.rehearsed
-    assert first == len(imagined) == len(learner.dataset)
+    trainer, random = agent.trainer, np.random.default_rng(0)
+    trainer.begin(agent.policy, 1)
+    imagined = [*trainer.dataset.episodes]
+    first = trainer.fits.rehearsed
+    assert first == len(imagined) == len(trainer.dataset)
     states = random.normal(size=(2 * first + 1, imagined[0].states.shape[1])).astype(np.float32)
     actions = random.uniform(-1, 1, (2 * first, 2)).astype(np.float32)
     for count in (10, first - 10, 2 * first):
-        learner.see_anew([Episode(states[: count + 1], actions[:count])])
-        assert learner.dataset.episodes[:first] == imagined and len(learner.dataset) == first + count
-        learner.refit(agent.policy, world.tolerance, last=True, progress_bar=False)
+        trainer.replace([Episode(states[: count + 1], actions[:count])])
+        assert trainer.dataset.episodes[:first] == imagined and len(trainer.dataset) == first + count
+        trainer.fit(agent.policy, world.tolerance, last=True, progress_bar=False)
     assert [one["owed"] for one in given] == [one["unseen"] for one in given] == [10, first - 20, first + 10]
     assert [one["least_error"] for one in given] == [world.error, world.error, 0.0]
 
@@ -300,10 +300,9 @@ def test_what_a_loaded_model_says_of_states_does_not_change_what_it_takes_for_st
     agent = grasp_agent.load(name, device="cpu")
     world = agent.policy.world
     assert world is not None
-    agent.learner.begin(agent.policy, 1)
-    agent.train_config = TrainConfig(gradient_steps=1)
-    agent.learner._train = TrainConfig(gradient_steps=1)
-    after = agent.learner.refit(agent.policy, world.tolerance, last=True, progress_bar=False)
+    agent.trainer.begin(agent.policy, 1)
+    agent.trainer._train = TrainConfig(gradient_steps=1)
+    after = agent.trainer.fit(agent.policy, world.tolerance, last=True, progress_bar=False)
     assert after.model.unchanging == world.model.unchanging
     assert after.error >= world.error
     assert (after.memory.roadmap is None) == (world.memory.roadmap is None)

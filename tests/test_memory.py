@@ -18,7 +18,7 @@ from torch import Tensor
 import grasp_agent
 from grasp_agent import ExploreConfig, GraspAgent, MLPConfig
 from grasp_agent.models import EnsembleMLP
-from grasp_agent.models.replay_index import Memory
+from grasp_agent.models.replay_index import ReplayIndex
 from grasp_agent.models.world import World, check_blocks
 from grasp_agent.planners import (
     Block,
@@ -61,19 +61,19 @@ def replayed() -> tuple[Tensor, Tensor, ReplayWindows]:
 
 
 @pytest.fixture(scope="module", params=[(), PAIRS], ids=["whole", "blocks"])
-def memory(request: pytest.FixtureRequest, model: EnsembleMLP) -> Memory:
+def memory(request: pytest.FixtureRequest, model: EnsembleMLP) -> ReplayIndex:
     states, episodes, replay = replayed()
-    return Memory.build(model, states, episodes, blocks=request.param, replay=replay)
+    return ReplayIndex.build(model, states, episodes, blocks=request.param, replay=replay)
 
 
-def restored(model: EnsembleMLP, memory: Memory, **changes: Tensor | None) -> Memory:
+def restored(model: EnsembleMLP, memory: ReplayIndex, **changes: Tensor | None) -> ReplayIndex:
     """The memory, saved and restored, with some tensors changed or missing."""
     saved = {**memory.tensors(), **{name.replace("__", "."): value for name, value in changes.items()}}
     blocks = memory.blocks if len(memory.blocks) > 1 else ()
-    return Memory.restore(model, {k: v for k, v in saved.items() if v is not None}, blocks)
+    return ReplayIndex.restore(model, {k: v for k, v in saved.items() if v is not None}, blocks)
 
 
-def test_each_block_has_the_support_and_the_roadmap_of_its_own_entries(memory: Memory):
+def test_each_block_has_the_support_and_the_roadmap_of_its_own_entries(memory: ReplayIndex):
     states = replayed()[0]
     assert memory.blocks in ((WHOLE,), PAIRS)
     several = len(memory.blocks) > 1
@@ -92,7 +92,7 @@ def test_each_block_has_the_support_and_the_roadmap_of_its_own_entries(memory: M
     assert memory.points.shape[1] == 4
 
 
-def test_what_was_saved_is_restored(model: EnsembleMLP, memory: Memory):
+def test_what_was_saved_is_restored(model: EnsembleMLP, memory: ReplayIndex):
     again = restored(model, memory)
     assert again.blocks == memory.blocks
     for one, other in zip(memory.tensors().items(), again.tensors().items(), strict=True):
@@ -103,7 +103,7 @@ def test_what_was_saved_is_restored(model: EnsembleMLP, memory: Memory):
     assert again.roadmap.connected == memory.roadmap.connected
 
 
-def test_every_tensor_that_is_cut_or_missing_is_refused_by_its_name(model: EnsembleMLP, memory: Memory):
+def test_every_tensor_that_is_cut_or_missing_is_refused_by_its_name(model: EnsembleMLP, memory: ReplayIndex):
     saved = memory.tensors()
     parts = range(len(memory.blocks))
     names = {f"{kind}.{part}.{what}" for part in parts for kind, what in (("support", "points"), ("support", "radius"))}
@@ -137,7 +137,7 @@ def test_every_tensor_that_is_cut_or_missing_is_refused_by_its_name(model: Ensem
 @pytest.mark.parametrize("part", [0, 1])
 def test_one_damaged_block_is_enough_to_refuse_the_memory(model: EnsembleMLP, part: int):
     states, episodes, replay = replayed()
-    memory = Memory.build(model, states, episodes, blocks=PAIRS, replay=replay)
+    memory = ReplayIndex.build(model, states, episodes, blocks=PAIRS, replay=replay)
     saved = memory.tensors()
     points, near = saved[f"support.{part}.points"], saved[f"roadmap.{part}.neighbours"]
     damages = {
@@ -149,7 +149,7 @@ def test_one_damaged_block_is_enough_to_refuse_the_memory(model: EnsembleMLP, pa
         with pytest.raises(ValueError, match=words):
             restored(model, memory, **{name: wrong})
     with pytest.raises(KeyError, match=r"support\.2"):
-        Memory.restore(model, saved, (*PAIRS, Block((0,), (0,))))
+        ReplayIndex.restore(model, saved, (*PAIRS, Block((0,), (0,))))
 
 
 @pytest.mark.parametrize(
@@ -215,7 +215,7 @@ def test_an_agent_takes_the_blocks_of_its_environment(balls: tuple[GraspAgent, P
     assert world.memory.blocks == BALLS
     assert [support.points.shape[1] for support in world.memory.supports] == [2] * 4
     start = torch.zeros(3, 8)
-    problem = world.problem(start, np.zeros((3, 8), np.float32), 5, agent.policy.criteria)
+    problem = world.problem(start, np.zeros((3, 8), np.float32), 5, agent.criteria)
     assert problem.blocks == BALLS
     assert problem.distances(start[:, None, None]).shape == (3, 1, 1, 4)
     assert problem.score(problem.resting(1)).cost.shape == (3, 1)
@@ -226,7 +226,7 @@ def test_blocks_survive_saving_and_loading(balls: tuple[GraspAgent, Path], tmp_p
     loaded = GraspAgent.load(path, device="cpu")
     assert loaded.structure.blocks == world_of(loaded).memory.blocks == BALLS
     before, after = world_of(agent).tensors(), world_of(loaded).tensors()
-    assert {"support.3.points", "support.3.radius"} <= set(before)
+    assert {"index.support.3.points", "index.support.3.radius"} <= set(before)
     assert before.keys() == after.keys()
     assert all(torch.equal(before[name], after[name]) for name in before)
     loaded.save(tmp_path / "again.zip")
@@ -267,8 +267,8 @@ def test_the_reach_of_edges_between_states_with_speeds_is_saved():
     assert saved["roadmap.0.reach"] == 16
     for reach in (16, 64):
         changed = {**saved, "roadmap.0.reach": torch.tensor(reach)}
-        driver = Memory.restore(world.model, changed, named=named).roadmaps[0].driver
+        driver = ReplayIndex.restore(world.model, changed, named=named).roadmaps[0].driver
         assert isinstance(driver, InertialSteering)
         assert driver.reach == reach
     with pytest.raises(ValueError, match="roadmap: expected the linear model that drives along it, and a reach of it"):
-        Memory.restore(world.model, {**saved, "roadmap.0.reach": torch.tensor(10**9)}, named=named)
+        ReplayIndex.restore(world.model, {**saved, "roadmap.0.reach": torch.tensor(10**9)}, named=named)

@@ -211,24 +211,24 @@ def test_a_planner_takes_all_that_is_given_and_fills_up_with_its_own(name: str):
         assert torch.equal(offered[:, :count], given.actions)
 
 
-class Seen(NamedTuple):
+class PixelObservation(NamedTuple):
     actions: Tensor
 
 
 @dataclass(frozen=True, kw_only=True)
-class Watching(Planner[Seen]):
+class Watching(Planner[PixelObservation]):
     """Writes down what it is given, and offers that."""
 
     given: list[Candidates | None]
 
-    def init(self, problem: Problem, given: Candidates | None, noise: NoiseSource) -> Seen:
+    def init(self, problem: Problem, given: Candidates | None, noise: NoiseSource) -> PixelObservation:
         self.given.append(given)
-        return Seen(problem.resting(1) if given is None else given.actions)
+        return PixelObservation(problem.resting(1) if given is None else given.actions)
 
-    def step(self, problem: Problem, state: Seen, noise: NoiseSource) -> Seen:
+    def step(self, problem: Problem, state: PixelObservation, noise: NoiseSource) -> PixelObservation:
         return state
 
-    def actions(self, problem: Problem, state: Seen) -> Tensor:
+    def actions(self, problem: Problem, state: PixelObservation) -> Tensor:
         return state.actions
 
 

@@ -63,7 +63,7 @@ def test_the_planner_of_your_own_plans():
     names: dict[str, Any] = {"__name__": "planners_page"}
     exec(compile(PLANNER_BLOCKS[1], "docs/planners.md block 1", "exec"), names)
     agent, env = names["agent"], gym.make("grasp/BallNav-v0")
-    assert type(agent.policy.planner) is names["RandomSearch"]
+    assert type(agent.planner) is names["RandomSearch"]
     observation, _ = env.reset(seed=0)
     action, _ = agent.predict(observation, episode_start=np.array([True]), deterministic=True)
     env.close()

@@ -11,7 +11,7 @@ from agents import tiny
 from grasp_agent import serialization
 from grasp_agent.cli.main import main
 from grasp_agent.evaluation import training as schooling
-from grasp_agent.evaluation.participants import contestant
+from grasp_agent.evaluation.participants import participant
 from grasp_agent.evaluation.training import school, wanted
 from grasp_agent.zoo import resumable as course
 
@@ -32,7 +32,7 @@ def test_an_algorithm_is_kept_after_as_many_steps_and_ten_times_as_many(tmp_path
     assert [point.steps for point in schooled.curve] == [10, 20, 40, 80, 200, 400]
     assert sum(ticks) == wanted(["sac"], 40) == 400
     for path, steps in zip(schooled.files, (40, 400), strict=True):
-        who = contestant(str(path), ENV)
+        who = participant(str(path), ENV)
         assert (who.name, who.steps) == (f"sac@{steps}", steps)
         assert who.seconds is not None and who.seconds >= (0 if steps == 40 else 0.1)
     ticks.clear()
@@ -43,7 +43,7 @@ def test_an_algorithm_is_kept_after_as_many_steps_and_ten_times_as_many(tmp_path
 def test_ours_is_kept_after_as_many_steps_and_goes_on_from_its_checkpoint(tmp_path: Path):
     schooled = school("grasp", ENV, 120, tmp_path)
     assert [path.name for path in schooled.files] == ["grasp-120.zip"]
-    who = contestant(str(schooled.files[0]), ENV)
+    who = participant(str(schooled.files[0]), ENV)
     assert (who.name, who.steps) == ("grasp@120", 120)
     schooled.files[0].unlink()
     again = school("grasp", ENV, 120, tmp_path)
@@ -73,8 +73,8 @@ def test_a_training_that_was_stopped_goes_on(name: str, tmp_path: Path, monkeypa
     shares = (0.25, 0.5, 1, 2, 5, 10) if name == "sac" else (1,)
     assert [point.steps for point in schooled.curve] == [share * steps for share in shares]
     for file, share in zip(schooled.files, (1, 10), strict=False):
-        assert contestant(str(file), ENV).steps == share * steps
-    seconds = contestant(str(schooled.files[-1]), ENV).seconds  # kept in tenths: the first file may say 0
+        assert participant(str(file), ENV).steps == share * steps
+    seconds = participant(str(schooled.files[-1]), ENV).seconds  # kept in tenths: the first file may say 0
     assert seconds is not None and seconds > 0
     left = {path.name for path in schooled.files[0].parent.iterdir()} - {"checkpoint.zip"}
     assert left == {*(file.name for file in schooled.files), "schooled.json"}

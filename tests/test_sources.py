@@ -196,8 +196,8 @@ def test_an_agent_learns_from_what_sac_has_seen(kind: type[DictReplayBuffer]):
     sac.learn(1200)
     assert isinstance(sac.replay_buffer, kind)
     agent = quick("grasp/BallNav-v0").fit(sac.replay_buffer)
-    assert len(agent.learner.dataset) == 1200
-    world, report = agent.policy.world, agent.learner.report
+    assert len(agent.trainer.dataset) == 1200
+    world, report = agent.policy.world, agent.trainer.report
     assert world is not None and report is not None
     assert report.error_mean < 0.5 * float(world.model.scale.norm())  # of a typical step
 
@@ -209,9 +209,9 @@ def test_what_is_learned_later_is_added_to_what_was_there():
     agent.fit([episode])
     assert agent.policy.world is not None
     assert agent.num_timesteps == 0
-    agent.train_config = TrainConfig(gradient_steps=10)
+    agent.trainer._train = TrainConfig(gradient_steps=10)
     agent.learn(200)
-    assert len(agent.learner.dataset) == 400
+    assert len(agent.trainer.dataset) == 400
     with pytest.raises(ValueError, match=r"sizes \(4, 1\), got \(3, 2\)"):
         agent.fit([Episode(np.zeros((3, 3), np.float32), np.zeros((2, 2), np.float32))])
 

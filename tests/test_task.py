@@ -237,13 +237,13 @@ def test_a_function_of_stacked_frames_sees_all_of_them():
 def test_a_running_goal_counts_each_step_and_is_saved(tmp_path: Path):
     running = replace(UPRIGHT, running=True)
     agent = small("Pendulum-v1", running)
-    assert agent.policy.criteria.running > Criteria().running
-    assert agent.policy.criteria.accept < 0  # no plan is good enough to stop improving it
+    assert agent.criteria.running > Criteria().running
+    assert agent.criteria.accept < 0  # no plan is good enough to stop improving it
     agent.save(tmp_path / "running.zip")
     loaded = GraspAgent.load(tmp_path / "running.zip", device="cpu")
     assert loaded.goal == running
-    assert loaded.policy.criteria == agent.policy.criteria
-    assert small("Pendulum-v1", UPRIGHT).policy.criteria == Criteria()
+    assert loaded.criteria == agent.criteria
+    assert small("Pendulum-v1", UPRIGHT).criteria == Criteria()
 
 
 class Paying(gym.Env[Any, np.ndarray]):

@@ -83,8 +83,8 @@ def test_it_can_be_asked_as_any_other():
 def test_an_agent_learns_in_them(mode: AutoresetMode):
     agent = tiny(made(mode))
     assert agent.learn(150).num_timesteps == 150
-    assert (agent.n_envs, agent.env_id, len(agent.learner.dataset)) == (3, ENV, 150)
-    for episode in agent.learner.dataset.episodes:
+    assert (agent.n_envs, agent.env_id, len(agent.trainer.dataset)) == (3, ENV, 150)
+    for episode in agent.trainer.dataset.episodes:
         assert len(episode.actions) <= 7
         assert np.abs(np.diff(episode.states, axis=0)).max() < 0.2  # no step leads from an end to a beginning
     assert len(agent.ep_info_buffer or ()) == 150 // 7 // 3 * 3

@@ -14,7 +14,7 @@ from stable_baselines3.common.env_util import make_vec_env
 
 from grasp_agent import ExploreConfig, GraspAgent, MLPConfig, TrainConfig
 from grasp_agent.models import EncoderConfig
-from grasp_agent.task.success import Verdicts
+from grasp_agent.task.success import SuccessRadius
 
 RADIUS = 0.4
 STEP = 0.2
@@ -24,7 +24,7 @@ def distance(achieved: NDArray[Any], goals: NDArray[Any]) -> NDArray[np.float32]
     return np.linalg.norm(achieved - goals, axis=-1)
 
 
-def walked(verdicts: Verdicts, steps: int, seed: int = 0) -> Verdicts:
+def walked(verdicts: SuccessRadius, steps: int, seed: int = 0) -> SuccessRadius:
     """A walk that comes to its goal and leaves it again."""
     random, place = np.random.default_rng(seed), np.zeros(2)
     for _ in range(steps):
@@ -34,13 +34,13 @@ def walked(verdicts: Verdicts, steps: int, seed: int = 0) -> Verdicts:
 
 
 def test_the_radius_is_where_verdicts_change_on_the_safe_side():
-    radius = walked(Verdicts(), 3000).radius(distance)
+    radius = walked(SuccessRadius(), 3000).radius(distance)
     assert radius is not None
     assert 0.9 * RADIUS < radius < RADIUS
 
 
 def test_of_few_changes_nothing_is_told():
-    verdicts = Verdicts()
+    verdicts = SuccessRadius()
     for _ in range(10):
         assert verdicts.radius(distance) is None
         for success in (False, True):
@@ -49,7 +49,7 @@ def test_of_few_changes_nothing_is_told():
 
 
 def test_another_goal_or_episode_is_no_change_of_mind():
-    verdicts = Verdicts()
+    verdicts = SuccessRadius()
     for step in range(40):
         place = np.full(1, step % 2, float)
         verdicts.record(0, place, np.full(1, step, float), step % 2 == 0, done=False)
@@ -58,10 +58,10 @@ def test_another_goal_or_episode_is_no_change_of_mind():
 
 
 def test_verdicts_are_saved():
-    verdicts, other = walked(Verdicts(), 1000), Verdicts()
+    verdicts, other = walked(SuccessRadius(), 1000), SuccessRadius()
     other.restore(verdicts.tensors())
     assert other.radius(distance) == verdicts.radius(distance) is not None
-    assert Verdicts().tensors() == {}
+    assert SuccessRadius().tensors() == {}
 
 
 class Disc(gym.Env[Any, Any]):
@@ -118,7 +118,7 @@ def test_an_agent_learns_how_near_is_near_enough(pictures: bool, monkeypatch: py
     assert world is not None
     changes = changed(agent)
     assert len(changes) >= 3
-    seen = changes if agent.vision is None else np.stack([agent.vision.encode(images) for images in changes])
+    seen = np.stack([agent.perception.encoded(values) for values in changes])
     before, after = np.linalg.norm(seen[:, :2] - seen[:, 2:], axis=-1).T
     assert world.tolerance == pytest.approx(np.quantile((before + after) / 2, 0.25), rel=1e-5)
     if not pictures:
@@ -135,14 +135,14 @@ def test_in_several_environments_each_has_its_own_verdicts():
 
 def changed(agent: GraspAgent) -> NDArray[Any]:
     """What was achieved before and after each change, and the goal, `[n, 3, ...]`."""
-    return agent.learner.verdicts.tensors()["verdicts"].numpy()
+    return agent.trainer.verdicts.tensors()["verdicts"].numpy()
 
 
 def test_what_is_said_beforehand_counts():
     agent = learned(Disc(), goal_tolerance=0.01).learn(900)
     assert agent.policy.world is not None
     assert agent.policy.world.tolerance == 0.01
-    assert not agent.learner.verdicts.tensors()
+    assert not agent.trainer.verdicts.tensors()
 
 
 @pytest.mark.parametrize("pictures", [False, True])
@@ -150,6 +150,6 @@ def test_verdicts_survive_a_training_that_was_stopped(pictures: bool, tmp_path: 
     learned(Disc(pictures=pictures)).learn(600, checkpoint=tmp_path / "part.zip")
     other = learned(Disc(pictures=pictures))
     other.learn(600, checkpoint=tmp_path / "part.zip")
-    (kept,) = other.learner.verdicts.tensors().values()
+    (kept,) = other.trainer.verdicts.tensors().values()
     assert len(kept) >= 5
     assert kept.shape[1:] == ((3, 16, 16, 1) if pictures else (3, 2))

@@ -10,7 +10,7 @@ import imageio.v3 as iio
 import numpy as np
 import pytest
 import torch
-from agents import PIXELS, tiny, tiny_seer
+from agents import PIXELS, images_of, tiny, tiny_seer
 from gymnasium import spaces
 from numpy.typing import NDArray
 from stable_baselines3 import SAC
@@ -19,10 +19,10 @@ from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import VecFrameStack
 
 from grasp_agent import GraspAgent
-from grasp_agent.agent.perception import Vision
+from grasp_agent.agent.pixel_perception import PixelPerception
 from grasp_agent.models import EncoderConfig, EncoderReport, PixelEncoder
-from grasp_agent.replay.image_buffer import Album
-from grasp_agent.task.pixels import PictureLayout, Seen
+from grasp_agent.replay.image_buffer import ImageReplayBuffer
+from grasp_agent.task.pixels import PixelLayout, PixelObservation
 from grasp_agent.video.imagination import imagined, record_imagination
 
 PICTURE = spaces.Box(0, 255, (24, 32, 3), np.uint8)
@@ -72,20 +72,20 @@ class Seer(gym.Env[Any, Any]):
 
 class TestLayout:
     def test_what_it_finds_in_spaces(self):
-        alone = PictureLayout.of(PICTURE)
-        assert alone == PictureLayout((24, 32, 3), 1, None, (), (), None)
-        first = PictureLayout.of(spaces.Box(0, 255, (3, 24, 32), np.uint8))
+        alone = PixelLayout.of(PICTURE)
+        assert alone == PixelLayout((24, 32, 3), 1, None, (), (), None)
+        first = PixelLayout.of(spaces.Box(0, 255, (3, 24, 32), np.uint8))
         assert first == alone
-        stacked = PictureLayout.of(spaces.Box(0, 255, (24, 32, 4), np.uint8))
+        stacked = PixelLayout.of(spaces.Box(0, 255, (24, 32, 4), np.uint8))
         assert stacked is not None and (stacked.shape, stacked.frames) == ((24, 32, 1), 4)
-        grey = PictureLayout.of(spaces.Box(0, 255, (24, 32, 3), np.uint8), frames=3)
+        grey = PixelLayout.of(spaces.Box(0, 255, (24, 32, 3), np.uint8), frames=3)
         assert grey is not None and (grey.shape, grey.frames) == ((24, 32, 1), 3)
-        both = PictureLayout.of(spaces.Dict({"eye": PICTURE, "arm": VECTOR, "desired_goal": PICTURE}))
-        assert both == PictureLayout((24, 32, 3), 1, "eye", ("arm",), (4,), "desired_goal")
+        both = PixelLayout.of(spaces.Dict({"eye": PICTURE, "arm": VECTOR, "desired_goal": PICTURE}))
+        assert both == PixelLayout((24, 32, 3), 1, "eye", ("arm",), (4,), "desired_goal")
         goals = spaces.Dict({"observation": PICTURE, "achieved_goal": VECTOR, "desired_goal": VECTOR})
-        assert PictureLayout.of(goals) == PictureLayout((24, 32, 3), 1, "observation", (), (), None)
-        assert PictureLayout.of(VECTOR) is None
-        assert PictureLayout.of(spaces.Dict({"observation": VECTOR})) is None
+        assert PixelLayout.of(goals) == PixelLayout((24, 32, 3), 1, "observation", (), (), None)
+        assert PixelLayout.of(VECTOR) is None
+        assert PixelLayout.of(spaces.Dict({"observation": VECTOR})) is None
 
     @pytest.mark.parametrize(
         ("space", "words"),
@@ -97,7 +97,7 @@ class TestLayout:
     )
     def test_what_it_cannot_read_is_refused(self, space: spaces.Space[Any], words: str):
         with pytest.raises(ValueError, match=words):
-            PictureLayout.of(space)
+            PixelLayout.of(space)
 
     @pytest.mark.parametrize(
         ("space", "words"),
@@ -111,11 +111,11 @@ class TestLayout:
     )
     def test_frames_that_cannot_be_are_refused(self, space: spaces.Space[Any], words: str):
         with pytest.raises(ValueError, match=words):
-            PictureLayout.of(space, frames=6)
+            PixelLayout.of(space, frames=6)
 
     @pytest.mark.parametrize("high", [1.0, 255.0, np.inf])
     def test_floats_are_shares_where_none_is_greater_than_1(self, high: float):
-        layout = PictureLayout.of(spaces.Box(0, high, (24, 32, 3), np.float32))
+        layout = PixelLayout.of(spaces.Box(0, high, (24, 32, 3), np.float32))
         assert layout is not None
         some = np.zeros((24, 32, 3), np.float32)
         some[0, 0] = 1
@@ -130,7 +130,7 @@ class TestLayout:
     @pytest.mark.parametrize(("channels", "frames"), [(9, None), (9, 3), (3, 3), (4, 2)])
     def test_goals_may_be_stacked_too(self, channels: int, frames: int | None):
         stack = spaces.Box(0, 255, (24, 32, channels), np.uint8)
-        layout = PictureLayout.of(spaces.Dict({"eye": stack, "desired_goal": stack}), frames)
+        layout = PixelLayout.of(spaces.Dict({"eye": stack, "desired_goal": stack}), frames)
         assert layout is not None
         colours = channels // (frames or 3)
         assert layout.frames == layout.goal_frames == (frames or 3) and layout.shape == (24, 32, colours)
@@ -141,10 +141,10 @@ class TestLayout:
     @pytest.mark.parametrize("shape", [(24, 32), (3, 24, 32, 3)])
     def test_pictures_of_other_dimensions_are_refused(self, shape: tuple[int, ...]):
         with pytest.raises(ValueError, match=r"expected pictures \[height, width, channels\] or"):
-            PictureLayout.of(spaces.Box(0, 255, shape, np.uint8))
+            PixelLayout.of(spaces.Box(0, 255, shape, np.uint8))
 
     def test_colours_come_first_or_last_as_bytes_or_shares(self):
-        layout = PictureLayout.of(PICTURE)
+        layout = PixelLayout.of(PICTURE)
         assert layout is not None
         some = pictures(5)
         for form in (some, np.moveaxis(some, -1, 1), some / 255, some.astype(np.float64), some.tolist()):
@@ -160,41 +160,41 @@ class TestLayout:
 
 class TestAlbum:
     def test_it_gives_back_what_was_put_in_and_maps_it_from_its_file(self):
-        album, shape = Album((4, 5, 1)), (4, 5, 1)
+        buffer, shape = ImageReplayBuffer((4, 5, 1)), (4, 5, 1)
         shots = pictures(7, shape)
-        seen = [Seen(shots[i : i + 1], np.full((1, 2), i, np.float32), None) for i in range(7)]
+        seen = [PixelObservation(shots[i : i + 1], np.full((1, 2), i, np.float32), None) for i in range(7)]
         action = np.zeros(2, np.float32)
-        album.record(0, seen[0], action, seen[1], False)
-        album.record(1, seen[4], action + 1, seen[5], True)
-        album.record(0, seen[1], action, seen[2], False)
-        album.record(0, seen[2], action, seen[3], True)
-        album.record(1, seen[5], action + 2, seen[6], False)
-        assert len(album) == 4
-        album.end()
-        assert len(album) == 5 and isinstance(album.pictures, np.memmap)
-        found = [album.pictures[episode.rows] for episode in album.episodes]
+        buffer.record(0, seen[0], action, seen[1], False)
+        buffer.record(1, seen[4], action + 1, seen[5], True)
+        buffer.record(0, seen[1], action, seen[2], False)
+        buffer.record(0, seen[2], action, seen[3], True)
+        buffer.record(1, seen[5], action + 2, seen[6], False)
+        assert len(buffer) == 4
+        buffer.end()
+        assert len(buffer) == 5 and isinstance(buffer.pictures, np.memmap)
+        found = [buffer.pictures[episode.rows] for episode in buffer.episodes]
         for one, wanted in zip(found, (shots[4:6], shots[:4], shots[5:7]), strict=True):
             np.testing.assert_array_equal(one, wanted)
-        np.testing.assert_array_equal(album.episodes[1].vectors[:, 0], [0, 1, 2, 3])
-        np.testing.assert_array_equal(album.windows(1)[2], [0, 1, 1, 1, 2])
-        rows, actions, _ = album.windows(2)
+        np.testing.assert_array_equal(buffer.episodes[1].vectors[:, 0], [0, 1, 2, 3])
+        np.testing.assert_array_equal(buffer.windows(1)[2], [0, 1, 1, 1, 2])
+        rows, actions, _ = buffer.windows(2)
         assert rows.shape == (2, 3) and actions.shape == (2, 2, 2)
-        np.testing.assert_array_equal(album.pictures[rows[1]], shots[1:4])
+        np.testing.assert_array_equal(buffer.pictures[rows[1]], shots[1:4])
         with pytest.raises(ValueError, match="an episode of at least 4 steps"):
-            album.windows(4)
+            buffer.windows(4)
 
     def test_it_goes_on_from_its_file(self, tmp_path: Path):
         path, shape = tmp_path / "some.pictures", (4, 5, 1)
-        album = Album(shape, path)
-        album.add(pictures(4, shape), np.zeros((4, 0), np.float32), np.zeros((3, 2), np.float32))
-        kept = album.tensors()
-        album.add(pictures(3, shape, 1), np.zeros((3, 0), np.float32), np.zeros((2, 2), np.float32))  # not in `kept`
-        again = Album.restore(kept, shape, path)
+        buffer = ImageReplayBuffer(shape, path)
+        buffer.add(pictures(4, shape), np.zeros((4, 0), np.float32), np.zeros((3, 2), np.float32))
+        kept = buffer.tensors()
+        buffer.add(pictures(3, shape, 1), np.zeros((3, 0), np.float32), np.zeros((2, 2), np.float32))  # not in `kept`
+        again = ImageReplayBuffer.restore(kept, shape, path)
         again.add(pictures(3, shape, 2), np.zeros((3, 0), np.float32), np.zeros((2, 2), np.float32))
         np.testing.assert_array_equal(again.pictures, np.concatenate([pictures(4, shape), pictures(3, shape, 2)]))
         path.write_bytes(b"short")
         with pytest.raises(ValueError, match="expected 4 pictures, the file is shorter"):
-            Album.restore(kept, shape, path)
+            ImageReplayBuffer.restore(kept, shape, path)
 
 
 class TestAgent:
@@ -204,13 +204,14 @@ class TestAgent:
         agent = tiny_seer(env, policy="MultiInputPolicy" if form == "felt" else "CnnPolicy").learn(150)
         observation, _ = env.reset(seed=0)
         if form != "felt":
-            with pytest.raises(ValueError, match="expected a picture of it, by set_goal"):
+            with pytest.raises(ValueError, match="expected an image of it, by set_goal"):
                 agent.predict(observation)
             agent.set_goal(env.draw(np.full(2, 8.0)))
         action, _ = agent.predict(observation, deterministic=True)
         assert action.shape == (2,) and env.action_space.contains(action)
-        assert agent.vision is not None and agent.vision.encoder is not None
-        size = agent.vision.encoder.latent
+        encoder = images_of(agent).encoder
+        assert encoder is not None
+        size = encoder.latent
         beside = {"alone": 0, "stacked": size, "felt": 1}[form]
         assert agent.policy.observation_space["observation"].shape == (size + beside,)
         agent.save(tmp_path / "seer.zip")
@@ -231,10 +232,10 @@ class TestAgent:
         agent = seer(3).learn(150)
         agent.save(tmp_path / "grey.zip")
         for known in (agent, GraspAgent.load(tmp_path / "grey.zip", device="cpu")):
-            assert known.vision is not None and known.vision.layout.frames == 3
-            assert known.vision.layout.shape == (16, 16, 1)
+            assert images_of(known).layout.frames == 3
+            assert images_of(known).layout.shape == (16, 16, 1)
         other = seer(None)
-        assert other.vision is not None and other.vision.layout.frames == 1
+        assert images_of(other).layout.frames == 1
         with pytest.raises(ValueError, match="expected frames as here"):
             other.set_parameters(tmp_path / "grey.zip")
 
@@ -242,28 +243,29 @@ class TestAgent:
         agent = tiny_seer().learn(150)
         env: Any = gym.make(PIXELS)
         observation, _ = env.reset(seed=0)
-        theirs = agent._as_goal_observation(observation)["desired_goal"]
+        theirs = agent.perception.to_goal_dict(observation)["desired_goal"]
         agent.set_goal(observation["observation"])
-        mine = agent._as_goal_observation(observation)
+        mine = agent.perception.to_goal_dict(observation)
         np.testing.assert_allclose(mine["desired_goal"], mine["achieved_goal"], atol=1e-5)
         agent.set_goal(None)
-        np.testing.assert_array_equal(agent._as_goal_observation(observation)["desired_goal"], theirs)
+        np.testing.assert_array_equal(agent.perception.to_goal_dict(observation)["desired_goal"], theirs)
         with pytest.raises(ValueError, match="Unexpected observation shape"):
             agent.set_goal(np.zeros((9, 9, 3), np.uint8))
-        with pytest.raises(ValueError, match="whose observations are pictures"):
+        with pytest.raises(ValueError, match="whose observations are images"):
             tiny().set_goal(observation["observation"])
 
     def test_each_picture_is_encoded_once(self, monkeypatch: pytest.MonkeyPatch):
         agent = tiny_seer().learn(150)
-        assert agent.vision is not None and agent.vision.encoder is not None
-        count, forward = 0, agent.vision.encoder.forward
+        encoder = images_of(agent).encoder
+        assert encoder is not None
+        count, forward = 0, encoder.forward
 
         def counted(seen: Any) -> Any:
             nonlocal count
             count += len(seen)
             return forward(seen)
 
-        monkeypatch.setattr(agent.vision.encoder, "forward", counted)
+        monkeypatch.setattr(encoder, "forward", counted)
         env = gym.make(PIXELS)
         observation, _ = env.reset(seed=5)
         shown = {observation[key].tobytes() for key in ("observation", "desired_goal")}
@@ -278,10 +280,10 @@ class TestAgent:
         model = SAC("MultiInputPolicy", env, buffer_size=200, learning_starts=200, device="cpu", seed=0).learn(120)
         assert isinstance(model.replay_buffer, DictReplayBuffer)
         agent = tiny_seer().fit(model.replay_buffer)
-        assert agent.vision is not None and len(agent.vision.album) == len(agent.learner.dataset) == 120
+        assert len(images_of(agent).buffer) == len(agent.trainer.dataset) == 120
         observation, _ = env.reset(seed=0)
         assert env.action_space.contains(agent.predict(observation)[0])
-        first = agent.vision.album.pictures[agent.vision.album.episodes[0].rows[0]]
+        first = images_of(agent).buffer.pictures[images_of(agent).buffer.episodes[0].rows[0]]
         kept = model.replay_buffer.observations["observation"][0, 0]
         np.testing.assert_array_equal(first, np.moveaxis(kept, 0, -1) if kept.shape[0] == 3 else kept)
 
@@ -290,16 +292,15 @@ class TestAgent:
         tiny_seer().learn(150, checkpoint=path)
         assert (tmp_path / "long.zip.pictures").stat().st_size >= 151 * 64 * 64 * 3
         agent = tiny_seer().learn(220, checkpoint=path)
-        assert agent.vision is not None
-        assert agent.num_timesteps == 220 and len(agent.vision.album) == 220
-        assert len(agent.learner.dataset) == 220
+        assert agent.num_timesteps == 220 and len(images_of(agent).buffer) == 220
+        assert len(agent.trainer.dataset) == 220
 
     def test_checkpoints_side_by_side_have_pictures_of_their_own(self, tmp_path: Path):
         one, two = tmp_path / "ball.v1", tmp_path / "ball.v2"
         for path in (one, two):
             tiny_seer().learn(110, checkpoint=path)
         agent = tiny_seer().learn(150, checkpoint=one)
-        assert agent.vision is not None and len(agent.vision.album) == 150
+        assert len(images_of(agent).buffer) == 150
         (tmp_path / "ball.v2.pictures").unlink()
         with pytest.raises(ValueError, match=r"ball.v2.pictures: expected .* pictures that belong to a checkpoint"):
             tiny_seer().learn(150, checkpoint=two)
@@ -310,35 +311,32 @@ class TestAgent:
     @pytest.mark.slow
     def test_pictures_that_show_nothing_are_told(self):
         config = EncoderConfig(points=2, channels=(2, 4), ahead=(1, 2), gradient_steps=150, batch_size=8)
-        vision = tiny_seer(encoder=config).vision
-        assert vision is not None
-        shown = np.full((31, *vision.layout.stacked), 90, np.uint8)
+        perception = images_of(tiny_seer(encoder=config))
+        shown = np.full((31, *perception.layout.stacked), 90, np.uint8)
         for _ in range(3):
-            vision.album.add(shown, np.zeros((31, 0), np.float32), np.zeros((30, 2), np.float32))
+            perception.buffer.add(shown, np.zeros((31, 0), np.float32), np.zeros((30, 2), np.float32))
         with pytest.warns(UserWarning, match="found nothing in them that moves"):
-            vision.learn()
+            perception.fit(last=True, progress_bar=False)
 
     def test_pictures_known_before_are_kept_with_a_checkpoint(self, tmp_path: Path):
         agent = tiny_seer().learn(150)
         agent.learn(50, reset_num_timesteps=False, checkpoint=tmp_path / "more.zip")
-        assert agent.vision is not None and len(agent.vision.album) == len(agent.learner.dataset) == 200
+        assert len(images_of(agent).buffer) == len(agent.trainer.dataset) == 200
 
     def test_pictures_are_kept_where_their_checkpoint_was_deleted(self, tmp_path: Path):
         agent = tiny_seer().learn(60, checkpoint=tmp_path / "seer.zip")
-        assert agent.vision is not None
-        before = agent.vision.album.pictures.copy()
+        before = images_of(agent).buffer.pictures.copy()
         (tmp_path / "seer.zip").unlink()
         agent.learn(30, reset_num_timesteps=False, checkpoint=tmp_path / "seer.zip")
-        assert len(agent.vision.album) == 90
-        np.testing.assert_array_equal(agent.vision.album.pictures[: len(before)], before)
+        assert len(images_of(agent).buffer) == 90
+        np.testing.assert_array_equal(images_of(agent).buffer.pictures[: len(before)], before)
 
     def test_one_longer_episode_does_not_say_how_far_all_look_ahead(self, monkeypatch: pytest.MonkeyPatch):
-        seer, windows = tiny_seer().vision, list[int]()
-        assert seer is not None
-        vision = Vision(seer.layout, EncoderConfig(ahead=(1, 2, 4, 8)), 0, "cpu")
+        seer, windows = images_of(tiny_seer()), list[int]()
+        perception = PixelPerception(seer.layout, EncoderConfig(ahead=(1, 2, 4, 8)), 0, "cpu")
         for length in (*[7] * 20, 8):
-            vision.album.add(
-                np.zeros((length + 1, *vision.layout.stacked), np.uint8),
+            perception.buffer.add(
+                np.zeros((length + 1, *perception.layout.stacked), np.uint8),
                 np.zeros((length + 1, 0), np.float32),
                 np.zeros((length, 2), np.float32),
             )
@@ -347,15 +345,15 @@ class TestAgent:
             windows.append(len(rows))
             return EncoderReport(1.0, 1.0, 2.0, 1.0, 1.0)
 
-        monkeypatch.setattr("grasp_agent.agent.perception.fit_encoder", watched)
-        vision.learn()
+        monkeypatch.setattr("grasp_agent.models.encoder.learning.fit_encoder", watched)
+        perception.fit(last=True, progress_bar=False)
         assert windows == [20 * 4 + 5]  # of 4 steps: all episodes have some
 
     def test_one_that_was_loaded_learns_on_in_the_same_unit(self, tmp_path: Path):
         tiny_seer().learn(150).save(tmp_path / "seer.zip")
         agent = GraspAgent.load(tmp_path / "seer.zip", env=PIXELS, device="cpu").learn(60)
-        assert agent.policy.model is not None and agent.vision is not None
-        for group in agent.vision.alike:
+        assert agent.policy.model is not None
+        for group in images_of(agent).unit_groups:
             assert len(set(agent.policy.model.normalizer.std[list(group)].tolist())) == 1
 
     def test_what_is_imagined_can_be_looked_at(self, tmp_path: Path):
@@ -374,17 +372,17 @@ class TestAgent:
         other = GraspAgent.load(tmp_path / "one.zip", device="cpu")
         observation, _ = gym.make(PIXELS).reset(seed=0)
         wanted = one.predict(observation, deterministic=True)[0]
-        assert one.vision is not None and one.vision.encoder is not None
-        assert other.vision is not None and other.vision.encoder is not None
-        before = one.vision.encode(observation["observation"][None])
+        before = images_of(one).encoded(observation["observation"][None])
+        encoder = images_of(other).encoder
+        assert encoder is not None
         with torch.no_grad():
-            for parameter in other.vision.encoder.parameters():
+            for parameter in encoder.parameters():
                 parameter += 0.1
-        assert not np.array_equal(other.vision.encode(observation["observation"][None]), before)
+        assert not np.array_equal(images_of(other).encoded(observation["observation"][None]), before)
         other.set_parameters(one.get_parameters())
-        np.testing.assert_allclose(other.vision.encode(observation["observation"][None]), before, atol=1e-6)
+        np.testing.assert_allclose(images_of(other).encoded(observation["observation"][None]), before, atol=1e-6)
         third = tiny_seer()
         third.set_parameters(tmp_path / "one.zip")
         for agent in (other, third):
-            agent.policy.seed = one.policy.seed
+            agent.policy.controller.seed = one.policy.controller.seed
             np.testing.assert_allclose(agent.predict(observation, deterministic=True)[0], wanted, atol=1e-5)

@@ -21,7 +21,7 @@ SEARCH = GRASP(proposals=None, candidates=4, iterations=6, verify_every=3)
 @pytest.fixture
 def hard(agent: GraspAgent) -> GraspAgent:
     """Finds no plan good enough: every search is done to its end."""
-    agent.policy.criteria = Criteria(accept=-1.0)
+    agent.criteria = Criteria(accept=-1.0)
     return agent
 
 
@@ -30,7 +30,7 @@ def test_each_iteration_is_seen_from_the_start_to_the_plan(hard: GraspAgent, pla
     env = gym.make(ENV)
     observation, _ = env.reset(seed=2)
     search = watched(hard, observation, planner)
-    horizon = hard.policy.horizon
+    horizon = hard.horizon
     assert search.candidates.shape[0] == 7 and search.candidates.shape[2:] == (horizon, 2)
     assert search.path.shape == (horizon + 1, 2) and not search.accepted
     np.testing.assert_allclose(search.path[0], observation["achieved_goal"], atol=1e-5)

@@ -1,171 +1,248 @@
-"""One call of `learn`: experience and fits in turns, with Stable-Baselines3's callbacks and logger."""
+"""Learning by a world model, with Stable-Baselines3's methods, callbacks and logger."""
 
 from __future__ import annotations
 
+import math
 import time
-from functools import partial
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
+from gymnasium import spaces
 from numpy.typing import NDArray
 from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.type_aliases import MaybeCallback
 from stable_baselines3.common.utils import safe_mean
 from stable_baselines3.common.vec_env import VecEnv
 
+from grasp_agent.agent.base import WorldModelBase
 from grasp_agent.agent.checkpoint import Checkpoint
+from grasp_agent.replay.offline import episodes_of
 from grasp_agent.task.observation import raw_vectors
+from grasp_agent.validation import at_least, more_than
 
-if TYPE_CHECKING:
-    from grasp_agent.agent.agent import GraspAgent
-    from grasp_agent.agent.perception import Vision
+Self = TypeVar("Self", bound="WorldModelAlgorithm")
 
 
-class Training:
-    """Takes environment steps and fits models until enough were taken, time is up or a callback wants to stop.
+class WorldModelAlgorithm(WorldModelBase):
+    """Gathers experience and fits a world model to it, in turns.
 
-    Args:
-        agent: who learns.
-        env: where.
-        callback: called before, after and at each step of all environments.
-        log_interval: episodes between two lines in the log.
-        progress_bar: show progress of fits.
-        saver: keeps the training's file.
+    An off-policy algorithm in Stable-Baselines3's sense: `learn` calls `collect_rollouts` and `train`.
     """
 
-    def __init__(
+    def learn(
+        self: Self,
+        total_timesteps: int,
+        callback: MaybeCallback = None,
+        log_interval: int = 10,
+        tb_log_name: str = "GRASP",
+        reset_num_timesteps: bool = True,
+        progress_bar: bool = False,
+        *,
+        checkpoint: str | Path | None = None,
+        minutes: float | None = None,
+    ) -> Self:
+        """Gathers experience and fits the world model, in turns; ends with a last fit.
+
+        The first episodes follow time-correlated noise, the later ones plans: half of them to places that were rarely
+        seen, exploring from there, half to the task's goals.
+
+        Args:
+            total_timesteps: environment steps to take.
+            callback: Stable-Baselines3's callbacks.
+            log_interval: episodes between two lines in the log.
+            tb_log_name: name of the run in TensorBoard.
+            reset_num_timesteps: False goes on counting.
+            progress_bar: show progress of steps and fits.
+            checkpoint: a file, written every half minute, and before and after each fit. Where it is there already,
+                learning goes on from it, until `total_timesteps` were taken in all: a script that was killed is simply
+                run again. It can be loaded as any saved agent, and holds the experience, too, but for images, which
+                lie in a file beside it.
+            minutes: take no more environment steps after this time; the last fit follows.
+
+        Returns:
+            The agent itself.
+
+        Raises:
+            ValueError: if the checkpoint is not one of this agent, or a number is out of range.
+        """
+        if self.env is None:
+            raise ValueError("learn: expected an environment; give one to load() or set_env()")
+        at_least(0, total_timesteps=total_timesteps)
+        if minutes is not None:
+            more_than(0, minutes=minutes)
+        deadline = math.inf if minutes is None else time.monotonic() + 60 * minutes
+        saver = Checkpoint(checkpoint)
+        if self._resume(saver):
+            total_timesteps = max(0, total_timesteps - self.num_timesteps)
+            reset_num_timesteps, self._last_obs = False, None
+        total, called = self._setup_learn(total_timesteps, callback, reset_num_timesteps, tb_log_name, progress_bar)
+        called.on_training_start(locals(), globals())
+        self._learn(total, deadline, called, saver, log_interval=log_interval, progress_bar=progress_bar)
+        called.on_training_end()
+        return self
+
+    def _learn(
         self,
-        agent: GraspAgent,
-        env: VecEnv,
+        total_timesteps: int,
+        deadline: float,
         callback: BaseCallback,
+        saver: Checkpoint,
         *,
         log_interval: int,
         progress_bar: bool,
-        saver: Checkpoint,
     ) -> None:
-        self._agent, self._env, self._callback = agent, env, callback
-        self._log_interval, self._progress_bar, self._saver = log_interval, progress_bar, saver
-        self._counted = time.monotonic()
-        known = agent.goal_tolerance is not None or (agent.vision is not None and agent.vision.layout.goal is None)
-        self._asks = not known  # how near is near enough
-
-    def run(self, total_timesteps: int, deadline: float) -> None:
-        """Learns until the agent has taken so many steps in all, or the clock shows `deadline` [s, monotonic]."""
-        agent, learner, callback = self._agent, self._agent.learner, self._callback
-        before = agent.num_timesteps
-        learner.begin(agent.policy, self._env.num_envs)
+        """Learns until so many steps were taken in all, or the clock shows `deadline` [s, monotonic]."""
+        trainer, before = self.trainer, self.num_timesteps
+        self._counted_until = time.monotonic()
+        assert self.env is not None
+        trainer.begin(self.policy, self.env.num_envs)
         callback.on_rollout_start()
         try:
-            while agent.num_timesteps < total_timesteps and time.monotonic() < deadline:
-                if learner.due:
-                    self._write()  # a fit takes long
+            while self.num_timesteps < total_timesteps and time.monotonic() < deadline:
+                if trainer.due:
+                    self._write(saver)  # a fit takes long
                     callback.on_rollout_end()
-                    refit(agent, last=False, progress_bar=self._progress_bar)
+                    self.train(last=False, progress_bar=progress_bar)
                     callback.on_rollout_start()
-                    self._write()
-                if not self._collect():
+                    self._write(saver)
+                if not self.collect_rollouts(self.env, callback, log_interval):
                     break
-                if self._saver.due:
-                    self._write()
+                if saver.due:
+                    self._write(saver)
         finally:
-            learner.end()
-            if agent.num_timesteps > before:
-                self._write()
+            trainer.end()
+            if self.num_timesteps > before:
+                self._write(saver)
         callback.on_rollout_end()
-        if learner.behind:
-            refit(agent, last=True, progress_bar=self._progress_bar)
-            self._write()
+        if trainer.behind:
+            self.train(last=True, progress_bar=progress_bar)
+            self._write(saver)
 
-    def _write(self) -> None:
+    def _write(self, saver: Checkpoint) -> None:
         now = time.monotonic()
-        self._agent.training_seconds += now - self._counted
-        self._counted = now
-        self._saver.write(self._agent)
+        self.training_seconds += now - self._counted_until
+        self._counted_until = now
+        saver.write(lambda: self.snapshot(experience=True))
 
-    def _collect(self) -> bool:
-        """One step of every environment; False if a callback wants to stop."""
-        agent, learner, seen = self._agent, self._agent.learner, self._agent._last_obs
-        before = agent._as_goal_observation(seen)
-        raw = raw_vectors(before)
-        achieved, desired = (np.asarray(before[key], np.float32) for key in ("achieved_goal", "desired_goal"))
-        actions = learner.act(agent.policy, raw, achieved, desired)
-        new_obs, rewards, dones, infos = self._env.step(agent.policy.to_space(actions))
+    def collect_rollouts(self, env: VecEnv, callback: BaseCallback, log_interval: int | None = None) -> bool:
+        """Takes one step in every environment.
+
+        Args:
+            env: the environments.
+            callback: called after the step.
+            log_interval: episodes between two lines in the log; None for no line.
+
+        Returns:
+            False if the callback wants to stop.
+        """
+        perception, trainer, before = self.perception, self.trainer, self._last_obs
+        seen = perception.to_goal_dict(before)
+        raw, desired = raw_vectors(seen), np.asarray(seen["desired_goal"], np.float32)
+        actions = trainer.act(self.policy, raw, np.asarray(seen["achieved_goal"], np.float32), desired)
+        new_obs, rewards, dones, infos = env.step(self.policy.to_space(actions))
         lasts = {row: infos[row]["terminal_observation"] for row, done in enumerate(dones) if done}
-        if agent.vision is not None:
-            agent.vision.record(seen, actions, new_obs, lasts)
-        agent.num_timesteps += self._env.num_envs
+        perception.record(before, actions, new_obs, lasts)
+        self.num_timesteps += env.num_envs
         known = {"actions": actions, "new_obs": new_obs, "rewards": rewards, "dones": dones, "infos": infos}
-        self._callback.update_locals({"self": agent, "env": self._env, **known})
-        going_on = bool(self._callback.on_step())
-        agent._update_info_buffer(infos, dones)
-        following = raw_vectors(agent._as_goal_observation(new_obs))
-        for row, done in enumerate(dones):
-            after = raw_vectors(agent._as_goal_observation(lasts[row])) if done else following[row]
-            learner.record(row, raw[row], actions[row], after, bool(done))
-            if self._asks and "is_success" in infos[row]:
-                now = after[-desired.shape[1] :], desired[row]
-                if agent.vision is not None:
-                    now = agent.vision.compared(lasts[row] if done else new_obs, seen, row)
-                learner.verdicts.record(row, *now, bool(infos[row]["is_success"]), bool(done))
+        callback.update_locals({"self": self, "env": env, **known})
+        going_on = bool(callback.on_step())
+        self._update_info_buffer(infos, dones)
+        following = raw_vectors(perception.to_goal_dict(new_obs))
+        asks = self.settings.goal_tolerance is None and perception.names_goals  # what success is worth
+        for row, done in enumerate(map(bool, dones)):
+            after = raw_vectors(perception.to_goal_dict(lasts[row])) if done else following[row]
+            trainer.record(row, raw[row], actions[row], after, done)
+            if asks and "is_success" in infos[row]:
+                achieved, goal = perception.outcome(row, before, new_obs, lasts.get(row))
+                trainer.verdicts.record(row, achieved, goal, bool(infos[row]["is_success"]), done)
             if done:
-                agent._episode_num += 1
-                if self._log_interval and agent._episode_num % self._log_interval == 0:
-                    log(agent)
-        agent._last_obs = new_obs  # type: ignore[assignment]
+                self._episode_num += 1
+                if log_interval and self._episode_num % log_interval == 0:
+                    self._dump_logs()
+        self._last_obs = new_obs  # type: ignore[assignment]
         return going_on
 
+    def train(self, *, last: bool = True, progress_bar: bool = False) -> None:
+        """Fits encoder and world model to the experience, and logs what came of it.
 
-def refit(agent: GraspAgent, *, last: bool, progress_bar: bool) -> None:
-    """Fits the agent's world to its experience, and logs what came of it."""
-    learner = agent.learner
-    if agent.vision is not None:
-        look(agent, agent.vision, last=last, progress_bar=progress_bar)
-    alike = () if agent.vision is None else agent.vision.alike
-    tolerance = agent.goal_tolerance or learner.verdicts.radius(partial(_apart, agent))
-    world = learner.refit(agent.policy, tolerance, last=last, progress_bar=progress_bar, alike=alike)
-    assert learner.report is not None
-    for name in ("loss", "error_mean", "error_high"):
-        agent.logger.record(f"model/{name}", getattr(learner.report, name))
-    agent.logger.record("model/transitions", len(learner.dataset))
-    agent.logger.record("model/goal_tolerance", world.tolerance)
-    roadmap = world.memory.roadmap
-    agent.logger.record("model/roadmap", 0.0 if roadmap is None else roadmap.connected)
-    log(agent)
+        Args:
+            last: whether no more experience follows: what has not been fitted in full is.
+            progress_bar: show progress.
+        """
+        trainer, perception = self.trainer, self.perception
+        changed = perception.fit(last=last, progress_bar=progress_bar)
+        if changed:
+            self.policy.take_space(perception.space)
+        encoded = perception.episodes(0 if changed else len(trainer.dataset) - trainer.fits.rehearsed)
+        if encoded is not None:
+            trainer.replace(encoded)
+            for name, value in perception.figures().items():
+                self.logger.record(f"encoder/{name}", value)
+        tolerance = self.settings.goal_tolerance or trainer.verdicts.radius(self._distances)
+        groups = perception.unit_groups
+        world = trainer.fit(self.policy, tolerance, last=last, progress_bar=progress_bar, unit_groups=groups)
+        assert trainer.report is not None
+        for name in ("loss", "error_mean", "error_high"):
+            self.logger.record(f"model/{name}", getattr(trainer.report, name))
+        self.logger.record("model/transitions", len(trainer.dataset))
+        self.logger.record("model/goal_tolerance", world.tolerance)
+        roadmap = world.memory.roadmap
+        self.logger.record("model/roadmap", 0.0 if roadmap is None else roadmap.connected)
+        self._dump_logs()
 
+    def _distances(self, achieved: NDArray[Any], goals: NDArray[Any]) -> NDArray[np.float32]:
+        """Weighted distances `[n]` of what was achieved from goals, both as `Perception.outcome` has them."""
+        assert self.settings.structure is not None
+        weights = np.array(self.settings.structure.goal_weights or (1.0,), np.float32)
+        difference = self.perception.encoded(achieved) - self.perception.encoded(goals)
+        return np.linalg.norm(difference * weights, axis=-1)
 
-def _apart(agent: GraspAgent, achieved: NDArray[Any], goals: NDArray[Any]) -> NDArray[np.float32]:
-    """Weighted distances `[n]` of what was achieved from goals, both pictures `[n, ...]` or vectors `[n, G]`."""
-    if agent.vision is not None:
-        achieved, goals = agent.vision.encode(achieved), agent.vision.encode(goals)
-    weights = np.array(agent.structure.goal_weights or (1.0,), np.float32)
-    return np.linalg.norm((achieved - goals) * weights, axis=-1)
+    def _dump_logs(self, *_: Any, **__: Any) -> None:
+        elapsed, logger = max((time.time_ns() - self.start_time) / 1e9, 1e-9), self.logger
+        logger.record("time/episodes", self._episode_num, exclude="tensorboard")
+        logger.record("time/fps", int((self.num_timesteps - self._num_timesteps_at_start) / elapsed))
+        logger.record("time/total_timesteps", self.num_timesteps, exclude="tensorboard")
+        if self.ep_info_buffer:
+            logger.record("rollout/ep_rew_mean", safe_mean([info["r"] for info in self.ep_info_buffer]))
+            logger.record("rollout/ep_len_mean", safe_mean([info["l"] for info in self.ep_info_buffer]))
+        if self.ep_success_buffer:
+            logger.record("rollout/success_rate", safe_mean(list(self.ep_success_buffer)))
+        logger.dump(step=self.num_timesteps)
 
+    def fit(self: Self, dataset: Any, *, progress_bar: bool = False) -> Self:
+        """Learns from experience that is already there; what `learn` gathers later is added to it.
 
-def look(agent: GraspAgent, vision: Vision, *, last: bool, progress_bar: bool) -> None:
-    """Trains the encoder where it is time to, logs what came of it, and looks at all experience with it."""
-    vision.album.end()
-    known = vision.encoder
-    if known is None or (last and vision.due):
-        vision.learn(progress_bar=progress_bar)
-        agent.policy.look(vision.space)
-    elif len(agent.learner.dataset) - agent.learner.fits.rehearsed >= len(vision.album):
-        return  # all of it has been looked at
-    agent.learner.see_anew(vision.episodes())
-    if vision.report is not None:
-        for name, value in vision.report._asdict().items():
-            agent.logger.record(f"encoder/{name}", value)
-    assert vision.encoder is not None
-    agent.logger.record("encoder/latent", vision.encoder.latent)
+        Args:
+            dataset: a `ReplayBuffer`, `DictReplayBuffer` or `HerReplayBuffer` of Stable-Baselines3, a Minari dataset,
+                or the path of an `.npz` file (see `grasp_agent.replay.offline.episodes_of`).
+            progress_bar: show progress.
 
+        Returns:
+            The agent itself.
 
-def log(agent: GraspAgent) -> None:
-    """Writes a line of the log."""
-    elapsed, logger = max((time.time_ns() - agent.start_time) / 1e9, 1e-9), agent.logger
-    logger.record("time/episodes", agent._episode_num, exclude="tensorboard")
-    logger.record("time/fps", int((agent.num_timesteps - agent._num_timesteps_at_start) / elapsed))
-    logger.record("time/total_timesteps", agent.num_timesteps, exclude="tensorboard")
-    if agent.ep_info_buffer:
-        logger.record("rollout/ep_rew_mean", safe_mean([info["r"] for info in agent.ep_info_buffer]))
-        logger.record("rollout/ep_len_mean", safe_mean([info["l"] for info in agent.ep_info_buffer]))
-    if agent.ep_success_buffer:
-        logger.record("rollout/success_rate", safe_mean(list(agent.ep_success_buffer)))
-    logger.dump(step=agent.num_timesteps)
+        Raises:
+            ValueError: if it is none of these, holds no step, or does not fit the spaces.
+        """
+        assert isinstance(self.action_space, spaces.Box)
+        episodes = episodes_of(dataset, self.action_space, self.perception.rows)
+        self.perception.store(episodes, self.trainer.dataset, self.action_space.shape[0])
+        self._setup_learn(0, None, reset_num_timesteps=False, tb_log_name="fit")
+        began = time.monotonic()
+        self.train(last=True, progress_bar=progress_bar)
+        self.training_seconds += time.monotonic() - began
+        return self
+
+    def _resume(self, saver: Checkpoint) -> bool:
+        """Goes on from a checkpoint: world, experience and counters; returns whether there was one."""
+        snapshot = saver.read(self.settings.goal, self.device)
+        if snapshot is not None:
+            snapshot.check_spaces(self.observation_space, self.action_space, str(saver.path))
+            self.num_timesteps, self.training_seconds = snapshot.num_timesteps, snapshot.training_seconds
+            self._adopt(snapshot)
+            self.trainer.resume(snapshot.experience, snapshot.fits)
+        if saver.images is not None:
+            self.perception.open_buffer(saver.images, {} if snapshot is None else snapshot.images)
+        if snapshot is not None and self.seed is not None and self.env is not None:
+            self.env.seed(self.seed + self.num_timesteps)  # other episodes than those that were seen
+        return snapshot is not None

@@ -9,8 +9,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from grasp_agent.agent.plan_state import Carry
-from grasp_agent.agent.policy import Search, WorldModelPolicy
+from grasp_agent.agent.controller import Search
+from grasp_agent.agent.plan_state import PlanState
+from grasp_agent.agent.policy import WorldModelPolicy
 from grasp_agent.planners import Planner
 from grasp_agent.validation import whole
 
@@ -78,7 +79,7 @@ class Explorer:
         self._places = np.zeros((count, 0), np.float32)
         self._to_frontier = np.zeros(count, np.bool_)
         self._kept = np.zeros(count, np.int64)
-        self._carry: Carry | None = None
+        self._carry: PlanState | None = None
         self._frontier: tuple[Array, NDArray[np.float64]] | None = None
         for row in range(count):
             self.begin(row)
@@ -132,7 +133,7 @@ class Explorer:
         carry = None if self._carry is None else self._carry.rows(rows)
         planned, after, _ = policy.decide(raw[rows], aims[rows], carry, deterministic=False, search=_light(policy))
         if carry is not None:
-            self._surprise(rows[carry.valid & (carry.step < policy.commit) & (after.step == 1)])
+            self._surprise(rows[carry.valid & (carry.step < policy.controller.rule.commit) & (after.step == 1)])
         noise = self._random.normal(0, self._config.noise, planned.shape)
         actions[rows] = np.clip(planned + noise, -1, 1)
         # Own noise is no surprise: what is expected next is what should follow the action really taken.
@@ -157,11 +158,11 @@ class Explorer:
             if self._random.uniform() < self._config.surprise_share:
                 self._burst[row] = 1 + self._random.integers(self._config.longest_hold)
 
-    def _keep(self, rows: NDArray[np.int64], plans: Carry, count: int) -> None:
+    def _keep(self, rows: NDArray[np.int64], plans: PlanState, count: int) -> None:
         kept = self._carry
         if kept is None:
             _, horizon, action_size = plans.actions.shape
-            kept = Carry.blank(count, horizon, action_size, plans.states.shape[-1], plans.goals.shape[-1])
+            kept = PlanState.blank(count, horizon, action_size, plans.states.shape[-1], plans.goals.shape[-1])
             self._carry = kept
         kept.put(rows, plans)
 
@@ -179,9 +180,10 @@ class Explorer:
 
 def _light(policy: WorldModelPolicy) -> Search:
     """A light search, and no fear of the unknown: a model that is still poor is not worth more."""
-    planner: Planner[Any] = policy.planner
+    planner: Planner[Any] = policy.controller.planner
     iterations = min(planner.iterations, planner.opening or planner.verify_every)
     candidates = min(planner.candidates, max(4, planner.candidates // 4))
     return Search(
-        replace(planner, candidates=candidates, iterations=iterations), replace(policy.criteria, off_support=0.0)
+        replace(planner, candidates=candidates, iterations=iterations),
+        replace(policy.controller.criteria, off_support=0.0),
     )

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 
-class Carry(NamedTuple):
+class PlanState(NamedTuple):
     """The running plans of n environments."""
 
     actions: NDArray[np.float32]
@@ -25,7 +25,7 @@ class Carry(NamedTuple):
     """`[n]`, whether there is a plan."""
 
     @classmethod
-    def blank(cls, count: int, horizon: int, action_size: int, state_size: int, goal_size: int) -> Carry:
+    def blank(cls, count: int, horizon: int, action_size: int, state_size: int, goal_size: int) -> PlanState:
         """No plans, for `count` environments."""
         return cls(
             actions=np.zeros((count, horizon, action_size), np.float32),
@@ -37,7 +37,7 @@ class Carry(NamedTuple):
         )
 
     @classmethod
-    def of(cls, state: tuple[NDArray[Any], ...], count: int) -> Carry:
+    def of(cls, state: tuple[NDArray[Any], ...], count: int) -> PlanState:
         """A copy of what `predict` returned.
 
         Raises:
@@ -47,15 +47,15 @@ class Carry(NamedTuple):
             raise ValueError(f"state: expected what predict returned for {count} environments")
         return cls._make(np.array(array) for array in state)
 
-    def copy(self) -> Carry:
+    def copy(self) -> PlanState:
         """A copy that shares nothing."""
         return self._make(array.copy() for array in self)
 
-    def rows(self, index: NDArray[np.int64]) -> Carry:
+    def rows(self, index: NDArray[np.int64]) -> PlanState:
         """A copy of some environments' plans."""
         return self._make(array[index] for array in self)
 
-    def put(self, index: NDArray[np.int64], plans: Carry) -> None:
+    def put(self, index: NDArray[np.int64], plans: PlanState) -> None:
         """Replaces some environments' plans, in place."""
         for mine, theirs in zip(self, plans, strict=True):
             mine[index] = theirs  # type: ignore[index]

@@ -1,29 +1,28 @@
-"""What a saved agent consists of, and how it is put together again."""
+"""What a saved agent consists of, as data: settings, counters, spaces, tensors in groups."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict
+from typing import Any, NamedTuple
 
 import torch
+from gymnasium import spaces
 from torch import Tensor
 
-from grasp_agent import planners, serialization
+from grasp_agent import planners
 from grasp_agent.agent.exploration import ExploreConfig
+from grasp_agent.agent.settings import KINDS, AgentSettings
 from grasp_agent.agent.trainer import Fits
-from grasp_agent.models import EncoderConfig, MLPConfig
-from grasp_agent.models.dynamics.fitting import TrainConfig
+from grasp_agent.models import EncoderConfig, MLPConfig, TrainConfig
 from grasp_agent.models.world import World
-from grasp_agent.planners import GRASP, Criteria, Planner
-from grasp_agent.serialization import Codec
+from grasp_agent.planners import GRASP
+from grasp_agent.serialization import Codec, space_from_config, space_to_config
 from grasp_agent.task.goal import Goal
 from grasp_agent.task.state_map import StateMap
 from grasp_agent.task.structure import Frame, Structure
-from grasp_agent.validation import instance
-
-if TYPE_CHECKING:
-    from grasp_agent.agent.agent import GraspAgent
 
 CODEC = Codec(
     [
@@ -39,132 +38,197 @@ CODEC = Codec(
 )
 """JSON form of all settings that files may hold."""
 
-Agent = TypeVar("Agent", bound="GraspAgent")
-
-_SAVED = {"planner": Planner, "criteria": Criteria, "model": MLPConfig, "train": TrainConfig, "explore": ExploreConfig}
-_ADDED = {"encoder": EncoderConfig}  # older files know nothing of them
-_KINDS = {**_SAVED, **_ADDED, "structure": Structure, "goal": Goal}
-CHANGEABLE = ("horizon", "goal_tolerance", *(name for name in _KINDS if name not in _ADDED))
+CHANGEABLE = ("horizon", "goal_tolerance", *(name for name in KINDS if name != "encoder"))
 """Settings of a saved agent that may be replaced when it is loaded."""
 
-
-def packed(agent: GraspAgent) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """An agent's settings, ready for JSON, and its tensors; its experience is left out."""
-    world, policy = agent.policy.world, agent.policy
-    config: dict[str, Any] = {
-        "env_id": agent.env_id,
-        "env_kwargs": agent.env_kwargs,
-        "observation_space": serialization.space_to_config(agent.observation_space),
-        "action_space": serialization.space_to_config(agent.action_space),
-        "num_timesteps": agent.num_timesteps,
-        "training_seconds": round(agent.training_seconds, 1),
-        "seed": agent.seed,
-        "horizon": policy.horizon,
-        "goal_tolerance": agent.goal_tolerance,
-        "goal": None if agent.goal is None else agent.goal.to_config(),
-        "structure": CODEC.encode(agent.structure),
-        "planner": _unless_default(policy.planner, GRASP()),
-        "criteria": _unless_default(policy.criteria, agent.usual_criteria),
-        "model": CODEC.encode(agent.model_config),
-        "encoder": CODEC.encode(agent.encoder_config),
-        "train": CODEC.encode(agent.train_config),
-        "explore": CODEC.encode(agent.explore_config),
-        "world": None,
-    }
-    seen = {} if agent.vision is None else agent.vision.tensors()
-    if world is None:
-        return config, seen
-    config["world"] = {
-        "tolerance": world.tolerance,
-        "error": world.error,
-        "state_map": CODEC.encode(world.state_map),
-        "model": CODEC.encode(world.model.config),
-    }
-    return config, {**seen, **world.tensors()}
+_CODED = ("planner", "criteria", "model", "train", "explore", "encoder")
+_INDEX = ("middle", "linear", "support.", "roadmap.", "replay.")  # of format 1, where these stood beside the others
 
 
-def unpacked(
-    kind: type[Agent],
-    config: Mapping[str, Any],
-    tensors: Mapping[str, Tensor],
-    device: torch.device | str,
-    changes: Mapping[str, Any],
-) -> Agent:
-    """The agent of a file's content.
+@contextmanager
+def loading(source: str) -> Iterator[None]:
+    """Raises one ValueError, which names the source, for whatever a damaged or foreign file makes Python raise."""
+    try:
+        yield
+    except (LookupError, ArithmeticError, TypeError, AttributeError, RuntimeError, ValueError) as error:
+        raise ValueError(f"{source}: cannot be loaded: {' '.join(str(error).split())}") from error
 
-    Args:
-        kind: its class.
-        config: what `packed` said of it.
-        tensors: its tensors.
-        device: where it shall live.
-        changes: settings that replace the saved ones.
 
-    Raises:
-        ValueError: where something does not fit; a missing or foreign part raises what Python raises.
-    """
+class Snapshot(NamedTuple):
+    """An agent at one moment."""
+
+    settings: AgentSettings
+    """What it was made with."""
+    observation_space: spaces.Space[Any]
+    """Of its environment."""
+    action_space: spaces.Space[Any]
+    """Of its environment."""
+    env_id: str | None
+    """Id of its environment, if that has one."""
+    env_kwargs: dict[str, Any]
+    """Options of its environment."""
+    num_timesteps: int
+    """Environment steps that it has learned from."""
+    training_seconds: float
+    """Time that it has learned for [s]."""
+    seed: int | None
+    """Of everything random."""
+    world: World | None
+    """What it has learned; None before."""
+    encoder: dict[str, Tensor]
+    """Weights of its encoder; none for an agent without images, or before."""
+    experience: dict[str, Tensor]
+    """Its dataset (see `ModelTrainer.tensors`); none where that was not asked for."""
+    images: dict[str, Tensor]
+    """What belongs to the file of its images (see `ImageReplayBuffer.tensors`)."""
+    fits: Fits
+    """How much of the dataset its world has been fitted to."""
+
+    def encode(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
+        """Returns settings, ready for JSON, and tensors by name."""
+        settings, world = self.settings, self.world
+        usual = {"planner": GRASP(), "criteria": settings.usual_criteria}  # a file without gets those of its reader
+        coded = {name: getattr(settings, name) for name in _CODED}
+        config: dict[str, Any] = {
+            "env_id": self.env_id,
+            "env_kwargs": self.env_kwargs,
+            "observation_space": space_to_config(self.observation_space),
+            "action_space": space_to_config(self.action_space),
+            "num_timesteps": self.num_timesteps,
+            "training_seconds": round(self.training_seconds, 1),
+            "seed": self.seed,
+            "horizon": settings.horizon,
+            "goal_tolerance": settings.goal_tolerance,
+            "goal": None if settings.goal is None else settings.goal.to_config(),
+            "structure": CODEC.encode(settings.structure),
+            **{name: None if usual.get(name) == value else CODEC.encode(value) for name, value in coded.items()},
+            "world": None,
+        }
+        if self.experience:
+            config["fits"] = asdict(self.fits)
+        groups = {"encoder": self.encoder, "experience": self.experience, "images": self.images}
+        tensors = {f"{group}.{name}": tensor for group, found in groups.items() for name, tensor in found.items()}
+        if world is None:
+            return config, tensors
+        config["world"] = {
+            "tolerance": world.tolerance,
+            "error": world.error,
+            "state_map": CODEC.encode(world.state_map),
+            "model": CODEC.encode(world.model.config),
+        }
+        return config, {**tensors, **world.tensors()}
+
+    @classmethod
+    def decode(
+        cls,
+        config: Mapping[str, Any],
+        tensors: Mapping[str, Tensor],
+        source: str,
+        device: torch.device | str = "cpu",
+        changes: Mapping[str, Any] | None = None,
+    ) -> Snapshot:
+        """The inverse of `encode`.
+
+        Args:
+            config: settings.
+            tensors: by name.
+            source: what they come from, for errors.
+            device: where they shall live.
+            changes: settings that replace the saved ones.
+
+        Raises:
+            ValueError: where a part is missing, foreign or does not fit.
+        """
+        with loading(source):
+            known = {name: tensor.to(device) for name, tensor in _renamed(tensors).items()}
+            return cls._decoded(config, known, changes or {})
+
+    @classmethod
+    def _decoded(cls, config: Mapping[str, Any], tensors: Mapping[str, Tensor], changes: Mapping[str, Any]) -> Snapshot:
+        settings = _settings(config, changes)
+        told = settings.goal_tolerance if {"goal", "goal_tolerance"} & set(changes) else None
+        env_id = config["env_id"]
+        if env_id is not None and ":" in env_id:
+            raise ValueError(f"env_id: a file must not name a module to import, got {env_id!r}")
+        return cls(
+            settings=settings,
+            observation_space=space_from_config(config["observation_space"]),
+            action_space=space_from_config(config["action_space"]),
+            env_id=env_id,
+            env_kwargs=dict(config["env_kwargs"]),
+            num_timesteps=int(config["num_timesteps"]),
+            training_seconds=float(config.get("training_seconds", 0.0)),
+            seed=config["seed"],
+            world=_world(config["world"], tensors, settings, told),
+            encoder=_group(tensors, "encoder"),
+            experience=_group(tensors, "experience"),
+            images=_group(tensors, "images"),
+            fits=_fits(config),
+        )
+
+    def check_spaces(self, observation_space: spaces.Space[Any], action_space: spaces.Space[Any], source: str) -> None:
+        """Refuses spaces that are not this agent's.
+
+        Raises:
+            ValueError: that names what differs, and the source.
+        """
+        for name, wanted in (("observation_space", observation_space), ("action_space", action_space)):
+            if getattr(self, name) != wanted:
+                what = name.replace("_", " ")
+                raise ValueError(f"{source}: expected the {what} {wanted}, got {getattr(self, name)}")
+
+
+def _settings(config: Mapping[str, Any], changes: Mapping[str, Any]) -> AgentSettings:
     saved_goal, new_goal = config["goal"], changes.get("goal")
     if new_goal is not None:
-        check_kinds(goal=new_goal)
+        AgentSettings(goal=new_goal)
         new_goal.check_saved(saved_goal)
         changes = {"goal_tolerance": new_goal.tolerance, **changes}
-    settings = {
+    known = {name: config[name] for name in _CODED if name != "encoder"}  # older files know nothing of encoders
+    structure = CODEC.decode(config["structure"]) if "structure" in config else Structure(blocks=config["blocks"])
+    saved = {
         "horizon": int(config["horizon"]),
         "goal_tolerance": config["goal_tolerance"],
         "goal": None if saved_goal is None or new_goal is not None else Goal.from_config(saved_goal),
-        "seed": config["seed"],
-        "structure": _structure(config),
-        **{name: CODEC.decode(config[name]) for name in _SAVED},
-        **{name: CODEC.decode(config.get(name)) for name in _ADDED},
-        **changes,
+        "structure": structure,
+        **{name: CODEC.decode(value) for name, value in {**known, "encoder": config.get("encoder")}.items()},
     }
-    agent = kind("MultiInputPolicy", None, device=device, _init_setup_model=False, **settings)
-    agent.observation_space = serialization.space_from_config(config["observation_space"])
-    agent.action_space = serialization.space_from_config(config["action_space"])
-    agent.env_id, agent.env_kwargs = config["env_id"], dict(config["env_kwargs"])
-    if agent.env_id is not None and ":" in agent.env_id:
-        raise ValueError(f"env_id: a file must not name a module to import, got {agent.env_id!r}")
-    agent.num_timesteps = int(config["num_timesteps"])
-    agent.training_seconds = float(config.get("training_seconds", 0.0))
-    agent._setup_model()
-    tensors = {name: tensor.to(agent.device) for name, tensor in tensors.items()}
-    if any(name.startswith("encoder.") for name in tensors):
-        agent._look(tensors)
-    learned = config["world"]
-    if learned is not None:
-        numbers = changes.get("goal_tolerance") or float(learned["tolerance"]), float(learned["error"])
-        if not all(math.isfinite(number) and number > 0 for number in numbers):
-            raise ValueError(f"tolerance, error: expected positive numbers, got {numbers}")
-        model, state_map = (CODEC.decode(learned[name]) for name in ("model", "state_map"))
-        agent.policy.learned(World.restore(tensors, model, state_map, agent.structure, *numbers))
-    if "experience.lengths" in tensors:
-        agent.learner.restore(tensors, _fits(config))
-    return agent
+    return AgentSettings(**{**saved, **changes})
+
+
+def _world(
+    config: Mapping[str, Any] | None, tensors: Mapping[str, Tensor], settings: AgentSettings, tolerance: float | None
+) -> World | None:
+    if config is None:
+        return None
+    numbers = tolerance or float(config["tolerance"]), float(config["error"])
+    if not all(math.isfinite(number) and number > 0 for number in numbers):
+        raise ValueError(f"tolerance, error: expected positive numbers, got {numbers}")
+    model, state_map = (CODEC.decode(config[name]) for name in ("model", "state_map"))
+    return World.restore(tensors, model, state_map, settings.structure or Structure(), *numbers)
 
 
 def _fits(config: Mapping[str, Any]) -> Fits:
-    """What a checkpoint's model has been fitted to; older files know how much alone."""
+    """What a checkpoint's model has been fitted to; older files know how much alone, saved agents nothing."""
     if "fits" not in config:
-        seen = int(config["fitted_at"])
+        seen = int(config.get("fitted_at", 0))
         return Fits(seen=seen, completed=int(config.get("completed_at", seen)), kind_chosen=seen)
     counts = {name: int(config["fits"][name]) for name in ("seen", "completed", "kind_chosen", "rehearsed")}
     return Fits(**counts, least_error=float(config["fits"]["least_error"]))
 
 
-def _structure(config: Mapping[str, Any]) -> Structure:
-    """What was known of the task; older files name the blocks alone."""
-    return CODEC.decode(config["structure"]) if "structure" in config else Structure(blocks=config["blocks"])
+def _group(tensors: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:
+    return {key.removeprefix(f"{name}."): value for key, value in tensors.items() if key.startswith(f"{name}.")}
 
 
-def _unless_default(settings: Any, default: Any) -> Any:
-    """JSON form of settings, null for the defaults: a file that asks for nothing special gets those of its reader."""
-    return None if settings == default else CODEC.encode(settings)
+def _renamed(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Tensors by the names of today; files of format 1 had others."""
 
+    def today(name: str) -> str:
+        if name == "verdicts":
+            return "experience.verdicts"
+        if name.startswith("album."):
+            return name.replace("album.", "images.", 1)
+        return f"index.{name}" if name.startswith(_INDEX) else name
 
-def check_kinds(**settings: Any) -> None:
-    """Refuses settings of the wrong kind, from a user or a damaged file.
-
-    Raises:
-        ValueError: that names the setting.
-    """
-    for name, value in settings.items():
-        instance(_KINDS[name], **{name: value})
+    return {today(name): tensor for name, tensor in tensors.items()}

@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from grasp_agent.agent.exploration import ExploreConfig, Explorer
+from grasp_agent.agent.exploration import Explorer
 from grasp_agent.agent.policy import WorldModelPolicy
-from grasp_agent.models import MLPConfig
-from grasp_agent.models.dynamics.fitting import FitReport, TrainConfig
+from grasp_agent.agent.settings import AgentSettings
+from grasp_agent.models.dynamics.fitting import FitReport
 from grasp_agent.models.learning import learn_world
 from grasp_agent.models.world import World
 from grasp_agent.replay.episodes import Dataset, Episode, Recorder
 from grasp_agent.task.state_map import StateMap
-from grasp_agent.task.structure import Structure
-from grasp_agent.task.success import Verdicts
+from grasp_agent.task.success import SuccessRadius
 
 Array = NDArray[np.float32]
 _AGAIN = 2  # growth of the data, after which the kind of network is chosen again
@@ -49,14 +49,11 @@ class Fits:
         return cls(seen=count, completed=count, kind_chosen=count, rehearsed=count, least_error=error)
 
 
-class Learner:
+class ModelTrainer:
     """What an agent's learning keeps from one call of `learn` to the next.
 
     Args:
-        explore: how experience is gathered.
-        train: how models are fitted.
-        model: shape of the networks, None to choose by held-out error.
-        structure: what is known of the task beforehand.
+        settings: how experience is gathered and models are fitted.
         seed: of everything random.
 
     Attributes:
@@ -66,22 +63,16 @@ class Learner:
         fits: what has been fitted so far.
     """
 
-    def __init__(
-        self,
-        explore: ExploreConfig,
-        train: TrainConfig,
-        model: MLPConfig | None,
-        structure: Structure,
-        seed: int,
-    ) -> None:
-        self.dataset, self.verdicts = Dataset(), Verdicts()
+    def __init__(self, settings: AgentSettings, seed: int) -> None:
+        assert settings.explore is not None and settings.train is not None and settings.structure is not None
+        self.dataset, self.verdicts = Dataset(), SuccessRadius()
         self.report: FitReport | None = None
-        self._explore, self._train, self._model, self._seed = explore, train, model, seed
-        self._structure = structure
-        self._kind, self.fits = model, Fits()
+        self._explore, self._train, self._structure = settings.explore, settings.train, settings.structure
+        self._model, self._kind, self._seed = settings.model, settings.model, seed
+        self.fits = Fits()
         self._random = np.random.default_rng(seed)
         self._recorders: list[Recorder] = []
-        self._explorer = Explorer(0, 0, explore, seed)
+        self._explorer = Explorer(0, 0, self._explore, seed)
 
     def reseed(self, seed: int) -> None:
         """Draws everything random from another seed."""
@@ -114,8 +105,8 @@ class Learner:
             self.dataset.add_all(self._recorders[row].flush())
             self._explorer.begin(row)
 
-    def see_anew(self, episodes: Iterable[Episode]) -> None:
-        """Takes the same experience as it looks now, in place of what it looked like, behind what was imagined."""
+    def replace(self, episodes: Iterable[Episode]) -> None:
+        """Replaces the experience by its re-encoding; what was imagined stays before it."""
         self._recorders = [Recorder() for _ in self._recorders]
         ends = np.cumsum([len(episode.actions) for episode in self.dataset.episodes])
         imagined = self.dataset.episodes[: int((ends <= self.fits.rehearsed).sum())]
@@ -134,24 +125,27 @@ class Learner:
             return {}
         return {
             **self.verdicts.tensors(),
-            "experience.states": torch.from_numpy(np.concatenate([episode.states for episode in episodes])),
-            "experience.actions": torch.from_numpy(np.concatenate([episode.actions for episode in episodes])),
-            "experience.lengths": torch.tensor([len(episode.actions) for episode in episodes]),
+            "states": torch.from_numpy(np.concatenate([episode.states for episode in episodes])),
+            "actions": torch.from_numpy(np.concatenate([episode.actions for episode in episodes])),
+            "lengths": torch.tensor([len(episode.actions) for episode in episodes]),
         }
 
     def restore(self, tensors: Mapping[str, Tensor], fits: Fits) -> None:
         """The inverse of `tensors`; raises where they do not fit."""
-        lengths = tensors["experience.lengths"].tolist()
-        states, actions = (tensors[f"experience.{name}"].cpu() for name in ("states", "actions"))
-        pieces = states.split([length + 1 for length in lengths]), actions.split(lengths)
-        self.dataset.add_all(Episode(s.numpy(), a.numpy()) for s, a in zip(*pieces, strict=True))
+        lengths = tensors["lengths"].tolist()
+        states, actions = tensors["states"].cpu(), tensors["actions"].cpu()
+        segments = states.split([length + 1 for length in lengths]), actions.split(lengths)
+        self.dataset = Dataset()
+        self.dataset.add_all(Episode(s.numpy(), a.numpy()) for s, a in zip(*segments, strict=True))
         self.verdicts.restore(tensors)
         self.fits = fits
 
-    def resume(self, other: Learner) -> None:
-        """Takes over another one's experience; its random choices will be others than those that led there."""
-        self.dataset, self.verdicts = other.dataset, other.verdicts
-        self.fits = other.fits
+    def resume(self, tensors: Mapping[str, Tensor], fits: Fits) -> None:
+        """Goes on from a checkpoint's experience; random choices will be others than those that led there."""
+        if tensors:
+            self.restore(tensors, fits)
+        else:
+            self.dataset, self.verdicts, self.fits = Dataset(), SuccessRadius(), fits
         self._random = np.random.default_rng((self._seed, len(self.dataset)))
 
     @property
@@ -165,14 +159,14 @@ class Learner:
         """Whether there are data that no last fit has seen."""
         return len(self.dataset) > self.fits.completed
 
-    def refit(
+    def fit(
         self,
         policy: WorldModelPolicy,
         tolerance: float | None,
         *,
         last: bool,
         progress_bar: bool,
-        alike: Sequence[Sequence[int]] = (),
+        unit_groups: Sequence[Sequence[int]] = (),
     ) -> World:
         """Fits a model to all data and hands it to the policy.
 
@@ -196,13 +190,13 @@ class Learner:
             owed=count - (fits.completed if last else fits.seen),
             unseen=count - fits.seen,
             least_error=fits.least_error if 2 * fits.rehearsed > count else 0.0,
-            alike=alike,
+            unit_groups=unit_groups,
             progress_bar=progress_bar,
         )
         self._kind = world.model.config
         policy.learned(world)
         self._explorer.learned(policy, world.encode(self.dataset.states))
-        self.fits = replace(
+        self.fits = dataclasses.replace(
             fits,
             seen=count,
             completed=count if last else fits.completed,

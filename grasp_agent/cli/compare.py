@@ -113,7 +113,7 @@ class Compare(Command):
 
     def _check(self, agents: list[str]) -> None:
         """Finds out who is not meant before the training, not after it."""
-        from grasp_agent.evaluation.participants import PLANNERS, contestant
+        from grasp_agent.evaluation.participants import PLANNERS, participant
         from grasp_agent.zoo.algorithms import ALGORITHMS, algorithm
 
         if len(set(agents)) < len(agents):
@@ -123,7 +123,7 @@ class Compare(Command):
                 if name in ALGORITHMS:
                     algorithm(name)
                 elif name not in ("grasp", *PLANNERS):
-                    contestant(name, self.env)
+                    participant(name, self.env)
 
     def _schooled(self, agents: list[str], steps: int) -> tuple[list[str], dict[str, tuple[Point, ...]]]:
         """Files in place of the names of those that are trained, and how good they were on the way."""
@@ -149,11 +149,11 @@ class Compare(Command):
 
     def _film(self, agents: list[str], path: Path) -> Path:
         """Films the first episodes, side by side."""
-        from grasp_agent.evaluation.participants import contestants
+        from grasp_agent.evaluation.participants import participants
         from grasp_agent.video.record import record_beside
 
         with made(self.env, render_mode="rgb_array") as env, user_errors(ValueError):
-            players = {who.name: who.make(env, self.seed) for who in contestants(agents, self.env)}
+            players = {who.name: who.make(env, self.seed) for who in participants(agents, self.env)}
             limit = env.spec.max_episode_steps if env.spec is not None else None
             total = None if limit is None else len(players) * self.video_episodes * (limit + 1)
             with progress(f"{self.env}: filming", total) as advance:

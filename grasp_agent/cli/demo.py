@@ -77,7 +77,7 @@ class Demo(Command):
 
     def show(self, name: str) -> Showing:
         """Plays with one model, beside a baseline where there is one for it, and records that."""
-        from grasp_agent.evaluation.participants import contestant
+        from grasp_agent.evaluation.participants import participant
 
         agent = load(name)
         rival, env_id = _BESIDE.get(name), str(agent.env_id)
@@ -86,7 +86,7 @@ class Demo(Command):
             with made(env_id, agent, "rgb_array") as env, user_errors(ValueError):
                 agents: dict[str, Predictor] = {name: agent}
                 if rival is not None:
-                    agents[rival] = contestant(rival, env_id).make(env, self.seed)
+                    agents[rival] = participant(rival, env_id).make(env, self.seed)
                 video = self._record(agents, env, self.out / f"{name}.mp4", tally)
         except UsageError as reason:
             # A machine that cannot render still gets its table.

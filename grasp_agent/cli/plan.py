@@ -54,7 +54,7 @@ class Plan(Command):
         from grasp_agent.video.record import record_search
         from grasp_agent.video.search_trace import watched
 
-        planner = self._planner(agent.policy.planner)
+        planner = self._planner(agent.planner)
         mode = None if self.out is None else "rgb_array"
         with made_for(agent, self.env, mode) as env, user_errors(ValueError):
             if self.out is not None and not hasattr(env.unwrapped, "goal_to_pixels"):

@@ -13,7 +13,7 @@ import numpy as np
 from grasp_agent.evaluation import intervals as statistics
 from grasp_agent.evaluation.cache import Played, Store
 from grasp_agent.evaluation.evaluate import Evaluation, evaluate
-from grasp_agent.evaluation.participants import Contestant, Given, contestant, contestants
+from grasp_agent.evaluation.participants import Given, Participant, participant, participants
 from grasp_agent.evaluation.processes import in_processes
 from grasp_agent.evaluation.rollout import Predictor, label
 from grasp_agent.task.goal import Goal
@@ -25,7 +25,7 @@ _CHUNK = 10  # episodes that are played, and kept, together
 class Entry(NamedTuple):
     """One agent of a comparison, and how it did."""
 
-    contestant: Contestant
+    participant: Participant
     """Who it is."""
     evaluation: Evaluation
     """Its episodes."""
@@ -34,7 +34,7 @@ class Entry(NamedTuple):
 
     def row(self) -> dict[str, Any]:
         """The figures of a report, ready for JSON; times in seconds, sizes in bytes."""
-        who, summary = self.contestant, self.evaluation.summary()
+        who, summary = self.participant, self.evaluation.summary()
         rows = self.evaluation.episodes
         returns = statistics.mean([row.return_ for row in rows])
         ways = [row.path_length for row in rows if row.path_length is not None]
@@ -109,7 +109,7 @@ def compare(
         raise ValueError(f"env: expected a Gymnasium id, got {type(env).__name__}: each agent plays in one of its own")
     if env.split(":")[-1] not in gym.registry and ":" not in env:
         raise ValueError(f"env: no environment {env!r} is registered with Gymnasium")
-    known = contestants(agents, env)
+    known = participants(agents, env)
     givens = list(agents.values()) if isinstance(agents, Mapping) else list(agents)
     if jobs > 1 and not all(isinstance(given, (str, Path)) for given in givens):
         raise ValueError("jobs: expected 1 where agents are given as objects")
@@ -148,7 +148,7 @@ def compare(
     )
 
 
-def _compared(env: str, known: Sequence[Contestant], evaluations: Sequence[Evaluation]) -> Comparison:
+def _compared(env: str, known: Sequence[Participant], evaluations: Sequence[Evaluation]) -> Comparison:
     """Each beside the first one."""
     ends = [[row.success_end for row in evaluation.episodes] for evaluation in evaluations]
     returns = [[row.return_ for row in evaluation.episodes] for evaluation in evaluations]
@@ -192,7 +192,7 @@ def play(task: Task) -> Played:
     torch.set_num_threads(1)
     env = gym.make(task.env_id, **task.options)
     try:
-        agent = contestant(task.given, task.env_id).make(env, task.seeds[0])
+        agent = participant(task.given, task.env_id).make(env, task.seeds[0])
         outcome = _evaluated(agent, env, task)
     finally:
         env.close()

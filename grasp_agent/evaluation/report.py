@@ -106,7 +106,7 @@ def markdown(comparison: Comparison) -> str:
 
 def legend(comparison: Comparison) -> str:
     """What the figures of the table are."""
-    first, known = comparison.entries[0].contestant.name, comparison.compared == "success"
+    first, known = comparison.entries[0].participant.name, comparison.compared == "success"
     pairs = f"differences to {first} on the same episodes"
     shares = f"Wilson's for shares, Tango's for {pairs} (p: McNemar's exact test), bootstrapped for mean returns."
     means = f"bootstrapped; {pairs} are of returns (p: exchange of signs)."

@@ -18,7 +18,7 @@ from grasp_agent.evaluation.evaluate import evaluate
 from grasp_agent.serialization import atomic_write
 from grasp_agent.zoo.algorithms import ALGORITHMS, algorithm
 from grasp_agent.zoo.baselines import saved
-from grasp_agent.zoo.resumable import Course
+from grasp_agent.zoo.resumable import ResumableTraining
 from grasp_agent.zoo.rl_zoo import tuned
 
 LONGER = 10
@@ -123,7 +123,7 @@ def _teach(
     curve: list[Point] = []
     if checkpoint.exists() and seen.exists():
         curve = [Point(*point) for point in json.loads(seen.read_text(encoding="utf-8"))]
-    course = Course(name, env, steps=LONGER * steps, seed=seed, checkpoint=checkpoint, **own)
+    course = ResumableTraining(name, env, steps=LONGER * steps, seed=seed, checkpoint=checkpoint, **own)
     files = {share: place / f"{name}-{share * steps}.zip" for share in (1, LONGER)}
     for share in _SHARES[len(curve) :]:
         course.run(round(share * steps), ticks)

@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from grasp_agent.models import EnsembleMLP, MLPConfig
 from grasp_agent.models.dynamics.fitting import FitReport, TrainConfig, fit
-from grasp_agent.models.replay_index import Memory
+from grasp_agent.models.replay_index import ReplayIndex
 from grasp_agent.models.world import World, check_blocks, fresh_model
 from grasp_agent.planners import ReplayWindows
 from grasp_agent.replay.episodes import Dataset
@@ -39,7 +39,7 @@ def learn_world(
     owed: int | None = None,
     unseen: int | None = None,
     least_error: float = 0.0,
-    alike: Sequence[Sequence[int]] = (),
+    unit_groups: Sequence[Sequence[int]] = (),
     progress_bar: bool = False,
 ) -> tuple[World, FitReport]:
     """Fits a model and derives support and roadmap.
@@ -57,7 +57,7 @@ def learn_world(
         owed: transitions that have not been fitted in full, which decides the number of gradient steps; None for all.
         unseen: transitions that `known` has not been fitted to at all; None for all.
         least_error: the world's error is not taken for less [model units]: data may stem from `known` itself.
-        alike: groups of the state's entries that are measured in the same unit, and scaled alike.
+        unit_groups: groups of the state's entries that are measured in the same unit, and scaled alike.
         progress_bar: show progress of the fit.
 
     Returns:
@@ -70,7 +70,7 @@ def learn_world(
 
     def made(kind: MLPConfig) -> EnsembleMLP:
         network = fresh_model(state_map, size, kind, structure.frame, fixed, seed).to(device)
-        network.alike = alike
+        network.unit_groups = unit_groups
         return network
 
     config, tried = train.for_data(len(data)), 0
@@ -90,7 +90,7 @@ def learn_world(
         fresh = warm is None and not tried
         report = fit(network, data, config, fresh=fresh, seed=seed, on_step=bar.update)
     states = network.encode(torch.from_numpy(data.states).to(device))
-    memory = Memory.build(
+    memory = ReplayIndex.build(
         network,
         states,
         torch.from_numpy(data.origins),
@@ -103,7 +103,7 @@ def learn_world(
     if tolerance is None:
         spread = data.states[:, list(state_map.goal_index)].std(0)
         weighted = spread * (structure.goal_weights or 1)
-        tolerance = 0.05 * float(weighted.max() if alike else weighted.mean()) or 1e-3
+        tolerance = 0.05 * float(weighted.max() if unit_groups else weighted.mean()) or 1e-3
     if not math.isfinite(report.error_high):
         raise FloatingPointError("fit: the model diverged; expected a smaller lr or weight_decay, or more data")
     error = max(report.error_high, least_error)

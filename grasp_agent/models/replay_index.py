@@ -36,7 +36,7 @@ _PIECES = 128
 
 
 @dataclass(frozen=True)
-class Memory:
+class ReplayIndex:
     """Support and roadmap of one model; for a world that falls apart, of each block.
 
     Attributes:
@@ -96,7 +96,7 @@ class Memory:
         replay: ReplayWindows | None = None,
         error: float = 0.0,
         seed: int = 0,
-    ) -> Memory:
+    ) -> ReplayIndex:
         """Builds it from replayed states.
 
         Args:
@@ -164,7 +164,7 @@ class Memory:
         tensors: Mapping[str, Tensor],
         blocks: Sequence[Block] = (),
         named: Sequence[int] | None = None,
-    ) -> Memory:
+    ) -> ReplayIndex:
         """The inverse of `tensors`; raises where tensors are missing or do not fit."""
         parts = tuple(blocks) or (_everything(model),)
         size, action_size = model.state_size, model.action_size

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from grasp_agent.models import EnsembleMLP, FramedMLP, MLPConfig
-from grasp_agent.models.replay_index import Memory
+from grasp_agent.models.replay_index import ReplayIndex
 from grasp_agent.planners import Block, Criteria, Problem
 from grasp_agent.planners.goal import EntryGoal
 from grasp_agent.replay.episodes import Episode
@@ -23,13 +23,18 @@ class World(NamedTuple):
     """A world model with what is derived from the same data."""
 
     model: EnsembleMLP
-    memory: Memory
+    memory: ReplayIndex
     state_map: StateMap
     tolerance: float
     """Success radius of the goal [the environment's units]."""
     structure: Structure
     error: float
     """99 % quantile of the held-out one-step error [model units]."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model lives."""
+        return self.model.scale.device
 
     def encode(self, raw: NDArray[np.float32]) -> Tensor:
         """States `[n, S]` [model units] of raw vectors `[n, O + G]`, observation and achieved goal side by side."""
@@ -104,7 +109,8 @@ class World(NamedTuple):
     def tensors(self) -> dict[str, Tensor]:
         """What has to be saved beside the settings."""
         weights = {f"model.{name}": tensor for name, tensor in self.model.state_dict().items()}
-        return {**weights, **self.memory.tensors()}
+        index = {f"index.{name}": tensor for name, tensor in self.memory.tensors().items()}
+        return {**weights, **index}
 
     @classmethod
     def restore(
@@ -126,7 +132,8 @@ class World(NamedTuple):
         model = fresh_model(state_map, action_size, config, structure.frame, fixed, seed=0).to(weights["skip"].device)
         model.load_state_dict(weights)
         check_blocks(structure.blocks, state_map, action_size)
-        memory = Memory.restore(model, tensors, structure.blocks, state_map.goal_index)
+        index = {name.removeprefix("index."): value for name, value in tensors.items() if name.startswith("index.")}
+        memory = ReplayIndex.restore(model, index, structure.blocks, state_map.goal_index)
         return cls(model, memory, state_map, tolerance, structure, error)
 
     def parameters(self) -> dict[str, Tensor]:

@@ -13,10 +13,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from grasp_agent.task.pixels import Array, Bytes, Seen
+from grasp_agent.task.pixels import Array, Bytes, PixelObservation
 
 
-class Shots(NamedTuple):
+class ImageEpisode(NamedTuple):
     """One episode."""
 
     rows: NDArray[np.int64]
@@ -27,7 +27,7 @@ class Shots(NamedTuple):
     """`[T, A]`, in [-1, 1]."""
 
 
-class Album:
+class ImageReplayBuffer:
     """Pictures in the order in which they came, and the episodes that they belong to.
 
     Args:
@@ -40,7 +40,7 @@ class Album:
     """
 
     def __init__(self, shape: tuple[int, int, int], path: Path | None = None, count: int = 0) -> None:
-        self.shape, self.episodes = shape, list[Shots]()
+        self.shape, self.episodes = shape, list[ImageEpisode]()
         self._size, self._count = int(np.prod(shape)), count
         mode = "r+b" if count else "w+b"
         if count and path is not None and not path.exists():
@@ -70,7 +70,7 @@ class Album:
             return np.zeros((0, *self.shape), np.uint8)
         return np.memmap(self._file, np.uint8, "r", shape=(self._count, *self.shape))  # type: ignore[call-overload]
 
-    def record(self, place: int, before: Seen, action: Array, after: Seen, done: bool) -> None:
+    def record(self, place: int, before: PixelObservation, action: Array, after: PixelObservation, done: bool) -> None:
         """One transition of the environment at a place among several; observations of one row each."""
         if place not in self._running:
             self._running[place] = ([self._add(before.pictures[0])], [before.vectors[0]], [])
@@ -85,7 +85,7 @@ class Album:
     def add(self, pictures: Bytes, vectors: Array, actions: Array) -> None:
         """A whole episode: `[T + 1, ...]`, `[T + 1, V]` and `[T, A]`."""
         rows = np.array([self._add(picture) for picture in pictures], np.int64)
-        self.episodes.append(Shots(rows, np.asarray(vectors, np.float32), np.asarray(actions, np.float32)))
+        self.episodes.append(ImageEpisode(rows, np.asarray(vectors, np.float32), np.asarray(actions, np.float32)))
 
     def end(self) -> None:
         """Keeps the episodes that are still running."""
@@ -110,27 +110,25 @@ class Album:
         if not known:
             return {}
         return {
-            "album.count": torch.tensor(self._count),
-            "album.lengths": torch.tensor([len(shots.actions) for shots in known]),
+            "count": torch.tensor(self._count),
+            "lengths": torch.tensor([len(shots.actions) for shots in known]),
             **{
-                f"album.{name}": torch.from_numpy(np.concatenate([getattr(shots, name) for shots in known]))
-                for name in Shots._fields
+                name: torch.from_numpy(np.concatenate([getattr(shots, name) for shots in known]))
+                for name in ImageEpisode._fields
             },
         }
 
     @classmethod
-    def restore(cls, tensors: Mapping[str, Tensor], shape: tuple[int, int, int], path: Path) -> Album:
+    def restore(cls, tensors: Mapping[str, Tensor], shape: tuple[int, int, int], path: Path) -> ImageReplayBuffer:
         """The inverse of `tensors`, with the pictures in a file; raises where they do not fit."""
-        album = cls(shape, path, int(tensors["album.count"]))
-        lengths = tensors["album.lengths"].tolist()
+        buffer = cls(shape, path, int(tensors["count"]))
+        lengths = tensors["lengths"].tolist()
         longer = [length + 1 for length in lengths]
-        parts = [
-            tensors[f"album.{name}"].cpu().split(lengths if name == "actions" else longer) for name in Shots._fields
-        ]
-        album.episodes += [Shots(*(part.numpy() for part in shots)) for shots in zip(*parts, strict=True)]
-        if any(shots.rows.max() >= album._count or shots.rows.min() < 0 for shots in album.episodes):
+        parts = [tensors[name].cpu().split(lengths if name == "actions" else longer) for name in ImageEpisode._fields]
+        buffer.episodes += [ImageEpisode(*(part.numpy() for part in shots)) for shots in zip(*parts, strict=True)]
+        if any(shots.rows.max() >= buffer._count or shots.rows.min() < 0 for shots in buffer.episodes):
             raise ValueError(f"{path}: expected more pictures")
-        return album
+        return buffer
 
     def pieces(self, size: int = 512) -> Iterator[Bytes]:
         """All pictures in order, some at a time."""
@@ -143,6 +141,6 @@ class Album:
         self._count += 1
         return self._count - 1
 
-    def _so_far(self, place: int) -> Shots:
+    def _so_far(self, place: int) -> ImageEpisode:
         rows, vectors, actions = self._running[place]
-        return Shots(np.array(rows, np.int64), np.stack(vectors), np.stack(actions))
+        return ImageEpisode(np.array(rows, np.int64), np.stack(vectors), np.stack(actions))

@@ -17,7 +17,7 @@ Array = NDArray[np.float32]
 _GOALS = ("achieved_goal", "desired_goal")
 
 
-class Seen(NamedTuple):
+class PixelObservation(NamedTuple):
     """What n observations show."""
 
     pictures: Bytes
@@ -29,7 +29,7 @@ class Seen(NamedTuple):
 
 
 @dataclass(frozen=True)
-class PictureLayout:
+class PixelLayout:
     """Where pictures, vectors and goals stand in observations.
 
     Attributes:
@@ -53,7 +53,7 @@ class PictureLayout:
     goal_frames: int = 1
 
     @classmethod
-    def of(cls, space: spaces.Space[Any], frames: int | None = None) -> PictureLayout | None:
+    def of(cls, space: spaces.Space[Any], frames: int | None = None) -> PixelLayout | None:
         """The layout of a space; None where there is no picture in it.
 
         Args:
@@ -107,7 +107,7 @@ class PictureLayout:
         """`(height, width, colours * frames)`."""
         return (*self.shape[:2], self.shape[2] * self.frames)
 
-    def read(self, observation: Any, *, goals: bool = True) -> tuple[Seen, bool]:
+    def read(self, observation: Any, *, goals: bool = True) -> tuple[PixelObservation, bool]:
         """What observations show, and whether they came as a batch.
 
         Colours may come first, as Stable-Baselines3 has them, or last, as environments do. Without `goals`, these are
@@ -142,7 +142,7 @@ class PictureLayout:
             aims = self.as_bytes(observation[self.goal], shape).reshape(-1, *shape)[..., -self.shape[2] :]
             if len(aims) != len(pictures):
                 raise ValueError("Error: Unexpected observation shape: the keys have different numbers of rows")
-        return Seen(pictures, np.concatenate(parts, -1), aims), batch
+        return PixelObservation(pictures, np.concatenate(parts, -1), aims), batch
 
     def as_bytes(self, picture: Any, shape: tuple[int, int, int]) -> NDArray[np.uint8]:
         """Pictures `[height, width, C]`, or a batch of them, uint8; colours may come first, and values in [0, 1].

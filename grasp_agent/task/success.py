@@ -54,7 +54,7 @@ def success_radius(env: VecEnv) -> float | None:
     return float(low)
 
 
-class Verdicts:
+class SuccessRadius:
     """What was achieved just before and just after `info["is_success"]` changed, and the goal.
 
     What is achieved may be anything that can be compared: vectors, pictures.

@@ -9,9 +9,13 @@ import gymnasium as gym
 import numpy as np
 from gymnasium.vector import AutoresetMode, VectorEnv
 from numpy.typing import NDArray
-from stable_baselines3.common.base_class import maybe_make_env
-from stable_baselines3.common.vec_env import VecEnv, VecMonitor
+from stable_baselines3.common.base_class import BaseAlgorithm, maybe_make_env
+from stable_baselines3.common.vec_env import VecEnv, VecMonitor, unwrap_vec_normalize
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvStepReturn
+
+from grasp_agent.task.goal import Goal, GoalVecEnv
+from grasp_agent.task.observation import check_actions, check_spaces
+from grasp_agent.task.pixels import PixelLayout
 
 Environment = gym.Env[Any, Any] | VectorEnv[Any, Any, Any] | VecEnv
 """One environment, or several of either kind."""
@@ -29,6 +33,27 @@ def vectorised(env: Environment | str, verbose: int = 0) -> gym.Env[Any, Any] | 
         return VecMonitor(FromGymnasium(env))
     if not isinstance(env, (gym.Env, VecEnv)):
         raise ValueError(f"env: expected an environment or its id, got {env!r}")
+    return env
+
+
+def goal_env(env: gym.Env[Any, Any] | VecEnv, goal: Goal | None, verbose: int = 0) -> gym.Env[Any, Any] | VecEnv:
+    """An environment with a goal, where one is given.
+
+    Raises:
+        ValueError: if an agent could not plan in it.
+    """
+    if PixelLayout.of(env.observation_space) is not None:
+        check_actions(env.action_space)
+        if goal is not None:
+            raise ValueError("goal: expected none where observations are images; see set_goal")
+        return env
+    if goal is not None:
+        check_actions(env.action_space)
+        env = GoalVecEnv(BaseAlgorithm._wrap_env(env, verbose), goal)
+    check_spaces(env.observation_space, env.action_space)
+    normalize = unwrap_vec_normalize(env) if isinstance(env, VecEnv) else None
+    if normalize is not None and normalize.norm_obs:  # achieved and desired goals would be scaled apart
+        raise ValueError("VecNormalize: expected norm_obs=False; the world model normalises observations itself")
     return env
 
 

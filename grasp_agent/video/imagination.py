@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from grasp_agent.agent.agent import GraspAgent
-from grasp_agent.agent.perception import Vision
+from grasp_agent.agent.pixel_perception import PixelPerception
 from grasp_agent.evaluation.rollout import rollout
 from grasp_agent.planners import Planner
 from grasp_agent.video.overlay import Band, tiled, titled
@@ -48,12 +48,12 @@ def record_imagination(
     Raises:
         ValueError: if the agent does not see, or as `record`.
     """
-    vision = _seeing(agent)
+    perception = _seeing(agent)
     band, plan_before = Band(agent, env), None
     with film(path, rate(env, path, fps, 1.0), force=force) as reel:
         for moment in rollout(agent, env, seed):
-            seen, _ = vision.layout.read(moment.observation)
-            now = seen.pictures[0, ..., -vision.layout.shape[2] :]
+            seen, _ = perception.layout.read(moment.observation)
+            now = seen.pictures[0, ..., -perception.layout.shape[2] :]
             panels = {"seen": now}
             plan = moment.plan
             if plan is not None:
@@ -63,7 +63,7 @@ def record_imagination(
             else:
                 raise ValueError("agent: expected one that shows its plan")
             plan_before = plan
-            panels["foreseen for now"], panels["where the plan ends"] = vision.decode(np.stack(foreseen))
+            panels["foreseen for now"], panels["where the plan ends"] = perception.decode(np.stack(foreseen))
             if seen.goals is not None:
                 panels["goal"] = seen.goals[0]
             drawn = [titled(enlarged(picture, size), name, "") for name, picture in panels.items()]
@@ -93,7 +93,7 @@ def imagined(
     Raises:
         ValueError: if the agent does not see.
     """
-    vision, search = _seeing(agent), watched(agent, observation, planner)
+    perception, search = _seeing(agent), watched(agent, observation, planner)
     found = search.candidates[:, 0] if len(search.candidates) else search.path[None, 1:]
     shown = np.unique(np.linspace(0, len(found) - 1, rows).round().astype(int))
     steps = np.linspace(0, found.shape[1] - 1, columns).round().astype(int)
@@ -102,15 +102,15 @@ def imagined(
     drawn = [
         titled(enlarged(picture, size), name if not column else "", f"step {steps[column] + 1}")
         for name, way in ways.items()
-        for column, picture in enumerate(vision.decode(way))
+        for column, picture in enumerate(perception.decode(way))
     ]
     return tiled(drawn, columns)
 
 
-def _seeing(agent: GraspAgent) -> Vision:
-    if agent.vision is None or agent.vision.encoder is None:
+def _seeing(agent: GraspAgent) -> PixelPerception:
+    if not isinstance(agent.perception, PixelPerception) or agent.perception.encoder is None:
         raise ValueError("agent: expected one that has learned from pictures")
-    return agent.vision
+    return agent.perception
 
 
 def enlarged(picture: Pictures, size: int) -> Image.Image:

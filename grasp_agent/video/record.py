@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 
 from grasp_agent.agent.agent import GraspAgent
-from grasp_agent.evaluation.participants import contestants
+from grasp_agent.evaluation.participants import participants
 from grasp_agent.evaluation.rollout import Moment, Predictor, opened, own_goal, rollout
 from grasp_agent.planners import Planner
 from grasp_agent.task.goal import Goal
@@ -139,7 +139,7 @@ def record_beside(
     """
     _check(episodes, size)
     if not isinstance(agents, Mapping):
-        agents = {who.name: agent for who, agent in zip(contestants(agents, ""), agents, strict=True)}
+        agents = {who.name: agent for who, agent in zip(participants(agents, ""), agents, strict=True)}
     if not agents:
         raise ValueError("agents: expected at least one, got none")
     goal = own_goal(*agents.values())
@@ -235,7 +235,7 @@ def record_search(
             picture = overlay.searched(scene, ways, plan, search.accepted)
             if size is not None:
                 picture = picture.resize((size, round(picture.height * size / picture.width)))
-            reel.add(titled(picture, type(planner or agent.policy.planner).__name__, text))
+            reel.add(titled(picture, type(planner or agent.planner).__name__, text))
 
         for iteration, ways in enumerate(search.candidates):
             show(ways, None, f"iteration {iteration} / {len(search.candidates) - 1}")

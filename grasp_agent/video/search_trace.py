@@ -43,20 +43,20 @@ def watched(agent: GraspAgent, observation: Any, planner: Planner[Any] | None = 
     policy, world = agent.policy, agent.policy.world
     if world is None:
         raise ValueError("agent: expected one that has learned something")
-    arrays, is_batch = batched(agent._as_goal_observation(observation), policy.observation_space)
+    arrays, is_batch = batched(agent.perception.to_goal_dict(observation), policy.observation_space)
     if is_batch:
         raise ValueError("observation: expected a single one, got a batch")
     start, seen = world.encode(raw_vectors(arrays)), []
-    problem = world.problem(start, arrays["desired_goal"], policy.horizon, policy.criteria)
-    planner = planner or policy.planner
+    problem = world.problem(start, arrays["desired_goal"], agent.horizon, agent.criteria)
+    planner = planner or agent.planner
 
     def look(_: int, state: Any) -> None:
         seen.append(world.achieved(_states(problem, planner, state)[0]))
 
     with torch.inference_mode(False), torch.no_grad():
-        plan = planner.plan(problem, seed=policy.seed, on_step=look)
+        plan = planner.plan(problem, seed=policy.controller.seed, on_step=look)
         path = world.achieved(torch.cat([start, plan.states[0]]))
-    shape = (0, 0, policy.horizon, path.shape[-1])
+    shape = (0, 0, agent.horizon, path.shape[-1])
     candidates = np.stack(seen) if seen else np.zeros(shape, np.float32)
     return Search(candidates, path, bool(plan.accepted[0]), plan.iterations, plan.seconds)
 

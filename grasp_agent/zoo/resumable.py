@@ -23,7 +23,7 @@ _SLICE = 1000  # steps between two looks at the clock
 _EVERY = 60.0  # seconds between two checkpoints
 
 
-class Course:
+class ResumableTraining:
     """A model that learns, how long it has taken, and a file that keeps both.
 
     The file holds tensors and numbers alone; no code in it is run. Random numbers and the episode at hand are not kept:

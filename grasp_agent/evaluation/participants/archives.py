@@ -15,7 +15,7 @@ import gymnasium as gym
 
 from grasp_agent import serialization
 from grasp_agent.agent.agent import GraspAgent
-from grasp_agent.evaluation.participants.base import Contestant
+from grasp_agent.evaluation.participants.base import Participant
 from grasp_agent.evaluation.rollout import Predictor
 from grasp_agent.task.goal import Goal
 from grasp_agent.zoo import baselines
@@ -85,13 +85,13 @@ def algorithm_of(archive: Archive) -> str:
     return found
 
 
-def from_bundled(name: str) -> Contestant:
+def from_bundled(name: str) -> Participant:
     """A bundled model."""
     path = Path(str(resources.files("grasp_agent.zoo.pretrained") / f"{name}.zip"))
     return from_agent(looked_at(path), partial(load, name), bundled()[name].steps)
 
 
-def from_agent(archive: Archive, read: Callable[..., GraspAgent], steps: int | None = None) -> Contestant:
+def from_agent(archive: Archive, read: Callable[..., GraspAgent], steps: int | None = None) -> Participant:
     """One of ours, whose file tells how it was trained; named after another planner where it has one."""
     config = archive.config
     try:
@@ -100,7 +100,7 @@ def from_agent(archive: Archive, read: Callable[..., GraspAgent], steps: int | N
         goal = None if config["goal"] is None else Goal.from_config(config["goal"])
     except (LookupError, TypeError, ValueError) as error:
         raise ValueError(f"agents: {archive.path} is no saved agent: {error}") from error
-    return Contestant(
+    return Participant(
         name=f"grasp{f'@{steps}' if steps else ''}{f' ({planner})' if planner not in ('', 'GRASP') else ''}",
         make=lambda *_: read(device="cpu"),
         key=archive.digest,
@@ -111,9 +111,9 @@ def from_agent(archive: Archive, read: Callable[..., GraspAgent], steps: int | N
     )
 
 
-def from_baseline(entry: baselines.Baseline) -> Contestant:
+def from_baseline(entry: baselines.Baseline) -> Participant:
     """A bundled baseline; its hash is looked at when it is made."""
-    return Contestant(
+    return Participant(
         name=f"{entry.algorithm}@{entry.steps}",
         make=lambda *_: baselines.baseline(entry.algorithm, entry.env_id, entry.steps),
         key=entry.sha256,
@@ -123,7 +123,7 @@ def from_baseline(entry: baselines.Baseline) -> Contestant:
     )
 
 
-def from_policy(archive: Archive) -> Contestant:
+def from_policy(archive: Archive) -> Participant:
     """What Stable-Baselines3 has learned, in a file of ours."""
     try:
         baselines.restored(*serialization.read(archive.path))  # refused here, if at all
@@ -132,12 +132,12 @@ def from_policy(archive: Archive) -> Contestant:
     except (ValueError, LookupError, TypeError) as error:
         raise ValueError(f"agents: {archive.path} is no saved agent: {error}") from error
     make = partial(serialization.read, archive.path)
-    return Contestant(
+    return Participant(
         f"{name}@{steps}", lambda *_: baselines.restored(*make()), archive.digest, steps, seconds, archive.size
     )
 
 
-def from_theirs(archive: Archive, name: str) -> Contestant:
+def from_theirs(archive: Archive, name: str) -> Participant:
     """A file of Stable-Baselines3, which runs code when it is loaded; with hindsight it wants an environment."""
     stem, steps = archive.path.stem, archive.data.get("num_timesteps")
 
@@ -150,7 +150,7 @@ def from_theirs(archive: Archive, name: str) -> Contestant:
                 f"agents: {archive.path} cannot be loaded as {name} for this environment: {reason}"
             ) from error
 
-    return Contestant(
+    return Participant(
         name=stem if name in stem else f"{name} {stem}",
         make=make,
         key=f"{name} {archive.digest}",

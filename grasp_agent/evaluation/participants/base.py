@@ -16,7 +16,7 @@ Given = str | Path | Predictor
 Make = Callable[[gym.Env[Any, Any], int], Predictor]
 
 
-class Contestant(NamedTuple):
+class Participant(NamedTuple):
     """One who takes part."""
 
     name: str

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from grasp_agent import planners
 from grasp_agent.agent.agent import GraspAgent
 from grasp_agent.evaluation.participants import archives as files
-from grasp_agent.evaluation.participants.base import Contestant, Given, check
+from grasp_agent.evaluation.participants.base import Given, Participant, check
 from grasp_agent.evaluation.rollout import Predictor, label, own_goal
 from grasp_agent.planners import Planner
 from grasp_agent.zoo import baselines
@@ -63,7 +63,7 @@ class Random:
         return self._space.sample(), None
 
 
-def contestant(given: Given, env_id: str) -> Contestant:
+def participant(given: Given, env_id: str) -> Participant:
     """Finds out who is meant.
 
     Args:
@@ -82,11 +82,11 @@ def contestant(given: Given, env_id: str) -> Contestant:
     return who
 
 
-def contestants(agents: Sequence[Given] | Mapping[str, Given], env_id: str) -> list[Contestant]:
+def participants(agents: Sequence[Given] | Mapping[str, Given], env_id: str) -> list[Participant]:
     """Finds out who is meant by each; their names are all different.
 
     Args:
-        agents: see `contestant`; by name, if they have names.
+        agents: see `participant`; by name, if they have names.
         env_id: the environment of the comparison.
 
     Raises:
@@ -95,15 +95,15 @@ def contestants(agents: Sequence[Given] | Mapping[str, Given], env_id: str) -> l
     if not agents:
         raise ValueError("agents: expected at least one, got none")
     if isinstance(agents, Mapping):
-        return [_tried(contestant(given, env_id), env_id)._replace(name=name) for name, given in agents.items()]
+        return [_tried(participant(given, env_id), env_id)._replace(name=name) for name, given in agents.items()]
     if isinstance(agents, str) or not isinstance(agents, Sequence):
         raise ValueError(f"agents: expected a list, or a dict by name, got {agents!r}")
-    known = [_tried(contestant(given, env_id), env_id) for given in agents]
+    known = [_tried(participant(given, env_id), env_id) for given in agents]
     stems = [Path(given).stem if isinstance(given, (str, Path)) and "/" in str(given) else "" for given in agents]
     return [who._replace(name=name) for who, name in zip(known, told_apart(known, stems), strict=True)]
 
 
-def _tried(who: Contestant, env_id: str) -> Contestant:
+def _tried(who: Participant, env_id: str) -> Participant:
     """Makes one of which nothing is known before that: to see its goal, and whether it can play."""
     if who.tried:
         return who
@@ -113,7 +113,7 @@ def _tried(who: Contestant, env_id: str) -> Contestant:
     return who._replace(goal=goal, tried=True)
 
 
-def told_apart(known: Sequence[Contestant], extras: Sequence[str]) -> list[str]:
+def told_apart(known: Sequence[Participant], extras: Sequence[str]) -> list[str]:
     """Names that are all different: with what else is known, or a number, where they are not."""
     names = [who.name for who in known]
     told = [
@@ -123,13 +123,13 @@ def told_apart(known: Sequence[Contestant], extras: Sequence[str]) -> list[str]:
     return told if len(set(told)) == len(told) else [f"{name} #{place}" for place, name in enumerate(names, 1)]
 
 
-def _object(given: Predictor) -> Contestant:
+def _object(given: Predictor) -> Participant:
     steps, seconds = (getattr(given, name, None) for name in ("num_timesteps", "training_seconds"))
     check(given, repr(given))
-    return Contestant(label(given), lambda *_: given, None, steps, seconds or None, goal=own_goal(given))
+    return Participant(label(given), lambda *_: given, None, steps, seconds or None, goal=own_goal(given))
 
 
-def _file(given: str, env_id: str) -> Contestant | None:
+def _file(given: str, env_id: str) -> Participant | None:
     path = files.existing(given)
     if path is None and Path(given).suffix == ".zip" and ":" not in given:
         raise ValueError(f"agents: no such file {given}")
@@ -145,16 +145,16 @@ def _file(given: str, env_id: str) -> Contestant | None:
     )
 
 
-def _random(given: str, env_id: str) -> Contestant | None:
-    return Contestant("random", Random, "random", steps=0) if given == "random" else None
+def _random(given: str, env_id: str) -> Participant | None:
+    return Participant("random", Random, "random", steps=0) if given == "random" else None
 
 
-def _grasp(given: str, env_id: str) -> Contestant | None:
+def _grasp(given: str, env_id: str) -> Participant | None:
     name, steps = _with_steps(given)
     return files.from_bundled(_model_for(env_id, steps)) if name == "grasp" else None
 
 
-def _planner(given: str, env_id: str) -> Contestant | None:
+def _planner(given: str, env_id: str) -> Participant | None:
     """Another planner with the environment's bundled model, or with that of a file."""
     name, _, rest = given.partition(":")
     base, steps = _with_steps(name)
@@ -182,15 +182,15 @@ def planner_called(name: str) -> Planner[Any]:
 
 
 def _planned(agent: GraspAgent, planner: Planner[Any], name: str) -> GraspAgent:
-    agent.policy.planner, agent.name = planner, name
+    agent.planner, agent.name = planner, name
     return agent
 
 
-def _model(given: str, env_id: str) -> Contestant | None:
+def _model(given: str, env_id: str) -> Participant | None:
     return files.from_bundled(given)._replace(name=given) if given in bundled() else None
 
 
-def _algorithm(given: str, env_id: str) -> Contestant | None:
+def _algorithm(given: str, env_id: str) -> Participant | None:
     """A bundled baseline, or a file and the algorithm that wrote it."""
     name, _, rest = given.partition(":")
     base, steps = _with_steps(name)
@@ -212,7 +212,7 @@ def _algorithm(given: str, env_id: str) -> Contestant | None:
     return files.from_theirs(archive, base)
 
 
-def _module(given: str, env_id: str) -> Contestant | None:
+def _module(given: str, env_id: str) -> Participant | None:
     """An object of the user's, or what a class or a function of theirs makes for an environment."""
     home, colon, name = given.partition(":")
     if not colon:
@@ -227,9 +227,9 @@ def _module(given: str, env_id: str) -> Contestant | None:
         if not callable(found):
             raise ValueError(f"agents: {given}: expected something with predict, or what makes it from an environment")
         build = cast("Callable[[gym.Env[Any, Any]], Predictor]", found)
-        return Contestant(name, lambda env, _: _built(build, env, given), key, tried=False)
+        return Participant(name, lambda env, _: _built(build, env, given), key, tried=False)
     check(found, given)
-    return Contestant(name, lambda *_: found, key, goal=own_goal(found))
+    return Participant(name, lambda *_: found, key, goal=own_goal(found))
 
 
 def _source_key(module: Any, given: str) -> str | None:

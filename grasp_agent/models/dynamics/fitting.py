@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -12,6 +11,7 @@ import torch
 from torch import Tensor
 
 from grasp_agent.models import EnsembleMLP
+from grasp_agent.models.optimisation import minimise
 from grasp_agent.replay.episodes import Dataset
 from grasp_agent.validation import at_least, more_than, whole
 
@@ -124,43 +124,39 @@ def fit(
     if not out.any():  # of what can be used, nothing was to be kept back
         out = _held_out(len(states), config.holdout).to(device)
     held, train = out.nonzero()[:, 0], (~out if len(out) > 1 else out).nonzero()[:, 0]
+
+    def loss(_: int) -> tuple[Tensor, Callable[[], Tensor]]:
+        rows = train[torch.randint(len(train), (model.members, config.batch_size), generator=generator).to(device)]
+        value = model.loss(states[rows], actions[rows])
+        return value, value.detach
+
+    best = None if config.patience is None else _Best(model, states[held], actions[held], config.patience)
+    enough = None if best is None else best.enough
+    optimiser = _optimiser(model, config, len(states))
+    tail = minimise(loss, optimiser, config.lr, config.gradient_steps, rise=0.05, on_step=on_step, enough=enough)
+    if best is not None:
+        best.restore()
+    errors = _errors(model, states[held], actions[held])
+    return FitReport(
+        loss=float(torch.stack(tail).mean()),
+        error_mean=float(errors.mean()),
+        error_high=float(errors.quantile(0.99)),
+    )
+
+
+def _optimiser(model: EnsembleMLP, config: TrainConfig, windows: int) -> torch.optim.Optimizer:
+    """AdamW with a weight decay for so many windows."""
     decay = config.weight_decay
     if decay is None:
         decay = 0.5 if model.config.octaves and model.positions else 0.1
-    decay = min(decay * 10_000 / len(states), 0.1 / config.lr)  # more would overshoot zero
-    optimiser = torch.optim.AdamW(
+    decay = min(decay * 10_000 / windows, 0.1 / config.lr)  # more would overshoot zero
+    return torch.optim.AdamW(
         [
             {"params": [*model.weights], "weight_decay": decay},
             {"params": [*model.biases, model.skip], "weight_decay": 0.0},
         ],
         lr=config.lr,
-        fused=device.type in ("cpu", "cuda"),
-    )
-    total = max(config.gradient_steps + 1, 40)  # torch divides by the length of the rise, less one
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, config.lr, total_steps=total, pct_start=0.05)
-    tail: deque[Tensor] = deque(maxlen=max(1, config.gradient_steps // 10))
-    best = None if config.patience is None else _Best(model, states[held], actions[held], config.patience)
-    for step in range(config.gradient_steps):
-        rows = train[torch.randint(len(train), (model.members, config.batch_size), generator=generator).to(device)]
-        loss = model.loss(states[rows], actions[rows])
-        optimiser.zero_grad()
-        loss.backward()
-        optimiser.step()
-        schedule.step()
-        tail.append(loss.detach())
-        if on_step is not None:
-            on_step()
-        if best is not None and best.enough(step):
-            break
-    if best is not None:
-        best.restore()
-    for parameter in model.parameters():
-        parameter.grad = None
-    errors = _errors(model, states[held], actions[held])
-    return FitReport(
-        loss=float(torch.stack(list(tail)).mean()),
-        error_mean=float(errors.mean()),
-        error_high=float(errors.quantile(0.99)),
+        fused=model.scale.device.type in ("cpu", "cuda"),
     )
 
 

@@ -23,16 +23,16 @@ class Normalizer(nn.Module):
         self.register_buffer("mean", torch.zeros(size))
         self.register_buffer("std", torch.ones(size))
 
-    def fit(self, values: Tensor, alike: Sequence[Sequence[int]] = ()) -> None:
+    def fit(self, values: Tensor, unit_groups: Sequence[Sequence[int]] = ()) -> None:
         """Learns mean and standard deviation from `[M, size]`; entries that never change keep scale 1.
 
         Args:
             values: the vectors.
-            alike: groups of entries that are measured in the same unit: all get the scale of the one that varies most.
+            unit_groups: groups of entries in the same unit: all get the scale of the one that varies most.
         """
         self.mean.copy_(values.mean(0))
         std = values.std(0, correction=min(1, len(values) - 1))
-        for group in map(list, alike):
+        for group in map(list, unit_groups):
             std[group] = std[group].max()
         self.std.copy_(torch.where(std > 1e-6, std, torch.ones_like(std)))
 

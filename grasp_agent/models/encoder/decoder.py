@@ -8,7 +8,7 @@ from torch import Tensor, nn
 _SPOT = 0.08  # standard deviation of a spot from which pictures are painted, where a picture is 2 wide
 
 
-class Painter(nn.Module):
+class Decoder(nn.Module):
     """Paints pictures from places: spots, convolved, onto what all pictures have in common."""
 
     mean: Tensor

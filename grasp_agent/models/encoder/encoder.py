@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from grasp_agent.models.encoder.axes import Axes
-from grasp_agent.models.encoder.decoder import Painter
-from grasp_agent.models.encoder.rigid_body import Body
+from grasp_agent.models.encoder.decoder import Decoder
+from grasp_agent.models.encoder.rigid_body import RigidBody
 from grasp_agent.validation import at_least, more_than, whole
 
 _SMALLEST = 16  # height and width of a picture [pixels]
@@ -30,7 +30,7 @@ class EncoderConfig:
     Attributes:
         points: K, maps of features, each of which becomes the place where it is strongest.
         body: whether what is seen from above is an agent and one rigid body: then latents are where both are, and how
-            the body is turned (see `Body`). Actions have two entries, which push the agent right and down.
+            the body is turned (see `RigidBody`). Actions have two entries, which push the agent right and down.
         channels: of the two convolutions before these maps.
         sharpness: of the softmax, to begin with: how soon a map settles on one thing.
         whiten: whether it learns on colours that vary alike, so that what is small and bright counts beside what is
@@ -138,8 +138,8 @@ class PixelEncoder(nn.Module):
             with torch.no_grad():
                 height, width = self.layers(torch.zeros(1, shape[2], *shape[:2])).shape[2:]
             self.cells, size = (height, width), 2 * self.config.points
-            self.readout = Body(size) if self.config.body else Axes(size, latent)
-            self.painter = Painter(self.readout.spots, shape, self.cells, spread=1.0 if self.config.body else 0.5)
+            self.readout = RigidBody(size) if self.config.body else Axes(size, latent)
+            self.painter = Decoder(self.readout.spots, shape, self.cells, spread=1.0 if self.config.body else 0.5)
         rows, columns = torch.linspace(-1, 1, height), torch.linspace(-1, 1, width)
         places = torch.stack([columns.repeat(height), rows.repeat_interleave(width)], -1)
         self.register_buffer("_places", places, persistent=False)

@@ -13,26 +13,25 @@ but one that depends on how bright a thing is drawn.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from grasp_agent.models.encoder.axes import Axes
-from grasp_agent.models.encoder.decoder import Painter
 from grasp_agent.models.encoder.encoder import EncoderConfig, PixelEncoder
-from grasp_agent.models.encoder.losses import Pairs, alike, hinge, rank_and_spread, scattered
-from grasp_agent.models.encoder.rigid_body import Body, find_body, search_steps
+from grasp_agent.models.encoder.objective import EncoderObjective
+from grasp_agent.models.encoder.rigid_body import RigidBody, find_body, search_steps
+from grasp_agent.models.encoder.windows import ImageWindows
+from grasp_agent.models.optimisation import minimise
 from grasp_agent.validation import whole
 
 _SAMPLES, _WINDOWS = 4000, 20_000  # looked at for axes, and for a body
 _EPISODES = 200  # that samples for axes come from, about: many samples of each tell what stays within it
-_PUSH = 4  # steps after which one sees what actions have moved
-_SEARCH, _FOCUSING = 0.2, 0.4  # shares of the training: before maps have to settle, and until that counts in full
-_WORLD, _PAIRED = 4, 4  # numbers by which episodes are told apart, and windows that a batch needs for that
-_STILLS = 500  # pictures, about, that tell what all have in common
+
+OnStep = Callable[[], object]
 
 
 class EncoderReport(NamedTuple):
@@ -50,27 +49,6 @@ class EncoderReport(NamedTuple):
     """Squared error of pictures painted from latents, as a share of their variance."""
 
 
-class _Provisional(nn.Module):
-    """Predicts the next latent, and reads the action between two; what moves by itself is told by the step before."""
-
-    def __init__(self, latent: int, actions: int, speeds: bool, width: int = 128) -> None:
-        super().__init__()
-        known = (1 + speeds) * latent
-        self.change = nn.Sequential(
-            nn.Linear(known + actions, width), nn.SiLU(), nn.Linear(width, width), nn.SiLU(), nn.Linear(width, latent)
-        )
-        self.action = nn.Sequential(nn.Linear(known + latent, width), nn.SiLU(), nn.Linear(width, actions))
-
-    def ahead(self, past: Tensor, actions: Tensor) -> Tensor:
-        """The latents `[B, T, D]` that follow the last 1 or 2, `[B, P, D]`, under actions `[B, T, A]`."""
-        latents = list(past.unbind(1))
-        for action in actions.unbind(1):
-            speed = [latents[-1] - latents[-2]] if past.shape[1] > 1 else []
-            change = self.change(torch.cat([latents[-1], *speed, action], -1))
-            latents.append(sum(speed, latents[-1] + change))
-        return torch.stack(latents[past.shape[1] :], 1)
-
-
 def fit_encoder(
     encoder: PixelEncoder,
     pictures: NDArray[np.uint8],
@@ -81,18 +59,17 @@ def fit_encoder(
     speeds: bool = False,
     steps: int | None = None,
     seed: int = 0,
-    on_step: Callable[[], object] | None = None,
+    on_step: OnStep | None = None,
 ) -> EncoderReport:
     """Trains an encoder in place, and leaves it in evaluation mode.
 
     Args:
         encoder: what is trained.
-        pictures: `[M, height, width, channels]`, uint8; may be a memory map: only what a batch needs is read. Of more
-            channels than the encoder takes, the last ones count.
+        pictures: see `ImageWindows`.
         rows: `[W, T + 1]`, windows of consecutive pictures, T steps long.
         actions: `[W, T, A]`, in [-1, 1], taken between them.
         episodes: `[W]`, the episode that each window belongs to, where that is known.
-        speeds: whether things move by themselves: then the first picture and action of a window only tell how fast.
+        speeds: see `EncoderObjective`.
         steps: gradient steps; None for as many as its config says.
         seed: of the batches and the predictor's weights.
         on_step: called after each gradient step, `training_steps` times.
@@ -101,79 +78,27 @@ def fit_encoder(
         ValueError: if there is no window, windows are shorter than the steps to look ahead, episodes are not as many,
             there is no gradient step, or a body is sought that is not pushed right and down, or not found.
     """
-    config, device = encoder.config, encoder.device
+    config = encoder.config
     steps = config.gradient_steps if steps is None else steps
     whole(1, steps=steps)
     if config.body and actions.shape[2] != 2:
         raise ValueError(f"body: expected actions of 2 entries, which push right and down, got {actions.shape[2]}")
-    now = int(speeds)  # the place in a window from which one looks ahead
-    last = now + config.ahead[-1]
+    last = int(speeds) + config.ahead[-1]
     if not len(rows) or rows.shape[1] <= last:
         raise ValueError(f"windows: expected at least one of {last} steps, got {list(rows.shape)}")
-    if episodes is not None and len(episodes) != len(rows):
-        raise ValueError(f"episodes: expected one for each of {len(rows)} windows, got {len(episodes)}")
-    looks = [*range(now + 1), *(now + far for far in config.ahead)]
+    windows = ImageWindows(pictures, rows, actions, episodes, encoder.shape[2], encoder.device)
     generator = torch.Generator().manual_seed(seed)
-    with torch.random.fork_rng(devices=()):
-        torch.default_generator.manual_seed(seed)
-        predictor = _Provisional(2 * config.points, actions.shape[2], speeds).to(device)
-        painter = Painter(config.points, (*encoder.cells, encoder.shape[2]), encoder.cells).to(device)
-        world = nn.Linear(2 * config.points, _WORLD, bias=False).to(device)  # what episodes are told apart by
-    parameters = [p for module in (encoder.layers, predictor, painter, world) for p in module.parameters()]
-    optimiser = torch.optim.AdamW(parameters, config.lr, weight_decay=1e-4)
-    total = max(40, steps + 1)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, config.lr, total_steps=total, pct_start=0.1)
-    sample = _newest(encoder, pictures, np.unique(rows[:: max(1, len(rows) // _STILLS), 0]))
-    encoder.painter.mean.copy_((sample.movedim(-1, 1).float() / 255).mean(0))
-    encoder.ease(sample)
-    brightness = encoder.sketched(sample).square().mean().clamp_min(1e-6)
-    pairs = _paired(config, episodes)
-    tail: list[tuple[float, ...]] = []
+    objective = EncoderObjective(encoder, windows, velocities=speeds, steps=steps, seed=seed, generator=generator)
+    optimiser = torch.optim.AdamW(objective.parameters, config.lr, weight_decay=1e-4)
     encoder.train()
-    for step in range(steps):
-        batch = torch.randint(len(rows), (config.batch_size,), generator=generator).numpy()
-        if pairs is not None:
-            batch = pairs.batch(batch, generator)
-        seen = _newest(encoder, pictures, rows[batch][:, looks])
-        maps = encoder.maps(seen)
-        points = encoder.placed(maps)
-        latents, taken = encoder.normalised(points), torch.from_numpy(actions[batch, now:last]).to(device)
-        past, latents = latents[:, : now + 1], latents[:, now:]
-        paintable = (painter(points[:, now]) - encoder.sketched(seen[:, now])).square().mean() / brightness
-        ahead = predictor.ahead(past, taken)[:, [far - 1 for far in config.ahead]]
-        prediction = (ahead - latents[:, 1:]).square().mean()
-        read = predictor.action(torch.cat([*past.unbind(1), latents[:, 1]], -1))
-        loss = prediction + config.inverse * (read - taken[:, 0]).square().mean()
-        loss = loss + config.variance * hinge(latents) + config.covariance * alike(latents)
-        loss = loss + config.picture * paintable
-        if pairs is not None:
-            loss = loss + config.contrast * pairs.confused(world(latents[:, 0]), batch)
-        focus = config.focus * min(1, max(0, step / steps - _SEARCH) / _FOCUSING)
-        if focus:
-            loss = loss + focus * scattered(encoder, maps, points).log1p().mean()
-        optimiser.zero_grad()
-        loss.backward()
-        optimiser.step()
-        schedule.step()
-        if step >= 9 * steps // 10:
-            still = (latents[:, :1] - latents[:, 1:]).square().mean()
-            tail.append((prediction.item(), still.item(), *rank_and_spread(latents.detach())))
-        if on_step is not None:
-            on_step()
+    tail = minimise(objective, optimiser, config.lr, steps, rise=0.1, on_step=on_step)
     encoder.eval()
     encoder.fold()
-    for parameter in encoder.parameters():
-        parameter.grad = None
     if isinstance(encoder.readout, Axes):
-        some = _sampled(np.zeros(len(rows), np.int64) if episodes is None else episodes)
-        seen, pushes = _pushed(encoder, pictures, rows[some], actions[some], now, looks[: now + 1])
-        origins = None if episodes is None else torch.from_numpy(episodes[some]).to(device).repeat(2)
-        before, after = seen[:, now], seen[:, -1]
-        changes = torch.cat([after - before, before - seen[:, 0]], 1)
-        encoder.readout.turn(torch.cat([before, after]), config.share, origins, changes, pushes)
+        _turn_axes(encoder, encoder.readout, windows, int(speeds))
     else:
-        _find_body(encoder, encoder.readout, pictures, rows[:, now:], actions[:, now:], steps, seed, on_step)
-    shown = _learn_to_paint(encoder, pictures, rows[:, 0], max(1, steps // 2), generator, on_step)
+        _find_body(encoder, encoder.readout, windows, int(speeds), steps, seed, on_step)
+    shown = _fit_decoder(encoder, windows, max(1, steps // 2), generator, on_step)
     prediction, still, rank, spread = torch.tensor(tail).mean(0).tolist()
     return EncoderReport(prediction, still, rank, spread, shown)
 
@@ -183,30 +108,32 @@ def training_steps(config: EncoderConfig, steps: int) -> int:
     return steps + max(1, steps // 2) + (search_steps(steps) if config.body else 0)
 
 
-def _paired(config: EncoderConfig, episodes: NDArray[np.int64] | None) -> Pairs | None:
-    """Batches in which episodes can be told apart, where that is wanted and there are some."""
-    if episodes is None or not config.contrast or config.batch_size < _PAIRED:
-        return None
-    pairs = Pairs(episodes)
-    return pairs if pairs.several else None
+def _turn_axes(encoder: PixelEncoder, axes: Axes, windows: ImageWindows, now: int) -> None:
+    """Chooses the axes of latents by some windows."""
+    episodes = windows.episodes
+    some = windows.some(_sampled(np.zeros(len(windows), np.int64) if episodes is None else episodes))
+    seen, pushes = _pushed(encoder, some, now, [*range(now + 1)])
+    origins = None if some.episodes is None else torch.from_numpy(some.episodes).to(encoder.device).repeat(2)
+    before, after = seen[:, now], seen[:, -1]
+    changes = torch.cat([after - before, before - seen[:, 0]], 1)
+    axes.turn(torch.cat([before, after]), encoder.config.share, origins, changes, pushes)
 
 
 def _find_body(
     encoder: PixelEncoder,
-    body: Body,
-    pictures: NDArray[np.uint8],
-    rows: NDArray[np.int64],
-    actions: NDArray[np.float32],
+    body: RigidBody,
+    windows: ImageWindows,
+    now: int,
     steps: int,
     seed: int,
-    on_step: Callable[[], object] | None,
+    on_step: OnStep | None,
 ) -> None:
-    """Looks at many windows and finds the body in them."""
-    some = np.arange(0, len(rows), max(1, len(rows) // _WINDOWS))
-    seen, pushes = _pushed(encoder, pictures, rows[some], actions[some], 0, [0, 1])
+    """Finds a rigid body in many windows."""
+    some = windows.some(slice(None, None, max(1, len(windows) // _WINDOWS)), now)
+    seen, pushes = _pushed(encoder, some, 0, [0, 1])
 
     def coarse(chosen: Tensor) -> Tensor:
-        return encoder.sketched(_newest(encoder, pictures, rows[some[chosen.numpy()], 0]))
+        return encoder.sketched(some.frames(some.rows[chosen.numpy(), 0]))
 
     find_body(body, seen, pushes, coarse, encoder.cells, steps=steps, seed=seed, on_step=on_step)
 
@@ -218,63 +145,30 @@ def _sampled(episodes: NDArray[np.int64]) -> NDArray[np.int64]:
     return kept[:: max(1, len(kept) // _SAMPLES)]
 
 
-def _pushed(
-    encoder: PixelEncoder,
-    pictures: NDArray[np.uint8],
-    rows: NDArray[np.int64],
-    actions: NDArray[np.float32],
-    now: int,
-    looks: list[int],
-) -> tuple[Tensor, Tensor]:
-    """Normalised places `[M, T', 2 K]` at some moments of windows and some steps on, and sums of actions until then."""
-    far = min(now + _PUSH, rows.shape[1] - 1)
-    index, place = np.unique(rows[:, [*looks, far]], return_inverse=True)
-    places = torch.from_numpy(place.reshape(len(rows), -1)).to(encoder.device)
-    seen = _looked(encoder, pictures, index)[places]
-    return seen, torch.from_numpy(actions[:, now:far].sum(1)).to(seen)
-
-
 @torch.no_grad()
-def _looked(encoder: PixelEncoder, pictures: NDArray[np.uint8], index: NDArray[np.int64]) -> Tensor:
-    """Normalised places `[M, 2 K]` in pictures."""
-    pieces = [_newest(encoder, pictures, piece) for piece in np.array_split(index, -(-len(index) // 256))]
-    return torch.cat([encoder.normalised(encoder.points(piece)) for piece in pieces])
+def _pushed(encoder: PixelEncoder, windows: ImageWindows, now: int, moments: list[int]) -> tuple[Tensor, Tensor]:
+    """Normalised places `[W, T', 2 K]` at some moments of windows and some steps on, and sums of actions until then."""
+    index, place, pushes = windows.pushed(now, moments)
+    batches = [windows.frames(batch) for batch in np.array_split(index, -(-len(index) // 256))]
+    places = torch.cat([encoder.normalised(encoder.points(batch)) for batch in batches])
+    seen = places[torch.from_numpy(place).to(encoder.device)]
+    return seen, torch.from_numpy(pushes).to(seen)
 
 
-def _learn_to_paint(
-    encoder: PixelEncoder,
-    pictures: NDArray[np.uint8],
-    rows: NDArray[np.int64],
-    steps: int,
-    generator: torch.Generator,
-    on_step: Callable[[], object] | None,
+def _fit_decoder(
+    encoder: PixelEncoder, windows: ImageWindows, steps: int, generator: torch.Generator, on_step: OnStep | None
 ) -> float:
-    """Teaches the painter, for display, what latents look like; returns the error, as a share of the variance."""
-    painter, config = encoder.painter, encoder.config
-    optimiser = torch.optim.Adam(painter.parameters(), 2 * config.lr)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 2 * config.lr, total_steps=max(40, steps + 1))
-    tail: list[float] = []
-    for step in range(steps):
+    """Teaches the decoder, for display, what latents look like; returns the error, as a fraction of the variance."""
+    painter, config, rows = encoder.painter, encoder.config, windows.rows[:, 0]
+
+    def loss(_: int) -> tuple[Tensor, Callable[[], float]]:
         batch = torch.randint(len(rows), (config.batch_size,), generator=generator).numpy()
-        seen = _newest(encoder, pictures, rows[batch])
+        seen = windows.frames(rows[batch])
         with torch.no_grad():
             entries = encoder.readout.spotted(encoder(seen))
         wanted = seen.movedim(-1, 1).float() / 255 - painter.mean
-        loss = (painter(entries) - wanted).square().mean() / wanted.square().mean().clamp_min(1e-6)
-        optimiser.zero_grad()
-        loss.backward()
-        optimiser.step()
-        schedule.step()
-        if step >= 9 * steps // 10:
-            tail.append(loss.item())
-        if on_step is not None:
-            on_step()
-    for parameter in painter.parameters():
-        parameter.grad = None
-    return float(np.mean(tail))
+        missed = (painter(entries) - wanted).square().mean() / wanted.square().mean().clamp_min(1e-6)
+        return missed, missed.item
 
-
-def _newest(encoder: PixelEncoder, pictures: NDArray[np.uint8], rows: NDArray[Any]) -> Tensor:
-    """Some pictures, `[*rows, height, width, channels]`, without those that are stacked before them."""
-    chosen = np.ascontiguousarray(pictures[rows][..., -encoder.shape[2] :])
-    return torch.from_numpy(chosen).to(encoder.device)
+    optimiser = torch.optim.Adam(painter.parameters(), 2 * config.lr)
+    return float(np.mean(minimise(loss, optimiser, 2 * config.lr, steps, rise=0.3, on_step=on_step)))

@@ -14,8 +14,9 @@ from math import isfinite
 import torch
 from torch import Tensor, nn
 
-from grasp_agent.models.encoder.decoder import Painter
+from grasp_agent.models.encoder.decoder import Decoder
 from grasp_agent.models.encoder.regression import cubic, regressed
+from grasp_agent.models.optimisation import minimise
 
 _KNOWN = 12  # directions that stand out most from noise, in which circles are sought
 _CIRCLES = 3
@@ -26,7 +27,7 @@ _REACH = 0.45  # standard deviation of the agent's places in a picture that is 2
 _ROUND = 0.02  # weight of the cosine's and sine's length
 
 
-class Body(nn.Module):
+class RigidBody(nn.Module):
     """Reads from places where an agent is, where a rigid body lies, and how it is turned.
 
     Latents are the agent's place (x right, y down, in a picture that is 2 wide), the body's, and cosine and sine of the
@@ -82,7 +83,7 @@ class Body(nn.Module):
 
 
 def find_body(
-    body: Body,
+    body: RigidBody,
     seen: Tensor,
     pushes: Tensor,
     coarse: Callable[[Tensor], Tensor],
@@ -113,7 +114,7 @@ def find_body(
     if not (spread > 1e-6).all():
         raise ValueError("pictures: expected an agent that actions move, found none")
     mapped = mapped / spread
-    begun, rivals = _copied(body), list[tuple[dict[str, Tensor], Painter]]()
+    begun, rivals = _copied(body), list[tuple[dict[str, Tensor], Decoder]]()
     for circle in _circles(_standing_out(seen[:, 0], seen[:, 1], mapped)):
         for mirrored in (circle, circle * circle.new_tensor([1, -1])):
             body.load_state_dict(begun)
@@ -130,8 +131,6 @@ def find_body(
         if not rivals:
             raise ValueError("pictures: expected an agent and a body that move, found neither")
     body.load_state_dict(rivals[0][0])
-    for parameter in body.parameters():
-        parameter.grad = None
 
 
 def search_steps(steps: int) -> int:
@@ -144,7 +143,7 @@ def _share(steps: int, share: float) -> int:
     return max(1, round(share * steps))
 
 
-def _copied(body: Body) -> dict[str, Tensor]:
+def _copied(body: RigidBody) -> dict[str, Tensor]:
     return {name: tensor.clone() for name, tensor in body.state_dict().items()}
 
 
@@ -194,23 +193,23 @@ def _circles(values: Tensor) -> Iterator[Tensor]:
 
 
 @torch.no_grad()
-def _begin(body: Body, now: Tensor, wanted: Tensor) -> None:
+def _begin(body: RigidBody, now: Tensor, wanted: Tensor) -> None:
     """Lets the linear path say what is wanted `[M, 6]`, as far as it can."""
     found = regressed(torch.cat([now, torch.ones_like(now[:, :1])], 1), wanted)
     body.linear.weight.copy_(found[:-1].mT)
     body.linear.bias.copy_(found[-1])
 
 
-def _fresh_painter(body: Body, coarse: Callable[[Tensor], Tensor], cells: tuple[int, int], seed: int) -> Painter:
+def _fresh_painter(body: RigidBody, coarse: Callable[[Tensor], Tensor], cells: tuple[int, int], seed: int) -> Decoder:
     colours = coarse(torch.zeros(1, dtype=torch.long)).shape[1]
     with torch.random.fork_rng(devices=()):
         torch.default_generator.manual_seed(seed)
-        return Painter(body.spots, (*cells, colours), cells).to(body.template.device)
+        return Decoder(body.spots, (*cells, colours), cells).to(body.template.device)
 
 
 def _learn(
-    body: Body,
-    painter: Painter,
+    body: RigidBody,
+    painter: Decoder,
     now: Tensor,
     coarse: Callable[[Tensor], Tensor],
     steps: int,
@@ -225,20 +224,13 @@ def _learn(
     reading = [parameter for name, parameter in body.named_parameters() if name != "template"]
     groups = {0.005: reading, 0.01: [body.template], 0.004: [*painter.layers.parameters()]}
     optimiser = torch.optim.Adam([{"params": params, "lr": lr} for lr, params in groups.items()])
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, [*groups], total_steps=max(40, steps + 1), pct_start=0.2)
-    tail = []
-    for step in range(steps):
+
+    def loss(_: int) -> tuple[Tensor, Callable[[], float]]:
         chosen = torch.randint(len(now), (_BATCH,), generator=generator)
         wanted, read = coarse(chosen), body.read(now[chosen.to(now.device)])
         missed = (painter(body.spotted(body.rounded(read))) - wanted).square().mean()
         missed = missed / wanted.square().mean().clamp_min(1e-6)
-        loss = missed + _ROUND * (read[:, 4:].square().sum(-1) - 1).square().mean()
-        optimiser.zero_grad()
-        loss.backward()
-        optimiser.step()
-        schedule.step()
-        if step >= 4 * steps // 5:
-            tail.append(missed.item())
-        if on_step is not None:
-            on_step()
+        return missed + _ROUND * (read[:, 4:].square().sum(-1) - 1).square().mean(), missed.item
+
+    tail = minimise(loss, optimiser, [*groups], steps, rise=0.2, tail=5, on_step=on_step)
     return sum(tail) / len(tail)

@@ -1,0 +1,263 @@
+"""What an agent with a world model consists of, behind Stable-Baselines3's base class."""
+
+from __future__ import annotations
+
+import json
+import time
+import warnings
+from abc import ABC
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import IO, Any, TypeVar
+
+import torch
+from gymnasium import spaces
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.utils import check_for_correct_spaces
+from stable_baselines3.common.vec_env import VecEnv, unwrap_vec_normalize
+from torch import Tensor
+
+from grasp_agent import serialization
+from grasp_agent.agent.perception import GoalPerception, Perception, VectorPerception
+from grasp_agent.agent.pixel_perception import PixelPerception
+from grasp_agent.agent.policy import WorldModelPolicy
+from grasp_agent.agent.settings import AgentSettings
+from grasp_agent.agent.snapshot import Snapshot
+from grasp_agent.agent.trainer import ModelTrainer
+from grasp_agent.task.goal import Goal
+from grasp_agent.task.structure import Structure
+from grasp_agent.task.vec_env import Environment, goal_env, vectorised
+from grasp_agent.validation import whole
+
+Self = TypeVar("Self", bound="WorldModelBase")
+
+
+class WorldModelBase(BaseAlgorithm, ABC):
+    """What an agent with a world model consists of: environment, settings, perception, trainer, policy.
+
+    Args:
+        policy: a name or a class.
+        env: environment, several side by side, or its id; None for an agent that only acts.
+        settings: what the agent is made with.
+        tensorboard_log: see Stable-Baselines3.
+        verbose: see Stable-Baselines3.
+        seed: of everything random.
+        device: where models live.
+
+    Attributes:
+        perception: what is made of observations.
+        trainer: the experience, and when models are fitted to it.
+        training_seconds: time spent in `learn` and `fit`, now and before it was saved [s].
+    """
+
+    policy: WorldModelPolicy  # pyright: ignore
+    perception: Perception
+
+    def __init__(
+        self,
+        policy: str | type[WorldModelPolicy],
+        env: Environment | str | None,
+        settings: AgentSettings,
+        *,
+        tensorboard_log: str | None,
+        verbose: int,
+        seed: int | None,
+        device: torch.device | str,
+    ) -> None:
+        if seed is not None:
+            whole(0, seed=seed)
+        if env is not None:
+            env = goal_env(vectorised(env, verbose), settings.goal, verbose)
+        super().__init__(
+            policy,
+            env,
+            learning_rate=settings.completed(None).train.lr,  # type: ignore[union-attr]
+            tensorboard_log=tensorboard_log,
+            verbose=verbose,
+            seed=seed,
+            device=device,
+            support_multi_env=True,
+        )
+        self._settings = settings.completed(self.env)
+        self.training_seconds, self._counted_until = 0.0, time.monotonic()
+        self.env_id: str | None = None
+        self.env_kwargs: dict[str, Any] = {}
+        self.trainer = ModelTrainer(self._settings, seed or 0)
+        if self.env is not None:
+            self._read_spec(self.env)
+
+    @property
+    def settings(self) -> AgentSettings:
+        """What the agent is made with, completed from its environment: as its policy plans now."""
+        if getattr(self, "policy", None) is None:
+            return self._settings
+        known = self.policy.controller
+        return replace(self._settings, planner=known.planner, horizon=known.horizon, criteria=known.criteria)
+
+    @property
+    def goal(self) -> Goal | None:
+        """The goal that was given; None where the environment has its own."""
+        return self._settings.goal
+
+    @property
+    def structure(self) -> Structure:
+        """What is known of the task beforehand."""
+        return self._settings.structure or Structure()
+
+    @property
+    def goal_tolerance(self) -> float | None:
+        """Success radius [goal units], if it is known before anything is learned."""
+        return self._settings.goal_tolerance
+
+    def _read_spec(self, env: VecEnv) -> None:
+        spec = env.get_attr("spec")[0]
+        if spec is None:
+            return
+        self.env_id, self.env_kwargs = spec.id, {k: v for k, v in spec.kwargs.items() if k != "render_mode"}
+        try:
+            json.dumps(self.env_kwargs)
+        except TypeError:
+            self.env_kwargs = {}
+            warnings.warn(f"{spec.id} was made with options that cannot be saved; they are left out", stacklevel=4)
+
+    def _setup_model(self) -> None:
+        if self.seed is not None and self.env is not None:
+            self.env.seed(self.seed)  # nothing here uses the global generators
+        known, space = self.settings, self.observation_space
+        layout = known.layout(space)
+        if layout is not None:
+            self.perception = PixelPerception(layout, known.encoder, self.seed or 0, self.device)
+        else:
+            assert isinstance(space, spaces.Dict)
+            self.perception = VectorPerception(space) if known.goal is None else GoalPerception(space, known.goal)
+        assert isinstance(self.action_space, spaces.Box) and known.structure is not None
+        known.structure.check(self.perception.space, self.action_space)
+        self.policy = self.policy_class(  # pyright: ignore
+            self.perception.space,
+            self.action_space,
+            planner=known.planner,
+            horizon=50 if known.horizon is None else known.horizon,
+            criteria=known.criteria,
+            seed=self.seed or 0,
+        ).to(self.device)
+
+    def snapshot(self, *, experience: bool = False) -> Snapshot:
+        """Returns what `save` writes; with its experience, what a checkpoint holds."""
+        return Snapshot(
+            settings=self.settings,
+            observation_space=self.observation_space,
+            action_space=self.action_space,
+            env_id=self.env_id,
+            env_kwargs=self.env_kwargs,
+            num_timesteps=self.num_timesteps,
+            training_seconds=self.training_seconds,
+            seed=self.seed,
+            world=self.policy.world,
+            encoder=self.perception.tensors(),
+            experience=self.trainer.tensors() if experience else {},
+            images=self.perception.buffer_tensors() if experience else {},
+            fits=self.trainer.fits,
+        )
+
+    def _restore(self, snapshot: Snapshot) -> None:
+        """Sets up an agent that has been made without an environment, as another one was."""
+        self.observation_space, self.action_space = snapshot.observation_space, snapshot.action_space
+        self.env_id, self.env_kwargs = snapshot.env_id, snapshot.env_kwargs
+        self.num_timesteps, self.training_seconds = snapshot.num_timesteps, snapshot.training_seconds
+        self._setup_model()
+        self._adopt(snapshot)
+        if snapshot.experience:
+            self.trainer.restore(snapshot.experience, snapshot.fits)
+
+    def _adopt(self, snapshot: Snapshot) -> None:
+        """Takes over what another agent has learned."""
+        if snapshot.encoder:
+            self.perception.restore(snapshot.encoder)
+            self.policy.take_space(self.perception.space)
+        if snapshot.world is not None:
+            self.policy.learned(snapshot.world)
+
+    def set_env(self, env: Environment | str, force_reset: bool = True) -> None:
+        """Takes another environment of the same spaces, or its id; running plans are forgotten.
+
+        Raises:
+            ValueError: if its spaces differ.
+        """
+        env, goal = vectorised(env, self.verbose), self.settings.goal
+        if goal is not None and env.observation_space != self.observation_space["observation"]:  # type: ignore[index]
+            known = self.observation_space["observation"]  # type: ignore[index]
+            raise ValueError(f"Observation spaces do not match: {known} != {env.observation_space}")
+        wrapped = self._wrap_env(goal_env(env, goal, self.verbose), self.verbose)
+        check_for_correct_spaces(wrapped, self.observation_space, self.action_space)
+        self.env, self.n_envs = wrapped, wrapped.num_envs
+        self._vec_normalize_env = unwrap_vec_normalize(wrapped)
+        self._read_spec(wrapped)
+        self._settings = self._settings.in_env(wrapped)
+        if force_reset:
+            self._last_obs = None
+        self.policy.forget()
+
+    def set_random_seed(self, seed: int | None = None) -> None:
+        """Seeds the agent and its environments; unlike Stable-Baselines3, no global generator."""
+        if seed is None:
+            return
+        self.seed = seed
+        self.action_space.seed(seed)
+        self.policy.reseed(seed)
+        self.trainer.reseed(seed)
+        if self.env is not None:
+            self.env.seed(seed)
+
+    def get_parameters(self) -> dict[str, dict[str, Tensor]]:  # type: ignore[override]
+        """Returns what was learned, `{"policy": {name: tensor}}`: the model, and what is derived from the same data."""
+        world = self.policy.world
+        encoder = {f"encoder.{name}": tensor for name, tensor in self.perception.tensors().items()}
+        return {"policy": {} if world is None else {**encoder, **world.parameters()}}
+
+    def set_parameters(  # type: ignore[override]
+        self,
+        load_path_or_dict: str | Path | IO[bytes] | Mapping[str, Mapping[str, Tensor]],
+        exact_match: bool = True,
+        device: torch.device | str = "auto",
+    ) -> None:
+        """Takes over what another agent of the same kind has learned.
+
+        Args:
+            load_path_or_dict: a saved agent's file, or what `get_parameters` returns.
+            exact_match: False keeps what a dict does not hold.
+            device: not used; the agent stays where it is.
+
+        Raises:
+            ValueError: if it is not of an agent with these spaces and, for a dict, networks of this shape.
+        """
+        if not isinstance(load_path_or_dict, Mapping):
+            self._adopt(self._read(load_path_or_dict))
+            return
+        wanted = {"policy"} if exact_match else set(load_path_or_dict) & {"policy"}
+        if set(load_path_or_dict) != wanted:
+            raise ValueError(f"set_parameters: expected the key 'policy', got {', '.join(load_path_or_dict) or 'none'}")
+        if not wanted:
+            return
+        if self.policy.world is None:
+            raise ValueError("set_parameters: expected an agent that has learned something, or a file")
+        given = load_path_or_dict["policy"]
+        encoder = {k.removeprefix("encoder."): v for k, v in given.items() if k.startswith("encoder.")}
+        others = {name: tensor for name, tensor in given.items() if not name.startswith("encoder.")}
+        world = self.policy.world.replaced(others, exact_match=exact_match)
+        if encoder:
+            self.perception.restore(encoder)
+            self.policy.take_space(self.perception.space)
+        self.policy.learned(world)
+
+    def _read(self, source: str | Path | IO[bytes]) -> Snapshot:
+        """Reads what another agent has learned, of the same spaces."""
+        goal, name = self.settings.goal, str(getattr(source, "name", source))
+        snapshot = Snapshot.decode(*serialization.read(source), name, self.device, {"goal": goal} if goal else {})
+        check_for_correct_spaces(snapshot, self.observation_space, self.action_space)  # type: ignore[arg-type]
+        if snapshot.world is None:
+            raise ValueError(f"{name}: expected an agent that has learned something")
+        layouts = [known.layout(self.observation_space) for known in (snapshot.settings, self.settings)]
+        if layouts[0] != layouts[1]:
+            raise ValueError(f"{name}: expected frames as here, got {layouts[0]}")
+        return snapshot

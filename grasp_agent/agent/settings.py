@@ -1,0 +1,112 @@
+"""What an agent is made with: given by a user, completed by its environment, kept in files."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+from stable_baselines3.common.vec_env import VecEnv
+
+from grasp_agent.agent.exploration import ExploreConfig
+from grasp_agent.agent.pixel_perception import PixelPerception
+from grasp_agent.models import EncoderConfig, MLPConfig, TrainConfig
+from grasp_agent.planners import Criteria, Planner
+from grasp_agent.task.goal import Goal
+from grasp_agent.task.pixels import PixelLayout
+from grasp_agent.task.structure import Structure
+from grasp_agent.task.success import success_radius
+from grasp_agent.validation import instance, more_than, whole
+
+_PIXEL_STARTS = 10_000  # environment steps before an encoder is trained
+_SHORTEST, _LONGEST = 10, 50  # plans [steps]
+
+KINDS: dict[str, type] = {
+    "goal": Goal,
+    "planner": Planner,
+    "criteria": Criteria,
+    "model": MLPConfig,
+    "train": TrainConfig,
+    "explore": ExploreConfig,
+    "structure": Structure,
+    "encoder": EncoderConfig,
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class AgentSettings:
+    """An agent's constructor arguments; see `GraspAgent` for what they mean. None stands for a default.
+
+    Raises:
+        ValueError: if one is not of its kind, or out of range.
+    """
+
+    goal: Goal | None = None
+    planner: Planner[Any] | None = None
+    horizon: int | None = None
+    model: MLPConfig | None = None
+    encoder: EncoderConfig | None = None
+    train: TrainConfig | None = None
+    explore: ExploreConfig | None = None
+    criteria: Criteria | None = None
+    structure: Structure | None = None
+    goal_tolerance: float | None = None
+
+    def __post_init__(self) -> None:
+        for name, kind in KINDS.items():
+            instance(kind, **{name: getattr(self, name)})
+        if self.goal_tolerance is not None:
+            more_than(0, goal_tolerance=self.goal_tolerance)
+        if self.horizon is not None:
+            whole(1, horizon=self.horizon)
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """The settings by name, as a constructor takes them."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
+    @property
+    def usual_criteria(self) -> Criteria:
+        """How plans are scored where nothing else is said: as the goal, or the task's structure, has it."""
+        usual = Criteria() if self.goal is None else self.goal.criteria
+        return replace(usual, stop=self.structure is not None and self.structure.rests)
+
+    def layout(self, space: Any) -> PixelLayout | None:
+        """Returns the layout of an observation space's images; None where there are none."""
+        return PixelLayout.of(space, None if self.encoder is None else self.encoder.frames)
+
+    def completed(self, env: VecEnv | None) -> AgentSettings:
+        """Returns the settings with defaults filled in: from the environment, where there is one."""
+        layout = None if env is None else self.layout(env.observation_space)
+        explore = ExploreConfig() if layout is None else ExploreConfig(learning_starts=_PIXEL_STARTS)
+        tolerance = self.goal.tolerance if self.goal_tolerance is None and self.goal is not None else None
+        known = replace(
+            self,
+            train=self.train or TrainConfig(),
+            explore=self.explore or explore,
+            goal_tolerance=self.goal_tolerance if tolerance is None else tolerance,
+            structure=self._structure(env, layout) if self.structure is None else self.structure,
+        )
+        known = replace(known, criteria=known.criteria or known.usual_criteria)
+        return known if env is None else known.in_env(env)
+
+    def _structure(self, env: VecEnv | None, layout: PixelLayout | None) -> Structure:
+        if env is None:
+            return Structure()
+        if layout is None:  # an environment weighs the entries of its own goal, not of another one
+            return Structure.offered(env, weighs_goal=self.goal is None)
+        rests = env.has_attr("rests") and bool(env.get_attr("rests")[0])
+        count = env.action_space.shape[0]  # type: ignore[index]
+        return PixelPerception.structure(layout, self.encoder or EncoderConfig(), actions=count, rests=rests)
+
+    def in_env(self, env: VecEnv) -> AgentSettings:
+        """Returns the settings with horizon and tolerance, where these are not known, from an environment."""
+        horizon, tolerance = self.horizon, self.goal_tolerance
+        if horizon is None:
+            limit = getattr(env.get_attr("spec")[0], "max_episode_steps", None)
+            horizon = _LONGEST if limit is None else min(_LONGEST, max(_SHORTEST, limit // 2))
+        if tolerance is None and PixelLayout.of(env.observation_space) is None:  # distances of images are of latents
+            if env.has_attr("distance_threshold"):
+                tolerance = float(env.get_attr("distance_threshold")[0])
+            elif env.has_attr("compute_reward"):
+                tolerance = success_radius(env)
+        return replace(self, horizon=horizon, goal_tolerance=tolerance)
