@@ -58,7 +58,7 @@ def _one_thread() -> None:
 def _small_roadmaps(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Agents that learn in a test make a roadmap of few nodes, in a tenth of the time."""
     if request.node.get_closest_marker("slow") is None:
-        monkeypatch.setattr("grasp_agent.models.replay_index._NODES", 100)
+        monkeypatch.setattr("grasp_agent.models.roadmaps._NODES", 100)
 
 
 @pytest.fixture(scope="session")
@@ -68,7 +68,7 @@ def taught() -> GraspAgent:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
-            "grasp_agent.models.replay_index._NODES", 150
+            "grasp_agent.models.roadmaps._NODES", 150
         )  # of its roadmap, which is restored wherever it is loaded
         agent = GraspAgent(
             "MultiInputPolicy",

@@ -15,7 +15,7 @@ from grasp_agent.agent.exploration import Explorer
 from grasp_agent.agent.policy import WorldModelPolicy
 from grasp_agent.agent.settings import AgentSettings
 from grasp_agent.models.dynamics.fitting import FitReport
-from grasp_agent.models.learning import learn_world
+from grasp_agent.models.learning import Earlier, learn_world
 from grasp_agent.models.world import World
 from grasp_agent.replay.episodes import Dataset, Episode, Recorder
 from grasp_agent.task.state_map import StateMap
@@ -177,6 +177,11 @@ class ModelTrainer:
         count, known, fits = len(self.dataset), policy.world, self.fits
         goal_size = policy.observation_space["achieved_goal"].shape[0]  # type: ignore[index]
         choose = self._model is None and (self._kind is None or count >= _AGAIN * fits.kind_chosen)
+        earlier = None
+        if known is not None:
+            owed = count - (fits.completed if last else fits.seen)
+            least_error = fits.least_error if 2 * fits.rehearsed > count else 0.0
+            earlier = Earlier(known.model, owed, count - fits.seen, least_error)
         world, self.report = learn_world(
             self.dataset,
             known.state_map if known else StateMap.discover(self.dataset.states, goal_size),
@@ -186,10 +191,7 @@ class ModelTrainer:
             structure=self._structure,
             seed=self._seed + count,
             device=policy.device,
-            known=known.model if known else None,
-            owed=count - (fits.completed if last else fits.seen),
-            unseen=count - fits.seen,
-            least_error=fits.least_error if 2 * fits.rehearsed > count else 0.0,
+            earlier=earlier,
             unit_groups=unit_groups,
             progress_bar=progress_bar,
         )

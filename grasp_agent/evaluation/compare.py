@@ -105,20 +105,11 @@ def compare(
     """
     whole(1, episodes=episodes, jobs=jobs)
     whole(0, seed=seed)
-    if not isinstance(env, str):
-        raise ValueError(f"env: expected a Gymnasium id, got {type(env).__name__}: each agent plays in one of its own")
-    if env.split(":")[-1] not in gym.registry and ":" not in env:
-        raise ValueError(f"env: no environment {env!r} is registered with Gymnasium")
-    known = participants(agents, env)
     givens = list(agents.values()) if isinstance(agents, Mapping) else list(agents)
-    if jobs > 1 and not all(isinstance(given, (str, Path)) for given in givens):
-        raise ValueError("jobs: expected 1 where agents are given as objects")
-    if len({who.key or id(given) for who, given in zip(known, givens, strict=True)}) < len(known):
-        raise ValueError(f"agents: expected different ones, got {', '.join(who.name for who in known)}")
+    known = _checked(env, agents, givens, jobs)
     goal, options = next((who.goal for who in known if who.goal is not None), None), dict(env_kwargs or {})
-    version = importlib.metadata.version("grasp-agent")
     setting = {
-        "version": version,
+        "version": importlib.metadata.version("grasp-agent"),
         "env": env,
         "options": options,
         "seed": seed,
@@ -131,11 +122,8 @@ def compare(
         str(who.key) if keep else f"{place} {who.name}"
         for place, (who, keep) in enumerate(zip(known, kept, strict=True))
     ]
-    tasks = [
-        Task(place, env, options, given, goal, range(seed + first, seed + min(first + _CHUNK, episodes)))
-        for first in range(0, episodes, _CHUNK)
-        for place, given in enumerate(givens)
-    ]
+    chunks = [range(seed + first, seed + min(first + _CHUNK, episodes)) for first in range(0, episodes, _CHUNK)]
+    tasks = [Task(place, env, options, given, goal, seeds) for seeds in chunks for place, given in enumerate(givens)]
     done = on_episodes or (lambda _: None)
     missing = [task for task in tasks if not store.holds(keys[task.who], task.seeds)]
     done(sum(len(task.seeds) for task in tasks) - sum(len(task.seeds) for task in missing))
@@ -143,9 +131,24 @@ def compare(
         store.keep(keys[task.who], played, only_now=not kept[task.who])
         done(len(task.seeds))
     seeds = range(seed, seed + episodes)
-    return _compared(
-        env, known, [store.evaluation(key, who.name, env, seeds) for key, who in zip(keys, known, strict=True)]
-    )
+    played_by = [store.evaluation(key, who.name, env, seeds) for key, who in zip(keys, known, strict=True)]
+    return _compared(env, known, played_by)
+
+
+def _checked(
+    env: str, agents: Sequence[Given] | Mapping[str, Given], givens: Sequence[Given], jobs: int
+) -> list[Participant]:
+    """Those who take part; refuses an environment that is none, and agents that are not different ones."""
+    if not isinstance(env, str):
+        raise ValueError(f"env: expected a Gymnasium id, got {type(env).__name__}: each agent plays in one of its own")
+    if env.split(":")[-1] not in gym.registry and ":" not in env:
+        raise ValueError(f"env: no environment {env!r} is registered with Gymnasium")
+    known = participants(agents, env)
+    if jobs > 1 and not all(isinstance(given, (str, Path)) for given in givens):
+        raise ValueError("jobs: expected 1 where agents are given as objects")
+    if len({who.key or id(given) for who, given in zip(known, givens, strict=True)}) < len(known):
+        raise ValueError(f"agents: expected different ones, got {', '.join(who.name for who in known)}")
+    return known
 
 
 def _compared(env: str, known: Sequence[Participant], evaluations: Sequence[Evaluation]) -> Comparison:

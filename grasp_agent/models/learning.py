@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -25,6 +27,19 @@ _STILL, _MANY = 0.2, 20  # what varies by less than this share of what moves, in
 _SAME = 1e-6  # least spread [the environment's units]
 
 
+class Earlier(NamedTuple):
+    """An earlier fit, from which another one starts where its model still fits the data (warm start)."""
+
+    model: EnsembleMLP
+    """Its model."""
+    owed: int
+    """Transitions that have not been fitted in full, which decides the number of gradient steps."""
+    unseen: int
+    """Transitions that the model has not been fitted to at all."""
+    least_error: float
+    """The world's error is not taken for less [model units]: data may stem from the model itself."""
+
+
 def learn_world(
     data: Dataset,
     state_map: StateMap,
@@ -35,10 +50,7 @@ def learn_world(
     structure: Structure,
     seed: int,
     device: torch.device,
-    known: EnsembleMLP | None = None,
-    owed: int | None = None,
-    unseen: int | None = None,
-    least_error: float = 0.0,
+    earlier: Earlier | None = None,
     unit_groups: Sequence[Sequence[int]] = (),
     progress_bar: bool = False,
 ) -> tuple[World, FitReport]:
@@ -53,10 +65,7 @@ def learn_world(
         structure: what is known of the task beforehand.
         seed: of weights and batches.
         device: where the model lives.
-        known: a model of earlier data to start from where that fits (warm start); it is left as it is.
-        owed: transitions that have not been fitted in full, which decides the number of gradient steps; None for all.
-        unseen: transitions that `known` has not been fitted to at all; None for all.
-        least_error: the world's error is not taken for less [model units]: data may stem from `known` itself.
+        earlier: what was fitted before; its model is left as it is.
         unit_groups: groups of the state's entries that are measured in the same unit, and scaled alike.
         progress_bar: show progress of the fit.
 
@@ -64,35 +73,18 @@ def learn_world(
         The world, and what came of the fit.
     """
     data = data.select(state_map.columns)
-    few = known is not None and unseen is not None and unseen <= _FEW * len(data)
+    known, owed = (None, None) if earlier is None else (earlier.model, earlier.owed)
+    few = earlier is not None and earlier.unseen <= _FEW * len(data)
     size, fixed = data.episodes[0].actions.shape[1], known.unchanging if known and few else unchanging(data)
     check_blocks(structure.blocks, state_map, size)
-
-    def made(kind: MLPConfig) -> EnsembleMLP:
-        network = fresh_model(state_map, size, kind, structure.frame, fixed, seed).to(device)
-        network.unit_groups = unit_groups
-        return network
-
-    config, tried = train.for_data(len(data)), 0
-    if model is None:
-        network, tried = _preferred(made, data, config, seed)
-    else:
-        network = made(model)
-    whole = len(data) >= train.full_at and owed in (None, len(data))
-    warm = None
-    if known is not None and not whole:
-        warm = _warm_started(made(network.config), known, data, allow_drift=few)
-    if warm is not None:
-        network, config = warm, train.for_data(len(data), owed)
-    else:
-        config = replace(config, gradient_steps=max(1, config.gradient_steps - tried))
-    with tqdm(total=config.gradient_steps, desc="fitting", leave=False, disable=not progress_bar) as bar:
-        fresh = warm is None and not tried
-        report = fit(network, data, config, fresh=fresh, seed=seed, on_step=bar.update)
-    states = network.encode(torch.from_numpy(data.states).to(device))
+    settings = {"frame": structure.frame, "fixed": fixed, "unit_groups": unit_groups, "seed": seed}
+    made = partial(fresh_model, state_map, size, **settings)
+    afresh = len(data) >= train.full_at and owed in (None, len(data))
+    fits = _Fit(made, device, data, train, seed, progress_bar)
+    network, report = fits.run(model, None if afresh else known, owed, allow_drift=few)
     memory = ReplayIndex.build(
         network,
-        states,
+        network.encode(torch.from_numpy(data.states).to(device)),
         torch.from_numpy(data.origins),
         blocks=structure.blocks,
         named=state_map.goal_index,
@@ -100,31 +92,62 @@ def learn_world(
         error=report.error_mean,
         seed=seed,
     )
-    if tolerance is None:
-        spread = data.states[:, list(state_map.goal_index)].std(0)
-        weighted = spread * (structure.goal_weights or 1)
-        tolerance = 0.05 * float(weighted.max() if unit_groups else weighted.mean()) or 1e-3
     if not math.isfinite(report.error_high):
         raise FloatingPointError("fit: the model diverged; expected a smaller lr or weight_decay, or more data")
-    error = max(report.error_high, least_error)
-    return World(network, memory, state_map, tolerance, structure, error), report
+    radius = tolerance or _radius(data, state_map, structure, greatest=bool(unit_groups))
+    error = report.error_high if earlier is None else max(report.error_high, earlier.least_error)
+    return World(network, memory, state_map, radius, structure, error), report
 
 
-def _preferred(
-    made: Callable[[MLPConfig], EnsembleMLP], data: Dataset, config: TrainConfig, seed: int
-) -> tuple[EnsembleMLP, int]:
-    """A network of the kind that predicts held-out data better after some gradient steps, and how many it has had."""
-    trial = replace(config, gradient_steps=max(1, min(_TRIAL_STEPS, int(_TRIAL * config.gradient_steps))))
-    rivals = [made(kind) for kind in (MLPConfig.sharp(), MLPConfig.smooth())]
-    errors = [fit(rival, data, trial, seed=seed).error_mean for rival in rivals]
-    return rivals[int(np.argmin(errors))], trial.gradient_steps
+def _radius(data: Dataset, state_map: StateMap, structure: Structure, *, greatest: bool) -> float:
+    """A twentieth of the spread of the goals, of the entry that varies most or of all [the environment's units]."""
+    spread = data.states[:, list(state_map.goal_index)].std(0)
+    weighted = spread * (structure.goal_weights or 1)
+    return 0.05 * float(weighted.max() if greatest else weighted.mean()) or 1e-3
 
 
-def _warm_started(network: EnsembleMLP, known: EnsembleMLP, data: Dataset, *, allow_drift: bool) -> EnsembleMLP | None:
-    """A network with the weights of a known one, None where these do not fit the data any more."""
-    states, actions = (torch.from_numpy(array).to(known.scale.device) for array in data.windows(1))
-    network.adapt(states[:, 0], actions[:, 0], states[:, 1])
-    return network if network.warm_start_from(known, allow_drift=allow_drift) else None
+class _Fit(NamedTuple):
+    """A fit of one of several kinds of networks."""
+
+    made: Callable[[MLPConfig], EnsembleMLP]
+    device: torch.device
+    data: Dataset
+    train: TrainConfig
+    seed: int
+    progress_bar: bool
+
+    def run(
+        self, model: MLPConfig | None, known: EnsembleMLP | None, owed: int | None, *, allow_drift: bool
+    ) -> tuple[EnsembleMLP, FitReport]:
+        """A network of a kind, or of the preferred one, from a known one's weights where these still fit the data."""
+        config, tried = self.train.for_data(len(self.data)), 0
+        if model is None:
+            network, tried = self._preferred(config)
+        else:
+            network = self.made(model).to(self.device)
+        warm = None
+        if known is not None:
+            warm = self._warm_started(self.made(network.config).to(self.device), known, allow_drift=allow_drift)
+        if warm is not None:
+            network, config = warm, self.train.for_data(len(self.data), owed)
+        else:
+            config = replace(config, gradient_steps=max(1, config.gradient_steps - tried))
+        with tqdm(total=config.gradient_steps, desc="fitting", leave=False, disable=not self.progress_bar) as bar:
+            fresh = warm is None and not tried
+            return network, fit(network, self.data, config, fresh=fresh, seed=self.seed, on_step=bar.update)
+
+    def _preferred(self, config: TrainConfig) -> tuple[EnsembleMLP, int]:
+        """A network of the kind that predicts held-out data better after some gradient steps, and how many it had."""
+        trial = replace(config, gradient_steps=max(1, min(_TRIAL_STEPS, int(_TRIAL * config.gradient_steps))))
+        rivals = [self.made(kind).to(self.device) for kind in (MLPConfig.sharp(), MLPConfig.smooth())]
+        errors = [fit(rival, self.data, trial, seed=self.seed).error_mean for rival in rivals]
+        return rivals[int(np.argmin(errors))], trial.gradient_steps
+
+    def _warm_started(self, network: EnsembleMLP, known: EnsembleMLP, *, allow_drift: bool) -> EnsembleMLP | None:
+        """The network with the weights of a known one; None where these do not fit the data any more."""
+        states, actions = (torch.from_numpy(array).to(known.scale.device) for array in self.data.windows(1))
+        network.adapt(states[:, 0], actions[:, 0], states[:, 1])
+        return network if network.warm_start_from(known, allow_drift=allow_drift) else None
 
 
 def unchanging(data: Dataset) -> tuple[int, ...]:

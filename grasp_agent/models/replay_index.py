@@ -9,7 +9,9 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from grasp_agent.models import FramedMLP, WorldModel
+from grasp_agent.models import WorldModel
+from grasp_agent.models.roadmaps import REACHES, driver_of, everything, fixed_entries, roadmap_of
+from grasp_agent.models.support import novelty, support_of
 from grasp_agent.planners import (
     Block,
     BlockRoadmap,
@@ -21,17 +23,12 @@ from grasp_agent.planners import (
     RoadmapGraph,
     Steering,
     Support,
-    block_dynamics,
-    block_jacobian,
     farthest_points,
 )
-from grasp_agent.planners.roadmap.graph import charted
 
 _POOL = 20_000  # states among which covering points are sought
 _POINTS = 1000
-_NODES = 500
 _CONTEXT_SLACK = 2.0  # members differ more about worlds of which they have seen little each
-_REACHES = (16, 64)  # steps that an edge between states with speeds may have: short ones, or long where steps are small
 _PIECES = 128
 
 
@@ -109,7 +106,7 @@ class ReplayIndex:
             error: of a step, as a rule [state units]: no target is met more closely than that.
             seed: of the choice of states where there are many.
         """
-        parts = tuple(blocks) or (_everything(model),)
+        parts = tuple(blocks) or (everything(model),)
         generator = torch.Generator().manual_seed(seed)
         order = torch.randperm(len(states), generator=generator)[:_POOL]
         pool, origin = states[order.to(states.device)], episodes[order].to(states.device)
@@ -121,12 +118,12 @@ class ReplayIndex:
             looks = model.apart(own)
             index, radius = farthest_points(looks, _POINTS)
             points, tolerance = own[index], max(Steering.tolerance, error)
-            if _fixed(model, block):
+            if fixed_entries(model, block):
                 slack = _CONTEXT_SLACK * tolerance
-                _, graph = _roadmap(model, block, _stored(own), middle, named, linear, slack)
+                _, graph = roadmap_of(model, block, _stored(own), middle, named, linear, slack)
             else:
-                points, graph = _roadmap(model, block, points, middle, named, linear, tolerance)
-            supports.append(_support(model, points, max(radius, _novelty(looks, origin))))
+                points, graph = roadmap_of(model, block, points, middle, named, linear, tolerance)
+            supports.append(support_of(model, points, max(radius, novelty(looks, origin))))
             roadmaps.append(graph)
         whole = tuple(graph for graph in roadmaps if graph is not None)
         if replay is not None:
@@ -166,7 +163,7 @@ class ReplayIndex:
         named: Sequence[int] | None = None,
     ) -> ReplayIndex:
         """The inverse of `tensors`; raises where tensors are missing or do not fit."""
-        parts = tuple(blocks) or (_everything(model),)
+        parts = tuple(blocks) or (everything(model),)
         size, action_size = model.state_size, model.action_size
         middle = _shaped(tensors, "middle", (size,))
         linear = None
@@ -175,20 +172,20 @@ class ReplayIndex:
         supports, roadmaps = [], []
         for part, block in enumerate(parts):
             points = _shaped(tensors, f"support.{part}.points", (None, len(block.states)))
-            supports.append(_support(model, points, float(tensors[f"support.{part}.radius"])))
+            supports.append(support_of(model, points, float(tensors[f"support.{part}.radius"])))
             kinds = [kind for kind in ("nodes", "steps") if f"roadmap.{part}.{kind}" in tensors]
             if not kinds:
                 continue
-            reach = int(tensors.get(f"roadmap.{part}.reach", _REACHES[0]))
+            reach = int(tensors.get(f"roadmap.{part}.reach", REACHES[0]))
             tolerance = float(tensors.get(f"roadmap.{part}.error", Steering.tolerance))
-            driver = _driver(model, block, middle, named, linear, reach, tolerance)
-            if driver is None or reach not in _REACHES:
+            driver = driver_of(model, block, middle, named, linear, reach, tolerance)
+            if driver is None or reach not in REACHES:
                 raise ValueError("roadmap: expected the linear model that drives along it, and a reach of it")
             if kinds == ["nodes"]:
-                if not _fixed(model, block):
+                if not fixed_entries(model, block):
                     raise ValueError("roadmap: expected a model with entries that nothing changes, got none")
                 nodes = _shaped(tensors, f"roadmap.{part}.nodes", (None, len(block.states))).to(middle.dtype)
-                roadmaps.append(ContextRoadmap(nodes, _fixed(model, block), driver))
+                roadmaps.append(ContextRoadmap(nodes, fixed_entries(model, block), driver))
                 continue
             steps = tensors[f"roadmap.{part}.steps"].to(points.dtype)
             neighbours = tensors[f"roadmap.{part}.neighbours"].long()
@@ -216,119 +213,3 @@ def _shaped(tensors: Mapping[str, Tensor], name: str, shape: tuple[int | None, .
     if tensor.ndim != len(shape) or any(s not in (None, t) for s, t in zip(shape, tensor.shape, strict=True)):
         raise ValueError(f"{name}: expected shape {list(shape)}, got {list(tensor.shape)}")
     return tensor
-
-
-def _fixed(model: WorldModel, block: Block) -> tuple[int, ...]:
-    """Entries of a block that nothing changes, by their places in it."""
-    return tuple(place for place, entry in enumerate(block.states) if entry in model.unchanging)
-
-
-def _everything(model: WorldModel) -> Block:
-    return Block(tuple(range(model.state_size)), tuple(range(model.action_size)))
-
-
-def _novelty(states: Tensor, episodes: Tensor) -> float:
-    """How far a new episode strays from the old ones: 95 % quantile of the distance to other episodes' states."""
-    sample = slice(None, None, max(1, len(states) // _POINTS))
-    distance = torch.cdist(states[sample], states)
-    distance[episodes[sample, None] == episodes] = torch.inf
-    nearest = distance.amin(-1)
-    nearest = nearest[nearest.isfinite()]
-    return float(nearest.quantile(0.95)) if len(nearest) else 0.0
-
-
-def _roadmap(
-    model: WorldModel,
-    block: Block,
-    points: Tensor,
-    middle: Tensor,
-    named: Sequence[int] | None,
-    linear: LinearModel | None,
-    tolerance: float,
-) -> tuple[Tensor, RoadmapGraph | ContextRoadmap | None]:
-    """A block's roadmap, with edges as short as will do; None where there is none. And the points, its nodes first."""
-    for reach in _REACHES:
-        driver = _driver(model, block, middle, named, linear, reach, tolerance)
-        if driver is None:
-            break
-        ordered, graph = _graph(points, _fixed(model, block), driver)
-        if graph is not None or isinstance(driver, Steering):
-            return ordered, graph
-    return points, None
-
-
-def _graph(
-    points: Tensor, fixed: tuple[int, ...], driver: Steering | InertialSteering
-) -> tuple[Tensor, RoadmapGraph | ContextRoadmap | None]:
-    """Points in the order of nodes, and their roadmap."""
-    if not fixed:
-        return charted(points, driver, _NODES)
-    contexts = ContextRoadmap(points, fixed, driver)
-    return points, contexts if contexts.connected > 0.5 else None
-
-
-def _support(model: WorldModel, points: Tensor, radius: float) -> Support:
-    return FramedSupport(points, radius, model) if isinstance(model, FramedMLP) else Support(points, radius)
-
-
-class FramedSupport(Support):
-    """The region of states that look, from their body, like some that a model has seen.
-
-    Args:
-        points: `[P, S]` states whose looks cover the region.
-        radius: a state that looks farther than this from all of them is off the support.
-        model: knows the body.
-    """
-
-    def __init__(self, points: Tensor, radius: float, model: FramedMLP) -> None:
-        super().__init__(points, radius)
-        self._model, self._looks = model, Support(model.apart(points), radius)
-
-    def off(self, states: Tensor) -> Tensor:
-        """See `Region.off`."""
-        return self._looks.off(self._model.apart(states))
-
-    def nearest(self, states: Tensor) -> Tensor:
-        """See `Region.nearest`: the body stays where it is."""
-        return self._model.placed(self._looks.nearest(self._model.apart(states)), states)
-
-
-def _driver(
-    model: WorldModel,
-    block: Block,
-    middle: Tensor,
-    named: Sequence[int] | None,
-    linear: LinearModel | None,
-    reach: int,
-    tolerance: float,
-) -> Steering | InertialSteering | None:
-    """Straight where goals name all of a block's state; by the linear model where there is more, such as speeds."""
-    if isinstance(model, FramedMLP):
-        return None  # a body is moved by contact, which no straight line knows of
-    states, actions = list(block.states), list(block.actions)
-    whole, rest = block == _everything(model), middle.new_zeros(model.action_size)
-    step = model.step if whole else block_dynamics(model.step, block, middle, rest)
-    ones = middle.new_ones(len(actions))
-    known = {*(states if named is None else named), *model.unchanging}
-    aimed = torch.tensor([entry in known for entry in states], device=middle.device)
-    if aimed.all():
-        jacobian = model.action_jacobian if whole else block_jacobian(model.action_jacobian, block, middle, rest)
-        return Steering(
-            dynamics=step,
-            action_jacobian=jacobian,
-            members=model.members,
-            low=-ones,
-            high=ones,
-            tolerance=tolerance,
-        )
-    if linear is None:
-        return None
-    return InertialSteering(
-        dynamics=step,
-        members=model.members,
-        linear=linear.part(states, actions),
-        named=aimed,
-        low=-ones,
-        high=ones,
-        reach=reach,
-    )

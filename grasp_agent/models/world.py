@@ -129,7 +129,9 @@ class World(NamedTuple):
             raise ValueError(f"weights of shapes {found} do not fit {config}")
         action_size = weights["skip"].shape[1] - weights["scale"].shape[0]
         fixed = tuple((weights["scale"] == 0).nonzero()[:, 0].tolist())
-        model = fresh_model(state_map, action_size, config, structure.frame, fixed, seed=0).to(weights["skip"].device)
+        model = fresh_model(state_map, action_size, config, frame=structure.frame, fixed=fixed).to(
+            weights["skip"].device
+        )
         model.load_state_dict(weights)
         check_blocks(structure.blocks, state_map, action_size)
         index = {name.removeprefix("index."): value for name, value in tensors.items() if name.startswith("index.")}
@@ -170,13 +172,22 @@ class World(NamedTuple):
 
 
 def fresh_model(
-    state_map: StateMap, action_size: int, config: MLPConfig, frame: Frame | None, fixed: Sequence[int], seed: int
+    state_map: StateMap,
+    action_size: int,
+    config: MLPConfig,
+    *,
+    frame: Frame | None,
+    fixed: Sequence[int] = (),
+    unit_groups: Sequence[Sequence[int]] = (),
+    seed: int = 0,
 ) -> EnsembleMLP:
     """A model that has learned nothing; without a frame, the goal's entries count as positions."""
-    size = len(state_map.columns)
+    size, positions = len(state_map.columns), state_map.goal_index
     if frame is not None:
-        return FramedMLP(size, action_size, frame=frame, config=config, seed=seed)
-    return EnsembleMLP(size, action_size, positions=state_map.goal_index, config=config, seed=seed, fixed=fixed)
+        return FramedMLP(size, action_size, frame=frame, config=config, seed=seed, unit_groups=unit_groups)
+    return EnsembleMLP(
+        size, action_size, positions=positions, config=config, seed=seed, fixed=fixed, unit_groups=unit_groups
+    )
 
 
 def check_blocks(blocks: Sequence[Block], state_map: StateMap, action_size: int) -> None:

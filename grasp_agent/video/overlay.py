@@ -11,8 +11,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from grasp_agent.evaluation.rollout import Moment, Predictor, label
 from grasp_agent.task.goal import Goal
-
-Colour = tuple[int, int, int]
+from grasp_agent.video.pen import Colour, Pen
 
 PLAN: Colour = (37, 92, 224)
 UNSURE: Colour = (132, 138, 152)
@@ -25,7 +24,6 @@ RULE: Colour = (226, 228, 226)
 RING: Colour = (196, 200, 204)
 SUCCESS: Colour = (34, 148, 96)
 
-_SUPERSAMPLING = 3
 _FADE_FRAMES = 8
 _CHARTS, _PAST = 6, 30  # at most, beside a picture, and how many steps each looks back
 _NARROWEST = 240  # pixels that a caption needs
@@ -102,51 +100,6 @@ def _draw_plan(pen: Pen, points: np.ndarray, colour: Colour) -> None:
     pen.dots(points[1:], 2.6, colour, 255 * fade[1:])
     pen.dots(points[-1:], 4.2, colour, np.full(1, 255.0))
     pen.dots(points[-1:], 2.2, (255, 255, 255), np.full(1, 255.0))
-
-
-class Pen:
-    """Draws lines and dots onto an image, on a supersampled layer; lengths and places in pixels of the image."""
-
-    def __init__(self, image: Image.Image, unit: float) -> None:
-        self._image = image
-        self._layer = Image.new("RGBA", (image.width * _SUPERSAMPLING, image.height * _SUPERSAMPLING))
-        self._draw = ImageDraw.Draw(self._layer)
-        self._unit = max(unit, 0.4) * _SUPERSAMPLING
-
-    def drawn(self) -> Image.Image:
-        """The image with what was drawn."""
-        box = self._layer.getbbox()
-        if box is None:
-            return self._image
-        left, top = (low // _SUPERSAMPLING for low in box[:2])
-        right, bottom = (-(-high // _SUPERSAMPLING) for high in box[2:])
-        layer = self._layer.crop(
-            (left * _SUPERSAMPLING, top * _SUPERSAMPLING, right * _SUPERSAMPLING, bottom * _SUPERSAMPLING)
-        )
-        layer, whole = layer.reduce(_SUPERSAMPLING), self._image.convert("RGB")
-        whole.paste(layer, (left, top), layer)
-        return whole
-
-    def line(self, points: np.ndarray, width: float, colour: Colour, alphas: np.ndarray) -> None:
-        """Joins points `[P, 2]`; `alphas` `[P]` in [0, 255] belong to the points."""
-        thick = max(1, round(width * self._unit))
-        places = _finite(points * _SUPERSAMPLING)
-        for start, end, alpha in zip(places, places[1:], alphas[1:], strict=False):
-            self._draw.line([*start, *end], fill=(*colour, int(alpha)), width=thick)
-            self._disc(end, thick / 2, colour, alpha)
-
-    def dots(self, points: np.ndarray, radius: float, colour: Colour, alphas: np.ndarray) -> None:
-        """Discs at points `[P, 2]`."""
-        for place, alpha in zip(_finite(points * _SUPERSAMPLING), alphas, strict=False):
-            self._disc(place, radius * self._unit, colour, alpha)
-
-    def _disc(self, place: np.ndarray, radius: float, colour: Colour, alpha: float) -> None:
-        x, y = place
-        self._draw.ellipse([x - radius, y - radius, x + radius, y + radius], fill=(*colour, int(alpha)))
-
-
-def _finite(points: np.ndarray) -> np.ndarray:
-    return points[np.isfinite(points).all(axis=-1)]
 
 
 class Strip:

@@ -53,11 +53,20 @@ class FramedMLP(EnsembleMLP):
     """
 
     def __init__(
-        self, state_size: int, action_size: int, *, frame: Frame, config: MLPConfig | None = None, seed: int = 0
+        self,
+        state_size: int,
+        action_size: int,
+        *,
+        frame: Frame,
+        config: MLPConfig | None = None,
+        seed: int = 0,
+        unit_groups: Sequence[Sequence[int]] = (),
     ) -> None:
         frame.check(state_size, action_size)
         self._points = [entry for pair in frame.points for entry in pair]
-        super().__init__(state_size, action_size, positions=self._points, config=config, seed=seed)
+        super().__init__(
+            state_size, action_size, positions=self._points, config=config, seed=seed, unit_groups=unit_groups
+        )
         self.frame = frame
         self.register_buffer("low", torch.full((state_size,), -torch.inf))
         self.register_buffer("high", torch.full((state_size,), torch.inf))

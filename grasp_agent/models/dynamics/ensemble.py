@@ -83,14 +83,14 @@ class EnsembleMLP(WorldModel):
         config: MLPConfig | None = None,
         seed: int = 0,
         fixed: Sequence[int] = (),
+        unit_groups: Sequence[Sequence[int]] = (),
     ) -> None:
         super().__init__()
         self.config = config or MLPConfig()
         self.members = self.config.members
         self.state_size, self.action_size, self.positions = state_size, action_size, tuple(positions)
         self.normalizer = Normalizer(state_size)
-        self.unit_groups: Sequence[Sequence[int]] = ()  # groups of entries in the same unit, scaled alike
-        self._fixed = list(fixed)
+        self._fixed, self._unit_groups = list(fixed), unit_groups
         self.register_buffer("scale", torch.ones(state_size))
         frequencies = math.pi / 2 * 2.0 ** torch.arange(self.config.octaves)
         self.register_buffer("_frequencies", frequencies, persistent=False)
@@ -140,7 +140,7 @@ class EnsembleMLP(WorldModel):
 
     def adapt(self, observations: Tensor, actions: Tensor, following: Tensor) -> None:
         """Learns from transitions `[M, O]`, `[M, A]`, `[M, O]` what needs no gradient: here, the normalisation."""
-        self.normalizer.fit(observations, self.unit_groups)
+        self.normalizer.fit(observations, self._unit_groups)
         change = (following - observations) / self.normalizer.std
         self.scale.copy_(change.square().mean(0).sqrt().clamp_min(1e-4))
         self.scale[self._fixed] = 0

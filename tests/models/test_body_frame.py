@@ -17,7 +17,7 @@ import grasp_agent
 from grasp_agent import Criteria, Frame, Goal, GraspAgent, MLPConfig, Structure, TrainConfig
 from grasp_agent.models import FramedMLP
 from grasp_agent.models.dynamics.fitting import fit
-from grasp_agent.models.replay_index import FramedSupport
+from grasp_agent.models.support import FramedSupport
 from grasp_agent.replay.episodes import Dataset, Episode
 from grasp_envs.push_t import PushTEnv
 

@@ -106,7 +106,7 @@ def test_a_term_falls_where_it_weighs_more_than_all_others(term: str, monkeypatc
         return value
 
     monkeypatch.setattr(Pairs, "confused", lambda *given: noted(confused(*given)))
-    monkeypatch.setattr("grasp_agent.models.encoder.fitting.scattered", lambda *given: noted(scattered(*given)))
+    monkeypatch.setattr("grasp_agent.models.encoder.objective.scattered", lambda *given: noted(scattered(*given)))
     config = replace(QUICK, **{"contrast": 0.0, "focus": 0.0, term: 1000.0})
     fit_encoder(PixelEncoder(SHAPE, config, seed=0), pictures, rows, actions, episodes=episodes, steps=150)
     assert np.mean(found[-10:]) < 0.9 * np.mean(found[:10])
@@ -331,7 +331,7 @@ def test_maps_have_to_settle_once_they_have_looked_around(focus: float, steps: i
         asked.append(len(told))
         return scattered(encoder, maps, points)
 
-    monkeypatch.setattr("grasp_agent.models.encoder.fitting.scattered", heard)
+    monkeypatch.setattr("grasp_agent.models.encoder.objective.scattered", heard)
     config = replace(QUICK, focus=focus)
     fit_encoder(PixelEncoder(SHAPE, config), pictures, rows, actions, steps=steps, on_step=lambda: told.append(0))
     assert asked == [step for step in range(steps) if focus and step / steps > 0.2]

@@ -14,7 +14,7 @@ import pytest
 
 import grasp_agent
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 PLANNERS = (ROOT / "docs" / "planners.md").read_text(encoding="utf-8")
 OWN = (ROOT / "docs" / "your_environment.md").read_text(encoding="utf-8")

@@ -8,7 +8,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 from agents import tiny
-from test_video import decode
+from test_record import decode
 
 from grasp_agent import GraspAgent, record_search
 from grasp_agent.planners import CEM, GRASP, Criteria

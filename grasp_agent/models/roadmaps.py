@@ -1,0 +1,102 @@
+"""How a world's roadmap is made: what drives its edges, and of which nodes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from grasp_agent.models.dynamics.base import WorldModel
+from grasp_agent.models.dynamics.body_frame import FramedMLP
+from grasp_agent.planners.protocols import Block
+from grasp_agent.planners.roadmap.contexts import ContextRoadmap
+from grasp_agent.planners.roadmap.graph import RoadmapGraph, block_dynamics, block_jacobian, charted
+from grasp_agent.planners.roadmap.linear_model import LinearModel
+from grasp_agent.planners.roadmap.steering import InertialSteering, Steering
+
+_NODES = 500
+
+
+REACHES = (16, 64)  # steps that an edge between states with speeds may have: short ones, or long where steps are small
+
+
+def fixed_entries(model: WorldModel, block: Block) -> tuple[int, ...]:
+    """Entries of a block that nothing changes, by their places in it."""
+    return tuple(place for place, entry in enumerate(block.states) if entry in model.unchanging)
+
+
+def everything(model: WorldModel) -> Block:
+    """One block of a model's whole state and action."""
+    return Block(tuple(range(model.state_size)), tuple(range(model.action_size)))
+
+
+def roadmap_of(
+    model: WorldModel,
+    block: Block,
+    points: Tensor,
+    middle: Tensor,
+    named: Sequence[int] | None,
+    linear: LinearModel | None,
+    tolerance: float,
+) -> tuple[Tensor, RoadmapGraph | ContextRoadmap | None]:
+    """A block's roadmap, with edges as short as will do; None where there is none. And the points, its nodes first."""
+    for reach in REACHES:
+        driver = driver_of(model, block, middle, named, linear, reach, tolerance)
+        if driver is None:
+            break
+        ordered, graph = _graph(points, fixed_entries(model, block), driver)
+        if graph is not None or isinstance(driver, Steering):
+            return ordered, graph
+    return points, None
+
+
+def _graph(
+    points: Tensor, fixed: tuple[int, ...], driver: Steering | InertialSteering
+) -> tuple[Tensor, RoadmapGraph | ContextRoadmap | None]:
+    """Points in the order of nodes, and their roadmap."""
+    if not fixed:
+        return charted(points, driver, _NODES)
+    contexts = ContextRoadmap(points, fixed, driver)
+    return points, contexts if contexts.connected > 0.5 else None
+
+
+def driver_of(
+    model: WorldModel,
+    block: Block,
+    middle: Tensor,
+    named: Sequence[int] | None,
+    linear: LinearModel | None,
+    reach: int,
+    tolerance: float,
+) -> Steering | InertialSteering | None:
+    """Straight where goals name all of a block's state; by the linear model where there is more, such as speeds."""
+    if isinstance(model, FramedMLP):
+        return None  # a body is moved by contact, which no straight line knows of
+    states, actions = list(block.states), list(block.actions)
+    whole, rest = block == everything(model), middle.new_zeros(model.action_size)
+    step = model.step if whole else block_dynamics(model.step, block, middle, rest)
+    ones = middle.new_ones(len(actions))
+    known = {*(states if named is None else named), *model.unchanging}
+    aimed = torch.tensor([entry in known for entry in states], device=middle.device)
+    if aimed.all():
+        jacobian = model.action_jacobian if whole else block_jacobian(model.action_jacobian, block, middle, rest)
+        return Steering(
+            dynamics=step,
+            action_jacobian=jacobian,
+            members=model.members,
+            low=-ones,
+            high=ones,
+            tolerance=tolerance,
+        )
+    if linear is None:
+        return None
+    return InertialSteering(
+        dynamics=step,
+        members=model.members,
+        linear=linear.part(states, actions),
+        named=aimed,
+        low=-ones,
+        high=ones,
+        reach=reach,
+    )
