@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from itertools import cycle, islice
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from gymnasium import spaces
@@ -13,7 +13,10 @@ from numpy.typing import ArrayLike, NDArray
 
 from grasp_envs.ball_physics import LIMIT, RADIUS, STEP, Rectangle, ball_step, is_free, sample_free
 from grasp_envs.drawing import BALLS, GOAL, Scene
-from grasp_envs.goal_env import GoalEnv
+from grasp_envs.goal_env import EnvOptions, GoalEnv
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 __all__ = [
     "LAYOUTS",
@@ -186,13 +189,7 @@ class BallNavEnv(GoalEnv):
         layout: str | Layout = "barrier",
         door: str = "fixed",
         anywhere: bool = False,
-        observation: str = "state",
-        goal: str = "state",
-        frames: int = 1,
-        reward_type: str = "sparse",
-        terminate_on_success: bool = False,
-        render_mode: str | None = None,
-        render_size: int = 480,
+        **options: Unpack[EnvOptions],
     ) -> None:
         """Build the arena; the class docstring describes the arguments.
 
@@ -214,13 +211,7 @@ class BallNavEnv(GoalEnv):
             vector_space=spaces.Box(-LIMIT, LIMIT, (size + doors,), np.float64) if doors else places,
             goal_space=places,
             distance_threshold=0.05,
-            observation=observation,
-            goal=goal,
-            frames=frames,
-            reward_type=reward_type,
-            terminate_on_success=terminate_on_success,
-            render_mode=render_mode,
-            render_size=render_size,
+            **options,
         )
         self.balls = int(balls)
         self.layout = layout if isinstance(layout, Layout) else LAYOUTS[layout]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypedDict
 
 import gymnasium as gym
 import numpy as np
@@ -24,6 +24,18 @@ _MIN_RENDER_SIZE = 16
 _MAX_DRAWS = 1_000
 
 Observation = dict[str, NDArray[Any]]
+
+
+class EnvOptions(TypedDict, total=False):
+    """Keywords that all environments of this package take; see `GoalEnv` for what they mean."""
+
+    observation: str
+    goal: str
+    frames: int
+    reward_type: str
+    terminate_on_success: bool
+    render_mode: str | None
+    render_size: int
 
 
 class GoalEnv(gym.Env[Observation, NDArray[np.float32]], ABC):
@@ -50,13 +62,13 @@ class GoalEnv(gym.Env[Observation, NDArray[np.float32]], ABC):
         vector_space: spaces.Box,
         goal_space: spaces.Box,
         distance_threshold: float,
-        observation: str,
-        goal: str,
-        frames: int,
-        reward_type: str,
-        terminate_on_success: bool,
-        render_mode: str | None,
-        render_size: int,
+        observation: str = "state",
+        goal: str = "state",
+        frames: int = 1,
+        reward_type: str = "sparse",
+        terminate_on_success: bool = False,
+        render_mode: str | None = None,
+        render_size: int = 480,
     ) -> None:
         """Build the spaces and check the keywords that all environments share.
 

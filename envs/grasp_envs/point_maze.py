@@ -8,15 +8,18 @@ from __future__ import annotations
 from itertools import groupby
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import mujoco
 import numpy as np
 from gymnasium import spaces
 from numpy.typing import ArrayLike, NDArray
 
-from grasp_envs.goal_env import GoalEnv
+from grasp_envs.goal_env import EnvOptions, GoalEnv
 from grasp_envs.rendering import FixedCamera
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 RADIUS = 0.1
 """Radius of the ball [m]."""
@@ -143,13 +146,7 @@ class PointMazeEnv(GoalEnv):
         self,
         *,
         layout: str | tuple[str, ...] = "umaze",
-        observation: str = "state",
-        goal: str = "state",
-        frames: int = 1,
-        reward_type: str = "sparse",
-        terminate_on_success: bool = False,
-        render_mode: str | None = None,
-        render_size: int = 480,
+        **options: Unpack[EnvOptions],
     ) -> None:
         """Build the maze; the class docstring describes the arguments.
 
@@ -166,13 +163,7 @@ class PointMazeEnv(GoalEnv):
             vector_space=spaces.Box(-bound, bound, dtype=np.float64),
             goal_space=places,
             distance_threshold=0.2,
-            observation=observation,
-            goal=goal,
-            frames=frames,
-            reward_type=reward_type,
-            terminate_on_success=terminate_on_success,
-            render_mode=render_mode,
-            render_size=render_size,
+            **options,
         )
         self._half = half
         self._model = _build(self.cells)

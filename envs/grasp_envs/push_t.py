@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import shapely
@@ -10,8 +10,11 @@ from gymnasium import spaces
 from numpy.typing import ArrayLike, NDArray
 
 from grasp_envs.drawing import BALLS, GOAL, SHADOW, WALL, Canvas, Rectangle, Scene
-from grasp_envs.goal_env import GoalEnv
+from grasp_envs.goal_env import EnvOptions, GoalEnv
 from grasp_envs.push_t_physics import AGENT_RADIUS, BARS, REACH, RIM, SIZE, Board, block_corners, touches
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 POSITION_TOLERANCE = 20.0
 """Largest distance of the block from its goal in success [1/512 of the board]."""
@@ -104,14 +107,7 @@ class PushTEnv(GoalEnv):
 
     def __init__(
         self,
-        *,
-        observation: str = "state",
-        goal: str = "state",
-        frames: int = 1,
-        reward_type: str = "sparse",
-        terminate_on_success: bool = False,
-        render_mode: str | None = None,
-        render_size: int = 480,
+        **options: Unpack[EnvOptions],
     ) -> None:
         """Build the board; the class docstring describes the arguments.
 
@@ -128,13 +124,7 @@ class PushTEnv(GoalEnv):
             ),
             goal_space=spaces.Box(low, high, dtype=np.float64),
             distance_threshold=POSITION_TOLERANCE,
-            observation=observation,
-            goal=goal,
-            frames=frames,
-            reward_type=reward_type,
-            terminate_on_success=terminate_on_success,
-            render_mode=render_mode,
-            render_size=render_size,
+            **options,
         )
         self._board = Board()
         self._scenes: dict[int, Scene] = {}

@@ -6,15 +6,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import mujoco
 import numpy as np
 from gymnasium import spaces
 from numpy.typing import ArrayLike, NDArray
 
-from grasp_envs.goal_env import GoalEnv
+from grasp_envs.goal_env import EnvOptions, GoalEnv
 from grasp_envs.rendering import FixedCamera
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 LINK_0 = 0.1
 """Length of the upper arm [m]."""
@@ -122,14 +125,7 @@ class ReacherEnv(GoalEnv):
 
     def __init__(
         self,
-        *,
-        observation: str = "state",
-        goal: str = "state",
-        frames: int = 1,
-        reward_type: str = "sparse",
-        terminate_on_success: bool = False,
-        render_mode: str | None = None,
-        render_size: int = 480,
+        **options: Unpack[EnvOptions],
     ) -> None:
         """Load the arm; the class docstring describes the arguments.
 
@@ -143,13 +139,7 @@ class ReacherEnv(GoalEnv):
             vector_space=spaces.Box(-bound, bound, dtype=np.float64),
             goal_space=spaces.Box(-OUTER_REACH, OUTER_REACH, (2,), np.float64),
             distance_threshold=0.02,
-            observation=observation,
-            goal=goal,
-            frames=frames,
-            reward_type=reward_type,
-            terminate_on_success=terminate_on_success,
-            render_mode=render_mode,
-            render_size=render_size,
+            **options,
         )
         self._model = mujoco.MjModel.from_xml_path(str(_MODEL))
         self._data = mujoco.MjData(self._model)
