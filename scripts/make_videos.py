@@ -29,7 +29,7 @@ SEED, FPS = 50_000, 20.0
 def alone(model: str, episodes: int, path: Path) -> None:
     """Episodes of one agent."""
     agent = grasp_agent.load(model, device="cpu")
-    record(agent, str(agent.env_id), path, episodes, SEED, FPS, force=True)
+    record(agent, str(agent.env_id), path, episodes, SEED, fps=FPS, force=True)
 
 
 def beside(env_id: str, names: tuple[str, ...], episodes: int, size: int, path: Path) -> None:
@@ -37,14 +37,16 @@ def beside(env_id: str, names: tuple[str, ...], episodes: int, size: int, path: 
     with gym.make(env_id, render_mode="rgb_array") as env:
         known = [participant(name, env_id) for name in names]
         record_beside(
-            {who.name: who.make(env, SEED) for who in known}, env, path, episodes, SEED, FPS, force=True, size=size
+            {who.name: who.make(env, SEED) for who in known}, env, path, episodes, SEED, fps=FPS, force=True, size=size
         )
 
 
 def search(model: str, seed: int, path: Path) -> None:
     """How a plan is found without a roadmap."""
     agent = grasp_agent.load(model, device="cpu")
-    record_search(agent, str(agent.env_id), path, seed, GRASP(proposals=None, iterations=60), 6.0, force=True)
+    record_search(
+        agent, str(agent.env_id), path, seed, planner=GRASP(proposals=None, iterations=60), fps=6.0, force=True
+    )
 
 
 def imagination(model: str, seed: int, path: Path) -> None:

@@ -103,9 +103,9 @@ class Demo(Command):
 
         if len(agents) == 1:
             (agent,) = agents.values()
-            return record(agent, env, path, self.episodes, self.seed, _FPS, force=True, on_frame=tally.add).path
+            return record(agent, env, path, self.episodes, self.seed, fps=_FPS, force=True, on_frame=tally.add).path
         return record_beside(
-            agents, env, path, self.episodes, self.seed, _FPS, force=True, on_frame=tally.add, size=_SIZE
+            agents, env, path, self.episodes, self.seed, fps=_FPS, force=True, on_frame=tally.add, size=_SIZE
         ).path
 
     def _play(self, agent: Predictor, env_id: str, tally: _Tally) -> None:

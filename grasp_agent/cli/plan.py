@@ -68,7 +68,7 @@ class Plan(Command):
             rows.add_row("ms, watched", f"{1000 * found.seconds:.0f}")
             show(rows)
             if self.out is not None:
-                made = record_search(agent, env, self.out, self.seed, planner, force=self.force, search=found)
+                made = record_search(agent, env, self.out, self.seed, planner=planner, force=self.force, search=found)
                 say(f"{made.path}: {made.frames} pictures")
 
     def _check_planner(self) -> None:

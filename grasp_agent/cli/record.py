@@ -75,7 +75,7 @@ class Record(Command):
                     self.out,
                     self.episodes,
                     self.seed,
-                    self.fps,
+                    fps=self.fps,
                     force=self.force,
                     on_frame=advance,
                     speed=self.speed,

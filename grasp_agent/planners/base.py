@@ -10,7 +10,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Generic, NamedTuple, Protocol, TypeVar
+from typing import Any, ClassVar, Generic, NamedTuple, Protocol, TypeVar
 
 import torch
 from torch import Tensor
@@ -80,6 +80,9 @@ class Planner(ABC, Generic[State]):
     shortlist: int = 16
     opening: int = 0
     budget: float | None = None
+
+    unbounded: ClassVar[tuple[str, ...]] = ()
+    """Fields of the state that may be infinite, such as costs; in others, what is not finite is repaired."""
 
     def __post_init__(self) -> None:
         whole(0, iterations=self.iterations, opening=self.opening)
@@ -168,7 +171,7 @@ class Planner(ABC, Generic[State]):
             last = iteration == self.iterations or clock.over
             regular = iteration >= self.opening and (iteration - self.opening) % self.verify_every == 0
             if last or regular:
-                state = sound = _repair(state, sound)
+                state = sound = _repair(state, sound, self.unbounded)
                 best.offer(self.actions(problem, state), clock)
         return best.plan(iteration, clock)
 
@@ -281,17 +284,17 @@ def _sound(problem: Problem, given: Candidates) -> Candidates:
     return Candidates(states, actions, rollouts)
 
 
-def _repair(state: State, sound: State) -> State:
-    """Replaces what is not finite in a state's tensors by the last sound values; costs may be infinite."""
+def _repair(state: State, sound: State, unbounded: tuple[str, ...]) -> State:
+    """Replaces what is not finite in a state's tensors by the last sound values, but in fields that may be infinite."""
     names = getattr(state, "_fields", ("",) * len(state))
     fields = zip(names, state, sound, strict=True)
-    repaired = (new if name in ("cost", "costs") else _repaired(new, old) for name, new, old in fields)
+    repaired = (new if name in unbounded else _repaired(new, old, unbounded) for name, new, old in fields)
     return type(state)(*repaired)  # type: ignore[return-value]
 
 
-def _repaired(new: Any, old: Any) -> Any:
+def _repaired(new: Any, old: Any, unbounded: tuple[str, ...]) -> Any:
     if isinstance(new, tuple) and isinstance(old, tuple):
-        return _repair(new, old)
+        return _repair(new, old, unbounded)
     if isinstance(new, Tensor) and new.is_floating_point():
         return torch.where(new.isfinite(), new, old)
     return new

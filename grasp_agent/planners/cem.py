@@ -7,7 +7,7 @@ al. 2020 (arXiv 2008.06389).
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
@@ -45,6 +45,8 @@ class CEM(Planner[Search]):
         sigma: first standard deviation, as a share of half the actions' range.
         noise: the samples' noise along time; white as published.
     """
+
+    unbounded: ClassVar[tuple[str, ...]] = ("costs",)
 
     iterations: int = 30
     samples: int = 300
@@ -87,6 +89,8 @@ class ICEM(Planner[Search]):
         factored: True picks elites for each block of the problem apart: the fair rival, on problems that fall apart,
             of planners that know the blocks.
     """
+
+    unbounded: ClassVar[tuple[str, ...]] = ("costs",)
 
     iterations: int = 10
     samples: int = 256

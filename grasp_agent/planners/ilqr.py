@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
@@ -45,6 +45,8 @@ class ILQR(Planner[ILQRState]):
         effort: weight of the squared actions.
         damping: added to the control Hessian [squared distance per squared action].
     """
+
+    unbounded: ClassVar[tuple[str, ...]] = ("cost",)
 
     candidates: int = 8
     iterations: int = 20

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
@@ -38,6 +38,8 @@ class MPPI(Planner[MPPIState]):
             scale of the cost.
         noise: the samples' noise along time; white as published.
     """
+
+    unbounded: ClassVar[tuple[str, ...]] = ("cost",)
 
     iterations: int = 20
     samples: int = 500

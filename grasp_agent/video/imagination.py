@@ -14,6 +14,7 @@ from grasp_agent.agent.agent import GraspAgent
 from grasp_agent.agent.pixel_perception import PixelPerception
 from grasp_agent.evaluation.rollout import rollout
 from grasp_agent.planners import Planner
+from grasp_agent.video.config import VideoConfig
 from grasp_agent.video.overlay import Band, tiled, titled
 from grasp_agent.video.search_trace import watched
 from grasp_agent.video.writer import film, rate
@@ -50,7 +51,7 @@ def record_imagination(
     """
     perception = _seeing(agent)
     band, plan_before = Band(agent, env), None
-    with film(path, rate(env, path, fps, 1.0), force=force) as reel:
+    with film(path, rate(env, path, VideoConfig(fps=fps, size=size)), force=force) as reel:
         for moment in rollout(agent, env, seed):
             seen, _ = perception.layout.read(moment.observation)
             now = seen.pictures[0, ..., -perception.layout.shape[2] :]

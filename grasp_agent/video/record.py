@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import gymnasium as gym
 import numpy as np
@@ -17,11 +17,17 @@ from grasp_agent.evaluation.participants import participants
 from grasp_agent.evaluation.rollout import Moment, Predictor, opened, own_goal, rollout
 from grasp_agent.planners import Planner
 from grasp_agent.task.goal import Goal
+from grasp_agent.validation import whole
+from grasp_agent.video.config import VideoConfig, VideoOptions
 from grasp_agent.video.overlay import Band, Overlay, Strip, framed, tiled, titled
 from grasp_agent.video.search_trace import Search, watched
 from grasp_agent.video.writer import film, rate
 
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
 _MOST_BESIDE = 4  # in one row
+OnFrame = Callable[[Moment], None]
 
 
 class Recording(NamedTuple):
@@ -52,20 +58,15 @@ def record(
     path: str | Path,
     episodes: int = 1,
     seed: int = 0,
-    fps: float | None = None,
-    draw_plan: bool = True,
-    caption: bool = True,
-    force: bool = False,
-    on_frame: Callable[[Moment], None] | None = None,
     *,
-    speed: float = 1.0,
-    size: int | None = None,
+    on_frame: OnFrame | None = None,
+    **video: Unpack[VideoOptions],
 ) -> Recording:
     """Films seeded episodes, one after the other.
 
     The plan is drawn where the environment offers `goal_to_pixels` and the agent `last_plan`: what is left of
     it as a blue line that fades with time (grey if the planner could not vouch for it), the virtual states of
-    its candidates as violet dots that fade after the moment of planning, the way so far as a rusty line. For other
+    its candidates as violet dots that fade after the moment of planning, the path so far as a rusty line. For other
     environments it stands in charts beside the picture, one for each entry of the goal.
 
     Args:
@@ -75,25 +76,19 @@ def record(
             longer.
         episodes: how many, at least 1.
         seed: episode i is reset with `seed + i`.
-        fps: pictures per second; None for the environment's own.
-        draw_plan: whether to draw the plan.
-        caption: whether to add a band with the agent, the step, the distance to the goal (or the return, where
-            there is none), the time of `predict` and a mark that is green while the goal is reached.
-        force: whether a file that exists may be replaced.
         on_frame: called after each picture, e.g. to move a progress bar.
-        speed: how much faster than that it is shown.
-        size: width of the environment's picture [pixels]; None for its own.
+        **video: how it looks, see `VideoConfig`.
 
     Raises:
         ValueError: if the suffix is unknown, the file exists, a number is out of range, or `env` does not render
             pictures.
     """
-    _check(episodes, size)
-    ends: list[bool | None] = []
-    with filmed(agent, env) as plain, film(path, rate(plain, path, fps, speed), force=force) as reel:
+    whole(1, episodes=episodes)
+    config, ends = VideoConfig(**video), list[bool | None]()
+    with _filming(agent, env, path, config) as (plain, reel):
         for index in range(episodes):
-            band, success = Band(agent, plain) if caption else None, None
-            for shot in shots(agent, plain, seed + index, draw_plan=draw_plan, size=size):
+            band, success = Band(agent, plain) if config.caption else None, None
+            for shot in shots(agent, plain, seed + index, draw_plan=config.draw_plan, size=config.size):
                 reel.add(shot.picture if band is None else band.below(shot.picture, shot.moment))
                 success = shot.moment.success
                 if on_frame is not None:
@@ -108,13 +103,9 @@ def record_beside(
     path: str | Path,
     episodes: int = 1,
     seed: int = 0,
-    fps: float | None = None,
-    draw_plan: bool = True,
-    force: bool = False,
-    on_frame: Callable[[Moment], None] | None = None,
     *,
-    speed: float = 1.0,
-    size: int | None = None,
+    on_frame: OnFrame | None = None,
+    **video: Unpack[VideoOptions],
 ) -> Recording:
     """Films several agents side by side on the same seeded episodes; more than four in two rows.
 
@@ -127,38 +118,20 @@ def record_beside(
         path: where to write.
         episodes: how many.
         seed: episode i is reset with `seed + i`, for every agent.
-        fps: pictures per second.
-        draw_plan: whether to draw plans.
-        force: whether a file that exists may be replaced.
         on_frame: called for each moment of each agent.
-        speed: how much faster than that it is shown.
-        size: width of each picture [pixels].
+        **video: how it looks, see `VideoConfig`; `size` is that of each picture.
 
     Raises:
         ValueError: as `record`, or if there is no agent.
     """
-    _check(episodes, size)
+    whole(1, episodes=episodes)
     if not isinstance(agents, Mapping):
         agents = {who.name: agent for who, agent in zip(participants(agents, ""), agents, strict=True)}
     if not agents:
         raise ValueError("agents: expected at least one, got none")
-    goal = own_goal(*agents.values())
     columns = len(agents) if len(agents) <= _MOST_BESIDE else math.ceil(len(agents) / 2)
-    ends: list[bool | None] = []
-    with (
-        filmed(next(iter(agents.values())), env) as plain,
-        film(path, rate(plain, path, fps, speed), force=force) as reel,
-    ):
-        for index in range(episodes):
-            takes = {
-                name: _take(shots(agent, plain, seed + index, draw_plan=draw_plan, size=size, goal=goal), on_frame)
-                for name, agent in agents.items()
-            }
-            bands = {name: Band(agent, plain, name) for name, agent in agents.items()}
-            for step in range(max(map(len, takes.values()))):
-                reel.add(tiled([_at(bands[name], take, step) for name, take in takes.items()], columns))
-            ends += [take[-1].moment.success for take in takes.values()]
-    return Recording(reel.path, reel.frames, reel.fps, tuple(ends))
+    pages = [[Cell(agent, seed + index, name) for name, agent in agents.items()] for index in range(episodes)]
+    return _record_tiled(pages, env, path, columns, VideoConfig(**video), on_frame, own_goal(*agents.values()))
 
 
 def record_grid(
@@ -167,26 +140,48 @@ def record_grid(
     path: str | Path,
     episodes: int = 9,
     seed: int = 0,
-    fps: float | None = None,
-    draw_plan: bool = True,
-    force: bool = False,
-    on_frame: Callable[[Moment], None] | None = None,
     *,
-    speed: float = 1.0,
-    size: int | None = 240,
+    on_frame: OnFrame | None = None,
+    **video: Unpack[VideoOptions],
 ) -> Recording:
-    """Films many seeded episodes of one agent at once, in a grid; see `record_beside`."""
-    _check(episodes, size)
-    with filmed(agent, env) as plain, film(path, rate(plain, path, fps, speed), force=force) as reel:
-        takes = [
-            _take(shots(agent, plain, seed + index, draw_plan=draw_plan, size=size), on_frame)
-            for index in range(episodes)
-        ]
-        bands = [Band(agent, plain, f"seed {seed + index}") for index in range(episodes)]
-        for step in range(max(map(len, takes))):
-            pictures = [_at(band, take, step) for band, take in zip(bands, takes, strict=True)]
-            reel.add(tiled(pictures, math.ceil(math.sqrt(episodes))))
-    return Recording(reel.path, reel.frames, reel.fps, tuple(take[-1].moment.success for take in takes))
+    """Films many seeded episodes of one agent at once, in a grid; see `record_beside`. Pictures are 240 pixels wide."""
+    whole(1, episodes=episodes)
+    cells = [Cell(agent, seed + index, f"seed {seed + index}") for index in range(episodes)]
+    config = VideoConfig(**{"size": 240, **video})
+    return _record_tiled([cells], env, path, math.ceil(math.sqrt(episodes)), config, on_frame)
+
+
+class Cell(NamedTuple):
+    """An episode that is shown beside others."""
+
+    agent: Predictor
+    """Who plays it."""
+    seed: int
+    """Of the reset."""
+    label: str
+    """What stands below."""
+
+
+def _record_tiled(
+    pages: Sequence[Sequence[Cell]],
+    env: str | gym.Env[Any, Any],
+    path: str | Path,
+    columns: int,
+    config: VideoConfig,
+    on_frame: OnFrame | None,
+    goal: Goal | None = None,
+) -> Recording:
+    """Films cells side by side, page after page."""
+    look = {"draw_plan": config.draw_plan, "size": config.size, "goal": goal}
+    ends: list[bool | None] = []
+    with _filming(pages[0][0].agent, env, path, config) as (plain, reel):
+        for cells in pages:
+            takes = [_take(shots(cell.agent, plain, cell.seed, **look), on_frame) for cell in cells]
+            bands = [Band(cell.agent, plain, cell.label) for cell in cells]
+            for step in range(max(map(len, takes))):
+                reel.add(tiled([_at(band, take, step) for band, take in zip(bands, takes, strict=True)], columns))
+            ends += [take[-1].moment.success for take in takes]
+    return Recording(reel.path, reel.frames, reel.fps, tuple(ends))
 
 
 def record_search(
@@ -194,12 +189,10 @@ def record_search(
     env: str | gym.Env[Any, Any],
     path: str | Path,
     seed: int = 0,
-    planner: Planner[Any] | None = None,
-    fps: float = 12.0,
-    force: bool = False,
     *,
-    size: int | None = None,
+    planner: Planner[Any] | None = None,
     search: Search | None = None,
+    **video: Unpack[VideoOptions],
 ) -> Recording:
     """Films how a plan is found: its candidates moving over the iterations, in violet, then the plan, in blue.
 
@@ -211,10 +204,8 @@ def record_search(
         path: where to write.
         seed: of the reset.
         planner: None for the agent's own.
-        fps: iterations per second.
-        force: whether a file that exists may be replaced.
-        size: width of the picture [pixels].
         search: the search itself, where it was made already from that reset; None makes it.
+        **video: how it looks, see `VideoConfig`; without `fps`, 12 iterations per second.
 
     Returns:
         A recording with a picture for each iteration, one for the beginning and two seconds of the plan.
@@ -222,26 +213,38 @@ def record_search(
     Raises:
         ValueError: as `record`; or if the environment does not say where goals lie in its picture.
     """
-    _check(1, size)
-    with filmed(agent, env) as plain, film(path, rate(plain, path, fps, 1.0), force=force) as reel:
+    config = VideoConfig(**{"fps": 12.0, **video})
+    with _filming(agent, env, path, config) as (plain, reel):
         overlay = Overlay(plain)
         if not overlay.knows_where:
             raise ValueError("env: expected one that says where goals lie in its picture (goal_to_pixels)")
         observation, _ = plain.reset(seed=seed)
-        search = search or watched(agent, observation, planner)
+        found = search or watched(agent, observation, planner)
         scene = Image.fromarray(np.ascontiguousarray(plain.render(), dtype=np.uint8))
 
-        def show(ways: Any, plan: Any | None, text: str) -> None:
-            picture = overlay.searched(scene, ways, plan, search.accepted)
-            if size is not None:
-                picture = picture.resize((size, round(picture.height * size / picture.width)))
+        def show(paths: Any, plan: Any | None, text: str) -> None:
+            picture = overlay.searched(scene, paths, plan, found.accepted)
+            if config.size is not None:
+                picture = picture.resize((config.size, round(picture.height * config.size / picture.width)))
             reel.add(titled(picture, type(planner or agent.planner).__name__, text))
 
-        for iteration, ways in enumerate(search.candidates):
-            show(ways, None, f"iteration {iteration} / {len(search.candidates) - 1}")
-        for _ in range(round(2 * fps)):
-            show(search.candidates[-1:].reshape(-1, *search.path[1:].shape), search.path, "the plan")
+        for iteration, paths in enumerate(found.candidates):
+            show(paths, None, f"iteration {iteration} / {len(found.candidates) - 1}")
+        for _ in range(round(2 * (config.fps or reel.fps))):
+            show(found.candidates[-1:].reshape(-1, *found.path[1:].shape), found.path, "the plan")
     return Recording(reel.path, reel.frames, reel.fps, ())
+
+
+@contextmanager
+def _filming(
+    agent: object, env: str | gym.Env[Any, Any], path: str | Path, config: VideoConfig
+) -> Iterator[tuple[gym.Env[Any, Any], Any]]:
+    """The environment, and the file that is written."""
+    with (
+        filmed(agent, env) as plain,
+        film(path, rate(plain, path, config), force=config.force) as reel,
+    ):
+        yield plain, reel
 
 
 def _take(episode: Iterator[Shot], on_frame: Callable[[Moment], None] | None) -> list[Shot]:
@@ -290,10 +293,3 @@ def filmed(agent: object, env: str | gym.Env[Any, Any]) -> Iterator[gym.Env[Any,
         if plain.render_mode != "rgb_array":
             raise ValueError(f'env: expected render_mode="rgb_array", got {plain.render_mode!r}')
         yield plain
-
-
-def _check(episodes: int, size: int | None) -> None:
-    if episodes < 1:
-        raise ValueError(f"episodes: expected at least 1, got {episodes}")
-    if size is not None and not 32 <= size <= 4096:
-        raise ValueError(f"size: expected 32 to 4096 pixels, got {size}")

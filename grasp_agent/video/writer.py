@@ -12,6 +12,7 @@ import imageio
 from PIL import Image
 
 from grasp_agent.serialization import atomic_write
+from grasp_agent.video.config import VideoConfig
 from grasp_agent.video.overlay import even
 
 _MOST = {".mp4": 240.0, ".gif": 50.0}
@@ -60,24 +61,20 @@ def _writer(path: Path, fps: float) -> Any:
     return imageio.get_writer(path, mode="I", fps=fps, codec="libx264", quality=8, macro_block_size=2)
 
 
-def rate(env: gym.Env[Any, Any], path: str | Path, fps: float | None, speed: float) -> float:
+def rate(env: gym.Env[Any, Any], path: str | Path, config: VideoConfig) -> float:
     """Pictures per second, those of the environment where nothing is said.
 
     Args:
         env: what is filmed.
         path: the file; GIFs keep times in hundredths of a second.
-        fps: what was asked for.
-        speed: how much faster.
+        config: what was asked for.
 
     Raises:
-        ValueError: if it is not more than 0, or more than can be shown.
+        ValueError: if it is more than can be shown.
     """
-    for name, value in (("fps", fps), ("speed", speed)):
-        if value is not None and not value > 0:
-            raise ValueError(f"{name}: expected more than 0, got {value}")
     suffix = Path(path).suffix.lower()
     most = _MOST.get(suffix, 240.0)
-    wanted = float(min(env.metadata.get("render_fps", 30), most) if fps is None else fps) * speed
+    wanted = float(min(env.metadata.get("render_fps", 30), most) if config.fps is None else config.fps) * config.speed
     if wanted > most:
         raise ValueError(f"fps, speed: expected at most {most:.0f} pictures per second, got {wanted:g}")
     return 100 / round(100 / wanted) if suffix == ".gif" else wanted

@@ -400,7 +400,7 @@ def test_a_model_without_derivatives_is_told_what_to_do():
 def test_infinite_costs_stay_infinite_when_a_state_is_repaired():
     sound = CEM().init(point(), None, noise())
     broken = sound._replace(mean=sound.mean * torch.nan, costs=torch.full_like(sound.costs, torch.inf))
-    repaired = _repair(broken, sound._replace(costs=torch.zeros_like(sound.costs)))
+    repaired = _repair(broken, sound._replace(costs=torch.zeros_like(sound.costs)), CEM.unbounded)
     assert torch.equal(repaired.mean, sound.mean)
     assert repaired.costs.isinf().all()
 

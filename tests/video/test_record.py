@@ -413,7 +413,7 @@ def test_wrong_arguments_are_refused(tmp_path):
         record_beside({}, Slider(), tmp_path / "a.mp4")
     with pytest.raises(ValueError, match=r"ends in \.mp4 or \.gif, got 'a\.avi'"):
         record(Planner(), Slider(), tmp_path / "a.avi")
-    with pytest.raises(ValueError, match="episodes: expected at least 1, got 0"):
+    with pytest.raises(ValueError, match="episodes: expected a whole number of at least 1, got 0"):
         record(Planner(), Slider(), tmp_path / "a.mp4", episodes=0)
     with pytest.raises(ValueError, match="fps: expected"):
         record(Planner(), Slider(), tmp_path / "a.mp4", fps=-1)
