@@ -164,8 +164,8 @@ def finding(planner: Planner[Any]) -> dict[str, float]:
         # The last virtual state of GRASP is AT the goal; the one before it is free.
         states, actions = seen[-1].states[:, :, :-1], seen[-1].actions
         path = problem.follow(actions)[:, :, :-1]
-        virtual.append(bool((problem.distances(states)[0, 0, -1] <= 2).all()))
-        model.append(bool((problem.distances(path)[0, 0, -1] <= 2).all()))
+        virtual.append(bool((problem.scoring.distances(states)[0, 0, -1] <= 2).all()))
+        model.append(bool((problem.scoring.distances(path)[0, 0, -1] <= 2).all()))
         gaps.append(float((states - path)[0, 0, -1].norm() / problem.goal.tolerance))
         info: dict[str, Any] = {}
         for action in agent.policy.to_space(actions[0, 0].clamp(-1, 1).numpy()):

@@ -125,7 +125,7 @@ def slopes_along(problem: Problem, noise: NoiseSource) -> tuple[Tensor, Tensor]:
     draw = Coloured(beta=3.0).sample(noise, problem.size, problem.horizon, problem.low.shape[0])
     actions = problem.clamp(draw[:, None])
     states = problem.shifted(problem.follow(actions))
-    _, by_state, by_action = problem.jacobians(states, actions)
+    _, by_state, by_action = problem.ensemble.jacobians(states, actions)
     return by_state[:, 0].double(), by_action[:, 0].double()
 
 
@@ -215,13 +215,13 @@ def traced(planner: Planner[Any], problem: Problem) -> Trace:
     for _ in range(planner.iterations // 4 + 1):
         actions = planner.actions(problem, state)
         path = problem.follow(actions)
-        ends = problem.distances(path)[..., -1, 0]
+        ends = problem.scoring.distances(path)[..., -1, 0]
         best = ends.argmin(1, keepdim=True)
         trace.rollout.append(min([*trace.rollout[-1:], float(ends.min())]))
         states = state.states if hasattr(state, "states") else path
         for seen, ways in ((trace.virtual, states), (trace.true, path)):
-            seen.append(float(problem.distances(ways[:, :, -2:-1])[..., 0, 0].gather(1, best)))
-        gaps = (problem.step(problem.shifted(states), actions) - states).norm(dim=-1).mean(-1)
+            seen.append(float(problem.scoring.distances(ways[:, :, -2:-1])[..., 0, 0].gather(1, best)))
+        gaps = (problem.ensemble.step(problem.shifted(states), actions) - states).norm(dim=-1).mean(-1)
         trace.gap.append(float(gaps.gather(1, best)))
         trace.seconds.append(spent)
         began = perf_counter()

@@ -62,7 +62,7 @@ def step(problem: Problem, states: Tensor, actions: Tensor) -> Tensor:
 
     Actions are clipped as they will be executed.
     """
-    return problem.step(states[None], problem.clamp(actions)[None])[0]
+    return problem.ensemble.step(states[None], problem.clamp(actions)[None])[0]
 
 
 def objective(problem: Problem, states: Tensor) -> Tensor:

@@ -6,7 +6,7 @@
 A run is kept at each number of steps: as many as the bundled model of its environment has learned from, and, for those
 that the README compares, as many as the quickly learned model, and ten times that. Trained with seed 0, measured on 100
 episodes with seeds from 10000. Training starts where the bundled model's did; the settings are those of
-`grasp_agent/reinforcement.py` for all.
+`grasp_agent/zoo/algorithms.py` for all.
 """
 
 from __future__ import annotations

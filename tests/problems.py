@@ -100,8 +100,8 @@ class Counted:
         self.calls: list[tuple[str, int]] = []
         self.state_wanted_gradient = False
         plain = rowwise(problem)
-        full = problem.jacobian or problem._generic_full_jacobian
-        pullback = problem.action_pullback or problem._generic_pullback
+        full = problem.jacobian or problem.ensemble._generic_full_jacobian
+        pullback = problem.action_pullback or problem.ensemble._generic_pullback
 
         def dynamics(state: Tensor, action: Tensor) -> Tensor:
             self._note("dynamics", state)
@@ -136,7 +136,7 @@ def rowwise(problem: Problem) -> Jacobian:
     """The problem's `linearise` as a model's action_jacobian, on rows `[K, M, ...]`."""
 
     def action_jacobian(state: Tensor, action: Tensor) -> tuple[Tensor, Tensor]:
-        following, slopes = problem.linearise(state.movedim(0, 1), action.movedim(0, 1))
+        following, slopes = problem.ensemble.linearise(state.movedim(0, 1), action.movedim(0, 1))
         return following.movedim(0, 1), slopes.movedim(0, 1)
 
     return action_jacobian

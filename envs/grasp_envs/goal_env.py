@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Mapping
@@ -69,6 +70,7 @@ class GoalEnv(gym.Env[Observation, NDArray[np.float32]], ABC):
         terminate_on_success: bool = False,
         render_mode: str | None = None,
         render_size: int = 480,
+        **unknown: object,
     ) -> None:
         """Build the spaces and check the keywords that all environments share.
 
@@ -89,10 +91,17 @@ class GoalEnv(gym.Env[Observation, NDArray[np.float32]], ABC):
             terminate_on_success: Whether the episode ends with the first success.
             render_mode: None or `"rgb_array"`.
             render_size: Height and width of a rendered frame [pixels].
+            **unknown: None; what is given is refused.
 
         Raises:
+            TypeError: If a keyword is none of the environment's.
             ValueError: If a keyword has a value that is not among its choices.
         """
+        if unknown:
+            own = inspect.signature(type(self)).parameters.values()
+            names = [keyword.name for keyword in own if keyword.kind is keyword.KEYWORD_ONLY]
+            choices = ", ".join([*names, *EnvOptions.__annotations__])
+            raise TypeError(f"{type(self).__name__} takes the keywords {choices}, got {next(iter(unknown))!r}")
         _check_choice("observation", observation, OBSERVATIONS)
         _check_choice("goal", goal, GOALS)
         if goal == "pixels" and observation != "pixels":

@@ -19,7 +19,7 @@ from grasp_agent.agent.policy import PlanView, WorldModelPolicy
 from grasp_agent.agent.settings import AgentSettings
 from grasp_agent.agent.snapshot import CHANGEABLE, Snapshot, loading
 from grasp_agent.models import EncoderConfig, MLPConfig, TrainConfig
-from grasp_agent.planners import Criteria, Planner
+from grasp_agent.planners import GRASP, Criteria, Planner
 from grasp_agent.task.goal import Goal
 from grasp_agent.task.structure import Structure
 from grasp_agent.task.vec_env import Environment
@@ -114,20 +114,20 @@ class GraspAgent(WorldModelAlgorithm):
 
     @property
     def planner(self) -> Planner[Any]:
-        """The planner; it may be replaced at any time."""
+        """The planner; it may be replaced at any time, None by the default."""
         return self.policy.controller.planner
 
     @planner.setter
-    def planner(self, planner: Planner[Any]) -> None:
+    def planner(self, planner: Planner[Any] | None) -> None:
         self._plan_with(planner=planner)
 
     @property
     def horizon(self) -> int:
-        """Steps of a plan; they may be changed at any time."""
+        """Steps of a plan; changed at any time, they count from the next plan on."""
         return self.policy.controller.horizon
 
     @horizon.setter
-    def horizon(self, horizon: int) -> None:
+    def horizon(self, horizon: int | None) -> None:
         self._plan_with(horizon=horizon)
 
     @property
@@ -136,13 +136,14 @@ class GraspAgent(WorldModelAlgorithm):
         return self.policy.controller.criteria
 
     @criteria.setter
-    def criteria(self, criteria: Criteria) -> None:
+    def criteria(self, criteria: Criteria | None) -> None:
         self._plan_with(criteria=criteria)
 
     def _plan_with(self, **changes: Any) -> None:
-        AgentSettings(**changes)  # refuses what is none
+        AgentSettings(**changes)  # refuses what is of another kind, or out of range
+        usual = {"planner": GRASP(), "horizon": self._settings.horizon or 50, "criteria": self._settings.usual_criteria}
         for name, value in changes.items():
-            setattr(self.policy.controller, name, value)
+            setattr(self.policy.controller, name, usual[name] if value is None else value)
         self.policy.forget()
 
     @property
@@ -217,8 +218,8 @@ class GraspAgent(WorldModelAlgorithm):
             raise ValueError(f"load: unknown setting {unknown.pop()!r}; expected one of {', '.join(CHANGEABLE)}")
         config, tensors = serialization.read(path)
         source = str(getattr(path, "name", path))
-        snapshot = Snapshot.decode(config, tensors, source, get_device(device), kwargs)
         with loading(source):
+            snapshot = Snapshot.decode(config, tensors, source, get_device(device), kwargs)
             known = {**snapshot.settings.arguments, "seed": snapshot.seed, "device": device}
             agent = cls("MultiInputPolicy", None, _init_setup_model=False, **known)
             agent._restore(snapshot)

@@ -17,6 +17,7 @@ from stable_baselines3.common.vec_env import VecEnv
 
 from grasp_agent.agent.base import WorldModelBase
 from grasp_agent.agent.checkpoint import Checkpoint
+from grasp_agent.agent.snapshot import loading
 from grasp_agent.replay.offline import episodes_of
 from grasp_agent.task.observation import raw_vectors
 from grasp_agent.validation import at_least, more_than
@@ -76,10 +77,12 @@ class WorldModelAlgorithm(WorldModelBase):
         if self._resume(saver):
             total_timesteps = max(0, total_timesteps - self.num_timesteps)
             reset_num_timesteps, self._last_obs = False, None
-        total, called = self._setup_learn(total_timesteps, callback, reset_num_timesteps, tb_log_name, progress_bar)
-        called.on_training_start(locals(), globals())
-        self._learn(total, deadline, called, saver, log_interval=log_interval, progress_bar=progress_bar)
-        called.on_training_end()
+        total_timesteps, callback = self._setup_learn(
+            total_timesteps, callback, reset_num_timesteps, tb_log_name, progress_bar
+        )
+        callback.on_training_start(locals(), globals())
+        self._learn(total_timesteps, deadline, callback, saver, log_interval=log_interval, progress_bar=progress_bar)
+        callback.on_training_end()
         return self
 
     def _learn(
@@ -238,9 +241,10 @@ class WorldModelAlgorithm(WorldModelBase):
         snapshot = saver.read(self.settings.goal, self.device)
         if snapshot is not None:
             snapshot.check_spaces(self.observation_space, self.action_space, str(saver.path))
+            with loading(str(saver.path)):
+                self.trainer.resume(snapshot.experience, snapshot.fits)
+                self._adopt(snapshot)
             self.num_timesteps, self.training_seconds = snapshot.num_timesteps, snapshot.training_seconds
-            self._adopt(snapshot)
-            self.trainer.resume(snapshot.experience, snapshot.fits)
         if saver.images is not None:
             self.perception.open_buffer(saver.images, {} if snapshot is None else snapshot.images)
         if snapshot is not None and self.seed is not None and self.env is not None:

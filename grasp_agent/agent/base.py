@@ -23,7 +23,7 @@ from grasp_agent.agent.perception import GoalPerception, Perception, VectorPerce
 from grasp_agent.agent.pixel_perception import PixelPerception
 from grasp_agent.agent.policy import WorldModelPolicy
 from grasp_agent.agent.settings import AgentSettings
-from grasp_agent.agent.snapshot import Snapshot
+from grasp_agent.agent.snapshot import Snapshot, loading
 from grasp_agent.agent.trainer import ModelTrainer
 from grasp_agent.task.goal import Goal
 from grasp_agent.task.structure import Structure
@@ -232,7 +232,9 @@ class WorldModelBase(BaseAlgorithm, ABC):
             ValueError: if it is not of an agent with these spaces and, for a dict, networks of this shape.
         """
         if not isinstance(load_path_or_dict, Mapping):
-            self._adopt(self._read(load_path_or_dict))
+            snapshot = self._read(load_path_or_dict)
+            with loading(str(getattr(load_path_or_dict, "name", load_path_or_dict))):
+                self._adopt(snapshot)
             return
         wanted = {"policy"} if exact_match else set(load_path_or_dict) & {"policy"}
         if set(load_path_or_dict) != wanted:

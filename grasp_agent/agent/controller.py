@@ -137,7 +137,8 @@ class Controller:
         """
         if not len(raw):
             return np.zeros((0, world.model.action_size), np.float32), self.blank(world, 0), None
-        plans = self.blank(world, len(raw)) if plans is None else plans.copy()
+        fits = plans is not None and plans.actions.shape[1] == self.horizon  # else it was changed meanwhile
+        plans = plans.copy() if plans is not None and fits else self.blank(world, len(raw))
         states = self.encode(world, raw, plans)
         problem = world.problem(torch.from_numpy(states).to(world.device), goals, self.horizon, self.criteria)
         stale = ~self.rule.on_course(states, goals, plans, self.rule.radius(world))

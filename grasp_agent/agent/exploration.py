@@ -160,7 +160,7 @@ class Explorer:
 
     def _keep(self, rows: NDArray[np.int64], plans: PlanState, count: int) -> None:
         kept = self._carry
-        if kept is None:
+        if kept is None or kept.actions.shape[1] != plans.actions.shape[1]:
             _, horizon, action_size = plans.actions.shape
             kept = PlanState.blank(count, horizon, action_size, plans.states.shape[-1], plans.goals.shape[-1])
             self._carry = kept

@@ -76,8 +76,8 @@ class WorldModelPolicy(BasePolicy):
 
     def __setattr__(self, name: str, value: Any) -> None:
         """Refuses what would silently change nothing."""
-        if name in ("planner", "horizon", "criteria", "commit"):
-            raise AttributeError(f"policy.{name}: expected agent.{name}, or policy.controller")
+        if name in ("planner", "horizon", "criteria", "seed"):
+            raise AttributeError(f"policy.{name}: expected policy.controller.{name}, or the agent's own")
         super().__setattr__(name, value)
 
     def learned(self, world: World) -> None:

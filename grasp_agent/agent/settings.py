@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -106,7 +107,8 @@ class AgentSettings:
             horizon = _LONGEST if limit is None else min(_LONGEST, max(_SHORTEST, limit // 2))
         if tolerance is None and PixelLayout.of(env.observation_space) is None:  # distances of images are of latents
             if env.has_attr("distance_threshold"):
-                tolerance = float(env.get_attr("distance_threshold")[0])
+                told = float(env.get_attr("distance_threshold")[0])
+                tolerance = told if 0 < told < math.inf else None
             elif env.has_attr("compute_reward"):
                 tolerance = success_radius(env)
         return replace(self, horizon=horizon, goal_tolerance=tolerance)

@@ -135,10 +135,10 @@ class ModelTrainer:
         lengths = tensors["lengths"].tolist()
         states, actions = tensors["states"].cpu(), tensors["actions"].cpu()
         segments = states.split([length + 1 for length in lengths]), actions.split(lengths)
-        self.dataset = Dataset()
-        self.dataset.add_all(Episode(s.numpy(), a.numpy()) for s, a in zip(*segments, strict=True))
-        self.verdicts.restore(tensors)
-        self.fits = fits
+        dataset, verdicts = Dataset(), SuccessRadius()
+        dataset.add_all(Episode(s.numpy(), a.numpy()) for s, a in zip(*segments, strict=True))
+        verdicts.restore(tensors)
+        self.dataset, self.verdicts, self.fits = dataset, verdicts, fits
 
     def resume(self, tensors: Mapping[str, Tensor], fits: Fits) -> None:
         """Goes on from a checkpoint's experience; random choices will be others than those that led there."""

@@ -10,7 +10,7 @@ from typing import Any, Literal, NamedTuple
 import gymnasium as gym
 import numpy as np
 
-from grasp_agent.evaluation import intervals as statistics
+from grasp_agent.evaluation import intervals
 from grasp_agent.evaluation.cache import Played, Store
 from grasp_agent.evaluation.evaluate import Evaluation, evaluate
 from grasp_agent.evaluation.participants import Given, Participant, participant, participants
@@ -29,14 +29,14 @@ class Entry(NamedTuple):
     """Who it is."""
     evaluation: Evaluation
     """Its episodes."""
-    difference: statistics.Paired | None
+    difference: intervals.Paired | None
     """How much more it has reached than the first agent on the same episodes; None for the first one."""
 
     def row(self) -> dict[str, Any]:
         """The figures of a report, ready for JSON; times in seconds, sizes in bytes."""
         who, summary = self.participant, self.evaluation.summary()
         rows = self.evaluation.episodes
-        returns = statistics.mean([row.return_ for row in rows])
+        returns = intervals.mean([row.return_ for row in rows])
         ways = [row.path_length for row in rows if row.path_length is not None]
         row: dict[str, Any] = {
             "agent": who.name,
@@ -157,7 +157,7 @@ def _compared(env: str, known: Sequence[Participant], evaluations: Sequence[Eval
     returns = [[row.return_ for row in evaluation.episodes] for evaluation in evaluations]
     reported = not any(None in row for row in ends)
     differences = [
-        statistics.paired(end, ends[0]) if reported else statistics.paired_means(total, returns[0])
+        intervals.paired(end, ends[0]) if reported else intervals.paired_means(total, returns[0])
         for end, total in zip(ends, returns, strict=True)
     ]
     entries = map(Entry, known, evaluations, [None, *differences[1:]])

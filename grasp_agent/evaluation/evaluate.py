@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import gymnasium as gym
 import numpy as np
 
-from grasp_agent.evaluation import intervals as statistics
+from grasp_agent.evaluation import intervals
 from grasp_agent.evaluation.rollout import Moment, Predictor, label, named, opened, rollout
 from grasp_agent.serialization import atomic_write
 from grasp_agent.task.goal import Goal
@@ -203,7 +203,7 @@ def episode_of(seed: int, moments: Iterator[Moment]) -> tuple[Episode, list[floa
 
 
 def _share(name: str, outcomes: list[bool | None]) -> dict[str, Any]:
-    found = statistics.share(outcomes)
+    found = intervals.share(outcomes)
     values = (None, None, None) if found is None else found
     return dict(zip((name, f"{name}_low", f"{name}_high"), values, strict=True))
 

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from grasp_agent.models.dynamics.base import WorldModel
 from grasp_agent.models.dynamics.body_frame import FramedMLP
-from grasp_agent.planners.scoring import Support
+from grasp_agent.planners.regions import Support
 
 _SAMPLED = 1000  # states, about, whose distances are looked at
 

@@ -17,6 +17,7 @@ from grasp_agent.planners.proposals.replayed import Replay, Roadmap, Snap, Warp
 from grasp_agent.planners.proposals.tracking import Tracking
 from grasp_agent.planners.protocols import Block, Goal, ReplayWindows
 from grasp_agent.planners.receding import Receding
+from grasp_agent.planners.regions import BlockSupport, Support
 from grasp_agent.planners.roadmap.contexts import ContextRoadmap
 from grasp_agent.planners.roadmap.graph import (
     BlockRoadmap,
@@ -27,7 +28,7 @@ from grasp_agent.planners.roadmap.graph import (
 )
 from grasp_agent.planners.roadmap.linear_model import LinearModel
 from grasp_agent.planners.roadmap.steering import InertialSteering, Steering
-from grasp_agent.planners.scoring import BlockSupport, Criteria, Support, Verdict
+from grasp_agent.planners.scoring import Criteria, Verdict
 from grasp_agent.planners.shooting import GradientShooting
 
 __all__ = [

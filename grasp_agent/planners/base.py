@@ -188,7 +188,7 @@ class Planner(ABC, Generic[State]):
             running = Candidates(problem.follow(actions), actions)
             given = running if given is None else given.join(running)
         if given is not None and given.size > self.candidates:
-            merit = problem.merit(problem.follow(given.actions))
+            merit = problem.scoring.merit(problem.follow(given.actions))
             chosen = merit.topk(self.candidates, largest=False).indices.sort(1).values[..., None, None]
             given = Candidates(given.states.take_along_dim(chosen, 1), given.actions.take_along_dim(chosen, 1))
         return given
@@ -254,10 +254,10 @@ class _Best:
             if self._problem.criteria.stop and not whole:
                 actions, rollouts = self._problem.cut(actions), None
             if rollouts is None and actions.shape[1] > self._shortlist:
-                merit = self._problem.merit(self._problem.follow(actions))
+                merit = self._problem.scoring.merit(self._problem.follow(actions))
                 index = merit.topk(self._shortlist, largest=False).indices.sort(1).values
                 actions = actions.take_along_dim(index[..., None, None], 1)
-            verdict = self._problem.score(actions) if rollouts is None else self._problem.verdict(rollouts)
+            verdict = self._problem.score(actions) if rollouts is None else self._problem.scoring.verdict(rollouts)
             # An accepted candidate comes before a cheaper one that is not.
             index = (verdict.cost.masked_fill(~verdict.accepted, torch.inf)).argmin(1)
             index = torch.where(verdict.accepted.any(1), index, verdict.cost.argmin(1))

@@ -155,7 +155,7 @@ def drawn(problem: Problem, state: Search, noise: Coloured, count: int, source: 
 
 def costs_of(problem: Problem, samples: Tensor, *, factored: bool) -> Tensor:
     """Costs of plans `[B, N, P, H, A]`: `[B, N, P, G]`, part by part, or their sum with G = 1."""
-    costs = problem.part_merits(problem.follow(samples.flatten(1, 2))).unflatten(1, samples.shape[1:3])
+    costs = problem.scoring.part_merits(problem.follow(samples.flatten(1, 2))).unflatten(1, samples.shape[1:3])
     return costs if factored else costs.sum(-1, keepdim=True)
 
 

@@ -88,9 +88,9 @@ class Collocation(Planner[CollocationState]):
     def step(self, problem: Problem, state: CollocationState, noise: NoiseSource) -> CollocationState:
         """One Levenberg-Marquardt step; where actions would leave their bounds, the others' step is solved anew."""
         states, actions, multipliers, iteration = state
-        predicted, by_state, by_action = problem.jacobians(problem.shifted(states), actions)
+        predicted, by_state, by_action = problem.ensemble.jacobians(problem.shifted(states), actions)
         gaps = predicted - states
-        weights = problem.goal_weights(states, self.hold, self.running)
+        weights = problem.scoring.goal_weights(states, self.hold, self.running)
         slope = weights[..., None] * problem.goal.gradient(states) / 2
         bend = weights[..., None, None] * problem.goal.curvature(states) / 2
         wish = torch.zeros_like(actions)

@@ -167,7 +167,7 @@ class GRASP(Planner[GraspState]):
         states, actions = candidates.pair
         after = problem.clamp(self.sync.refine(problem, candidates, noise))
         path, path_after = problem.follow(actions), problem.follow(after)
-        costs, costs_after = problem.part_merits(path), problem.part_merits(path_after)
+        costs, costs_after = problem.scoring.part_merits(path), problem.scoring.part_merits(path_after)
         better = costs_after.sum(-1) < costs.sum(-1)
         keep = better[..., None, None]
         actions = torch.where(keep, after, actions)
@@ -193,6 +193,6 @@ def lifted_loss(problem: Problem, states: Tensor, actions: Tensor, goal_weight: 
 
     Zero on a true rollout that stays at the goal; with `goal_weight` 0, zero on every true rollout.
     """
-    predicted = problem.step(problem.shifted(states).detach(), actions)
+    predicted = problem.ensemble.step(problem.shifted(states).detach(), actions)
     goal = problem.goal.cost(predicted).sum(-1)
     return (predicted - states).square().sum((-1, -2)) + goal_weight * goal

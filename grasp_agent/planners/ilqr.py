@@ -71,8 +71,8 @@ class ILQR(Planner[ILQRState]):
     def step(self, problem: Problem, state: ILQRState, noise: NoiseSource) -> ILQRState:
         """One sweep; a candidate's own cost never rises."""
         path, actions, cost, scale = state
-        _, by_state, by_action = problem.jacobians(problem.shifted(path), actions)
-        weights = problem.goal_weights(path, self.hold, self.running)
+        _, by_state, by_action = problem.ensemble.jacobians(problem.shifted(path), actions)
+        weights = problem.scoring.goal_weights(path, self.hold, self.running)
         effort = 2 * self.effort / path.shape[2]
         feedback = riccati(
             by_state,
@@ -99,7 +99,7 @@ class ILQR(Planner[ILQRState]):
         return state.actions
 
     def _cost(self, problem: Problem, path: Tensor, actions: Tensor) -> Tensor:
-        goal = (problem.goal.cost(path) * problem.goal_weights(path, self.hold, self.running)).sum(-1)
+        goal = (problem.goal.cost(path) * problem.scoring.goal_weights(path, self.hold, self.running)).sum(-1)
         cost = goal + self.effort * actions.square().sum((-1, -2)) / actions.shape[-2]
         return torch.where(cost.isfinite(), cost, torch.inf)
 
@@ -112,7 +112,7 @@ def _forward(
     for t, (gain, offset) in enumerate(zip(feedback.gains, feedback.offsets, strict=True)):
         change = scale[..., None] * offset + (gain @ (state - before)[..., None])[..., 0]
         action = problem.clamp(actions[:, :, t] + change)
-        state = problem.step(state, action)
+        state = problem.ensemble.step(state, action)
         before = path[:, :, t]
         trial_path.append(state)
         trial.append(action)

@@ -1,18 +1,19 @@
-"""What a planner is given: one-step dynamics, a goal, bounds, and the one way in which candidates are judged."""
+"""What a planner is given: one-step dynamics, a goal, bounds, and how candidates are scored."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from grasp_agent.planners.candidates import Fold, derivative
+from grasp_agent.planners.candidates import Fold
+from grasp_agent.planners.ensemble import Ensemble
 from grasp_agent.planners.linalg.least_squares import least_squares
 from grasp_agent.planners.protocols import Block, Dynamics, Goal, Jacobian, Pullback, Region
-from grasp_agent.planners.scoring import Criteria, Verdict
+from grasp_agent.planners.scoring import Criteria, Scoring, Verdict
 
 if TYPE_CHECKING:
     from grasp_agent.planners.protocols import ReplayWindows, Router
@@ -90,6 +91,22 @@ class Problem:
         """How many members step candidates while planners search: the first ones."""
         return self.members - self.criteria.unused
 
+    @cached_property
+    def ensemble(self) -> Ensemble:
+        """The model: steps and derivatives of candidates."""
+        return Ensemble(
+            dynamics=self.dynamics,
+            steppers=self.steppers,
+            action_jacobian=self.action_jacobian,
+            action_pullback=self.action_pullback,
+            jacobian=self.jacobian,
+        )
+
+    @cached_property
+    def scoring(self) -> Scoring:
+        """What rollouts are worth."""
+        return Scoring(self.goal, self.start, self.criteria, self.support)
+
     @property
     def rest(self) -> Tensor:
         """`[A]`, the middle of the bounds: zero for symmetric actions."""
@@ -117,40 +134,6 @@ class Problem:
         first = self.start[:, None, None].expand(-1, states.shape[1], 1, -1)
         return torch.cat([first, states[:, :, :-1]], dim=2)
 
-    def step(self, states: Tensor, actions: Tensor) -> Tensor:
-        """One step of each candidate under its own member: `[B, N, ..., S], [B, N, ..., A] -> [B, N, ..., S]`.
-
-        Candidate n is stepped by member n % k, where k is the largest divisor of N up to the number of members in use.
-        """
-        fold = Fold.of(states, self.steppers)
-        return fold.back(self.dynamics(fold.rows(states), fold.rows(actions)))
-
-    def linearise(self, states: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:
-        """As `step`, with the derivative by the action: `[B, N, ..., S]` and `[B, N, ..., S, A]`.
-
-        The derivative by the state is not formed.
-        """
-        fold = Fold.of(states, self.steppers)
-        following, slopes = self.linearise_rows(fold.rows(states), fold.rows(actions))
-        return fold.back(following), fold.back(slopes)
-
-    def pullback(self, states: Tensor, actions: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
-        """As `step`, with the product of a cotangent `[B, N, ..., S]` and D_a F, a function to `[B, N, ..., A]`."""
-        fold = Fold.of(states, self.steppers)
-        pullback = self.action_pullback or self._generic_pullback
-        following, pull = pullback(fold.rows(states), fold.rows(actions))
-        return fold.back(following), lambda cotangent: fold.back(pull(fold.rows(cotangent)))
-
-    def jacobians(self, states: Tensor, actions: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """As `step`, with the derivatives by the state, `[B, N, ..., S, S]`, and by the action, `[B, N, ..., S, A]`.
-
-        For planners that follow true rollouts, and for full collocation; GRASP's lifted iteration never calls it.
-        """
-        fold = Fold.of(states, self.steppers)
-        jacobian = self.jacobian or self._generic_full_jacobian
-        following, slopes = map(fold.back, jacobian(fold.rows(states), fold.rows(actions)))
-        return following, slopes[..., : states.shape[-1]], slopes[..., states.shape[-1] :]
-
     def follow(self, actions: Tensor) -> Tensor:
         """Rollout of each candidate under its own member: `[B, N, H, A] -> [B, N, H, S]`."""
         fold = Fold.of(actions[:, :, 0], self.steppers)
@@ -172,13 +155,9 @@ class Problem:
             states.append(state)
         return torch.stack(states, dim=2).unflatten(1, actions.shape[:2])
 
-    def linearise_rows(self, state: Tensor, action: Tensor) -> tuple[Tensor, Tensor]:
-        """Next states of rows `[k, M, S]`, and their derivative by the action `[k, M, S, A]`."""
-        return (self.action_jacobian or self._generic_jacobian)(state, action)
-
     def step_together(self, state: Tensor, action: Tensor) -> Tensor:
         """Next states `[K, M, S]`, the actions corrected so that every member comes to where the judging ones meet."""
-        predicted, slopes = self.linearise_rows(state, action)
+        predicted, slopes = self.ensemble.linearise_rows(state, action)
         meeting = predicted[-self.criteria.unused :].mean(0)  # of those that judge: all, where none is unused
         change = self.correction(slopes, predicted - meeting, self.criteria.damping)
         return self.dynamics(state, self.clamp(action - change))
@@ -189,113 +168,12 @@ class Problem:
             return least_squares(slopes, deviation, damping)
         return least_squares(self.metric @ slopes, deviation @ self.metric.mT, damping)
 
-    def distances(self, states: Tensor) -> Tensor:
-        """Each part's distance to the goal in units of its tolerance, `[..., B, N, H, S] -> [..., B, N, H, G]`."""
-        return self.goal.parts(states).clamp_min(0).sqrt() / self.goal.tolerance
-
-    def part_merits(self, states: Tensor) -> Tensor:
-        """What a planner should lower: each part's cost of rollouts `[B, N, H, S]`, `[B, N, G]`.
-
-        As `score`, under the candidates' own members alone: hold at the end, way there, steps off the support.
-        """
-        rule = self.criteria
-        if rule.stop:
-            costs = self._stopping_costs(states)
-            return costs.take_along_dim(self._stops(costs)[..., None, None], -2)[..., 0, :]
-        distances = self.distances(states)
-        cost = distances[..., -rule.hold :, :].amax(-2) + rule.running * distances.mean(-2)
-        if self.support is not None and rule.off_support:
-            cost = cost + self._penalties(states, distances).sum(-2)
-        return torch.where(states.isfinite().all(-1).all(-1)[..., None], cost, torch.inf)
-
     def cut(self, actions: Tensor) -> Tensor:
         """Candidates `[B, N, H, A]` that rest from where their own members say that they should stop."""
-        stops = self._stops(self._stopping_costs(self.follow(actions)))
+        stops = self.scoring.stops(self.follow(actions))
         late = torch.arange(self.horizon, device=actions.device) > stops[..., None]
         return torch.where(late[..., None], self.rest, actions)
 
-    def goal_weights(self, states: Tensor, hold: int, running: float) -> Tensor:
-        """Weights of the goal's squared distances along `states` `[B, N, H, S]`, `[H]` or `[B, N, H]`.
-
-        `running` in all, 1 over the last `hold`; where a plan may stop, 1 where it should. What is behind that keeps
-        its share of `running`: else no gradient would ever lead farther.
-        """
-        horizon = states.shape[-2]
-        weights = torch.full((horizon,), running / horizon, dtype=states.dtype, device=states.device)
-        if not self.criteria.stop:
-            weights[-hold:] += 1 / min(hold, horizon)
-            return weights
-        stops = self._stops(self._stopping_costs(states))[..., None]
-        return weights.expand(*stops.shape[:-1], -1).scatter_add(-1, stops, weights.new_ones(()).expand_as(stops))
-
-    def _stopping_costs(self, states: Tensor) -> Tensor:
-        """Each part's cost of stopping at each step of rollouts `[B, N, H, S]` and staying there, `[B, N, H, G]`."""
-        rule, horizon = self.criteria, states.shape[-2]
-        distances = self.distances(states)
-        left = torch.arange(horizon - 1, -1, -1, dtype=states.dtype, device=states.device)[:, None]
-        cost = distances + rule.running * (distances.cumsum(-2) + left * distances) / horizon
-        if self.support is not None and rule.off_support:
-            penalties = torch.zeros_like(cost)
-            penalties[..., :: rule.stride, :] = self._penalties(states, distances)
-            cost = cost + penalties.cumsum(-2)
-        sound = states.isfinite().all(-1).cummin(-1).values
-        return torch.where(sound[..., None], cost, torch.inf)
-
-    def _stops(self, costs: Tensor) -> Tensor:
-        """The best step to stop at, `[B, N]`, of costs `[B, N, H, G]`."""
-        return costs.sum(-1).argmin(-1)
-
-    def _penalties(self, states: Tensor, distances: Tensor) -> Tensor:
-        """For leaving the support on the way, at each step that is looked at while planners search."""
-        assert self.support is not None
-        rule = self.criteria
-        strays = self.support.off(states[..., :: rule.stride, :]) & (distances[..., :: rule.stride, :] > 1)
-        return rule.off_support * rule.stride * strays.to(states.dtype)
-
-    def merit(self, states: Tensor) -> Tensor:
-        """The sum of the parts' merits, `[B, N]`: lower is better."""
-        return self.part_merits(states).sum(-1)
-
     def score(self, actions: Tensor) -> Verdict:
-        """Judges candidates `[B, N, H, A]` by their rollouts under all members."""
-        return self.verdict(self.rollout(actions))
-
-    def verdict(self, rollouts: Tensor) -> Verdict:
-        """Judges rollouts `[K, B, N, H, S]`; the worst member and part count."""
-        rule = self.criteria
-        rollouts = rollouts[-rule.unused :]  # all of them where none is unused
-        distances = self.distances(rollouts)
-        distance = distances.amax(-1)
-        worst = distance[..., -(1 if rule.stop else rule.hold) :].amax(-1)
-        if self.support is not None and rule.off_support:
-            # Standing at a goal that was never visited is no detour: only the way there counts.
-            strays = (self.support.off(rollouts) & (distances > 1)).any(-1)
-            worst = worst + rule.off_support * strays.to(worst.dtype).sum(-1)
-        cost = worst + rule.running * distance.mean(-1)
-        if rule.disagreement:
-            cost = cost + rule.disagreement * self.disagreement(rollouts).mean(-1)
-        finite = rollouts.isfinite().all(-1).all(-1).all(0)
-        cost = torch.where(finite, cost.amax(0), torch.inf)
-        reached = (distance <= rule.accept).cummax(-1).values
-        reached = reached | (self.distances(self.start[:, None, None]).amax(-1) <= rule.accept)
-        stays = (distance <= rule.excursion) | ~reached
-        accepted = finite & (worst.amax(0) <= rule.accept) & stays.all(-1).all(0)
-        return Verdict(cost, accepted, rollouts.mean(0))
-
-    def disagreement(self, rollouts: Tensor) -> Tensor:
-        """The greatest distance of a member's state from the members' mean, `[K, B, N, H, S] -> [B, N, H]`."""
-        return (rollouts - rollouts.mean(0)).norm(dim=-1).amax(0)
-
-    def _generic_jacobian(self, states: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:
-        return derivative(lambda a: self.dynamics(states, a), actions)
-
-    def _generic_full_jacobian(self, states: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:
-        size = states.shape[-1]
-        rows = torch.cat([states, actions], dim=-1)
-        return derivative(lambda x: self.dynamics(x[..., :size], x[..., size:]), rows)
-
-    def _generic_pullback(self, states: Tensor, actions: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
-        leaf = actions.detach().requires_grad_()
-        with torch.enable_grad():
-            values = self.dynamics(states, leaf)
-        return values.detach(), lambda cotangent: torch.autograd.grad(values, leaf, cotangent)[0]
+        """Scores candidates `[B, N, H, A]` by their rollouts under all members; see `Scoring.verdict`."""
+        return self.scoring.verdict(self.rollout(actions))

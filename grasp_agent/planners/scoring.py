@@ -1,76 +1,16 @@
-"""What a good plan is: goals, the region that a model knows, and the rules by which candidates are judged."""
+"""What a candidate plan is worth: the rules, and how rollouts are scored by them."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from grasp_agent.planners.protocols import Block
+from grasp_agent.planners.protocols import Goal, Region
 from grasp_agent.validation import at_least, whole
-
-
-class Support:
-    """The region of states that a model has seen: balls around points that cover the replayed states.
-
-    Args:
-        points: `[P, S]` covering points.
-        radius: a state farther than this from every point is off the support.
-    """
-
-    def __init__(self, points: Tensor, radius: float) -> None:
-        self.points = points
-        self.radius = radius
-        self._squares = points.square().sum(-1)
-
-    def off(self, states: Tensor) -> Tensor:
-        """See `Region.off`."""
-        flat = self._flat(states)
-        nearest = self._partial(flat).amin(-1) + flat.square().sum(-1)
-        return (nearest > self.radius**2).view(*states.shape[:-1], 1)
-
-    def nearest(self, states: Tensor) -> Tensor:
-        """See `Region.nearest`."""
-        index = self._partial(self._flat(states)).argmin(-1)
-        return self.points[index].view(states.shape)
-
-    @staticmethod
-    def _flat(states: Tensor) -> Tensor:
-        """`[M, S]`; S may be 0, where nothing is around a body."""
-        return states.reshape(math.prod(states.shape[:-1]), states.shape[-1])
-
-    def _partial(self, flat: Tensor) -> Tensor:
-        """Squared distances `[M, P]` of states to the points, without the states' own squares."""
-        return torch.addmm(self._squares, flat, self.points.T, alpha=-2)
-
-
-class BlockSupport:
-    """A region for each block.
-
-    Args:
-        supports: the blocks' regions, each of the block's entries alone.
-        blocks: the blocks.
-    """
-
-    def __init__(self, supports: Sequence[Support], blocks: Sequence[Block]) -> None:
-        self.supports, self._blocks = tuple(supports), tuple(blocks)
-
-    def off(self, states: Tensor) -> Tensor:
-        """See `Region.off`."""
-        parts = [s.off(states[..., list(b.states)]) for s, b in zip(self.supports, self._blocks, strict=True)]
-        return torch.cat(parts, -1)
-
-    def nearest(self, states: Tensor) -> Tensor:
-        """See `Region.nearest`."""
-        states = states.clone()
-        for support, block in zip(self.supports, self._blocks, strict=True):
-            entries = list(block.states)
-            states[..., entries] = support.nearest(states[..., entries])
-        return states
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,3 +68,110 @@ class Verdict(NamedTuple):
     """`[B, N]`, True where the candidate is good enough to stop searching."""
     states: Tensor
     """`[B, N, H, S]`, predicted states after each action, the mean over the members."""
+
+
+class Scoring:
+    """Scores rollouts, by the distance to the goal and the steps off the support.
+
+    While planners search, candidates are compared by `merit`, under their own members; what is accepted is decided by
+    `verdict`, under all.
+
+    Args:
+        goal: the goals of B problems.
+        start: `[B, S]` start states.
+        criteria: the rules.
+        support: region of states that the model knows, if it is known.
+    """
+
+    def __init__(self, goal: Goal, start: Tensor, criteria: Criteria, support: Region | None) -> None:
+        self._goal, self._start, self._criteria, self._support = goal, start, criteria, support
+
+    def distances(self, states: Tensor) -> Tensor:
+        """Each part's distance to the goal in units of its tolerance, `[..., B, N, H, S] -> [..., B, N, H, G]`."""
+        return self._goal.parts(states).clamp_min(0).sqrt() / self._goal.tolerance
+
+    def part_merits(self, states: Tensor) -> Tensor:
+        """What a planner should lower: each part's cost of rollouts `[B, N, H, S]`, `[B, N, G]`.
+
+        As `score`, under the candidates' own members alone: hold at the end, way there, steps off the support.
+        """
+        rule = self._criteria
+        if rule.stop:
+            costs = self._stopping_costs(states)
+            return costs.take_along_dim(self._best_stops(costs)[..., None, None], -2)[..., 0, :]
+        distances = self.distances(states)
+        cost = distances[..., -rule.hold :, :].amax(-2) + rule.running * distances.mean(-2)
+        if self._support is not None and rule.off_support:
+            cost = cost + self._penalties(states, distances).sum(-2)
+        return torch.where(states.isfinite().all(-1).all(-1)[..., None], cost, torch.inf)
+
+    def goal_weights(self, states: Tensor, hold: int, running: float) -> Tensor:
+        """Weights of the goal's squared distances along `states` `[B, N, H, S]`, `[H]` or `[B, N, H]`.
+
+        `running` in all, 1 over the last `hold`; where a plan may stop, 1 where it should. What is behind that keeps
+        its share of `running`: else no gradient would ever lead farther.
+        """
+        horizon = states.shape[-2]
+        weights = torch.full((horizon,), running / horizon, dtype=states.dtype, device=states.device)
+        if not self._criteria.stop:
+            weights[-hold:] += 1 / min(hold, horizon)
+            return weights
+        stops = self.stops(states)[..., None]
+        return weights.expand(*stops.shape[:-1], -1).scatter_add(-1, stops, weights.new_ones(()).expand_as(stops))
+
+    def _stopping_costs(self, states: Tensor) -> Tensor:
+        """Each part's cost of stopping at each step of rollouts `[B, N, H, S]` and staying there, `[B, N, H, G]`."""
+        rule, horizon = self._criteria, states.shape[-2]
+        distances = self.distances(states)
+        left = torch.arange(horizon - 1, -1, -1, dtype=states.dtype, device=states.device)[:, None]
+        cost = distances + rule.running * (distances.cumsum(-2) + left * distances) / horizon
+        if self._support is not None and rule.off_support:
+            penalties = torch.zeros_like(cost)
+            penalties[..., :: rule.stride, :] = self._penalties(states, distances)
+            cost = cost + penalties.cumsum(-2)
+        sound = states.isfinite().all(-1).cummin(-1).values
+        return torch.where(sound[..., None], cost, torch.inf)
+
+    def stops(self, states: Tensor) -> Tensor:
+        """The best step to stop at, `[B, N]`, of rollouts `[B, N, H, S]`."""
+        return self._best_stops(self._stopping_costs(states))
+
+    def _best_stops(self, costs: Tensor) -> Tensor:
+        return costs.sum(-1).argmin(-1)
+
+    def _penalties(self, states: Tensor, distances: Tensor) -> Tensor:
+        """For leaving the support on the way, at each step that is looked at while planners search."""
+        assert self._support is not None
+        rule = self._criteria
+        strays = self._support.off(states[..., :: rule.stride, :]) & (distances[..., :: rule.stride, :] > 1)
+        return rule.off_support * rule.stride * strays.to(states.dtype)
+
+    def merit(self, states: Tensor) -> Tensor:
+        """The sum of the parts' merits, `[B, N]`: lower is better."""
+        return self.part_merits(states).sum(-1)
+
+    def verdict(self, rollouts: Tensor) -> Verdict:
+        """Scores rollouts `[K, B, N, H, S]`; the worst member and part count."""
+        rule = self._criteria
+        rollouts = rollouts[-rule.unused :]  # all of them where none is unused
+        distances = self.distances(rollouts)
+        distance = distances.amax(-1)
+        worst = distance[..., -(1 if rule.stop else rule.hold) :].amax(-1)
+        if self._support is not None and rule.off_support:
+            # Standing at a goal that was never visited is no detour: only the way there counts.
+            strays = (self._support.off(rollouts) & (distances > 1)).any(-1)
+            worst = worst + rule.off_support * strays.to(worst.dtype).sum(-1)
+        cost = worst + rule.running * distance.mean(-1)
+        if rule.disagreement:
+            cost = cost + rule.disagreement * self.disagreement(rollouts).mean(-1)
+        finite = rollouts.isfinite().all(-1).all(-1).all(0)
+        cost = torch.where(finite, cost.amax(0), torch.inf)
+        reached = (distance <= rule.accept).cummax(-1).values
+        reached = reached | (self.distances(self._start[:, None, None]).amax(-1) <= rule.accept)
+        stays = (distance <= rule.excursion) | ~reached
+        accepted = finite & (worst.amax(0) <= rule.accept) & stays.all(-1).all(0)
+        return Verdict(cost, accepted, rollouts.mean(0))
+
+    def disagreement(self, rollouts: Tensor) -> Tensor:
+        """The greatest distance of a member's state from the members' mean, `[K, B, N, H, S] -> [B, N, H]`."""
+        return (rollouts - rollouts.mean(0)).norm(dim=-1).amax(0)

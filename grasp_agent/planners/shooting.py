@@ -72,7 +72,7 @@ class GradientShooting(Planner[ShootingState]):
         leaf = state.actions.detach().requires_grad_()
         with torch.enable_grad():
             path = problem.follow(leaf)
-            loss = (problem.goal.cost(path) * problem.goal_weights(path, self.hold, self.running)).sum()
+            loss = (problem.goal.cost(path) * problem.scoring.goal_weights(path, self.hold, self.running)).sum()
             (gradient,) = torch.autograd.grad(loss, leaf)
         actions, memory = self.optimiser.apply(state.actions, gradient, state.memory)
         return ShootingState(problem.clamp(actions), memory)

@@ -20,7 +20,7 @@ class ImageEpisode(NamedTuple):
     """One episode."""
 
     rows: NDArray[np.int64]
-    """`[T + 1]`, where its pictures stand in the album."""
+    """`[T + 1]`, where its images stand in the buffer."""
     vectors: Array
     """`[T + 1, V]`."""
     actions: Array
@@ -32,7 +32,7 @@ class ImageReplayBuffer:
 
     Args:
         shape: `(height, width, channels)` of a picture.
-        path: the file that holds the pictures; None for one that vanishes with the album.
+        path: the file that holds the pictures; None for one that vanishes with the buffer.
         count: pictures that are in that file already and stay; what comes after them is cut off.
 
     Raises:

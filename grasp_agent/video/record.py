@@ -177,7 +177,7 @@ def _record_tiled(
     with _filming(pages[0][0].agent, env, path, config) as (plain, reel):
         for cells in pages:
             takes = [_take(shots(cell.agent, plain, cell.seed, **look), on_frame) for cell in cells]
-            bands = [Band(cell.agent, plain, cell.label) for cell in cells]
+            bands = [Band(cell.agent, plain, cell.label) if config.caption else None for cell in cells]
             for step in range(max(map(len, takes))):
                 reel.add(tiled([_at(band, take, step) for band, take in zip(bands, takes, strict=True)], columns))
             ends += [take[-1].moment.success for take in takes]
@@ -191,8 +191,11 @@ def record_search(
     seed: int = 0,
     *,
     planner: Planner[Any] | None = None,
+    fps: float = 12.0,
+    speed: float = 1.0,
+    size: int | None = None,
+    force: bool = False,
     search: Search | None = None,
-    **video: Unpack[VideoOptions],
 ) -> Recording:
     """Films how a plan is found: its candidates moving over the iterations, in violet, then the plan, in blue.
 
@@ -204,8 +207,11 @@ def record_search(
         path: where to write.
         seed: of the reset.
         planner: None for the agent's own.
+        fps: iterations per second.
+        speed: how much faster than that it is shown.
+        size: width of the picture [pixels].
+        force: whether a file that exists may be replaced.
         search: the search itself, where it was made already from that reset; None makes it.
-        **video: how it looks, see `VideoConfig`; without `fps`, 12 iterations per second.
 
     Returns:
         A recording with a picture for each iteration, one for the beginning and two seconds of the plan.
@@ -213,7 +219,7 @@ def record_search(
     Raises:
         ValueError: as `record`; or if the environment does not say where goals lie in its picture.
     """
-    config = VideoConfig(**{"fps": 12.0, **video})
+    config = VideoConfig(fps=fps, speed=speed, size=size, force=force)
     with _filming(agent, env, path, config) as (plain, reel):
         overlay = Overlay(plain)
         if not overlay.knows_where:
@@ -230,7 +236,7 @@ def record_search(
 
         for iteration, paths in enumerate(found.candidates):
             show(paths, None, f"iteration {iteration} / {len(found.candidates) - 1}")
-        for _ in range(round(2 * (config.fps or reel.fps))):
+        for _ in range(round(2 * reel.fps)):
             show(found.candidates[-1:].reshape(-1, *found.path[1:].shape), found.path, "the plan")
     return Recording(reel.path, reel.frames, reel.fps, ())
 
@@ -257,10 +263,10 @@ def _take(episode: Iterator[Shot], on_frame: Callable[[Moment], None] | None) ->
     return take
 
 
-def _at(band: Band, take: list[Shot], step: int) -> Image.Image:
+def _at(band: Band | None, take: list[Shot], step: int) -> Image.Image:
     """The picture of a step, or the last one."""
     shot = take[min(step, len(take) - 1)]
-    return band.below(shot.picture, shot.moment, ended=step >= len(take))
+    return shot.picture if band is None else band.below(shot.picture, shot.moment, ended=step >= len(take))
 
 
 def shots(

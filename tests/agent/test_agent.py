@@ -18,6 +18,8 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 import grasp_agent
 from grasp_agent import GRASP, GraspAgent
 from grasp_agent.agent.policy import WorldModelPolicy
+from grasp_agent.planners.cem import ICEM
+from grasp_agent.planners.scoring import Criteria
 
 ENV = "grasp/BallNav-v0"
 KEYS = ("observation", "achieved_goal", "desired_goal")
@@ -277,3 +279,21 @@ def test_observations_normalised_apart_are_refused(env: gym.Env[Any, Any], agent
     for make_it in (lambda: GraspAgent("MultiInputPolicy", normalised), lambda: agent.set_env(normalised)):
         with pytest.raises(ValueError, match="expected norm_obs=False"):
             make_it()
+
+
+def test_planner_horizon_and_criteria_may_be_changed_at_any_time(agent: GraspAgent, env: gym.Env[Any, Any]):
+    before, observation = agent.settings, env.reset(seed=1)[0]
+    _, state = agent.predict(observation, episode_start=np.ones(1, bool))
+    agent.horizon = before.horizon + 5 if before.horizon else 5
+    agent.predict(observation, state)  # the old plan has another length
+    assert agent.last_plan is not None and len(agent.last_plan.path) == agent.horizon + 1
+    agent.planner, agent.criteria = ICEM(iterations=1, samples=16), Criteria(hold=2)
+    assert (agent.settings.planner, agent.settings.criteria) == (agent.planner, Criteria(hold=2))
+    agent.planner, agent.horizon, agent.criteria = None, None, None  # type: ignore[assignment]
+    assert (agent.planner, agent.horizon, agent.criteria) == (GRASP(), before.horizon, agent.settings.usual_criteria)
+    agent.planner = before.planner  # type: ignore[assignment]
+    for wrong in ({"planner": "icem"}, {"horizon": 0}, {"criteria": 1}):
+        with pytest.raises(ValueError, match=f"{next(iter(wrong))}: expected"):
+            setattr(agent, *next(iter(wrong.items())))
+    with pytest.raises(AttributeError, match=r"expected policy\.controller\.planner"):
+        agent.policy.planner = ICEM()

@@ -10,10 +10,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from agents import ENV, tiny
+import torch
+from agents import ENV, images_of, tiny, tiny_seer
 from stable_baselines3.common.callbacks import BaseCallback
 
-from grasp_agent import Goal, GraspAgent, TrainConfig, evaluate
+from grasp_agent import Goal, GraspAgent, TrainConfig, evaluate, serialization
 from grasp_agent.agent.checkpoint import Checkpoint
 from grasp_agent.agent.snapshot import _fits
 from grasp_agent.agent.trainer import Fits
@@ -180,3 +181,65 @@ def test_killed_ten_times_it_learns_as_well(tmp_path: Path):
         success.append(evaluate(agent, ENV, 30, 20_000).summary()["success_end"])
     print(f"success, killed ten times: {success[0]:.2f}, never: {success[1]:.2f}")
     assert success[0] >= success[1] - 0.2
+
+
+def test_callbacks_are_told_how_many_steps_are_left_to_take(tmp_path: Path):
+    class Left(BaseCallback):
+        left: int
+
+        def _on_training_start(self) -> None:
+            self.left = self.locals["total_timesteps"] - self.num_timesteps
+
+        def _on_step(self) -> bool:
+            return True
+
+    told = Left()
+    agent = tiny().learn(30, told, checkpoint=tmp_path / "run.zip")
+    assert told.left == 30
+    agent.learn(10, told, reset_num_timesteps=False)
+    assert told.left == 10
+    tiny().learn(45, told, checkpoint=tmp_path / "run.zip")
+    assert told.left == 15
+
+
+def test_a_damaged_checkpoint_is_named(tmp_path: Path):
+    path = tmp_path / "run.zip"
+    tiny().learn(40, checkpoint=path)
+    config, tensors = serialization.read(path)
+    serialization.write(path, config, {**tensors, "experience.lengths": tensors["experience.lengths"] + 1})
+    agent = tiny()
+    with pytest.raises(ValueError, match=r"run\.zip: cannot be loaded: "):
+        agent.learn(50, checkpoint=path)
+    assert agent.num_timesteps == len(agent.trainer.dataset) == 0
+
+
+def test_what_environments_said_of_success_is_kept_once(tmp_path: Path):
+    path, flips = tmp_path / "run.zip", torch.arange(12.0).view(2, 3, 2)
+    tiny().learn(40, checkpoint=path)
+    config, tensors = serialization.read(path)
+    serialization.write(path, config, {**tensors, "experience.verdicts": flips})
+    agent = tiny().learn(40, checkpoint=path)
+    assert len(agent.trainer.verdicts) == 2
+    agent.learn(40, checkpoint=path)
+    assert len(agent.trainer.verdicts) == 2
+
+
+def test_a_checkpoint_of_format_1_is_gone_on_from(tmp_path: Path):
+    path, old = tmp_path / "new.zip", tmp_path / "old.zip"
+    agent = tiny_seer().learn(120, checkpoint=path)
+    config, tensors = serialization.read(path)
+    tensors["experience.verdicts"] = torch.arange(12.0).view(2, 3, 2)
+    named = {"experience.verdicts": "verdicts"}
+    before = {
+        named.get(name, name.removeprefix("index.").replace("images.", "album.")): value
+        for name, value in tensors.items()
+    }
+    assert {"middle", "album.count", "verdicts"} <= set(before)
+    serialization.write(old, {**config, "format": 1}, before)
+    assert serialization.read(old)[0]["format"] == 1
+    (tmp_path / "old.zip.pictures").write_bytes((tmp_path / "new.zip.pictures").read_bytes())
+    again = tiny_seer().learn(120, checkpoint=old)
+    np.testing.assert_array_equal(again.trainer.dataset.states, agent.trainer.dataset.states)
+    np.testing.assert_array_equal(images_of(again).buffer.pictures, images_of(agent).buffer.pictures)
+    assert len(again.trainer.verdicts) == 2
+    assert again.policy.world is not None and again.policy.world.error == pytest.approx(agent.policy.world.error)  # type: ignore[union-attr]

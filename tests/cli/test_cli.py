@@ -248,7 +248,7 @@ def test_ctrl_c_ends_with_130_one_line_and_no_file(agent, arguments, capsys, mon
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
 
 
-class ModelTrainer:
+class FakeAgent:
     """Stands for `GraspAgent` where only its calls matter."""
 
     said: list[Any]
@@ -274,11 +274,11 @@ class ModelTrainer:
 
 
 def test_train_learns_and_saves_and_replaces_nothing_unasked(capsys, monkeypatch, tmp_path):
-    monkeypatch.setattr(grasp_agent, "GraspAgent", ModelTrainer, raising=False)
+    monkeypatch.setattr(grasp_agent, "GraspAgent", FakeAgent, raising=False)
     out = tmp_path / "new" / "a"
     arguments = ["train", ENV_ID, "--steps", "9", "--out", str(out), "--seed", "4"]
     assert main(arguments) == 0
-    assert ModelTrainer.said == [("MultiInputPolicy", ENV_ID, 4), (9, False, None)]  # no bar where nobody watches
+    assert FakeAgent.said == [("MultiInputPolicy", ENV_ID, 4), (9, False, None)]  # no bar where nobody watches
     assert out.with_suffix(".zip").read_text() == "saved"
     assert main(arguments) == 2
     assert "--force" in capsys.readouterr().err
@@ -293,15 +293,15 @@ def test_train_goes_on_where_it_was_stopped(capsys, monkeypatch, tmp_path):
     assert out.read_text() == "no agent"
     assert "a.zip" in capsys.readouterr().err
     assert main([*arguments, "--force"]) == 2
-    monkeypatch.setattr(grasp_agent, "GraspAgent", ModelTrainer, raising=False)
+    monkeypatch.setattr(grasp_agent, "GraspAgent", FakeAgent, raising=False)
     assert main(arguments) == 0
-    assert ModelTrainer.said[1:] == [(9, False, out)]
+    assert FakeAgent.said[1:] == [(9, False, out)]
     assert out.read_text() == "no agent"  # written by learning itself, on the way
 
 
 def test_train_keeps_what_was_learned_before_ctrl_c(capsys, monkeypatch, tmp_path):
     monkeypatch.setattr(
-        grasp_agent, "GraspAgent", type("Interrupted", (ModelTrainer,), {"interrupt": True}), raising=False
+        grasp_agent, "GraspAgent", type("Interrupted", (FakeAgent,), {"interrupt": True}), raising=False
     )
     out = tmp_path / "a.zip"
     assert main(["train", ENV_ID, "--steps", "9", "--out", str(out)]) == 130

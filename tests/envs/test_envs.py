@@ -377,3 +377,9 @@ def test_states_beyond_the_soft_stop_of_the_elbow_can_be_restored() -> None:
         elbow.append(abs(env.state[1]))
         env.reset(options={"state": env.state, "goal": [0.1, 0.1]})
     assert max(elbow) > ELBOW_LIMIT
+
+
+@pytest.mark.parametrize("env_id", ["grasp/BallNav-v0", "grasp/Reacher-v0"])
+def test_a_keyword_that_is_none_is_refused_with_those_that_are(env_id: str):
+    with pytest.raises(TypeError, match="takes the keywords .*render_size, got 'colour'"):
+        gym.make(env_id, colour="red")

@@ -329,4 +329,4 @@ def test_goals_are_as_far_apart_as_the_environment_says():
     for pose in poses:
         problem = world.problem(start, pose[None], 3, agent.criteria)
         apart = world.apart(observation["achieved_goal"].astype(np.float32), pose) / world.tolerance
-        assert problem.distances(start[:, None, None]).item() == pytest.approx(float(apart), rel=1e-4)
+        assert problem.scoring.distances(start[:, None, None]).item() == pytest.approx(float(apart), rel=1e-4)

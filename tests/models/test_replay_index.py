@@ -217,7 +217,7 @@ def test_an_agent_takes_the_blocks_of_its_environment(balls: tuple[GraspAgent, P
     start = torch.zeros(3, 8)
     problem = world.problem(start, np.zeros((3, 8), np.float32), 5, agent.criteria)
     assert problem.blocks == BALLS
-    assert problem.distances(start[:, None, None]).shape == (3, 1, 1, 4)
+    assert problem.scoring.distances(start[:, None, None]).shape == (3, 1, 1, 4)
     assert problem.score(problem.resting(1)).cost.shape == (3, 1)
 
 

@@ -66,11 +66,11 @@ def test_merits_are_counted_part_by_part_and_the_worst_part_decides():
     actions = (problem.goal.project(problem.start[:, None, None]) - problem.start[:, None, None]) / STEP / 12
     actions = actions.expand(-1, -1, 12, -1).clone()
     actions[2:, :, :, 2:] = 0  # the second block of the last three problems stays where it is
-    merits = problem.part_merits(problem.follow(actions))
+    merits = problem.scoring.part_merits(problem.follow(actions))
     missed = (problem.start[:, 2:] - problem.goal.project(problem.start[:, None, None])[:, 0, 0, 2:]).norm(dim=-1) / 0.1
     torch.testing.assert_close(merits[:, 0, 0], torch.zeros(5).double(), atol=1e-9, rtol=0)
     torch.testing.assert_close(merits[2:, 0, 1], missed[2:])
-    torch.testing.assert_close(problem.merit(problem.follow(actions)), merits.sum(-1))
+    torch.testing.assert_close(problem.scoring.merit(problem.follow(actions)), merits.sum(-1))
     verdict = problem.score(actions)
     assert verdict.accepted[:, 0].tolist() == [True, True, False, False, False]
     torch.testing.assert_close(verdict.cost, merits.amax(-1))
@@ -79,7 +79,7 @@ def test_merits_are_counted_part_by_part_and_the_worst_part_decides():
 def test_a_rollout_without_numbers_is_the_worst_of_all_in_every_part():
     problem, path = several(2), several(2).follow(torch.zeros(5, 3, 12, 4).double())
     path[1, 2, 7, 0] = torch.nan
-    bad = problem.part_merits(path).isinf()
+    bad = problem.scoring.part_merits(path).isinf()
     assert bad[1, 2].all()
     assert bad.sum() == 2
 
@@ -118,7 +118,7 @@ def test_recombination_puts_the_best_parts_together():
 def test_recombination_without_blocks_is_selection():
     problem = point()
     old = Rollout()(problem, 8, noise())
-    costs = problem.part_merits(old.states)
+    costs = problem.scoring.part_merits(old.states)
     new = Recombination(share=0.25)(problem, old, costs)
     for row in range(5):
         best = costs[row, :, 0].argsort()[:2]
@@ -129,9 +129,9 @@ def test_recombination_without_blocks_is_selection():
 def test_recombination_never_makes_the_best_merit_of_separable_problems_worse():
     problem = several(4)
     old = Rollout()(problem, 16, noise())
-    costs = problem.part_merits(old.states)
+    costs = problem.scoring.part_merits(old.states)
     new = Recombination()(problem, old, costs)
-    merit = problem.merit(problem.follow(new.actions))
+    merit = problem.scoring.merit(problem.follow(new.actions))
     torch.testing.assert_close(merit[:, 0], costs.amin(1).sum(-1))
     assert (merit.amin(1) < costs.sum(-1).amin(1)).all()
 
@@ -143,7 +143,7 @@ def test_elites_of_each_block_solve_what_elites_of_all_cannot(seed: int):
     for factored in (True, False):
         planner = ICEM(samples=128, decay=1.0, factored=factored)
         plan = planner.plan(problem, seed=seed)
-        worst[factored] = problem.part_merits(problem.follow(plan.actions[:, None])).amax(-1)
+        worst[factored] = problem.scoring.part_merits(problem.follow(plan.actions[:, None])).amax(-1)
     assert (worst[True] < 1.2).all()  # one tolerance from the goal, and the way there
     assert (worst[False] > 1.4).all()
 
@@ -173,11 +173,11 @@ def test_a_stray_costs_the_block_that_strays_while_its_goal_is_not_reached():
     everywhere, nowhere = Support(tensor([0.0, 0.0]), 9.0), Support(tensor([99.0, 99.0]), 1.0)
     actions = Rollout()(problem, 3, noise()).actions
     path = problem.follow(actions)
-    free = problem.part_merits(path)
+    free = problem.scoring.part_merits(path)
     astray = replace(problem, support=BlockSupport((everywhere, nowhere), problem.blocks))
-    strays = (problem.distances(path)[..., 1] > 1).double().sum(-1)
+    strays = (problem.scoring.distances(path)[..., 1] > 1).double().sum(-1)
     extra = torch.stack([torch.zeros_like(strays), 10 * strays], -1)
-    torch.testing.assert_close(astray.part_merits(path), free + extra)
+    torch.testing.assert_close(astray.scoring.part_merits(path), free + extra)
     torch.testing.assert_close(astray.score(actions).cost, free.amax(-1) + 10 * strays, atol=1e-9, rtol=0)
     assert (extra.sum() > 0).all()
 
@@ -187,7 +187,7 @@ def test_search_looks_at_each_strideth_state_and_a_verdict_at_all():
     problem = make(slide(), tensor([0.0, 0.0]), tensor([1.0, 0.0]), horizon=6, criteria=rule)
     problem = replace(problem, support=Support(tensor([0.0, 0.0]), 0.2))
     path = problem.follow(tensor([0.5, 0.0]).expand(1, 1, 6, 2))  # 1/8, 1/4, 3/8, 1/2, 5/8, 3/4: the first is known
-    assert problem.merit(path).item() == pytest.approx(2.5 + 3 * 10)  # of 1/8 and 1/2, each for three
+    assert problem.scoring.merit(path).item() == pytest.approx(2.5 + 3 * 10)  # of 1/8 and 1/2, each for three
     verdict = problem.score(tensor([0.5, 0.0]).expand(1, 1, 6, 2))
     assert verdict.cost.item() == pytest.approx(2.5 + 5 * 10)
 
@@ -198,7 +198,7 @@ def test_a_blocks_own_dynamics_are_those_of_the_whole_with_the_others_at_rest():
 
     def whole(state: Tensor, action: Tensor) -> tuple[Tensor, Tensor]:
         seen.append((state, action))
-        return problem._generic_jacobian(state, action)
+        return problem.ensemble._generic_jacobian(state, action)
 
     block = Block((1, 3), (1,))  # the second axis: its position and velocity, and its force
     step = block_jacobian(whole, block, tensor(7.0, 8.0, 9.0, 10.0), tensor(0.5, 0.25))
@@ -220,7 +220,7 @@ def block_roadmap(problem: Problem) -> BlockRoadmap:
     for block in problem.blocks:
         one = tensor(1.0, 1.0)
         step = block_dynamics(problem.dynamics, block, problem.start[0], problem.rest)
-        jacobian = block_jacobian(problem._generic_jacobian, block, problem.start[0], problem.rest)
+        jacobian = block_jacobian(problem.ensemble._generic_jacobian, block, problem.start[0], problem.rest)
         drive = Steering(dynamics=step, action_jacobian=jacobian, members=problem.members, low=-one, high=one)
         graphs.append(RoadmapGraph.build(grid(8), drive))
     assert None not in graphs

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
 
 import problems
 import pytest
@@ -38,6 +38,7 @@ from grasp_agent.planners import (
     lifted_loss,
 )
 from grasp_agent.planners.base import _repair
+from grasp_agent.planners.noise import NoiseSource
 
 # torch's own forward-mode derivatives still use what torch deprecates.
 pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated:DeprecationWarning")
@@ -144,7 +145,7 @@ def test_the_last_virtual_states_are_put_onto_the_goal(pinned: int):
     planner = GRASP(candidates=3, opening=0, pinned=pinned, sync_every=2)
     state = planner.init(problem, None, noise())
     for _ in range(3):  # the first, after an iteration, after a sync
-        at_goal = problem.distances(state.states)[..., 0] == 0
+        at_goal = problem.scoring.distances(state.states)[..., 0] == 0
         assert at_goal[:, :, -pinned:].all()
         assert not at_goal[:, :, :-pinned].any()
         state = planner.step(problem, state, noise())
@@ -254,7 +255,7 @@ def test_collocation_closes_the_gaps_where_the_bounds_are_active():
         missed[rounds] = (path - last[-1].states).abs().amax((1, 2, 3))
         assert (last[-1].actions.abs() == 1).any()
         if rounds == 8:
-            assert (problem.distances(path)[..., -1, :] < 0.2).all()
+            assert (problem.scoring.distances(path)[..., -1, :] < 0.2).all()
     assert (missed[8] < 0.01).all()
     assert (missed[1] > 0.2).all()  # clamped without another solve, the states run ahead of the actions
 
@@ -263,7 +264,7 @@ def test_collocation_comes_to_every_goal_in_free_space():
     problem = point()
     plan = Collocation(candidates=4).plan(problem)
     assert plan.accepted.all()
-    assert (problem.distances(problem.follow(plan.actions[:, None]))[:, :, -1] < 0.6).all()
+    assert (problem.scoring.distances(problem.follow(plan.actions[:, None]))[:, :, -1] < 0.6).all()
 
 
 def test_gradient_shooting_steps_along_the_gradient_of_the_rollout():
@@ -339,7 +340,7 @@ def test_given_plans_keep_the_cost_of_each_of_their_parts():
     problem = several()
     given = Rollout()(problem, 3, noise(2))
     state = ICEM(factored=True).init(problem, given, noise())
-    torch.testing.assert_close(state.costs[:, :, 0], problem.part_merits(problem.follow(given.actions)))
+    torch.testing.assert_close(state.costs[:, :, 0], problem.scoring.part_merits(problem.follow(given.actions)))
 
 
 def test_samples_that_diverge_do_not_blind_mppi():
@@ -414,3 +415,29 @@ def test_collocation_stands_still_where_its_equations_cannot_be_solved():
     moved = planner.step(problem, state, noise())
     assert torch.equal(moved.states, state.states)
     assert torch.equal(moved.actions, state.actions)
+
+
+@pytest.mark.parametrize("unbounded", [(), ("worst",)])
+def test_fields_that_may_be_infinite_are_those_that_a_planner_names(unbounded: tuple[str, ...]):
+    class Walk(NamedTuple):
+        plans: torch.Tensor
+        worst: torch.Tensor
+
+    seen: list[Walk] = []
+
+    @dataclass(frozen=True, kw_only=True)
+    class Standing(Planner[Walk]):
+        def init(self, problem: Problem, given: Candidates | None, noise: NoiseSource) -> Walk:
+            return Walk(problem.resting(1), problem.start.new_zeros(problem.size))
+
+        def step(self, problem: Problem, state: Walk, noise: NoiseSource) -> Walk:
+            seen.append(state)
+            return Walk(state.plans * torch.nan, state.worst + torch.inf)
+
+        def actions(self, problem: Problem, state: Walk) -> torch.Tensor:
+            return state.plans
+
+    Standing.unbounded = unbounded
+    Standing(iterations=2).plan(replace(point(), criteria=Criteria(accept=-1.0)))
+    assert torch.equal(seen[1].plans, seen[0].plans)
+    assert bool(seen[1].worst.isinf().all()) == bool(unbounded)

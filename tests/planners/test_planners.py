@@ -155,7 +155,7 @@ def test_a_planner_solves_what_it_should_inside_the_bounds(name: str, task: str)
             state.expand(problem.members, -1, -1), plan.actions[:, t].expand(problem.members, -1, -1)
         )
         state = state.mean(0)
-    arrived = problem.distances(state[:, None, None])[:, 0, 0].amax(-1) <= 1
+    arrived = problem.scoring.distances(state[:, None, None])[:, 0, 0].amax(-1) <= 1
     assert (arrived | ~plan.accepted).all()
     if (name, task) not in MAY_NOT:
         assert plan.accepted.all()
@@ -273,7 +273,7 @@ def test_given_candidates_keep_their_places_stay_in_bounds_and_improve(name: str
     refined = brief(PLANNERS[name]).refine(problem, given, noise())
     assert refined.shape == given.actions.shape
     assert (refined == problem.clamp(refined)).all()
-    before, after = (problem.merit(problem.follow(actions)) for actions in (given.actions, refined))
+    before, after = (problem.scoring.merit(problem.follow(actions)) for actions in (given.actions, refined))
     assert (after.mean(1) < before.mean(1)).all()
 
 

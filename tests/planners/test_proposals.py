@@ -71,14 +71,16 @@ def test_replay_retrieves_the_piece_that_fits_and_bends_it_to_start_and_goal():
     problem = replace(problem, replay=recorded(problem))
     states, actions = Replay(tracking=EXACT)(problem, 3, noise()).pair
     assert states.shape == actions.shape == (5, 3, 12, 2)
-    assert (problem.distances(states[:, :1, 7:]) < 1e-9).all()  # cut where it passes the goal, which is then held
+    assert (
+        problem.scoring.distances(states[:, :1, 7:]) < 1e-9
+    ).all()  # cut where it passes the goal, which is then held
     # The piece runs straight: taken from the start and bent to the goal, it is the straight line in eight steps.
     share = (torch.arange(8).double() + 1)[:, None] / 8
     straight = torch.lerp(STARTS[:, None], TARGETS[:, None], share)
     torch.testing.assert_close(states[:, 0, :7], straight[:, :7])
     torch.testing.assert_close(problem.follow(actions)[:, 0], states[:, 0], atol=1e-6, rtol=0)
     assert problem.score(actions).accepted[:, 0].all()
-    assert (problem.distances(states[:, :, -1:]) < 1e-9).all()  # other pieces are cut elsewhere
+    assert (problem.scoring.distances(states[:, :, -1:]) < 1e-9).all()  # other pieces are cut elsewhere
     assert (states[:, 0] != states[:, 1]).flatten(1).any(1).all()
 
 
@@ -89,7 +91,7 @@ def test_replay_of_pieces_shorter_than_the_horizon_and_fewer_than_asked_for():
     states, actions = Replay(tracking=EXACT)(problem, 5, noise()).pair
     assert states.shape == (5, 5, 20, 2)
     assert torch.equal(states[:, 0], states[:, 2])
-    assert (problem.distances(states[:, :, 9:]) < 1e-9).all()
+    assert (problem.scoring.distances(states[:, :, 9:]) < 1e-9).all()
     assert (actions[:2, 0, 9:].abs() < 1e-6).all()
     assert (actions == problem.clamp(actions)).all()
 
@@ -117,7 +119,7 @@ def test_only_what_the_goal_names_is_bent():
     source = Rollout()
     states, actions = source(problem, 3, noise()).pair
     bent = Warp(source=source)(problem, 3, noise())
-    assert (problem.distances(bent.states[:, :, -1:]) < 1e-9).all()
+    assert (problem.scoring.distances(bent.states[:, :, -1:]) < 1e-9).all()
     assert torch.equal(bent.states[..., 2:], states[..., 2:])
     assert not torch.equal(bent.actions, actions)
     assert (bent.actions == problem.clamp(bent.actions)).all()
@@ -128,8 +130,8 @@ def test_a_bent_rollout_of_points_is_tracked_to_the_goal():
     source = Rollout(sigma=0.1)
     found = Warp(source=source, tracking=EXACT)(problem, 4, noise())
     torch.testing.assert_close(problem.follow(found.actions), found.states, atol=1e-6, rtol=0)
-    before = problem.merit(problem.follow(source(problem, 4, noise()).actions))
-    assert (problem.merit(problem.follow(found.actions)) < before).all()
+    before = problem.scoring.merit(problem.follow(source(problem, 4, noise()).actions))
+    assert (problem.scoring.merit(problem.follow(found.actions)) < before).all()
 
 
 def test_snapped_states_are_the_nearest_that_were_seen():
@@ -258,8 +260,8 @@ def test_of_more_given_plans_than_a_planner_improves_the_best_are_given():
     (given,) = planner.given
     assert given is not None
     everything = torch.cat([Rollout()(problem, 5, noise(4)).actions, torch.zeros(5, 1, 12, 2).double()], 1)
-    merits = problem.merit(problem.follow(everything))
-    best = problem.merit(problem.follow(given.actions))
+    merits = problem.scoring.merit(problem.follow(everything))
+    best = problem.scoring.merit(problem.follow(given.actions))
     torch.testing.assert_close(best.sort(1).values, merits.sort(1).values[:, :2])
 
 
@@ -296,7 +298,7 @@ def test_of_many_candidates_only_the_best_under_their_own_members_are_judged_by_
     counted = Counted(replace(point(4), criteria=Criteria(hold=1, accept=-1.0, feedback=False)))
     problem = counted.problem
     offers = Rollout()(problem, 20, noise(3))
-    best = problem.merit(problem.follow(offers.actions)).topk(shortlist, largest=False).indices[..., None, None]
+    best = problem.scoring.merit(problem.follow(offers.actions)).topk(shortlist, largest=False).indices[..., None, None]
     expected = problem.score(offers.actions.take_along_dim(best, 1)).cost.amin(1)
 
     def known(problem: Problem, count: int, noise: NoiseSource) -> Candidates:

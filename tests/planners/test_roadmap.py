@@ -82,7 +82,7 @@ def test_routes_lead_through_the_gap_and_their_times_never_fall():
     assert graph is not None
     points, times = graph.routes(problem.start, lambda s: problem.goal.project(s[..., None, :])[..., 0, :], 3)
     torch.testing.assert_close(points[:, :, 0], problem.start[:, None].expand(-1, 3, -1))
-    assert (problem.distances(points[:, :, -1:]) < 1e-9).all()
+    assert (problem.scoring.distances(points[:, :, -1:]) < 1e-9).all()
     assert times.isfinite().all()
     assert (times.diff(dim=-1) >= 0).all()
     assert (times[..., 0] == 0).all()
@@ -177,7 +177,7 @@ def test_the_first_candidate_heads_straight_for_the_goal_and_the_others_take_rou
     assert problem.roadmap is not None
     found = Roadmap(stretch=1.5)(problem, count, noise())
     assert found.size == count
-    assert (problem.distances(found.states[:, :1]) < 1e-9).all()
+    assert (problem.scoring.distances(found.states[:, :1]) < 1e-9).all()
     if count > 1:
         ways = problem.roadmap.paths(
             problem.start, lambda s: problem.goal.project(s[..., None, :])[..., 0, :], count - 1, 24, 1.5
@@ -185,7 +185,7 @@ def test_the_first_candidate_heads_straight_for_the_goal_and_the_others_take_rou
         assert torch.equal(found.states[:, 1:], ways)
     free = point()
     straight = Roadmap()(replace(free, roadmap=RoadmapGraph.build(grid(), steering(free))), 1, noise())
-    arrived = free.distances(free.follow(straight.actions))[:, 0, :, 0] < 0.5
+    arrived = free.scoring.distances(free.follow(straight.actions))[:, 0, :, 0] < 0.5
     # No axis needs longer than it must: one step at full speed covers a quarter.
     least = ((problems.TARGETS - problems.STARTS).abs().amax(-1) / STEP).ceil().long()
     assert (arrived.long().argmax(-1) + 1 <= least).all()
@@ -274,7 +274,7 @@ def test_a_sync_never_raises_a_candidates_own_cost(sync: Sync):
     for seed in range(4):
         alone = replace(planner, sync_every=10**6, anneal=False).step(problem, state, noise(seed))
         synced = replace(planner, anneal=False).step(problem, state, noise(seed))
-        before, after = (problem.merit(problem.follow(s.actions)) for s in (alone, synced))
+        before, after = (problem.scoring.merit(problem.follow(s.actions)) for s in (alone, synced))
         assert (after <= before + 1e-12).all()
         assert (after == before).all() == isinstance(sync, Sabotage) or (after < before).any()
         state = alone

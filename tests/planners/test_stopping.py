@@ -34,7 +34,7 @@ def test_a_plan_is_cut_where_it_is_nearest_and_rests_from_there():
 
 def test_what_planners_lower_is_what_the_cut_plan_costs():
     problem, actions = passing()
-    merit = problem.merit(problem.follow(actions))
+    merit = problem.scoring.merit(problem.follow(actions))
     torch.testing.assert_close(merit, problem.score(problem.cut(actions)).cost)
     # Two steps on the way, at two tolerances' and one's worth of steps from the goal.
     tolerance = problem.goal.tolerance
@@ -55,26 +55,26 @@ def test_steps_off_the_support_count_as_far_as_the_plan_goes():
     problem, actions = passing(rule)
     known = replace(problem, support=Support(tensor([0.0, 0.0], [3 * STEP, 0.0]), 0.6 * STEP))
     # Steps 1 and 2 stray; what comes after the stop at 3 does not matter.
-    assert known.merit(known.follow(actions)).item() == pytest.approx(2 * 0.25)
+    assert known.scoring.merit(known.follow(actions)).item() == pytest.approx(2 * 0.25)
 
 
 def test_what_is_not_finite_is_never_reached():
     problem, actions = passing()
     states = problem.follow(actions)
     states[:, :, 2:] = torch.nan
-    assert problem.merit(states).isfinite().all()
+    assert problem.scoring.merit(states).isfinite().all()
     states[:, :, :] = torch.nan
-    assert not problem.merit(states).isfinite().any()
+    assert not problem.scoring.merit(states).isfinite().any()
 
 
 def test_the_weights_of_a_plan_are_its_costs_weights():
     problem, actions = passing(replace(STOP, running=0.2))
     states = problem.follow(actions)
-    weights = problem.goal_weights(states, hold=6, running=0.2)
+    weights = problem.scoring.goal_weights(states, hold=6, running=0.2)
     assert weights.shape == (1, 1, 8) and weights.argmax() == 2
     assert weights.sum().item() == pytest.approx(1 + 0.2)
     assert (weights[..., 3:] == 0.025).all()
-    held = replace(problem, criteria=Criteria()).goal_weights(states, hold=2, running=0.2)
+    held = replace(problem, criteria=Criteria()).scoring.goal_weights(states, hold=2, running=0.2)
     torch.testing.assert_close(held, tensor([0.025] * 6 + [0.525] * 2)[0])
 
 
@@ -85,7 +85,9 @@ def test_blocks_stop_together():
     moving = cut.any(-1).sum(-1)
     assert moving.min() >= 1 and moving.max() <= 12
     assert torch.equal(cut[..., :2].any(-1), cut[..., 2:].any(-1))
-    torch.testing.assert_close(problem.merit(problem.follow(actions)), problem.merit(problem.follow(cut)))
+    torch.testing.assert_close(
+        problem.scoring.merit(problem.follow(actions)), problem.scoring.merit(problem.follow(cut))
+    )
 
 
 @pytest.mark.parametrize("name", ["default", "icem", "ilqr", "gradient shooting", "mppi", "receding"])
@@ -93,7 +95,7 @@ def test_every_kind_of_planner_arrives_and_rests(name: str):
     problem = replace(point(), horizon=30, criteria=STOP)
     plan = PLANNERS[name].plan(problem)
     assert plan.accepted.all()
-    assert (problem.distances(plan.states[:, None])[:, 0, -1, 0] <= 0.6).all()
+    assert (problem.scoring.distances(plan.states[:, None])[:, 0, -1, 0] <= 0.6).all()
     assert torch.equal(plan.actions, problem.cut(plan.actions[:, None])[:, 0])
 
 

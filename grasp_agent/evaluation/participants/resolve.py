@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from grasp_agent import planners
 from grasp_agent.agent.agent import GraspAgent
-from grasp_agent.evaluation.participants import archives as files
+from grasp_agent.evaluation.participants import archives
 from grasp_agent.evaluation.participants.base import Given, Participant, check
 from grasp_agent.evaluation.rollout import Predictor, label, own_goal
 from grasp_agent.planners import Planner
@@ -130,18 +130,18 @@ def _object(given: Predictor) -> Participant:
 
 
 def _file(given: str, env_id: str) -> Participant | None:
-    path = files.existing(given)
+    path = archives.existing(given)
     if path is None and Path(given).suffix == ".zip" and ":" not in given:
         raise ValueError(f"agents: no such file {given}")
     if path is None:
         return None
-    archive = files.looked_at(path)
+    archive = archives.looked_at(path)
     if "algorithm" in archive.config:
-        return files.from_policy(archive)
+        return archives.from_policy(archive)
     return (
-        files.from_agent(archive, partial(GraspAgent.load, path))
+        archives.from_agent(archive, partial(GraspAgent.load, path))
         if archive.config
-        else files.from_theirs(archive, files.algorithm_of(archive))
+        else archives.from_theirs(archive, archives.algorithm_of(archive))
     )
 
 
@@ -151,7 +151,7 @@ def _random(given: str, env_id: str) -> Participant | None:
 
 def _grasp(given: str, env_id: str) -> Participant | None:
     name, steps = _with_steps(given)
-    return files.from_bundled(_model_for(env_id, steps)) if name == "grasp" else None
+    return archives.from_bundled(_model_for(env_id, steps)) if name == "grasp" else None
 
 
 def _planner(given: str, env_id: str) -> Participant | None:
@@ -161,15 +161,15 @@ def _planner(given: str, env_id: str) -> Participant | None:
     if base not in PLANNERS:
         return None
     if rest:
-        path = files.existing(rest)
-        archive = files.looked_at(path) if path else None
+        path = archives.existing(rest)
+        archive = archives.looked_at(path) if path else None
         if archive is None or not archive.config or "algorithm" in archive.config:
             raise ValueError(f"agents: {given}: expected a saved agent of ours, got {rest}")
-        who, source = files.from_agent(archive, partial(GraspAgent.load, archive.path)), archive.path
+        who, source = archives.from_agent(archive, partial(GraspAgent.load, archive.path)), archive.path
         name = f"{base} {who.name}"
     else:
         source = _model_for(env_id, steps)
-        who = files.from_bundled(source)
+        who = archives.from_bundled(source)
     planner = planner_called(base)
     key = f"{who.key} {planner!r}"
     return who._replace(name=name, make=lambda *_: _planned(load(source, device="cpu"), planner, base), key=key)
@@ -187,7 +187,7 @@ def _planned(agent: GraspAgent, planner: Planner[Any], name: str) -> GraspAgent:
 
 
 def _model(given: str, env_id: str) -> Participant | None:
-    return files.from_bundled(given)._replace(name=given) if given in bundled() else None
+    return archives.from_bundled(given)._replace(name=given) if given in bundled() else None
 
 
 def _algorithm(given: str, env_id: str) -> Participant | None:
@@ -197,19 +197,19 @@ def _algorithm(given: str, env_id: str) -> Participant | None:
     if base not in ALGORITHMS:
         return None
     if not rest:
-        return files.from_baseline(baselines.find(base, env_id, steps))
-    path = files.existing(rest)
+        return archives.from_baseline(baselines.find(base, env_id, steps))
+    path = archives.existing(rest)
     if path is None:
         raise ValueError(f"agents: no such file {rest}")
-    archive = files.looked_at(path)
+    archive = archives.looked_at(path)
     if archive.config.get("algorithm") == base:
-        return files.from_policy(archive)
+        return archives.from_policy(archive)
     if not archive.data:
         raise ValueError(f"agents: {rest} is no saved agent of {base}")
-    written = files.written_by(archive)
+    written = archives.written_by(archive)
     if written is not None and written != ("td3" if base == "ddpg" else base):
         raise ValueError(f"agents: {given}: expected a file of {base}, got one of {written}")
-    return files.from_theirs(archive, base)
+    return archives.from_theirs(archive, base)
 
 
 def _module(given: str, env_id: str) -> Participant | None:

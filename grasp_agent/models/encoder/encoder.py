@@ -1,7 +1,7 @@
 """From pictures to latents: maps of features become their centres of mass, and these are turned onto axes.
 
 Spatial softmax: Levine et al. 2016, arXiv 1504.00702; Finn et al. 2016, arXiv 1509.06113. How it is trained:
-`encoder_training`.
+`models/encoder/fitting.py`.
 """
 
 from __future__ import annotations

@@ -136,7 +136,7 @@ class Gradient:
     ) -> tuple[Tensor, Tensor, Moments | None]:
         """See `ActionUpdate.apply`."""
         states, actions = candidates.pair
-        predicted, pull = problem.pullback(problem.shifted(states), actions)
+        predicted, pull = problem.ensemble.pullback(problem.shifted(states), actions)
         # sum_t |F(s_t, a_t) - s_{t+1}|^2 + gamma sum_t |F(s_t, a_t) - g|^2, s_t without gradient (eq. 10).
         cotangent = 2 * (predicted - states)
         if goal_weight:
@@ -166,7 +166,7 @@ class GaussNewton:
     ) -> tuple[Tensor, Tensor, None]:
         """See `ActionUpdate.apply`; the goal term has weight 1 for each named entry, and its curvature is left out."""
         states, actions = candidates.pair
-        predicted, slopes = problem.linearise(problem.shifted(states), actions)
+        predicted, slopes = problem.ensemble.linearise(problem.shifted(states), actions)
         residual = predicted - states
         if goal_weight:
             residual = residual + goal_weight * (predicted - problem.goal.project(predicted))

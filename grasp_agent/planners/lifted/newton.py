@@ -49,13 +49,13 @@ class LiftedNewton:
     def apply(self, problem: Problem, candidates: Candidates, memory: None, phase: float) -> tuple[Candidates, None]:
         """See `Update.apply`."""
         states, actions = candidates.pair
-        predicted, by_action = problem.linearise(problem.shifted(states), actions)
+        predicted, by_action = problem.ensemble.linearise(problem.shifted(states), actions)
         size = states.shape[-1]
         by_state = problem.state_jacobian
         if by_state is None:
             by_state = torch.eye(size, dtype=states.dtype, device=states.device)
         gaps = predicted - states
-        weights = problem.goal_weights(states, self.hold, self.running)
+        weights = problem.scoring.goal_weights(states, self.hold, self.running)
         effort = 2 * self.effort / states.shape[2]
         feedback = riccati(
             by_state,

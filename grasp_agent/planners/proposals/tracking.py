@@ -39,7 +39,7 @@ class Tracking:
         tracked = []
         for target, action in zip(given.states.unbind(2), given.actions.unbind(2), strict=True):
             corrected = self.correct(problem, state, target, action)
-            state = problem.step(state, corrected)
+            state = problem.ensemble.step(state, corrected)
             tracked.append(corrected)
         return torch.stack(tracked, dim=2)
 
@@ -63,7 +63,7 @@ class Tracking:
         targets, actions = given.states.flatten(0, 1), given.actions.flatten(0, 1)
         tracked, states = [], []
         for target, action in zip(targets.unbind(1), actions.unbind(1), strict=True):
-            predicted, slopes = problem.linearise_rows(state, action.repeat(2, 1).expand(members, -1, -1))
+            predicted, slopes = problem.ensemble.linearise_rows(state, action.repeat(2, 1).expand(members, -1, -1))
             wanted = predicted[:planning, :rows].mean(0) - target
             change = problem.correction(slopes[:planning, :rows].mean(0), wanted, self.damping)
             corrected = problem.clamp(action - change)
@@ -77,11 +77,11 @@ class Tracking:
     def correct_together(self, problem: Problem, state: Tensor, target: Tensor, action: Tensor) -> Tensor:
         """The action `[M, A]`, corrected so that the members' mean comes nearer to `target` `[M, S]` from `state`."""
         rows = (problem.members, -1, -1)
-        predicted, slopes = problem.linearise_rows(state.expand(*rows), action.expand(*rows))
+        predicted, slopes = problem.ensemble.linearise_rows(state.expand(*rows), action.expand(*rows))
         change = problem.correction(slopes.mean(0), predicted.mean(0) - target, self.damping)
         return problem.clamp(action - change)
 
     def correct(self, problem: Problem, state: Tensor, target: Tensor, action: Tensor) -> Tensor:
         """The action `[B, N, A]`, corrected so that one step from `state` comes nearer to `target` `[B, N, S]`."""
-        predicted, slopes = problem.linearise(state, action)
+        predicted, slopes = problem.ensemble.linearise(state, action)
         return problem.clamp(action - problem.correction(slopes, predicted - target, self.damping))

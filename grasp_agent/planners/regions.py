@@ -1,0 +1,70 @@
+"""Regions of states that a model has seen."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from grasp_agent.planners.protocols import Block
+
+
+class Support:
+    """The region of states that a model has seen: balls around points that cover the replayed states.
+
+    Args:
+        points: `[P, S]` covering points.
+        radius: a state farther than this from every point is off the support.
+    """
+
+    def __init__(self, points: Tensor, radius: float) -> None:
+        self.points = points
+        self.radius = radius
+        self._squares = points.square().sum(-1)
+
+    def off(self, states: Tensor) -> Tensor:
+        """See `Region.off`."""
+        flat = self._flat(states)
+        nearest = self._partial(flat).amin(-1) + flat.square().sum(-1)
+        return (nearest > self.radius**2).view(*states.shape[:-1], 1)
+
+    def nearest(self, states: Tensor) -> Tensor:
+        """See `Region.nearest`."""
+        index = self._partial(self._flat(states)).argmin(-1)
+        return self.points[index].view(states.shape)
+
+    @staticmethod
+    def _flat(states: Tensor) -> Tensor:
+        """`[M, S]`; S may be 0, where nothing is around a body."""
+        return states.reshape(math.prod(states.shape[:-1]), states.shape[-1])
+
+    def _partial(self, flat: Tensor) -> Tensor:
+        """Squared distances `[M, P]` of states to the points, without the states' own squares."""
+        return torch.addmm(self._squares, flat, self.points.T, alpha=-2)
+
+
+class BlockSupport:
+    """A region for each block.
+
+    Args:
+        supports: the blocks' regions, each of the block's entries alone.
+        blocks: the blocks.
+    """
+
+    def __init__(self, supports: Sequence[Support], blocks: Sequence[Block]) -> None:
+        self.supports, self._blocks = tuple(supports), tuple(blocks)
+
+    def off(self, states: Tensor) -> Tensor:
+        """See `Region.off`."""
+        parts = [s.off(states[..., list(b.states)]) for s, b in zip(self.supports, self._blocks, strict=True)]
+        return torch.cat(parts, -1)
+
+    def nearest(self, states: Tensor) -> Tensor:
+        """See `Region.nearest`."""
+        states = states.clone()
+        for support, block in zip(self.supports, self._blocks, strict=True):
+            entries = list(block.states)
+            states[..., entries] = support.nearest(states[..., entries])
+        return states
