@@ -17,9 +17,9 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import torch
-from trials import open_loop
 
 import grasp_agent
+from benchmarks.trials import open_loop
 from grasp_agent.evaluation.intervals import share
 from grasp_agent.serialization import atomic_write
 

@@ -22,12 +22,12 @@ import gymnasium as gym
 import numpy as np
 import torch
 import tyro
-from ledger import Ledger, Row
 from scipy.stats import binomtest
 from tqdm import tqdm
-from trials import open_loop
 
 import grasp_agent
+from benchmarks.ledger import Ledger, Row
+from benchmarks.trials import open_loop
 from grasp_agent.evaluation.rollout import rollout
 from grasp_agent.planners import ICEM, Receding
 from grasp_agent.serialization import atomic_write

@@ -23,12 +23,12 @@ import gymnasium as gym
 import numpy as np
 import torch
 import tyro
-from ledger import Ledger, Row
 from numpy.typing import NDArray
 from tqdm import tqdm
-from trials import PLANNERS, open_loop
 
 import grasp_agent
+from benchmarks.ledger import Ledger, Row
+from benchmarks.trials import PLANNERS, open_loop
 from grasp_agent import GraspAgent
 from grasp_agent.agent.pixel_perception import PixelPerception
 from grasp_agent.evaluation.intervals import share

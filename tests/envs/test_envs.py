@@ -381,5 +381,5 @@ def test_states_beyond_the_soft_stop_of_the_elbow_can_be_restored() -> None:
 
 @pytest.mark.parametrize("env_id", ["grasp/BallNav-v0", "grasp/Reacher-v0"])
 def test_a_keyword_that_is_none_is_refused_with_those_that_are(env_id: str):
-    with pytest.raises(TypeError, match="takes the keywords .*render_size, got 'colour'"):
+    with pytest.raises(TypeError, match=r"takes the keywords .*render_size, got 'colour'"):
         gym.make(env_id, colour="red")

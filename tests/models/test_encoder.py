@@ -73,7 +73,7 @@ def test_latents_have_no_more_axes_than_things_move_along(good: tuple[PixelEncod
 
 @pytest.mark.parametrize("contrast", [0.0, 0.3])
 def test_episodes_are_told_apart_where_that_has_a_weight(contrast: float, monkeypatch: pytest.MonkeyPatch):
-    """What that is worth is measured over seeds by `scripts/study_encoders.py`."""
+    """What that is worth is measured over seeds by `benchmarks/encoders.py`."""
     pictures, rows, actions, _ = walks()
     episodes = np.arange(len(pictures))[rows[:, 0]] // LENGTH
     batches, confused = list[NDArray[np.int64]](), Pairs.confused

@@ -184,10 +184,9 @@ def test_what_is_said_of_time_is_what_was_measured():
 
 
 @pytest.mark.parametrize("name", ["learning_cost", "encoders"])
-def test_the_tables_of_studies_are_those_of_their_figures(name: str, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.syspath_prepend(ROOT / "scripts")
-    study = importlib.import_module({"learning_cost": "learning_cost", "encoders": "study_encoders"}[name])
-    rows = json.loads((ROOT / "docs" / f"{name}.json").read_text(encoding="utf-8"))
+def test_the_tables_of_studies_are_those_of_their_figures(name: str):
+    study = importlib.import_module(f"benchmarks.{name}")
+    rows = json.loads((ROOT / "benchmarks" / "results" / f"{name}.json").read_text(encoding="utf-8"))
     assert study.table(rows).strip() in (ROOT / "docs" / f"{name}.md").read_text(encoding="utf-8")
 
 

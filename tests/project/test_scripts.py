@@ -5,18 +5,17 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import benchmark_planners
 import gymnasium as gym
 import pytest
-import report_benchmark
-import trials
-from ledger import Ledger
+
+from benchmarks import planners, report, trials
+from benchmarks.ledger import Ledger
 
 
 @pytest.mark.parametrize("mode", ["open", "closed"])
 def test_a_cell_of_the_benchmark_is_measured(mode: str):
     setting = trials.Setting("near ball", "GRASP", 15, mode, 0.5)
-    cell = benchmark_planners.measure(setting, 2)
+    cell = planners.measure(setting, 2)
     assert set(cell) == {"end", "any", "steps", "seconds", "accepted", "iterations"}
     assert cell["any"] == [1, 1]
     assert all(0 < seconds < 30 for seconds in cell["seconds"])
@@ -33,9 +32,9 @@ def test_starts_and_goals_of_the_short_task_are_near_each_other_and_the_same_for
         assert first["achieved_goal"][0] > 0.1
 
 
-@pytest.mark.parametrize("study", benchmark_planners.STUDIES)
+@pytest.mark.parametrize("study", planners.STUDIES)
 def test_every_cell_of_a_study_names_a_task_and_a_planner_and_has_a_key_of_its_own(study: str):
-    settings, counts = benchmark_planners.STUDIES[study]()
+    settings, counts = planners.STUDIES[study]()
     assert len({setting.key for setting in settings}) == len(settings)
     for setting in settings:
         assert setting.planner in trials.PLANNERS
@@ -44,14 +43,14 @@ def test_every_cell_of_a_study_names_a_task_and_a_planner_and_has_a_key_of_its_o
 
 
 def test_a_share_has_wilsons_interval():
-    assert report_benchmark.share([1] * 90 + [0] * 10) == "0.90 (0.83-0.94)"
-    assert report_benchmark.share([0] * 200) == "0.00 (0.00-0.02)"
+    assert report.share([1] * 90 + [0] * 10) == "0.90 (0.83-0.94)"
+    assert report.share([0] * 200) == "0.00 (0.00-0.02)"
 
 
 def test_mcnemar_counts_the_pairs_that_differ():
-    assert report_benchmark.mcnemar([1, 1, 0, 0], [1, 1, 0, 0]) == 1.0
-    assert report_benchmark.mcnemar([1] * 10, [0] * 10) == pytest.approx(2 * 0.5**10)
-    assert report_benchmark.mcnemar([1, 0] * 5, [0, 1] * 5) == 1.0
+    assert report.mcnemar([1, 1, 0, 0], [1, 1, 0, 0]) == 1.0
+    assert report.mcnemar([1] * 10, [0] * 10) == pytest.approx(2 * 0.5**10)
+    assert report.mcnemar([1, 0] * 5, [0, 1] * 5) == 1.0
 
 
 def test_a_ledger_keeps_what_several_write_at_once_and_nothing_of_another_model(tmp_path: Path):

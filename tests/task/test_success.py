@@ -111,7 +111,7 @@ def learned(env: gym.Env[Any, Any] | Any, **settings: Any) -> GraspAgent:
 
 @pytest.mark.parametrize("pictures", [False, True])
 def test_an_agent_learns_how_near_is_near_enough(pictures: bool, monkeypatch: pytest.MonkeyPatch):
-    """From images, in latents: how good that is, is measured over seeds by `scripts/study_encoders.py`."""
+    """From images, in latents: how good that is, is measured over seeds by `benchmarks/encoders.py`."""
     monkeypatch.setattr("grasp_agent.task.success._ENOUGH", 3)  # how many there are in so few steps is chance
     agent = learned(Disc(pictures=pictures)).learn(900)
     world = agent.policy.world

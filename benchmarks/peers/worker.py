@@ -17,11 +17,11 @@ import gymnasium as gym
 import numpy as np
 import torch
 import tyro
-from peers_adapters import SOLVERS, Plan, Setting, Solver
 from torch import Tensor
 from tqdm import trange
 
 import grasp_agent
+from benchmarks.peers.adapters import SOLVERS, Plan, Setting, Solver
 from grasp_agent import Criteria, GraspAgent
 from grasp_agent.planners import Problem
 from grasp_agent.serialization import atomic_write

@@ -1,12 +1,13 @@
 """Every planner of the family on the same frozen models, starts, goals and judging, at equal time.
 
-    python scripts/benchmark_planners.py duel      # trap and maze, 200 paired episodes
-    python scripts/benchmark_planners.py horizon   # horizons from 20 to 160, all tasks
-    python scripts/benchmark_planners.py short     # near goals, nothing in the way
-    python scripts/benchmark_planners.py patience  # the trap with ten and fifty times the duel's time
+    python -m benchmarks.planners duel      # trap and maze, 200 paired episodes
+    python -m benchmarks.planners horizon   # horizons from 20 to 160, all tasks
+    python -m benchmarks.planners short     # near goals, nothing in the way
+    python -m benchmarks.planners patience  # the trap with ten and fifty times the duel's time
 
-Resumes where it was stopped. Writes `docs/benchmark.json`, one row of episodes for each cell; tables and plots are made
-of it by `python scripts/report_benchmark.py`. Seeds from 60000, not used for training or tuning. One thread each.
+Resumes where it was stopped. Writes `benchmarks/results/benchmark.json`, one row of episodes for each cell; tables and
+plots are made of it by `python -m benchmarks.report`. Seeds from 60000, not used for training or tuning.
+One thread each.
 """
 
 from __future__ import annotations
@@ -20,11 +21,11 @@ from typing import Any, Literal
 import torch
 import tyro
 from tqdm import tqdm
-from trials import PLANNERS, SHORT_TASKS, TASKS, Setting, trials
 
+from benchmarks.trials import PLANNERS, SHORT_TASKS, TASKS, Setting, trials
 from grasp_agent.serialization import atomic_write
 
-RESULTS = Path(__file__).parent.parent / "docs" / "benchmark.json"
+RESULTS = Path(__file__).parent / "results" / "benchmark.json"
 SEED = 60_000
 HORIZONS = (20, 40, 60, 80, 120, 160)
 

@@ -1,7 +1,7 @@
 """Draws what an agent imagines from pictures, and how far a step in the latent can fool it.
 
-    python scripts/make_pixel_figures.py                    # both, into docs/figures
-    python scripts/make_pixel_figures.py imagined
+    python -m benchmarks.pixel_figures                    # both, into docs/figures
+    python -m benchmarks.pixel_figures imagined
 
 `imagined`: a candidate's virtual states while GRASP searches without a roadmap, decoded. `fooled`: the start's latent
 is moved by a small step such that one member of the ensemble believes that doing nothing leads nearer to the goal; what
@@ -18,9 +18,9 @@ import gymnasium as gym
 import numpy as np
 import torch
 import tyro
-from make_figures import draw, ends_of, fooled, median
 
 import grasp_agent
+from benchmarks.figures import draw, ends_of, fooled, median
 from grasp_agent import GRASP
 from grasp_agent.agent.pixel_perception import PixelPerception
 from grasp_agent.serialization import atomic_write

@@ -1,14 +1,14 @@
 """Two claims on learning from images, over training seeds: the contrast term, and the success radius that is learned.
 
-    python scripts/study_encoders.py             # ten trainings, half an hour on a core; goes on where it was stopped
-    python scripts/study_encoders.py --seeds 0   # one seed of them
+    python -m benchmarks.encoders             # ten trainings, half an hour on a core; goes on where it was stopped
+    python -m benchmarks.encoders --seeds 0   # one seed of them
 
 Each training is `learn(10_000)` with default settings in `grasp/WallDoor-v0` from images (only its dynamics are left
 out: they do not matter here), with the contrast term (`EncoderConfig(contrast=)`, default) and without. Measured on
 fresh episodes: how far off the door's place and the ball's are when read from latents (by the 5 nearest of 2,000 other
 images, whatever the map from one to the other looks like), and what the learned radius says of balls near their goals,
-beside the radius that is taken where nothing is learned, a twentieth of the spread. Writes `docs/encoders.json` and
-prints the tables of `docs/encoders.md`.
+beside the radius that is taken where nothing is learned, a twentieth of the spread. Writes
+`benchmarks/results/encoders.json` and prints the tables of `docs/encoders.md`.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from grasp_agent import EncoderConfig, GraspAgent, TrainConfig
 from grasp_agent.agent.pixel_perception import PixelPerception
 from grasp_agent.serialization import atomic_write
 
-FOLDER = Path(__file__).parent.parent / "docs"
+RESULTS = Path(__file__).parent / "results"
 ENV, STEPS, SEED = "grasp/WallDoor-v0", 10_000, 50_000
 IMAGES, EPISODES, NEAREST = 4000, 400, 5
 SPREAD = 0.05  # of the goals, what is taken for the radius where nothing is learned
@@ -140,7 +140,7 @@ def main(
 ) -> None:
     """Measures what is missing, and prints the tables."""
     torch.set_num_threads(1)
-    path = FOLDER / "encoders.json"
+    path = RESULTS / "encoders.json"
     wanted = [(seed, contrast) for seed in seeds for contrast in contrasts]
     for seed, contrast in tqdm(wanted):
         rows = json.loads(path.read_text()) if path.exists() else []

@@ -1,8 +1,8 @@
 """Learning from nothing, GRASP beside SAC + HER: success at the end against environment steps.
 
-    python scripts/compare_learning.py                    # all tasks, both, all seeds; resumes where it was stopped
-    python scripts/compare_learning.py --agents sac       # one of them
-    python scripts/compare_learning.py --tasks grasp/Wall-v0
+    python -m benchmarks.learning_curves                    # all tasks, both, all seeds; resumes where it was stopped
+    python -m benchmarks.learning_curves --agents sac       # one of them
+    python -m benchmarks.learning_curves --tasks grasp/Wall-v0
 
 Writes `videos/learning_curve.json` (every run) and `videos/learning_curve.png`. Training seeds are 0 to 4; each point
 is measured on 30 episodes with seeds from 30000. GRASP is trained anew for each number of steps, as a user would call

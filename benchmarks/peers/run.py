@@ -1,10 +1,11 @@
 """Planners of other libraries on the same frozen models, starts, goals, bounds and objective as ours.
 
-    python scripts/benchmark_peers.py                   # all peers and tasks; resumes where it was stopped
-    python scripts/benchmark_peers.py --tasks trap --peers pytorch-mppi torch-world-cem
+    python -m benchmarks.peers.run                   # all peers and tasks; resumes where it was stopped
+    python -m benchmarks.peers.run --tasks trap --peers pytorch-mppi torch-world-cem
 
-Writes `docs/peers.json`: per `task/peer/setting/mode` the success of each episode (seeds from 60000; at the end, and at
-any step), the median time of a plan [s] and what was computed in it, in how many episodes the peer kept to the bounds
+Writes `benchmarks/results/peers.json`: per `task/peer/setting/mode` the success of each episode (seeds from 60000; at
+the end, and at any step), the median time of a plan [s] and what was computed in it, in how many episodes the peer kept
+to the bounds
 by itself, or the reason why it could not be run. Modes: `open` executes one plan blindly, `closed` replans every
 `commit` steps until the time limit. Settings: `equal-time` has the published number of samples and as many iterations
 as fit the task's time per plan; `equal-time-few` has fewer samples and more iterations instead; `default` is the
@@ -25,15 +26,15 @@ from pathlib import Path
 from typing import Any
 
 import tyro
-from peers_adapters import SOLVERS
-from peers_worker import MODES, TASKS, SettingName
 from tqdm import tqdm
 
 import grasp_agent
+from benchmarks.peers.adapters import SOLVERS
+from benchmarks.peers.worker import MODES, TASKS, SettingName
 from grasp_agent.serialization import atomic_write
 
-ROOT = Path(__file__).parent.parent
-RESULTS = ROOT / "docs" / "peers.json"
+ROOT = Path(__file__).parents[2]
+RESULTS = ROOT / "benchmarks" / "results" / "peers.json"
 SETTINGS: tuple[SettingName, ...] = ("equal-time", "equal-time-few", "default")
 OWN_NEEDS = ("gymnasium", "stable-baselines3", "safetensors", "scipy", "tyro", "tqdm")
 # The solvers need no data formats and no torchvision, which must be built for the very torch it meets.
@@ -66,7 +67,7 @@ def measured(python: Path, task: str, solver: str, setting: str, episodes: int) 
     """
     with tempfile.TemporaryDirectory() as folder:
         output = Path(folder) / "entries.json"
-        worker = [str(python), str(Path(__file__).with_name("peers_worker.py"))]
+        worker = [str(python), "-m", "benchmarks.peers.worker"]
         arguments = {"task": task, "solver": solver, "setting": setting, "episodes": episodes, "output": output}
         paths = os.pathsep.join([str(ROOT), str(ROOT / "envs")])
         subprocess.run(

@@ -1,9 +1,9 @@
 """What one iteration costs: growth with the horizon, and distance from the floor of its matrix products.
 
-    python scripts/benchmark_speed.py
+    python -m benchmarks.speed
 
 On the bundled BallNav model, one thread. All that is compared runs in turns in one process; figures are medians. Writes
-`docs/speed.json` and the plot `videos/iteration_cost.png`.
+`benchmarks/results/speed.json` and the plot `videos/iteration_cost.png`.
 """
 
 from __future__ import annotations
@@ -112,7 +112,7 @@ def main(repeats: int = 200) -> None:
         "n16_h50_ms": many,
         "over_floor": {name: many[name] / many["floor"] for name in ("published", "default")},
     }
-    with atomic_write(ROOT / "docs" / "speed.json") as aside:
+    with atomic_write(ROOT / "benchmarks" / "results" / "speed.json") as aside:
         aside.write_text(json.dumps(result, indent=1) + "\n")
     draw(growth, ROOT / "videos" / "iteration_cost.png")
     print(json.dumps({key: result[key] for key in ("growth_160_over_10", "over_floor")}, indent=1))

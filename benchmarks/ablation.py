@@ -1,10 +1,10 @@
 """What each ingredient of the planner adds: one blind plan, and if wished the closed loop, on bundled models.
 
-    python scripts/ablate.py                      # all tasks; resumes where it was stopped
-    python scripts/ablate.py --tasks trap --variants default --closed
+    python -m benchmarks.ablation                      # all tasks; resumes where it was stopped
+    python -m benchmarks.ablation --tasks trap --variants default --closed
 
-Writes `docs/ablation.json` and the table `docs/ablation.md`. 20 episodes a cell with seeds from 40000 (not used for
-training or tuning); the intervals are Wilson's, 95 %. One thread.
+Writes `benchmarks/results/ablation.json` and the table `docs/ablation.md`. 20 episodes a cell with seeds from 40000
+(not used for training or tuning); the intervals are Wilson's, 95 %. One thread.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ import gymnasium as gym
 import numpy as np
 import torch
 import tyro
-from ablated_parts import Cautious
 from scipy.stats import binomtest
 from tqdm import tqdm
-from trials import TASKS, closed_loop, free_grasp, open_loop
 
 import grasp_agent
+from benchmarks.ablated_parts import Cautious
+from benchmarks.trials import TASKS, closed_loop, free_grasp, open_loop
 from grasp_agent import GRASP, Criteria
 from grasp_agent.agent.controller import ReplanRule
 from grasp_agent.planners import (
@@ -50,7 +50,7 @@ from grasp_agent.planners import (
 from grasp_agent.serialization import atomic_write
 from grasp_agent.task.observation import raw_vectors
 
-FOLDER = Path(__file__).parent.parent / "docs"
+FOLDER, RESULTS = Path(__file__).parent.parent / "docs", Path(__file__).parent / "results"
 EPISODES, SEED = 20, 40_000
 ABLATED = ("barrier", "trap", "reacher", "four balls")
 
@@ -223,7 +223,7 @@ def table(results: dict[str, dict[str, dict[str, float]]]) -> str:
     lines = [
         "# What each ingredient adds",
         "",
-        f"Written by `python scripts/ablate.py`: {EPISODES} episodes a cell, seeds from {SEED}, real environment,",
+        f"Written by `python -m benchmarks.ablation`: {EPISODES} episodes a cell, seeds from {SEED}, real environment,",
         "success at the end with 95 % Wilson interval. `open`: at the end of one plan, executed blindly; `accepted`:",
         "the planner held it to be good enough; `closed`, where measured: the agent's own loop, with the time of all",
         "its planning.",
@@ -265,7 +265,7 @@ def main(
         findings: measure what the paper found, too.
     """
     torch.set_num_threads(1)
-    path = FOLDER / "ablation.json"
+    path = RESULTS / "ablation.json"
     results: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
     cells = [(task, name) for task in tasks for name in variants if name not in results.get(task, {})]
     if findings:

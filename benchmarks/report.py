@@ -1,6 +1,6 @@
-"""Tables and plots of the planner benchmark, from `docs/benchmark.json` and `docs/peers.json`.
+"""Tables and plots of the planner benchmark, from `benchmark.json` and `peers.json` in `benchmarks/results`.
 
-    python scripts/report_benchmark.py
+    python -m benchmarks.report
 
 Writes `docs/benchmark.md`, its summary `docs/duel.md` and `videos/horizon.png`. Intervals are Wilson's, 95 %; a paired
 difference to the default GRASP is tested by McNemar's exact test.
@@ -15,11 +15,11 @@ from typing import Any
 import matplotlib
 import numpy as np
 import tyro
-from benchmark_planners import DUEL_BUDGETS, DUEL_HORIZONS, HORIZONS, PATIENCE
 from matplotlib import pyplot
-from scipy.stats import binomtest
-from trials import PLANNERS, TASKS
 
+from benchmarks.planners import DUEL_BUDGETS, DUEL_HORIZONS, HORIZONS, PATIENCE
+from benchmarks.trials import PLANNERS, TASKS
+from grasp_agent.evaluation import intervals
 from grasp_agent.serialization import atomic_write
 
 ROOT = Path(__file__).parent.parent
@@ -29,21 +29,22 @@ COLOURS = ("#3b6fb6", "#6fa8dc", "#8a6fc0", "#c06f9f", "#d9803f", "#e0a96d", "#b
 
 def load(name: str) -> dict[str, Any]:
     """A file of results, empty if there is none."""
-    path = ROOT / "docs" / name
+    path = Path(__file__).parent / "results" / name
     return json.loads(path.read_text()) if path.exists() else {}
 
 
 def share(outcomes: list[int]) -> str:
     """Share of successes with its interval."""
-    span = binomtest(sum(outcomes), len(outcomes)).proportion_ci(method="wilson")
-    return f"{np.mean(outcomes):.2f} ({span.low:.2f}-{span.high:.2f})"
+    found = intervals.share([bool(outcome) for outcome in outcomes])
+    assert found is not None
+    return f"{found.value:.2f} ({found.low:.2f}-{found.high:.2f})"
 
 
 def mcnemar(first: list[int], second: list[int]) -> float:
     """Probability of so unequal discordant pairs if both were equally good."""
-    wins = sum(a > b for a, b in zip(first, second, strict=True))
-    losses = sum(a < b for a, b in zip(first, second, strict=True))
-    return float(binomtest(wins, wins + losses).pvalue) if wins + losses else 1.0
+    found = intervals.paired(*([bool(outcome) for outcome in outcomes] for outcomes in (first, second)))
+    assert found is not None
+    return found.p
 
 
 def cells(study: dict[str, Cell], task: str, horizon: int, mode: str) -> dict[str, Cell]:
@@ -260,10 +261,10 @@ def short_table(study: dict[str, Cell]) -> list[str]:
 
 
 INTRODUCTION = [
-    "Written by `python scripts/report_benchmark.py` from what `python scripts/benchmark_planners.py` measured.",
+    "Written by `python -m benchmarks.report` from what `python -m benchmarks.planners` measured.",
     "All planners have the same frozen models, starts, goals and bounds, the same judging (members, support, hold),",
     "the same incumbent, coloured noise where they take it, the same feedback at execution, and the same limit on the",
-    "time of a plan; *peers* (in italics, `python scripts/benchmark_peers.py`) run in their own code. Success is real:",
+    "time of a plan; *peers* (in italics, `python -m benchmarks.peers.run`) run in their own code. Success is real:",
     "the environment's own, in brackets Wilson's 95 % interval.",
 ]
 HORIZON_NOTE = [

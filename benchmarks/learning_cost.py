@@ -1,8 +1,8 @@
 """What `learn(N)` costs and brings: CPU time and success at the end, over training seeds.
 
-    python scripts/learning_cost.py                                  # grasp/Wall-v0, 1,000 to 4,000 steps, seeds 0 to 4
-    python scripts/learning_cost.py --task grasp/BallNav-v0 --steps 200 --seeds 0
-    python scripts/learning_cost.py --label before --out costs.json  # of another commit, put on PYTHONPATH
+    python -m benchmarks.learning_cost                               # grasp/Wall-v0, 1,000 to 4,000 steps, seeds 0 to 4
+    python -m benchmarks.learning_cost --task grasp/BallNav-v0 --steps 200 --seeds 0
+    python -m benchmarks.learning_cost --label before --out costs.json  # of another commit, put on PYTHONPATH
 
 Each (seed, steps) is a fresh agent with default settings in a process of its own, on one thread, as a user would call
 `learn(N)`; it is evaluated on 30 episodes with seeds from 30000. Rows are appended to a JSON file; those that it holds
@@ -26,7 +26,7 @@ from tqdm import tqdm
 from grasp_agent import GraspAgent, evaluate
 from grasp_agent.serialization import atomic_write
 
-FOLDER = Path(__file__).parent.parent / "docs"
+RESULTS = Path(__file__).parent / "results"
 EPISODES, EVALUATION_SEED = 30, 30_000
 Row = dict[str, Any]
 
@@ -71,7 +71,7 @@ def main(
     steps: tuple[int, ...] = (1000, 2000, 4000),
     seeds: tuple[int, ...] = (0, 1, 2, 3, 4),
     label: str = "after",
-    out: Path = FOLDER / "learning_cost.json",
+    out: Path = RESULTS / "learning_cost.json",
     jobs: int = 1,
 ) -> None:
     """Measures what is missing in the file, and prints all of it."""

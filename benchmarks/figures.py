@@ -1,7 +1,7 @@
 """The figures that the method is explained with, from our own models.
 
-    python scripts/make_figures.py              # all of them, some minutes
-    python scripts/make_figures.py distance     # one
+    python -m benchmarks.figures              # all of them, some minutes
+    python -m benchmarks.figures distance     # one
 
 `distance`: to the goal along paths that first lead away from it. `conditioning`: of the action gradient through a
 rollout, and of the lifted one, against the horizon. `optimisation`: lifted states, shooting and collocation side by

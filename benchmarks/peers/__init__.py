@@ -1,0 +1,1 @@
+"""Other libraries' planners on the same frozen models."""
