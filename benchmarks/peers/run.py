@@ -5,8 +5,8 @@
 
 Writes `benchmarks/results/peers.json`: per `task/peer/setting/mode` the success of each episode (seeds from 60000; at
 the end, and at any step), the median time of a plan [s] and what was computed in it, in how many episodes the peer kept
-to the bounds
-by itself, or the reason why it could not be run. Modes: `open` executes one plan blindly, `closed` replans every
+to the bounds by itself, or the reason why it could not be run. Modes: `open` executes one plan blindly, `closed`
+replans every
 `commit` steps until the time limit. Settings: `equal-time` has the published number of samples and as many iterations
 as fit the task's time per plan; `equal-time-few` has fewer samples and more iterations instead; `default` is the
 published setting, whatever time it takes, on fewer episodes. One thread each.
