@@ -61,13 +61,13 @@ def latents(path: Path) -> dict[str, Any]:
         moved = fooled(problem, size, free)
         after = ends_of(problem, moved)
         gains = (before - after) / size
-        pictures = perception.decode(world.achieved(moved))
+        images = perception.decode(world.achieved(moved))
         rows = {
             "attacked": median(gains[0]),
             "attacked, most": float(gains[0].max()),
             "others": median(gains[1:].mean(0)),
             "flagged": float(problem.support.off(moved[:, None]).float().mean()),
-            "change of the picture [of 255]": float(np.abs(pictures - plain).mean()),
+            "change of the picture [of 255]": float(np.abs(images - plain).mean()),
         }
         found[f"step {size}"] = rows
         worst = int(gains[0].argmax())
@@ -75,7 +75,7 @@ def latents(path: Path) -> dict[str, Any]:
         for _ in range(problem.horizon):
             state = problem.dynamics(state, rest)
         ahead = perception.decode(world.achieved(state[:2, worst]))
-        shown = (plain[worst].astype(np.uint8), pictures[worst], ahead[0], ahead[1])
+        shown = (plain[worst].astype(np.uint8), images[worst], ahead[0], ahead[1])
         names = ("start", f"moved by {size:g}", "attacked member, 15 steps on", "another member")
         drawn += [titled(enlarged(one, 200), name, "") for one, name in zip(shown, names, strict=True)]
     with atomic_write(path) as aside:

@@ -101,8 +101,8 @@ def probe(agent: GraspAgent, count: int = 300) -> dict[str, float]:
     assert isinstance(agent.perception, PixelPerception)
     env: Any = gym.make("grasp/PushT-v0", observation="pixels")
     states = [state for task in tasks(APART, count // 2) for state in task]
-    pictures = [env.reset(options={"state": state})[0]["observation"] for state in states]
-    latents, truth = agent.perception.encoded(np.stack(pictures)), np.stack(states)
+    images = [env.reset(options={"state": state})[0]["observation"] for state in states]
+    latents, truth = agent.perception.encoded(np.stack(images)), np.stack(states)
     features = np.concatenate([latents[:, 2:], np.ones((len(latents), 1))], 1)
     half = len(latents) // 2
     found = features[half:] @ np.linalg.lstsq(features[:half], truth[:half, 4:6], rcond=None)[0]

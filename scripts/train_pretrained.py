@@ -60,13 +60,13 @@ class Recipe:
     seed: int = 0
 
 
-def push_t_data(steps: int, longest: int = 150, *, pictures: bool = False) -> list[Episode]:
+def push_t_data(steps: int, longest: int = 150, *, images: bool = False) -> list[Episode]:
     """Push-T as a poor player plays it, with noise, and at times with random actions held for a while."""
     random, expert = np.random.default_rng(0), PushTExpert(seed=0, tries=4)
     env, camera, episodes = gym.make("grasp/PushT-v0"), gym.make("grasp/PushT-v0", observation="pixels"), []
 
     def kept(observation: Any) -> NDArray[Any]:
-        if not pictures:
+        if not images:
             return raw_vectors(observation)
         return camera.reset(options={"state": env.unwrapped.state})[0]["observation"].ravel()  # type: ignore[attr-defined]
 
@@ -204,7 +204,7 @@ RECIPES |= {
         horizon=30,
         train=TrainConfig(gradient_steps=4000, weight_decay=0.1, batch_size=512),
         planner=ICEM(iterations=4, samples=128),
-        data=partial(push_t_data, longest=60, pictures=True),
+        data=partial(push_t_data, longest=60, images=True),
         goal_tolerance=0.05,  # [half the picture's width]
         options=PIXELS,
     ),

@@ -124,8 +124,8 @@ class GoalEnv(gym.Env[Observation, NDArray[np.float32]], ABC):
             -1.0, 1.0, (action_size,), np.float32
         )
         picture = spaces.Box(0, 255, (PIXELS, PIXELS, 3), np.uint8)
-        pictures = spaces.Box(0, 255, (PIXELS, PIXELS, 3 * int(frames)), np.uint8)
-        shown = vector_space if observation == "state" else pictures
+        images = spaces.Box(0, 255, (PIXELS, PIXELS, 3 * int(frames)), np.uint8)
+        shown = vector_space if observation == "state" else images
         goals = {"achieved_goal": goal_space, "desired_goal": goal_space}
         self.observation_space: spaces.Dict = spaces.Dict(  # pyright: ignore[reportIncompatibleVariableOverride]
             {"observation": shown, **(goals if goal == "state" else {"desired_goal": picture})}

@@ -1,6 +1,6 @@
 """A training that may be killed at any moment: agent and experience in a file, from which it goes on.
 
-Images lie in a file beside it, whose name is the checkpoint's and `.pictures`; both belong together.
+Images lie in a file beside it, whose name is the checkpoint's and `.images`; both belong together.
 """
 
 from __future__ import annotations

@@ -159,13 +159,13 @@ class PixelPerception(Perception):
         """See `Perception.outcome`: images `[height, width, channels]`."""
         (later, batch), (earlier, _) = self.layout.read(after if last is None else last), self.layout.read(before)
         assert earlier.goals is not None
-        return later.pictures[row if batch else 0][..., -self.layout.shape[2] :], earlier.goals[row]
+        return later.images[row if batch else 0][..., -self.layout.shape[2] :], earlier.goals[row]
 
     def rows(self, observations: Any) -> NDArray[np.uint8]:
         """See `Perception.rows`: bytes `[n, R]`, of images, then of vectors."""
         seen, _ = self.layout.read(observations, goals=False)
-        count = len(seen.pictures)
-        return np.concatenate([seen.pictures.reshape(count, -1), seen.vectors.view(np.uint8).reshape(count, -1)], -1)
+        count = len(seen.images)
+        return np.concatenate([seen.images.reshape(count, -1), seen.vectors.view(np.uint8).reshape(count, -1)], -1)
 
     def store(self, episodes: Iterable[Episode], dataset: Dataset, action_size: int) -> None:
         """See `Perception.store`: in the image replay buffer, from which they are encoded later."""
@@ -220,7 +220,7 @@ class PixelPerception(Perception):
 
     def _states(self, seen: PixelObservation, encode: Any) -> tuple[Array, Array]:
         """Observations `[n, O]` and achieved goals `[n, D]`."""
-        frames = np.split(seen.pictures, self.layout.frames, axis=-1)[::-1]
+        frames = np.split(seen.images, self.layout.frames, axis=-1)[::-1]
         newest, oldest = encode(frames[0]), frames[0]
         for frame in frames[1:]:
             blank = np.asarray(frame.max((1, 2, 3)) == 0)  # before an episode's first step, some stack nothing
@@ -253,10 +253,10 @@ class PixelPerception(Perception):
         if self.buffer.lies_in(path):
             return
         known, self.buffer = self.buffer, ImageReplayBuffer(self.layout.stacked, path)
-        images = known.pictures
+        images = known.images
         for episode in known.episodes:
             self.buffer.add(images[episode.rows], episode.vectors, episode.actions)
 
 
 def _row(seen: PixelObservation, row: int) -> PixelObservation:
-    return PixelObservation(seen.pictures[row : row + 1], seen.vectors[row : row + 1], None)
+    return PixelObservation(seen.images[row : row + 1], seen.vectors[row : row + 1], None)

@@ -1,4 +1,4 @@
-"""Experience in pictures: kept in a file that is mapped into memory, so that it may be larger than that."""
+"""Experience in images: kept in a file that is mapped into memory, so that it may be larger than that."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ class ImageEpisode(NamedTuple):
 
 
 class ImageReplayBuffer:
-    """Pictures in the order in which they came, and the episodes that they belong to.
+    """Images in the order in which they came, and the episodes that they belong to.
 
     Args:
-        shape: `(height, width, channels)` of a picture.
-        path: the file that holds the pictures; None for one that vanishes with the buffer.
-        count: pictures that are in that file already and stay; what comes after them is cut off.
+        shape: `(height, width, channels)` of an image.
+        path: the file that holds the images; None for one that vanishes with the buffer.
+        count: images that are in that file already and stay; what comes after them is cut off.
 
     Raises:
         ValueError: if the file holds fewer, or is not there.
@@ -44,18 +44,18 @@ class ImageReplayBuffer:
         self._size, self._count = int(np.prod(shape)), count
         mode = "r+b" if count else "w+b"
         if count and path is not None and not path.exists():
-            raise ValueError(f"{path}: expected {count} pictures that belong to a checkpoint; there is no such file")
+            raise ValueError(f"{path}: expected {count} images that belong to a checkpoint; there is no such file")
         self._path = path
         self._file: IO[bytes] = tempfile.TemporaryFile() if path is None else open(path, mode)  # noqa: SIM115
         weakref.finalize(self, self._file.close)
         if self._file.seek(0, 2) < count * self._size:
-            raise ValueError(f"{path}: expected {count} pictures, the file is shorter")
+            raise ValueError(f"{path}: expected {count} images, the file is shorter")
         self._file.truncate(count * self._size)
         self._file.seek(0, 2)
         self._running: dict[int, tuple[list[int], list[Array], list[Array]]] = {}
 
     def lies_in(self, path: Path) -> bool:
-        """Whether its pictures are in this file."""
+        """Whether its images are in this file."""
         return self._path is not None and path.exists() and path.samefile(self._path)
 
     def __len__(self) -> int:
@@ -63,8 +63,8 @@ class ImageReplayBuffer:
         return sum(len(shots.actions) for shots in self.episodes)
 
     @property
-    def pictures(self) -> Bytes:
-        """`[M, height, width, channels]`, all pictures, read from the file where they are asked for."""
+    def images(self) -> Bytes:
+        """`[M, height, width, channels]`, all images, read from the file where they are asked for."""
         self._file.flush()
         if not self._count:
             return np.zeros((0, *self.shape), np.uint8)
@@ -73,18 +73,18 @@ class ImageReplayBuffer:
     def record(self, place: int, before: PixelObservation, action: Array, after: PixelObservation, done: bool) -> None:
         """One transition of the environment at a place among several; observations of one row each."""
         if place not in self._running:
-            self._running[place] = ([self._add(before.pictures[0])], [before.vectors[0]], [])
+            self._running[place] = ([self._add(before.images[0])], [before.vectors[0]], [])
         rows, vectors, actions = self._running[place]
-        rows.append(self._add(after.pictures[0]))
+        rows.append(self._add(after.images[0]))
         vectors.append(after.vectors[0])
         actions.append(action)
         if done:
             self.episodes.append(self._so_far(place))
             del self._running[place]
 
-    def add(self, pictures: Bytes, vectors: Array, actions: Array) -> None:
+    def add(self, images: Bytes, vectors: Array, actions: Array) -> None:
         """A whole episode: `[T + 1, ...]`, `[T + 1, V]` and `[T, A]`."""
-        rows = np.array([self._add(picture) for picture in pictures], np.int64)
+        rows = np.array([self._add(image) for image in images], np.int64)
         self.episodes.append(ImageEpisode(rows, np.asarray(vectors, np.float32), np.asarray(actions, np.float32)))
 
     def end(self) -> None:
@@ -93,10 +93,10 @@ class ImageReplayBuffer:
         self._running.clear()
 
     def windows(self, length: int) -> tuple[NDArray[np.int64], Array, NDArray[np.int64]]:
-        """All windows of `length` steps: pictures `[W, length + 1]`, actions `[W, length, A]`, their episodes `[W]`."""
+        """All windows of `length` steps: images `[W, length + 1]`, actions `[W, length, A]`, their episodes `[W]`."""
         long_enough = [shots for shots in self.episodes if len(shots.actions) >= length]
         if not long_enough:
-            raise ValueError(f"pictures: expected an episode of at least {length} steps, got none")
+            raise ValueError(f"images: expected an episode of at least {length} steps, got none")
         view = np.lib.stride_tricks.sliding_window_view
         rows = [view(shots.rows, length + 1) for shots in long_enough]
         actions = [np.moveaxis(view(shots.actions, length, axis=0), -1, 1) for shots in long_enough]
@@ -104,7 +104,7 @@ class ImageReplayBuffer:
         return np.concatenate(rows), np.concatenate(actions), episodes
 
     def tensors(self) -> dict[str, Tensor]:
-        """What belongs to the pictures, those of running episodes too, and how many pictures there are."""
+        """What belongs to the images, those of running episodes too, and how many images there are."""
         self._file.flush()
         known = [*self.episodes, *(self._so_far(place) for place in self._running)]
         if not known:
@@ -120,24 +120,24 @@ class ImageReplayBuffer:
 
     @classmethod
     def restore(cls, tensors: Mapping[str, Tensor], shape: tuple[int, int, int], path: Path) -> ImageReplayBuffer:
-        """The inverse of `tensors`, with the pictures in a file; raises where they do not fit."""
+        """The inverse of `tensors`, with the images in a file; raises where they do not fit."""
         buffer = cls(shape, path, int(tensors["count"]))
         lengths = tensors["lengths"].tolist()
         longer = [length + 1 for length in lengths]
         parts = [tensors[name].cpu().split(lengths if name == "actions" else longer) for name in ImageEpisode._fields]
         buffer.episodes += [ImageEpisode(*(part.numpy() for part in shots)) for shots in zip(*parts, strict=True)]
         if any(shots.rows.max() >= buffer._count or shots.rows.min() < 0 for shots in buffer.episodes):
-            raise ValueError(f"{path}: expected more pictures")
+            raise ValueError(f"{path}: expected more images")
         return buffer
 
     def pieces(self, size: int = 512) -> Iterator[Bytes]:
-        """All pictures in order, some at a time."""
-        pictures = self.pictures
-        for first in range(0, len(pictures), size):
-            yield np.asarray(pictures[first : first + size])
+        """All images in order, some at a time."""
+        images = self.images
+        for first in range(0, len(images), size):
+            yield np.asarray(images[first : first + size])
 
-    def _add(self, picture: Bytes) -> int:
-        self._file.write(np.ascontiguousarray(picture, np.uint8).tobytes())
+    def _add(self, image: Bytes) -> int:
+        self._file.write(np.ascontiguousarray(image, np.uint8).tobytes())
         self._count += 1
         return self._count - 1
 

@@ -1,4 +1,4 @@
-"""Where pictures, vectors and goals stand in observations."""
+"""Where images, vectors and goals stand in observations."""
 
 from __future__ import annotations
 
@@ -20,27 +20,27 @@ _GOALS = ("achieved_goal", "desired_goal")
 class PixelObservation(NamedTuple):
     """What n observations show."""
 
-    pictures: Bytes
+    images: Bytes
     """`[n, height, width, colours * frames]`, the newest frame last."""
     vectors: Array
     """`[n, V]`, what is felt beside it, such as joint angles."""
     goals: Bytes | None
-    """`[n, height, width, colours]`, pictures of the goals; None where there are none."""
+    """`[n, height, width, colours]`, images of the goals; None where there are none."""
 
 
 @dataclass(frozen=True)
 class PixelLayout:
-    """Where pictures, vectors and goals stand in observations.
+    """Where images, vectors and goals stand in observations.
 
     Attributes:
         shape: `(height, width, colours)` of one frame.
         frames: how many of them an observation shows, side by side on the axis of colours, the newest last.
-        picture: the key of the pictures; None where observations are nothing else.
+        picture: the key of the images; None where observations are nothing else.
         vectors: keys of vectors beside them (proprioception), but for goals.
         sizes: their lengths.
-        goal: the key of the goals' pictures; None where the environment shows none.
+        goal: the key of the goals' images; None where the environment shows none.
         shares: whether all values are in [0, 1]; otherwise floats are where none is greater.
-        goal_frames: how many of them a goal's picture shows; the newest one counts.
+        goal_frames: how many of them a goal's image shows; the newest one counts.
     """
 
     shape: tuple[int, int, int]
@@ -54,7 +54,7 @@ class PixelLayout:
 
     @classmethod
     def of(cls, space: spaces.Space[Any], frames: int | None = None) -> PixelLayout | None:
-        """The layout of a space; None where there is no picture in it.
+        """The layout of a space; None where there is no image in it.
 
         Args:
             space: of the observations.
@@ -62,7 +62,7 @@ class PixelLayout:
                 goals' colours say, or else three colours each where that is possible, or one.
 
         Raises:
-            ValueError: if there are several pictures, things that are neither picture nor vector, or not so many
+            ValueError: if there are several images, things that are neither image nor vector, or not so many
                 frames.
         """
         if frames is not None:
@@ -71,20 +71,20 @@ class PixelLayout:
         for part in inner.values():
             if isinstance(part, spaces.Box) and part.dtype == np.uint8 and len(part.shape) in (2, 4):
                 wanted = "[height, width, channels] or [channels, height, width], frames one behind the other"
-                raise ValueError(f"observation space: expected pictures {wanted}, got {part.shape}")
-        shapes = {key: _picture_shape(part) for key, part in inner.items()}
+                raise ValueError(f"observation space: expected images {wanted}, got {part.shape}")
+        shapes = {key: _image_shape(part) for key, part in inner.items()}
         found = [key for key, shape in shapes.items() if shape is not None and key not in _GOALS]
         if not found:
             return None
         if len(found) > 1:
-            raise ValueError(f"observation space: expected one picture, got {', '.join(map(str, found))}")
+            raise ValueError(f"observation space: expected one image, got {', '.join(map(str, found))}")
         shape = shapes[found[0]]
         assert shape is not None
         goal = "desired_goal" if shapes.get("desired_goal") is not None else None
         vectors = [key for key in inner if key not in (*found, *_GOALS)]
         for key in vectors:
             if not isinstance(inner[key], spaces.Box) or len(inner[key].shape or ()) != 1:
-                raise ValueError(f"observation space: expected pictures and vectors, got {inner[key]} under {key!r}")
+                raise ValueError(f"observation space: expected images and vectors, got {inner[key]} under {key!r}")
         height, width, channels = shape
         wanted = shapes["desired_goal"] if goal else None
         if frames is not None and channels % frames:
@@ -111,10 +111,10 @@ class PixelLayout:
         """What observations show, and whether they came as a batch.
 
         Colours may come first, as Stable-Baselines3 has them, or last, as environments do. Without `goals`, these are
-        not looked for, and pictures may stand alone where nothing else is beside them.
+        not looked for, and images may stand alone where nothing else is beside them.
 
         Raises:
-            ValueError: for a missing key, a wrong shape or pictures that are not of bytes or shares.
+            ValueError: for a missing key, a wrong shape or images that are not of bytes or shares.
         """
         if isinstance(observation, Mapping):
             goal = self.goal if goals else None
@@ -127,51 +127,51 @@ class PixelLayout:
             shown = observation
         else:
             raise ValueError(f"observation: expected a dict, got {type(observation).__name__}")
-        pictures = self.as_bytes(shown, self.stacked)
-        batch = pictures.ndim == 4
-        pictures = pictures.reshape(-1, *self.stacked)
-        parts = [np.zeros((len(pictures), 0), np.float32)]
+        images = self.as_bytes(shown, self.stacked)
+        batch = images.ndim == 4
+        images = images.reshape(-1, *self.stacked)
+        parts = [np.zeros((len(images), 0), np.float32)]
         for key, size in zip(self.vectors, self.sizes, strict=True):
             vector = _plain(observation[key]).astype(np.float32)
-            if vector.size != len(pictures) * size:
+            if vector.size != len(images) * size:
                 raise ValueError(f"Error: Unexpected observation shape {vector.shape} for {key!r}: expected ({size},)")
             parts.append(vector.reshape(-1, size))
         aims = None
         if goals and self.goal is not None:
             shape = (*self.shape[:2], self.shape[2] * self.goal_frames)
             aims = self.as_bytes(observation[self.goal], shape).reshape(-1, *shape)[..., -self.shape[2] :]
-            if len(aims) != len(pictures):
+            if len(aims) != len(images):
                 raise ValueError("Error: Unexpected observation shape: the keys have different numbers of rows")
-        return PixelObservation(pictures, np.concatenate(parts, -1), aims), batch
+        return PixelObservation(images, np.concatenate(parts, -1), aims), batch
 
-    def as_bytes(self, picture: Any, shape: tuple[int, int, int]) -> NDArray[np.uint8]:
-        """Pictures `[height, width, C]`, or a batch of them, uint8; colours may come first, and values in [0, 1].
+    def as_bytes(self, image: Any, shape: tuple[int, int, int]) -> NDArray[np.uint8]:
+        """Images `[height, width, C]`, or a batch of them, uint8; colours may come first, and values in [0, 1].
 
         Raises:
             ValueError: if they have another shape.
         """
-        array = _plain(picture)
+        array = _plain(image)
         first = (shape[2], *shape[:2])
         if array.ndim in (3, 4) and array.shape[-3:] != shape and array.shape[-3:] == first:
             array = np.moveaxis(array, -3, -1)
         if array.ndim not in (3, 4) or array.shape[-3:] != shape:
             raise ValueError(
-                f"Error: Unexpected observation shape {array.shape} for pictures: expected {shape} or {first}, "
+                f"Error: Unexpected observation shape {array.shape} for images: expected {shape} or {first}, "
                 f"or (n_env, {', '.join(map(str, shape))})"
             )
         if array.dtype == np.uint8:
             return array
         if not np.isfinite(array).all() or (array.size and not (array.min() >= 0 and array.max() <= 255)):
             span = f"{array.min()} to {array.max()}"
-            raise ValueError(f"observation: expected pictures of finite values in [0, 255], got {span}")
+            raise ValueError(f"observation: expected images of finite values in [0, 255], got {span}")
         if self.shares and array.size and array.max() > 1:
-            raise ValueError(f"observation: expected pictures of values in [0, 1], got {array.min()} to {array.max()}")
+            raise ValueError(f"observation: expected images of values in [0, 1], got {array.min()} to {array.max()}")
         shares = self.shares or (np.issubdtype(array.dtype, np.floating) and array.size and array.max() <= 1)
         return np.round(255 * array if shares else array).astype(np.uint8)
 
 
-def _picture_shape(space: spaces.Space[Any]) -> tuple[int, int, int] | None:
-    """`(height, width, channels)` of a space of pictures; None for another one."""
+def _image_shape(space: spaces.Space[Any]) -> tuple[int, int, int] | None:
+    """`(height, width, channels)` of a space of images; None for another one."""
     if not isinstance(space, spaces.Box) or len(space.shape) != 3:
         return None
     one, two, three = space.shape

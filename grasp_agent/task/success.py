@@ -57,7 +57,7 @@ def success_radius(env: VecEnv) -> float | None:
 class SuccessRadius:
     """What was achieved just before and just after `info["is_success"]` changed, and the goal.
 
-    What is achieved may be anything that can be compared: vectors, pictures.
+    What is achieved may be anything that can be compared: vectors, images.
     """
 
     def __init__(self) -> None:

@@ -54,7 +54,7 @@ def record_imagination(
     with film(path, rate(env, path, VideoConfig(fps=fps, size=size)), force=force) as reel:
         for moment in rollout(agent, env, seed):
             seen, _ = perception.layout.read(moment.observation)
-            now = seen.pictures[0, ..., -perception.layout.shape[2] :]
+            now = seen.images[0, ..., -perception.layout.shape[2] :]
             panels = {"seen": now}
             plan = moment.plan
             if plan is not None:
@@ -110,7 +110,7 @@ def imagined(
 
 def _seeing(agent: GraspAgent) -> PixelPerception:
     if not isinstance(agent.perception, PixelPerception) or agent.perception.encoder is None:
-        raise ValueError("agent: expected one that has learned from pictures")
+        raise ValueError("agent: expected one that has learned from images")
     return agent.perception
 
 

@@ -262,12 +262,12 @@ def framed(
     return picture if strip is None else strip.beside(picture, moment)
 
 
-def tiled(pictures: list[Image.Image], columns: int) -> Image.Image:
+def tiled(images: list[Image.Image], columns: int) -> Image.Image:
     """Pictures side by side, in rows of so many."""
-    gap, rows = 6, -(-len(pictures) // columns)
-    width, height = max(p.width for p in pictures) + gap, max(p.height for p in pictures) + gap
+    gap, rows = 6, -(-len(images) // columns)
+    width, height = max(p.width for p in images) + gap, max(p.height for p in images) + gap
     whole = Image.new("RGB", (columns * width - gap, rows * height - gap), PAPER)
-    for index, picture in enumerate(pictures):
+    for index, picture in enumerate(images):
         whole.paste(picture, (index % columns * width, index // columns * height))
     return whole
 

@@ -240,6 +240,6 @@ def test_a_checkpoint_of_format_1_is_gone_on_from(tmp_path: Path):
     (tmp_path / "old.zip.pictures").write_bytes((tmp_path / "new.zip.pictures").read_bytes())
     again = tiny_seer().learn(120, checkpoint=old)
     np.testing.assert_array_equal(again.trainer.dataset.states, agent.trainer.dataset.states)
-    np.testing.assert_array_equal(images_of(again).buffer.pictures, images_of(agent).buffer.pictures)
+    np.testing.assert_array_equal(images_of(again).buffer.images, images_of(agent).buffer.images)
     assert len(again.trainer.verdicts) == 2
     assert again.policy.world is not None and again.policy.world.error == pytest.approx(agent.policy.world.error)  # type: ignore[union-attr]

@@ -206,14 +206,14 @@ class TestPredict:
     @pytest.mark.parametrize("key", ["observation", "achieved_goal", "desired_goal"])
     def test_a_wrong_shape_is_refused(self, model: Any, obs: Observation, key: str):
         if key not in obs:
-            pytest.skip("pictures of goals have no vectors beside them")
+            pytest.skip("images of goals have no vectors beside them")
         with pytest.raises(ValueError, match="Unexpected observation shape"):
             model.predict({**obs, key: np.zeros(5, np.float32)})
 
     @pytest.mark.parametrize("key", ["observation", "achieved_goal", "desired_goal"])
     def test_a_missing_key_is_named(self, model: Any, obs: Observation, key: str):
         if key not in obs:
-            pytest.skip("pictures of goals have no vectors beside them")
+            pytest.skip("images of goals have no vectors beside them")
         with pytest.raises((KeyError, ValueError), match=key):
             model.predict({name: value for name, value in obs.items() if name != key})
 
@@ -308,7 +308,7 @@ class TestLearn:
         assert notes.events[-1] == "training ends"
         assert kind.make(short()).learn(60, lambda *_: answer(False)).num_timesteps == 1
 
-    @pytest.mark.filterwarnings("ignore:Training and eval env are not of the same type")  # of pictures, they never are
+    @pytest.mark.filterwarnings("ignore:Training and eval env are not of the same type")  # of images, they never are
     def test_stable_baselines_own_callbacks(self, kind: Kind, tmp_path: Path):
         notes = Notes()
         model = kind.make(short())

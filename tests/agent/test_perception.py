@@ -1,4 +1,4 @@
-"""Agents that see: layouts of observations, albums of pictures, goals as pictures."""
+"""Agents that see: layouts of observations, albums of images, goals as images."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ PICTURE = spaces.Box(0, 255, (24, 32, 3), np.uint8)
 VECTOR = spaces.Box(-1, 1, (4,), np.float64)
 
 
-def pictures(count: int, shape: tuple[int, ...] = (24, 32, 3), seed: int = 0) -> NDArray[np.uint8]:
+def images(count: int, shape: tuple[int, ...] = (24, 32, 3), seed: int = 0) -> NDArray[np.uint8]:
     return np.random.default_rng(seed).integers(0, 256, (count, *shape), np.uint8)
 
 
@@ -40,11 +40,11 @@ class Seer(gym.Env[Any, Any]):
 
     def __init__(self, form: str = "alone") -> None:
         self.form = form
-        picture = spaces.Box(0, 255, (16, 16, 1), np.uint8)
+        image = spaces.Box(0, 255, (16, 16, 1), np.uint8)
         self.observation_space = {
-            "alone": picture,
+            "alone": image,
             "stacked": spaces.Box(0, 255, (16, 16, 2), np.uint8),
-            "felt": spaces.Dict({"eye": picture, "arm": spaces.Box(-1, 1, (1,), np.float32), "desired_goal": picture}),
+            "felt": spaces.Dict({"eye": image, "arm": spaces.Box(-1, 1, (1,), np.float32), "desired_goal": image}),
         }[form]
 
     def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[Any, dict[str, Any]]:
@@ -90,8 +90,8 @@ class TestLayout:
     @pytest.mark.parametrize(
         ("space", "words"),
         [
-            (spaces.Dict({"left": PICTURE, "right": PICTURE}), "expected one picture, got left, right"),
-            (spaces.Dict({"eye": PICTURE, "mode": spaces.Discrete(3)}), "expected pictures and vectors"),
+            (spaces.Dict({"left": PICTURE, "right": PICTURE}), "expected one image, got left, right"),
+            (spaces.Dict({"eye": PICTURE, "mode": spaces.Discrete(3)}), "expected images and vectors"),
             (spaces.Dict({"eye": PICTURE, "desired_goal": spaces.Box(0, 255, (9, 9, 3), np.uint8)}), "look like"),
         ],
     )
@@ -134,25 +134,25 @@ class TestLayout:
         assert layout is not None
         colours = channels // (frames or 3)
         assert layout.frames == layout.goal_frames == (frames or 3) and layout.shape == (24, 32, colours)
-        some = pictures(2, (24, 32, channels))
+        some = images(2, (24, 32, channels))
         seen, _ = layout.read({"eye": some, "desired_goal": some})
         np.testing.assert_array_equal(seen.goals, some[..., -colours:])
 
     @pytest.mark.parametrize("shape", [(24, 32), (3, 24, 32, 3)])
     def test_pictures_of_other_dimensions_are_refused(self, shape: tuple[int, ...]):
-        with pytest.raises(ValueError, match=r"expected pictures \[height, width, channels\] or"):
+        with pytest.raises(ValueError, match=r"expected images \[height, width, channels\] or"):
             PixelLayout.of(spaces.Box(0, 255, shape, np.uint8))
 
     def test_colours_come_first_or_last_as_bytes_or_shares(self):
         layout = PixelLayout.of(PICTURE)
         assert layout is not None
-        some = pictures(5)
+        some = images(5)
         for form in (some, np.moveaxis(some, -1, 1), some / 255, some.astype(np.float64), some.tolist()):
             seen, batch = layout.read(form)
             assert batch
-            np.testing.assert_array_equal(seen.pictures, some)
+            np.testing.assert_array_equal(seen.images, some)
         seen, batch = layout.read(some[0])
-        assert not batch and seen.pictures.shape == (1, 24, 32, 3)
+        assert not batch and seen.images.shape == (1, 24, 32, 3)
         for wrong in (some[..., :2], some[0, 0], np.full((24, 32, 3), np.nan), np.full((24, 32, 3), -1.0)):
             with pytest.raises(ValueError, match=r"Unexpected observation shape|finite values in"):
                 layout.read(wrong)
@@ -161,7 +161,7 @@ class TestLayout:
 class TestAlbum:
     def test_it_gives_back_what_was_put_in_and_maps_it_from_its_file(self):
         buffer, shape = ImageReplayBuffer((4, 5, 1)), (4, 5, 1)
-        shots = pictures(7, shape)
+        shots = images(7, shape)
         seen = [PixelObservation(shots[i : i + 1], np.full((1, 2), i, np.float32), None) for i in range(7)]
         action = np.zeros(2, np.float32)
         buffer.record(0, seen[0], action, seen[1], False)
@@ -171,29 +171,29 @@ class TestAlbum:
         buffer.record(1, seen[5], action + 2, seen[6], False)
         assert len(buffer) == 4
         buffer.end()
-        assert len(buffer) == 5 and isinstance(buffer.pictures, np.memmap)
-        found = [buffer.pictures[episode.rows] for episode in buffer.episodes]
+        assert len(buffer) == 5 and isinstance(buffer.images, np.memmap)
+        found = [buffer.images[episode.rows] for episode in buffer.episodes]
         for one, wanted in zip(found, (shots[4:6], shots[:4], shots[5:7]), strict=True):
             np.testing.assert_array_equal(one, wanted)
         np.testing.assert_array_equal(buffer.episodes[1].vectors[:, 0], [0, 1, 2, 3])
         np.testing.assert_array_equal(buffer.windows(1)[2], [0, 1, 1, 1, 2])
         rows, actions, _ = buffer.windows(2)
         assert rows.shape == (2, 3) and actions.shape == (2, 2, 2)
-        np.testing.assert_array_equal(buffer.pictures[rows[1]], shots[1:4])
+        np.testing.assert_array_equal(buffer.images[rows[1]], shots[1:4])
         with pytest.raises(ValueError, match="an episode of at least 4 steps"):
             buffer.windows(4)
 
     def test_it_goes_on_from_its_file(self, tmp_path: Path):
         path, shape = tmp_path / "some.pictures", (4, 5, 1)
         buffer = ImageReplayBuffer(shape, path)
-        buffer.add(pictures(4, shape), np.zeros((4, 0), np.float32), np.zeros((3, 2), np.float32))
+        buffer.add(images(4, shape), np.zeros((4, 0), np.float32), np.zeros((3, 2), np.float32))
         kept = buffer.tensors()
-        buffer.add(pictures(3, shape, 1), np.zeros((3, 0), np.float32), np.zeros((2, 2), np.float32))  # not in `kept`
+        buffer.add(images(3, shape, 1), np.zeros((3, 0), np.float32), np.zeros((2, 2), np.float32))  # not in `kept`
         again = ImageReplayBuffer.restore(kept, shape, path)
-        again.add(pictures(3, shape, 2), np.zeros((3, 0), np.float32), np.zeros((2, 2), np.float32))
-        np.testing.assert_array_equal(again.pictures, np.concatenate([pictures(4, shape), pictures(3, shape, 2)]))
+        again.add(images(3, shape, 2), np.zeros((3, 0), np.float32), np.zeros((2, 2), np.float32))
+        np.testing.assert_array_equal(again.images, np.concatenate([images(4, shape), images(3, shape, 2)]))
         path.write_bytes(b"short")
-        with pytest.raises(ValueError, match="expected 4 pictures, the file is shorter"):
+        with pytest.raises(ValueError, match="expected 4 images, the file is shorter"):
             ImageReplayBuffer.restore(kept, shape, path)
 
 
@@ -283,7 +283,7 @@ class TestAgent:
         assert len(images_of(agent).buffer) == len(agent.trainer.dataset) == 120
         observation, _ = env.reset(seed=0)
         assert env.action_space.contains(agent.predict(observation)[0])
-        first = images_of(agent).buffer.pictures[images_of(agent).buffer.episodes[0].rows[0]]
+        first = images_of(agent).buffer.images[images_of(agent).buffer.episodes[0].rows[0]]
         kept = model.replay_buffer.observations["observation"][0, 0]
         np.testing.assert_array_equal(first, np.moveaxis(kept, 0, -1) if kept.shape[0] == 3 else kept)
 
@@ -302,7 +302,7 @@ class TestAgent:
         agent = tiny_seer().learn(150, checkpoint=one)
         assert len(images_of(agent).buffer) == 150
         (tmp_path / "ball.v2.pictures").unlink()
-        with pytest.raises(ValueError, match=r"ball.v2.pictures: expected .* pictures that belong to a checkpoint"):
+        with pytest.raises(ValueError, match=r"ball.v2.pictures: expected .* images that belong to a checkpoint"):
             tiny_seer().learn(150, checkpoint=two)
         other = EncoderConfig(points=3, channels=(2, 4), ahead=(1, 2), gradient_steps=5, batch_size=8)
         with pytest.raises(ValueError, match=r"encoder: expected one of EncoderConfig\(points=3"):
@@ -325,11 +325,11 @@ class TestAgent:
 
     def test_pictures_are_kept_where_their_checkpoint_was_deleted(self, tmp_path: Path):
         agent = tiny_seer().learn(60, checkpoint=tmp_path / "seer.zip")
-        before = images_of(agent).buffer.pictures.copy()
+        before = images_of(agent).buffer.images.copy()
         (tmp_path / "seer.zip").unlink()
         agent.learn(30, reset_num_timesteps=False, checkpoint=tmp_path / "seer.zip")
         assert len(images_of(agent).buffer) == 90
-        np.testing.assert_array_equal(images_of(agent).buffer.pictures[: len(before)], before)
+        np.testing.assert_array_equal(images_of(agent).buffer.images[: len(before)], before)
 
     def test_one_longer_episode_does_not_say_how_far_all_look_ahead(self, monkeypatch: pytest.MonkeyPatch):
         seer, windows = images_of(tiny_seer()), list[int]()
@@ -362,7 +362,7 @@ class TestAgent:
             frames = record_imagination(agent, env, tmp_path / "seen.gif", seed=1, size=64)
             assert frames == 7 == len(iio.imread(tmp_path / "seen.gif"))
             assert imagined(agent, env.reset(seed=1)[0], columns=3, size=40).width == 3 * 46 - 6
-        with pytest.raises(ValueError, match="has learned from pictures"), gym.make(PIXELS) as env:
+        with pytest.raises(ValueError, match="has learned from images"), gym.make(PIXELS) as env:
             record_imagination(tiny(), env, tmp_path / "not.mp4")
         assert not (tmp_path / "not.mp4").exists()
 

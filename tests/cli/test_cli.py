@@ -158,8 +158,8 @@ def test_plan_says_what_came_of_it_and_films_the_search(capsys, tmp_path):
     assert main(["plan", "ball-nav", "--seed", "3", "--search", "--planner", "icem", "--out", str(path)]) == 0
     said = capsys.readouterr().out
     assert "seed 3: ICEM" in said and "good enough under all members" in said
-    pictures = int(said.split(f"{path}: ")[1].split()[0])
-    assert path.stat().st_size > 1000 and pictures >= 24  # two seconds of the plan
+    images = int(said.split(f"{path}: ")[1].split()[0])
+    assert path.stat().st_size > 1000 and images >= 24  # two seconds of the plan
     assert main(["plan", "ball-nav", "--out", str(path)]) == 2
     assert "exists" in capsys.readouterr().err
 

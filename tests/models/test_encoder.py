@@ -1,4 +1,4 @@
-"""An encoder finds where things are in pictures, and says when its latents have collapsed."""
+"""An encoder finds where things are in images, and says when its latents have collapsed."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ LENGTH, SIZE = 20, 32
 def walks(
     count: int = 40,
 ) -> tuple[NDArray[np.uint8], NDArray[np.int64], NDArray[np.float32], NDArray[np.float64]]:
-    """A bright spot that actions move: pictures, windows of rows, actions, and where the spot was."""
+    """A bright spot that actions move: images, windows of rows, actions, and where the spot was."""
     random = np.random.default_rng(0)
     place = random.uniform(6, SIZE - 6, (count, 2))
     places, actions = [], []
@@ -42,9 +42,9 @@ def walks(
 
 
 def trained(config: EncoderConfig = QUICK, seed: int = 0) -> tuple[PixelEncoder, EncoderReport]:
-    pictures, rows, actions, _ = walks()
+    images, rows, actions, _ = walks()
     encoder = PixelEncoder(SHAPE, config, seed=seed)
-    return encoder, fit_encoder(encoder, pictures, rows, actions, seed=seed)
+    return encoder, fit_encoder(encoder, images, rows, actions, seed=seed)
 
 
 @pytest.fixture(scope="module")
@@ -53,9 +53,9 @@ def good() -> tuple[PixelEncoder, EncoderReport]:
 
 
 def test_where_things_are_can_be_read_from_latents(good: tuple[PixelEncoder, EncoderReport]):
-    pictures, _, _, seen = walks()
+    images, _, _, seen = walks()
     with torch.no_grad():
-        latents = good[0](torch.from_numpy(pictures)).numpy()
+        latents = good[0](torch.from_numpy(images)).numpy()
     features = np.concatenate([latents, np.ones((len(latents), 1))], 1)
     half = len(seen) // 2
     fitted = np.linalg.lstsq(features[:half], seen[:half], rcond=None)[0]
@@ -74,8 +74,8 @@ def test_latents_have_no_more_axes_than_things_move_along(good: tuple[PixelEncod
 @pytest.mark.parametrize("contrast", [0.0, 0.3])
 def test_episodes_are_told_apart_where_that_has_a_weight(contrast: float, monkeypatch: pytest.MonkeyPatch):
     """What that is worth is measured over seeds by `benchmarks/encoders.py`."""
-    pictures, rows, actions, _ = walks()
-    episodes = np.arange(len(pictures))[rows[:, 0]] // LENGTH
+    images, rows, actions, _ = walks()
+    episodes = np.arange(len(images))[rows[:, 0]] // LENGTH
     batches, confused = list[NDArray[np.int64]](), Pairs.confused
 
     def weights(told: bool) -> torch.Tensor:
@@ -85,7 +85,7 @@ def test_episodes_are_told_apart_where_that_has_a_weight(contrast: float, monkey
 
         monkeypatch.setattr(Pairs, "confused", heard)
         encoder = PixelEncoder(SHAPE, replace(QUICK, contrast=contrast), seed=0)
-        fit_encoder(encoder, pictures, rows, actions, episodes=episodes, steps=4)
+        fit_encoder(encoder, images, rows, actions, episodes=episodes, steps=4)
         return next(encoder.layers.parameters())
 
     assert torch.equal(weights(told=True), weights(told=False)) is (contrast == 0)
@@ -97,8 +97,8 @@ def test_episodes_are_told_apart_where_that_has_a_weight(contrast: float, monkey
 
 @pytest.mark.parametrize("term", ["contrast", "focus"])
 def test_a_term_falls_where_it_weighs_more_than_all_others(term: str, monkeypatch: pytest.MonkeyPatch):
-    pictures, rows, actions, _ = walks()
-    episodes = np.arange(len(pictures))[rows[:, 0]] // LENGTH
+    images, rows, actions, _ = walks()
+    episodes = np.arange(len(images))[rows[:, 0]] // LENGTH
     found, confused = list[float](), Pairs.confused
 
     def noted(value: torch.Tensor) -> torch.Tensor:
@@ -108,7 +108,7 @@ def test_a_term_falls_where_it_weighs_more_than_all_others(term: str, monkeypatc
     monkeypatch.setattr(Pairs, "confused", lambda *given: noted(confused(*given)))
     monkeypatch.setattr("grasp_agent.models.encoder.objective.scattered", lambda *given: noted(scattered(*given)))
     config = replace(QUICK, **{"contrast": 0.0, "focus": 0.0, term: 1000.0})
-    fit_encoder(PixelEncoder(SHAPE, config, seed=0), pictures, rows, actions, episodes=episodes, steps=150)
+    fit_encoder(PixelEncoder(SHAPE, config, seed=0), images, rows, actions, episodes=episodes, steps=150)
     assert np.mean(found[-10:]) < 0.9 * np.mean(found[:10])
 
 
@@ -138,11 +138,11 @@ def test_what_is_read_alike_in_different_episodes_is_confused():
 @pytest.mark.parametrize("batch_size", [2, 5])
 @pytest.mark.parametrize("speeds", [False, True])
 def test_an_encoder_learns_whatever_the_episodes(episodes: list[int], batch_size: int, speeds: bool):
-    pictures, rows, actions, _ = walks(2)
+    images, rows, actions, _ = walks(2)
     config = replace(QUICK, batch_size=batch_size, ahead=(1, 2))
     report = fit_encoder(
         PixelEncoder(SHAPE, config),
-        pictures,
+        images,
         rows[:12],
         actions[:12],
         episodes=np.array(episodes),
@@ -160,14 +160,14 @@ def test_a_collapse_is_told():
 
 
 def test_where_nothing_is_to_be_seen_rank_and_spread_are_least():
-    pictures, rows, actions, _ = walks()
-    report = fit_encoder(PixelEncoder(SHAPE, QUICK, seed=0), np.full_like(pictures, 100), rows, actions, steps=3)
+    images, rows, actions, _ = walks()
+    report = fit_encoder(PixelEncoder(SHAPE, QUICK, seed=0), np.full_like(images, 100), rows, actions, steps=3)
     assert report.rank < 1.1 and report.spread < 1e-3
 
 
 def test_axes_are_told_by_many_moments_of_few_episodes(monkeypatch: pytest.MonkeyPatch):
     """With a few moments of each of many episodes, what moves slowly would seem to stay within them."""
-    pictures, rows, actions, _ = walks()
+    images, rows, actions, _ = walks()
     monkeypatch.setattr("grasp_agent.models.encoder.fitting._SAMPLES", 40)
     monkeypatch.setattr("grasp_agent.models.encoder.fitting._EPISODES", 4)
     told = list[torch.Tensor]()
@@ -178,49 +178,49 @@ def test_axes_are_told_by_many_moments_of_few_episodes(monkeypatch: pytest.Monke
         turn(axes, normalised, share, episodes, *pushed)
 
     monkeypatch.setattr(Axes, "turn", watched)
-    fit_encoder(PixelEncoder(SHAPE, QUICK), pictures, rows, actions, episodes=np.arange(len(rows)) // 17, steps=2)
+    fit_encoder(PixelEncoder(SHAPE, QUICK), images, rows, actions, episodes=np.arange(len(rows)) // 17, steps=2)
     (episodes,) = told
     assert len(episodes.unique()) == 4
     assert (episodes.unique(return_counts=True)[1] >= 10).all()
 
 
 def test_one_picture_looks_like_a_batch_of_one(good: tuple[PixelEncoder, EncoderReport]):
-    encoder, picture = good[0], torch.from_numpy(walks()[0][0])
-    latent = encoder(picture)
-    assert torch.equal(latent, encoder(picture[None])[0])
+    encoder, image = good[0], torch.from_numpy(walks()[0][0])
+    latent = encoder(image)
+    assert torch.equal(latent, encoder(image[None])[0])
     assert torch.equal(encoder.decode(latent), encoder.decode(latent[None])[0])
 
 
 def test_what_cannot_be_learned_from_is_refused_at_once():
-    pictures, rows, actions, _ = walks(4)
+    images, rows, actions, _ = walks(4)
     with pytest.raises(ValueError, match="batch_size: expected a whole number of at least 2"):
         EncoderConfig(batch_size=1)
-    with pytest.raises(ValueError, match="body: expected square pictures, in which it turns, got 32 x 40 pixels"):
+    with pytest.raises(ValueError, match="body: expected square images, in which it turns, got 32 x 40 pixels"):
         PixelEncoder((32, 40, 1), replace(QUICK, body=True))
     with pytest.raises(ValueError, match="steps: expected a whole number of at least 1"):
-        fit_encoder(PixelEncoder(SHAPE, QUICK), pictures, rows, actions, steps=0)
+        fit_encoder(PixelEncoder(SHAPE, QUICK), images, rows, actions, steps=0)
     body = PixelEncoder(SHAPE, replace(QUICK, body=True))
     with pytest.raises(ValueError, match="body: expected actions of 2 entries"):
-        fit_encoder(body, pictures, rows, actions[..., :1], steps=3)
+        fit_encoder(body, images, rows, actions[..., :1], steps=3)
     with pytest.raises(ValueError, match="expected an agent that actions move, found none"):
-        fit_encoder(body, np.full_like(pictures, 100), rows, actions, steps=3)
+        fit_encoder(body, np.full_like(images, 100), rows, actions, steps=3)
 
 
 def test_latents_can_be_looked_at(good: tuple[PixelEncoder, EncoderReport]):
-    pictures, (encoder, report) = walks()[0], good
+    images, (encoder, report) = walks()[0], good
     assert report.picture < 0.5
-    shown = encoder.decode(encoder(torch.from_numpy(pictures[:50])))
+    shown = encoder.decode(encoder(torch.from_numpy(images[:50])))
     assert shown.shape == (50, *SHAPE) and shown.dtype == torch.uint8
-    brightest = [np.unravel_index(picture.argmax(), SHAPE[:2]) for picture in shown[..., 0].numpy()]
-    wanted = [np.unravel_index(picture.argmax(), SHAPE[:2]) for picture in pictures[:50, ..., 0]]
+    brightest = [np.unravel_index(image.argmax(), SHAPE[:2]) for image in shown[..., 0].numpy()]
+    wanted = [np.unravel_index(image.argmax(), SHAPE[:2]) for image in images[:50, ..., 0]]
     assert np.median(np.linalg.norm(np.subtract(brightest, wanted), axis=-1)) <= 3
 
 
 def test_latents_do_not_depend_on_their_neighbours_or_on_the_batchs_form(good: tuple[PixelEncoder, EncoderReport]):
-    pictures = torch.from_numpy(walks()[0][:6])
+    images = torch.from_numpy(walks()[0][:6])
     with torch.no_grad():
-        together = good[0](pictures.view(2, 3, *SHAPE))
-        alone = torch.stack([good[0](picture[None])[0] for picture in pictures])
+        together = good[0](images.view(2, 3, *SHAPE))
+        alone = torch.stack([good[0](image[None])[0] for image in images])
     torch.testing.assert_close(together.flatten(0, 1), alone, atol=1e-4, rtol=1e-4)
 
 
@@ -235,9 +235,9 @@ def test_a_seed_says_all_and_no_global_generator_is_touched():
 
 
 def test_progress_is_told_of_all_that_is_learned():
-    (pictures, rows, actions, _), ticks = walks(4), list[int]()
+    (images, rows, actions, _), ticks = walks(4), list[int]()
     config = replace(QUICK, gradient_steps=6)
-    fit_encoder(PixelEncoder(SHAPE, config), pictures, rows, actions, on_step=lambda: ticks.append(1))
+    fit_encoder(PixelEncoder(SHAPE, config), images, rows, actions, on_step=lambda: ticks.append(1))
     assert len(ticks) == training_steps(config, 6) == 6 + 3
 
 
@@ -250,34 +250,34 @@ def test_pictures_may_have_any_size(shape: tuple[int, int, int]):
 
 
 def test_what_does_not_fit_is_refused():
-    with pytest.raises(ValueError, match="pictures: expected at least"):
+    with pytest.raises(ValueError, match="images: expected at least"):
         PixelEncoder((8, 64, 3))
     with pytest.raises(ValueError, match="points: expected a whole number of at least 1, got 0"):
         EncoderConfig(points=0)
     with pytest.raises(ValueError, match="ahead: expected growing numbers of steps from 1"):
         EncoderConfig(ahead=(2, 4))
-    pictures, rows, actions, _ = walks(2)
+    images, rows, actions, _ = walks(2)
     with pytest.raises(ValueError, match="windows: expected at least one of 3 steps"):
-        fit_encoder(PixelEncoder(SHAPE, QUICK), pictures, rows[:0], actions[:0])
+        fit_encoder(PixelEncoder(SHAPE, QUICK), images, rows[:0], actions[:0])
 
 
 def test_what_makes_learning_easier_is_folded_into_the_weights():
     """Trained encoders see the same by their weights alone: a file holds nothing else."""
-    pictures = torch.from_numpy(walks()[0][:50])
+    images = torch.from_numpy(walks()[0][:50])
     encoder = PixelEncoder(SHAPE, QUICK, seed=0).eval()
-    plain = encoder(pictures)
-    encoder.ease(pictures)
-    eased = encoder(pictures)
+    plain = encoder(images)
+    encoder.ease(images)
+    eased = encoder(images)
     encoder.fold()
     assert (eased - plain).abs().max() > 1e-3
-    torch.testing.assert_close(encoder(pictures), eased, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(encoder(images), eased, atol=1e-4, rtol=1e-4)
     copy = PixelEncoder.restore(SHAPE, QUICK, encoder.state_dict()).eval()
-    torch.testing.assert_close(copy(pictures), encoder(pictures), atol=0, rtol=0)
+    torch.testing.assert_close(copy(images), encoder(images), atol=0, rtol=0)
 
 
 def test_training_is_on_whitened_colours_and_sharp():
-    pictures, rows, actions, _ = walks(8)
-    coloured = np.concatenate([pictures, pictures // 2 + 40, pictures // 4], -1)
+    images, rows, actions, _ = walks(8)
+    coloured = np.concatenate([images, images // 2 + 40, images // 4], -1)
     coloured[::2, :8, :8, 1] = 120  # a second thing, in another colour
 
     def learned(**changes: Any) -> torch.Tensor:
@@ -296,15 +296,15 @@ def test_faint_colours_count_once_they_are_whitened_but_not_the_faintest(most: i
     generator = np.random.default_rng(0)
     loud = generator.integers(0, 180, (40, *SHAPE[:2], 1))
     faint = generator.integers(0, most, (40, *SHAPE[:2], 1))
-    pictures = torch.from_numpy(np.concatenate([loud, loud, loud + faint], -1).astype(np.uint8))
+    images = torch.from_numpy(np.concatenate([loud, loud, loud + faint], -1).astype(np.uint8))
     shape = (*SHAPE[:2], 3)
     encoder = PixelEncoder(shape, QUICK)
-    encoder.ease(pictures)
-    seen = (pictures.float() / 255).flatten(0, -2) @ encoder._colours
-    before, after = (torch.linalg.eigvalsh(colours.mT.cov()) for colours in ((pictures / 255).flatten(0, -2), seen))
+    encoder.ease(images)
+    seen = (images.float() / 255).flatten(0, -2) @ encoder._colours
+    before, after = (torch.linalg.eigvalsh(colours.mT.cov()) for colours in ((images / 255).flatten(0, -2), seen))
     assert low * before[1] / before[2] < after[1] / after[2] < high * before[1] / before[2]
     encoder = PixelEncoder(shape, EncoderConfig(whiten=False))
-    encoder.ease(pictures)
+    encoder.ease(images)
     torch.testing.assert_close(encoder._colours, torch.eye(3))
 
 
@@ -324,7 +324,7 @@ def test_maps_are_scattered_as_far_as_they_reach_by_as_far_as_they_move():
 @pytest.mark.parametrize(("focus", "steps"), [(0.0, 10), (0.2, 2), (0.2, 10)])
 def test_maps_have_to_settle_once_they_have_looked_around(focus: float, steps: int, monkeypatch: pytest.MonkeyPatch):
     """Of ten gradient steps, the first two are free of that; what it is worth is in `docs/pixels.md`."""
-    pictures, rows, actions, _ = walks(2)
+    images, rows, actions, _ = walks(2)
     asked, told = list[int](), list[int]()
 
     def heard(encoder: PixelEncoder, maps: torch.Tensor, points: torch.Tensor) -> torch.Tensor:
@@ -333,7 +333,7 @@ def test_maps_have_to_settle_once_they_have_looked_around(focus: float, steps: i
 
     monkeypatch.setattr("grasp_agent.models.encoder.objective.scattered", heard)
     config = replace(QUICK, focus=focus)
-    fit_encoder(PixelEncoder(SHAPE, config), pictures, rows, actions, steps=steps, on_step=lambda: told.append(0))
+    fit_encoder(PixelEncoder(SHAPE, config), images, rows, actions, steps=steps, on_step=lambda: told.append(0))
     assert asked == [step for step in range(steps) if focus and step / steps > 0.2]
 
 
@@ -344,10 +344,10 @@ def test_what_moves_by_itself_is_foreseen_from_the_step_before():
     places = random.uniform(12, 20, (60, 1, 2)) + speed * np.arange(5)[:, None]
     grid = np.stack(np.meshgrid(np.arange(SIZE), np.arange(SIZE), indexing="ij"), -1)
     bright = np.exp(-np.square(grid - places.reshape(-1, 1, 1, 2)).sum(-1) / 8)
-    pictures, rows = (255 * bright).astype(np.uint8)[..., None], np.arange(300).reshape(60, 5)
+    images, rows = (255 * bright).astype(np.uint8)[..., None], np.arange(300).reshape(60, 5)
     actions = np.zeros((60, 4, 2), np.float32)
-    told = fit_encoder(PixelEncoder(SHAPE, QUICK), pictures, rows, actions, speeds=True)
-    untold = fit_encoder(PixelEncoder(SHAPE, QUICK), pictures, rows, actions)
+    told = fit_encoder(PixelEncoder(SHAPE, QUICK), images, rows, actions, speeds=True)
+    untold = fit_encoder(PixelEncoder(SHAPE, QUICK), images, rows, actions)
     assert told.prediction / told.still < 0.5 * untold.prediction / untold.still
     with pytest.raises(ValueError, match="of 4 steps"):
-        fit_encoder(PixelEncoder(SHAPE, QUICK), pictures, rows[:, 1:], actions[:, 1:], speeds=True)
+        fit_encoder(PixelEncoder(SHAPE, QUICK), images, rows[:, 1:], actions[:, 1:], speeds=True)

@@ -35,8 +35,8 @@ class World(NamedTuple):
         cosine, sine = self.angle[chosen].cos(), self.angle[chosen].sin()
         turn = torch.stack([torch.stack([cosine, sine], -1), torch.stack([-sine, cosine], -1)], -2)
         spots = self.place[chosen, None] + SHAPE @ turn
-        pictures = torch.stack([_painted(self.agent[chosen, None]), _painted(spots)], 1)
-        return pictures - pictures.new_tensor([0.02, 0.1])[:, None, None]
+        images = torch.stack([_painted(self.agent[chosen, None]), _painted(spots)], 1)
+        return images - images.new_tensor([0.02, 0.1])[:, None, None]
 
 
 def _painted(spots: Tensor) -> Tensor:
@@ -120,10 +120,10 @@ def test_an_encoder_of_bodies_is_restored_and_shows_pictures():
     config = EncoderConfig(points=4, body=True)
     encoder = PixelEncoder((32, 32, 3), config, seed=1).eval()
     other = PixelEncoder.restore((32, 32, 3), config, encoder.state_dict()).eval()
-    pictures = torch.randint(0, 256, (3, 32, 32, 3), dtype=torch.uint8)
+    images = torch.randint(0, 256, (3, 32, 32, 3), dtype=torch.uint8)
     assert encoder.latent == 6
-    assert torch.equal(encoder(pictures), other(pictures))
-    assert other.decode(other(pictures)).shape == pictures.shape
+    assert torch.equal(encoder(images), other(images))
+    assert other.decode(other(images)).shape == images.shape
 
 
 @pytest.mark.parametrize(("frames", "vectors"), [(1, ()), (3, ((6, 7), (8, 9), (10, 11)))])

@@ -65,13 +65,13 @@ def test_verdicts_are_saved():
 
 
 class Disc(gym.Env[Any, Any]):
-    """A spot that actions move; success is to be near its goal. Seen as a vector or in pictures."""
+    """A spot that actions move; success is to be near its goal. Seen as a vector or in images."""
 
     action_space = spaces.Box(-1, 1, (2,), np.float32)
 
-    def __init__(self, *, pictures: bool = False) -> None:
-        self.pictures = pictures
-        one = spaces.Box(0, 255, (16, 16, 1), np.uint8) if pictures else spaces.Box(-1, 1, (2,), np.float32)
+    def __init__(self, *, images: bool = False) -> None:
+        self.images = images
+        one = spaces.Box(0, 255, (16, 16, 1), np.uint8) if images else spaces.Box(-1, 1, (2,), np.float32)
         self.observation_space = spaces.Dict(dict.fromkeys(("observation", "achieved_goal", "desired_goal"), one))
 
     def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[Any, dict[str, Any]]:
@@ -88,7 +88,7 @@ class Disc(gym.Env[Any, Any]):
 
     def look(self) -> dict[str, Any]:
         places = {"observation": self.place, "achieved_goal": self.place, "desired_goal": self.goal}
-        return {key: self.draw(place) if self.pictures else np.float32(place) for key, place in places.items()}
+        return {key: self.draw(place) if self.images else np.float32(place) for key, place in places.items()}
 
     def draw(self, place: NDArray[np.float64]) -> NDArray[np.uint8]:
         grid = np.stack(np.meshgrid(np.linspace(-1, 1, 16), np.linspace(-1, 1, 16), indexing="ij"), -1)
@@ -109,11 +109,11 @@ def learned(env: gym.Env[Any, Any] | Any, **settings: Any) -> GraspAgent:
     )
 
 
-@pytest.mark.parametrize("pictures", [False, True])
-def test_an_agent_learns_how_near_is_near_enough(pictures: bool, monkeypatch: pytest.MonkeyPatch):
+@pytest.mark.parametrize("images", [False, True])
+def test_an_agent_learns_how_near_is_near_enough(images: bool, monkeypatch: pytest.MonkeyPatch):
     """From images, in latents: how good that is, is measured over seeds by `benchmarks/encoders.py`."""
     monkeypatch.setattr("grasp_agent.task.success._ENOUGH", 3)  # how many there are in so few steps is chance
-    agent = learned(Disc(pictures=pictures)).learn(900)
+    agent = learned(Disc(images=images)).learn(900)
     world = agent.policy.world
     assert world is not None
     changes = changed(agent)
@@ -121,7 +121,7 @@ def test_an_agent_learns_how_near_is_near_enough(pictures: bool, monkeypatch: py
     seen = np.stack([agent.perception.encoded(values) for values in changes])
     before, after = np.linalg.norm(seen[:, :2] - seen[:, 2:], axis=-1).T
     assert world.tolerance == pytest.approx(np.quantile((before + after) / 2, 0.25), rel=1e-5)
-    if not pictures:
+    if not images:
         assert RADIUS - STEP < world.tolerance < RADIUS + STEP  # each change is within a step of it
 
 
@@ -145,11 +145,11 @@ def test_what_is_said_beforehand_counts():
     assert not agent.trainer.verdicts.tensors()
 
 
-@pytest.mark.parametrize("pictures", [False, True])
-def test_verdicts_survive_a_training_that_was_stopped(pictures: bool, tmp_path: Path):
-    learned(Disc(pictures=pictures)).learn(600, checkpoint=tmp_path / "part.zip")
-    other = learned(Disc(pictures=pictures))
+@pytest.mark.parametrize("images", [False, True])
+def test_verdicts_survive_a_training_that_was_stopped(images: bool, tmp_path: Path):
+    learned(Disc(images=images)).learn(600, checkpoint=tmp_path / "part.zip")
+    other = learned(Disc(images=images))
     other.learn(600, checkpoint=tmp_path / "part.zip")
     (kept,) = other.trainer.verdicts.tensors().values()
     assert len(kept) >= 5
-    assert kept.shape[1:] == ((3, 16, 16, 1) if pictures else (3, 2))
+    assert kept.shape[1:] == ((3, 16, 16, 1) if images else (3, 2))

@@ -1,15 +1,15 @@
-"""From places back to pictures: what makes an encoder look for all that is seen, and shows what latents mean."""
+"""From places back to images: what makes an encoder look for all that is seen, and shows what latents mean."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
 
-_SPOT = 0.08  # standard deviation of a spot from which pictures are painted, where a picture is 2 wide
+_SPOT = 0.08  # standard deviation of a spot from which images are painted, where an image is 2 wide
 
 
 class Decoder(nn.Module):
-    """Paints pictures from places: spots, convolved, onto what all pictures have in common."""
+    """Paints images from places: spots, convolved, onto what all images have in common."""
 
     mean: Tensor
     _columns: Tensor
@@ -37,7 +37,7 @@ class Decoder(nn.Module):
         self.register_buffer("_columns", torch.linspace(-1, 1, cells[1]), persistent=False)
 
     def forward(self, points: Tensor) -> Tensor:
-        """How pictures `[B, C, H, W]` differ from their mean [shares of the brightest], by places `[B, K, 2]`."""
+        """How images `[B, C, H, W]` differ from their mean [shares of the brightest], by places `[B, K, 2]`."""
         points = points * self.spread + self.offset
         across = (-((self._columns - points[..., :1]) / _SPOT).square() / 2).exp()
         down = (-((self._rows - points[..., 1:]) / _SPOT).square() / 2).exp()

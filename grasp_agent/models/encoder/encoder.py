@@ -1,4 +1,4 @@
-"""From pictures to latents: maps of features become their centres of mass, and these are turned onto axes.
+"""From images to latents: maps of features become their centres of mass, and these are turned onto axes.
 
 Spatial softmax: Levine et al. 2016, arXiv 1504.00702; Finn et al. 2016, arXiv 1509.06113. How it is trained:
 `models/encoder/fitting.py`.
@@ -17,7 +17,7 @@ from grasp_agent.models.encoder.decoder import Decoder
 from grasp_agent.models.encoder.rigid_body import RigidBody
 from grasp_agent.validation import at_least, more_than, whole
 
-_SMALLEST = 16  # height and width of a picture [pixels]
+_SMALLEST = 16  # height and width of an image [pixels]
 _MAP = 32  # height and width of a map of features, about [cells]
 _SHARPNESS = 3.0  # of the softmax, once it is trained
 _FAINT = 0.02  # variance of a colour that is as likely to mean nothing as something, as a share of the strongest one's
@@ -43,13 +43,13 @@ class EncoderConfig:
         variance: weight of the hinge that wants each entry to vary.
         covariance: weight of the term that wants entries to differ.
         inverse: weight of the action that must be readable.
-        picture: weight of the picture that must be paintable.
-        focus: weight of the term that wants each map to be strong in one place, which moves from picture to picture;
+        picture: weight of the image that must be paintable.
+        focus: weight of the term that wants each map to be strong in one place, which moves from image to image;
             none to begin with, as long as maps look for what they could settle on.
         contrast: weight of the term that wants episodes to be told apart, where there are several: without it, what
             nothing moves, such as a door, may be seen badly. What it is worth over seeds: docs/encoders.md.
-        frames: how many pictures an observation shows, one behind the other on the axis of colours; None: as many as
-            goals say, or else three colours make a picture where channels are a multiple of three, and one elsewhere.
+        frames: how many images an observation shows, one behind the other on the axis of colours; None: as many as
+            goals say, or else three colours make an image where channels are a multiple of three, and one elsewhere.
 
     Raises:
         ValueError: if a number is out of range.
@@ -75,7 +75,7 @@ class EncoderConfig:
 
     def __post_init__(self) -> None:
         whole(1, points=self.points, gradient_steps=self.gradient_steps)
-        whole(2, batch_size=self.batch_size)  # what keeps latents from collapsing compares pictures
+        whole(2, batch_size=self.batch_size)  # what keeps latents from collapsing compares images
         if self.frames is not None:
             whole(1, frames=self.frames)
         for name in ("channels", "ahead"):
@@ -97,13 +97,13 @@ class PixelEncoder(nn.Module):
     """Convolutions, the centre of mass of each map, normalised over the batch, on principal axes.
 
     Args:
-        shape: `(height, width, channels)` of a picture, at least 16 pixels high and wide.
+        shape: `(height, width, channels)` of an image, at least 16 pixels high and wide.
         config: its shape.
         latent: D, entries of a latent; None for 2 K, as long as nothing is learned.
         seed: of its weights.
 
     Raises:
-        ValueError: if pictures are smaller, or a body is sought in pictures that are not square.
+        ValueError: if images are smaller, or a body is sought in images that are not square.
     """
 
     _places: Tensor
@@ -118,12 +118,10 @@ class PixelEncoder(nn.Module):
     ) -> None:
         super().__init__()
         if min(shape[:2]) < _SMALLEST:
-            raise ValueError(
-                f"pictures: expected at least {_SMALLEST} x {_SMALLEST} pixels, got {shape[0]} x {shape[1]}"
-            )
+            raise ValueError(f"images: expected at least {_SMALLEST} x {_SMALLEST} pixels, got {shape[0]} x {shape[1]}")
         self.shape, self.config = shape, config or EncoderConfig()
         if self.config.body and shape[0] != shape[1]:
-            raise ValueError(f"body: expected square pictures, in which it turns, got {shape[0]} x {shape[1]} pixels")
+            raise ValueError(f"body: expected square images, in which it turns, got {shape[0]} x {shape[1]} pixels")
         first, second = self.config.channels
         stride = max(2, round(min(shape[:2]) / _MAP))
         with torch.random.fork_rng(devices=()):
@@ -164,9 +162,9 @@ class PixelEncoder(nn.Module):
         """Where it lives."""
         return self._places.device
 
-    def points(self, pictures: Tensor) -> Tensor:
-        """Where the maps are strongest, `[..., K, 2]` (x right, y down, in [-1, 1]), in pictures `[..., H, W, C]`."""
-        return self.placed(self.maps(pictures))
+    def points(self, images: Tensor) -> Tensor:
+        """Where the maps are strongest, `[..., K, 2]` (x right, y down, in [-1, 1]), in images `[..., H, W, C]`."""
+        return self.placed(self.maps(images))
 
     def placed(self, maps: Tensor) -> Tensor:
         """Centres of mass `[..., K, 2]` of maps `[..., K, cells]`."""
@@ -176,21 +174,21 @@ class PixelEncoder(nn.Module):
         """Mean squares `[..., K]` of how far maps `[..., K, cells]` are spread around their points `[..., K, 2]`."""
         return maps @ self._places.square().sum(-1) - points.square().sum(-1)
 
-    def maps(self, pictures: Tensor) -> Tensor:
-        """How strong each map is in each cell, `[..., K, cells]`, in shares, of pictures `[..., H, W, C]`."""
-        flat = pictures.reshape(-1, *pictures.shape[-3:]).to(self._places.dtype) / 255 - 0.5
+    def maps(self, images: Tensor) -> Tensor:
+        """How strong each map is in each cell, `[..., K, cells]`, in shares, of images `[..., H, W, C]`."""
+        flat = images.reshape(-1, *images.shape[-3:]).to(self._places.dtype) / 255 - 0.5
         flat = (flat @ self._colours).movedim(-1, 1)
         with torch.autocast(flat.device.type, torch.bfloat16, enabled=self.training and flat.is_cuda):
             strong = self.layers(flat)
         strong = (self._sharpness * strong.float().flatten(2)).softmax(-1)
-        return strong.reshape(*pictures.shape[:-3], *strong.shape[1:])
+        return strong.reshape(*images.shape[:-3], *strong.shape[1:])
 
     @torch.no_grad()
-    def ease(self, pictures: Tensor) -> None:
+    def ease(self, images: Tensor) -> None:
         """Makes learning easier until `fold`: on whitened colours of these `[n, height, width, channels]`, sharply."""
         self._sharpness = self.config.sharpness
         if self.config.whiten:
-            apart = pictures.float() / 255
+            apart = images.float() / 255
             apart = (apart - apart.mean(0)).flatten(0, -2)
             variances, axes = torch.linalg.eigh(apart.mT @ apart / len(apart))
             shares = (variances / variances[-1].clamp_min(1e-12)).clamp_min(1e-9)
@@ -207,9 +205,9 @@ class PixelEncoder(nn.Module):
             parameter.mul_(self._sharpness / _SHARPNESS)
         self._colours, self._sharpness = torch.eye(len(self._colours), device=self.device), _SHARPNESS
 
-    def sketched(self, pictures: Tensor) -> Tensor:
-        """Pictures `[n, height, width, channels]` without what all have in common, `[n, channels, *cells]`."""
-        apart = pictures.movedim(-1, 1).float() / 255 - self.painter.mean
+    def sketched(self, images: Tensor) -> Tensor:
+        """Images `[n, height, width, channels]` without what all have in common, `[n, channels, *cells]`."""
+        apart = images.movedim(-1, 1).float() / 255 - self.painter.mean
         coarse = nn.functional.adaptive_avg_pool2d(apart, self.cells)
         return torch.einsum("nchw,cd->ndhw", coarse, self._colours)
 
@@ -218,13 +216,13 @@ class PixelEncoder(nn.Module):
         entries = points.flatten(-2)
         return self.norm(entries.reshape(-1, entries.shape[-1])).reshape(entries.shape)
 
-    def forward(self, pictures: Tensor) -> Tensor:
-        """Latents `[..., D]` of pictures `[..., height, width, channels]`, uint8."""
-        return self.readout(self.normalised(self.points(pictures)))
+    def forward(self, images: Tensor) -> Tensor:
+        """Latents `[..., D]` of images `[..., height, width, channels]`, uint8."""
+        return self.readout(self.normalised(self.points(images)))
 
     @torch.no_grad()
     def decode(self, latents: Tensor) -> Tensor:
         """What latents `[..., D]` look like, `[..., height, width, channels]`, uint8: for display, nothing else."""
         painted = self.painter(self.readout.spotted(latents.reshape(-1, self.latent))) + self.painter.mean
-        pictures = (255 * painted.clamp(0, 1)).round().to(torch.uint8).movedim(1, -1)
-        return pictures.reshape(*latents.shape[:-1], *self.shape)
+        images = (255 * painted.clamp(0, 1)).round().to(torch.uint8).movedim(1, -1)
+        return images.reshape(*latents.shape[:-1], *self.shape)

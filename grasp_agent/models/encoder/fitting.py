@@ -3,10 +3,10 @@
 Together with a provisional predictor, some steps ahead in the latent, and a provisional painter, which both are thrown
 away. What keeps latents from collapsing, and from following the agent alone: batch normalisation, the variance and
 covariance terms of VICReg (Bardes, Ponce and LeCun 2022, arXiv 2105.04906), that the action between two latents must be
-readable from them (Pathak et al. 2017, arXiv 1705.05363), that the picture can be painted from the places (Jakab et al.
-2018, arXiv 1806.07823), and that pictures of one episode are more alike than those of several (van den Oord, Li and
+readable from them (Pathak et al. 2017, arXiv 1705.05363), that the image can be painted from the places (Jakab et al.
+2018, arXiv 1806.07823), and that images of one episode are more alike than those of several (van den Oord, Li and
 Vinyals 2018, arXiv 1807.03748), or else what stays where it is would be seen badly. What makes places exact: each map
-has to settle, to be strong in one place, which moves from picture to picture; what is nearly even has a centre, too,
+has to settle, to be strong in one place, which moves from image to image; what is nearly even has a centre, too,
 but one that depends on how bright a thing is drawn.
 """
 
@@ -46,12 +46,12 @@ class EncoderReport(NamedTuple):
     spread: float
     """Least standard deviation of a normalised place's entries; 0 where one has collapsed."""
     picture: float
-    """Squared error of pictures painted from latents, as a share of their variance."""
+    """Squared error of images painted from latents, as a share of their variance."""
 
 
 def fit_encoder(
     encoder: PixelEncoder,
-    pictures: NDArray[np.uint8],
+    images: NDArray[np.uint8],
     rows: NDArray[np.int64],
     actions: NDArray[np.float32],
     *,
@@ -65,8 +65,8 @@ def fit_encoder(
 
     Args:
         encoder: what is trained.
-        pictures: see `ImageWindows`.
-        rows: `[W, T + 1]`, windows of consecutive pictures, T steps long.
+        images: see `ImageWindows`.
+        rows: `[W, T + 1]`, windows of consecutive images, T steps long.
         actions: `[W, T, A]`, in [-1, 1], taken between them.
         episodes: `[W]`, the episode that each window belongs to, where that is known.
         speeds: see `EncoderObjective`.
@@ -86,7 +86,7 @@ def fit_encoder(
     last = int(speeds) + config.ahead[-1]
     if not len(rows) or rows.shape[1] <= last:
         raise ValueError(f"windows: expected at least one of {last} steps, got {list(rows.shape)}")
-    windows = ImageWindows(pictures, rows, actions, episodes, encoder.shape[2], encoder.device)
+    windows = ImageWindows(images, rows, actions, episodes, encoder.shape[2], encoder.device)
     generator = torch.Generator().manual_seed(seed)
     objective = EncoderObjective(encoder, windows, velocities=speeds, steps=steps, seed=seed, generator=generator)
     optimiser = torch.optim.AdamW(objective.parameters, config.lr, weight_decay=1e-4)

@@ -54,7 +54,7 @@ def learn_encoder(
     with tqdm(total=training_steps(config, steps), desc="encoder", leave=False, disable=not progress_bar) as bar:
         report = fit_encoder(
             encoder,
-            buffer.pictures,
+            buffer.images,
             rows,
             actions,
             episodes=episodes,

@@ -3,7 +3,7 @@
 Places that follow a body are, up to noise, linear in its position and in cosine and sine of its angle (Tomasi and
 Kanade 1992). What actions move is the agent. Of the rest, a cosine and a sine are two numbers on a circle, which a
 quadratic form finds. There may be several circles (a body that nearly looks the same after a third of a turn gives one
-that turns three times as fast); the angle is the one by which a rigid template paints the pictures best.
+that turns three times as fast); the angle is the one by which a rigid template paints the images best.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ _CIRCLES = 3
 _CALM = 0.7  # share of the steps, those with the least change, that tell what noise is
 _ROUNDS = ((0.15, 4), (0.2, 2), (0.3, 1), (0.5, 1))  # shares of the steps for each guess, and how many are left then
 _BATCH = 64
-_REACH = 0.45  # standard deviation of the agent's places in a picture that is 2 wide, to begin with
+_REACH = 0.45  # standard deviation of the agent's places in an image that is 2 wide, to begin with
 _ROUND = 0.02  # weight of the cosine's and sine's length
 
 
 class RigidBody(nn.Module):
     """Reads from places where an agent is, where a rigid body lies, and how it is turned.
 
-    Latents are the agent's place (x right, y down, in a picture that is 2 wide), the body's, and cosine and sine of the
+    Latents are the agent's place (x right, y down, in an image that is 2 wide), the body's, and cosine and sine of the
     body's angle, as long as the body's radius: all six in the same unit.
 
     Args:
@@ -99,7 +99,7 @@ def find_body(
         body: what learns.
         seen: `[M, 3, E]`, normalised places now, a step later, and some steps later.
         pushes: `[M, 2]`, sums of the actions until then.
-        coarse: pictures `[n, colours, *cells]`, without their mean, of some `[n]` of the M moments.
+        coarse: images `[n, colours, *cells]`, without their mean, of some `[n]` of the M moments.
         cells: height and width of them.
         steps: gradient steps: a share of them for each of six guesses, more for those that do best, half of them for
             the last one; 2.8 times as many in all.
@@ -112,7 +112,7 @@ def find_body(
     now, mapped = seen[:, 0], regressed(seen[:, 2] - seen[:, 0], pushes)
     spread = (now @ mapped).std(0)
     if not (spread > 1e-6).all():
-        raise ValueError("pictures: expected an agent that actions move, found none")
+        raise ValueError("images: expected an agent that actions move, found none")
     mapped = mapped / spread
     begun, rivals = _copied(body), list[tuple[dict[str, Tensor], Decoder]]()
     for circle in _circles(_standing_out(seen[:, 0], seen[:, 1], mapped)):
@@ -129,7 +129,7 @@ def find_body(
         best = sorted((place for place in missed if isfinite(missed[place])), key=missed.__getitem__)
         rivals = [rivals[place] for place in best[:left]]
         if not rivals:
-            raise ValueError("pictures: expected an agent and a body that move, found neither")
+            raise ValueError("images: expected an agent and a body that move, found neither")
     body.load_state_dict(rivals[0][0])
 
 
