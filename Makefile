@@ -10,9 +10,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 CORE := $(VENV)/installed-core
 DEV := $(VENV)/installed-dev
+DOCS := $(VENV)/installed-docs
 INSTALL := $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt
 
-.PHONY: help demo test test-slow lint clean
+.PHONY: help demo test test-slow lint docs clean
 .DEFAULT_GOAL := help
 
 help:
@@ -20,6 +21,7 @@ help:
 	@echo "make test       the tests, without the slow ones"
 	@echo "make test-slow  the slow tests"
 	@echo "make lint       ruff and pyright"
+	@echo "make docs       the documentation, built strictly into site/"
 	@echo "make clean      remove .venv and build products"
 
 demo: $(CORE)
@@ -36,13 +38,17 @@ lint: $(DEV)
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright --pythonpath $(BIN)/python
 
+# The theme prints an advertisement unless it is told not to.
+docs: $(DOCS)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
 clean:
-	rm -rf $(VENV) build dist .pytest_cache .ruff_cache
+	rm -rf $(VENV) build dist site .pytest_cache .ruff_cache
 
 # torch comes first and pinned: asked for by another package, it may arrive in another version, with gigabytes of CUDA.
 $(CORE): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 10) or sys.exit("grasp_agent needs Python 3.10 or newer, got " + sys.version.split()[0] + ": make PYTHON=python3.12 ...")'
-	@rm -f $(CORE) $(DEV)
+	@rm -f $(CORE) $(DEV) $(DOCS)
 	@$(BIN)/python -m pip --version >/dev/null 2>&1 || { \
 	  rm -rf $(VENV); \
 	  $(PYTHON) -m venv $(VENV) 2>/dev/null || { \
@@ -55,4 +61,8 @@ $(CORE): pyproject.toml constraints.txt
 
 $(DEV): $(CORE)
 	$(INSTALL) -e ".[dev]"
+	@touch $@
+
+$(DOCS): $(CORE)
+	$(INSTALL) -e ".[docs]"
 	@touch $@

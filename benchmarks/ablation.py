@@ -3,15 +3,13 @@
     python -m benchmarks.ablation                      # all tasks; resumes where it was stopped
     python -m benchmarks.ablation --tasks trap --variants default --closed
 
-Writes `benchmarks/results/ablation.json` and the table `docs/ablation.md`. 20 episodes a cell with seeds from 40000
-(not used for training or tuning); the intervals are Wilson's, 95 %. One thread.
+Writes `benchmarks/results/ablation.json` and the page `docs/results/ablation.md`. 20 episodes a cell with seeds from
+40000 (not used for training or tuning); the intervals are Wilson's, 95 %. One thread.
 """
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
@@ -22,6 +20,7 @@ from scipy.stats import binomtest
 from tqdm import tqdm
 
 import grasp_agent
+from benchmarks import pages
 from benchmarks.ablated_parts import Cautious
 from benchmarks.trials import TASKS, closed_loop, free_grasp, open_loop
 from grasp_agent import GRASP, Criteria
@@ -47,10 +46,8 @@ from grasp_agent.planners import (
     Tracking,
     Warp,
 )
-from grasp_agent.serialization import atomic_write
 from grasp_agent.task.observation import raw_vectors
 
-FOLDER, RESULTS = Path(__file__).parent.parent / "docs", Path(__file__).parent / "results"
 EPISODES, SEED = 20, 40_000
 ABLATED = ("barrier", "trap", "reacher", "four balls")
 
@@ -218,12 +215,10 @@ def measure(task: str, variant: Variant, closed: bool) -> dict[str, float]:
     return row
 
 
-def table(results: dict[str, dict[str, dict[str, float]]]) -> str:
-    """The results as Markdown."""
+def page(results: dict[str, dict[str, dict[str, float]]]) -> str:
+    """Returns the page of results."""
     lines = [
-        "# What each ingredient adds",
-        "",
-        f"Written by `python -m benchmarks.ablation`: {EPISODES} episodes a cell, seeds from {SEED}, real environment,",
+        f"{EPISODES} episodes a cell, seeds from {SEED}, real environment,",
         "success at the end with 95 % Wilson interval. `open`: at the end of one plan, executed blindly; `accepted`:",
         "the planner held it to be good enough; `closed`, where measured: the agent's own loop, with the time of all",
         "its planning.",
@@ -242,7 +237,7 @@ def table(results: dict[str, dict[str, dict[str, float]]]) -> str:
                 lines.append(f"| {name} | {' | '.join(cells)} |")
     if "findings" in results:
         lines += findings_table(results["findings"])
-    return "\n".join(lines) + "\n"
+    return pages.page("What each ingredient adds", "python -m benchmarks.ablation", "\n".join(lines))
 
 
 def _share(successes: float) -> str:
@@ -265,18 +260,15 @@ def main(
         findings: measure what the paper found, too.
     """
     torch.set_num_threads(1)
-    path = RESULTS / "ablation.json"
-    results: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
+    results: dict[str, Any] = pages.read("ablation", {})
     cells = [(task, name) for task in tasks for name in variants if name not in results.get(task, {})]
     if findings:
         cells += [("findings", name) for name in FINDINGS if name not in results.get("findings", {})]
     for task, name in tqdm(cells):
         row = finding(FINDINGS[name]) if task == "findings" else measure(task, VARIANTS[name], closed)
         results.setdefault(task, {})[name] = row
-        with atomic_write(path) as aside:
-            aside.write_text(json.dumps(results, indent=1) + "\n")
-        with atomic_write(FOLDER / "ablation.md") as aside:
-            aside.write_text(table(results))
+        pages.keep("ablation", results)
+        pages.publish("ablation", page(results))
 
 
 if __name__ == "__main__":

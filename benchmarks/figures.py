@@ -6,12 +6,11 @@
 `distance`: to the goal along paths that first lead away from it. `conditioning`: of the action gradient through a
 rollout, and of the lifted one, against the horizon. `optimisation`: lifted states, shooting and collocation side by
 side. `adversarial`: how far a small step in STATE space makes a model believe what is not so, and who sees it. Each
-writes `docs/figures/NAME.png` and its numbers, `NAME.json`; `docs/figures.md` says how to read them.
+writes `docs/figures/NAME.png` and `benchmarks/results/figures/NAME.json`; `docs/method_in_figures.md` explains them.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -30,6 +29,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 import grasp_agent
+from benchmarks import pages
 from grasp_agent import GRASP, GraspAgent
 from grasp_agent.evaluation.participants import participant
 from grasp_agent.evaluation.rollout import rollout
@@ -342,8 +342,7 @@ def draw(names: tuple[str, ...], figures: dict[str, Callable[[Path], Figures]]) 
     matplotlib.use("agg")
     for name in tqdm(names or tuple(figures)):
         found = figures[name](FOLDER / f"{name}.png")
-        with atomic_write(FOLDER / f"{name}.json") as aside:
-            aside.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+        pages.keep(f"figures/{name}", found)
 
 
 def main(names: tyro.conf.Positional[tuple[str, ...]] = ()) -> None:

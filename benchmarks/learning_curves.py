@@ -4,7 +4,8 @@
     python -m benchmarks.learning_curves --agents sac       # one of them
     python -m benchmarks.learning_curves --tasks grasp/Wall-v0
 
-Writes `videos/learning_curve.json` (every run) and `videos/learning_curve.png`. Training seeds are 0 to 4; each point
+Writes `benchmarks/results/learning_curves.json` (every run),
+`docs/results/learning_curves.md` and `docs/figures/learning_curves.png`. Training seeds are 0 to 4; each point
 is measured on 30 episodes with seeds from 30000. GRASP is trained anew for each number of steps, as a user would call
 `learn(N)`; SAC + HER (two layers of 64, one gradient step per environment step) is evaluated on the way of one run.
 """
@@ -25,11 +26,12 @@ from matplotlib import pyplot
 from scipy import stats
 from tqdm import tqdm
 
+from benchmarks import pages
 from grasp_agent import GraspAgent, evaluate
 from grasp_agent.serialization import atomic_write
 from grasp_agent.zoo.resumable import ResumableTraining
 
-FOLDER = Path(__file__).parent.parent / "videos"
+FIGURES = Path(__file__).parent.parent / "docs" / "figures"
 SEEDS = (0, 1, 2, 3, 4)
 SAC_STEPS = (1000, 2000, 3000, 4000, 6000, 8000, 10000, 15000, 20000)
 TASKS: dict[str, dict[str, tuple[int, ...]]] = {
@@ -102,6 +104,28 @@ def curve(panel: Any, name: str, runs: dict[str, dict[str, float]]) -> None:
     panel.vlines(steps, low, high, color=COLOURS[name], lw=1.5)
 
 
+def page(runs: dict[str, dict[str, dict[str, dict[str, float]]]]) -> str:
+    """Returns the page of results: the success of each training at each number of steps."""
+    lines = ["| environment | agent | steps | success at the end, by training seed | mean |", "|---|---|---|---|---|"]
+    for task, agents in runs.items():
+        for name, trainings in agents.items():
+            for steps in sorted({int(count) for training in trainings.values() for count in training}):
+                found = [training[str(steps)] for training in trainings.values() if str(steps) in training]
+                said = " ".join(f"{value:.2f}" for value in found)
+                lines.append(f"| `{task}` | {LABELS[name]} | {steps:,} | {said} | {np.mean(found):.2f} |")
+    return pages.page(
+        "Learning curves",
+        "python -m benchmarks.learning_curves",
+        "`learn(N)` from scratch with default settings, and Stable-Baselines3's SAC + HER. Training seeds 0 to "
+        "4; the band is "
+        "the 95 % interval of the mean over trainings (Student's t). Ours is of commit 4ff2213; learning has "
+        "become cheaper "
+        "since ([learning cost](learning_cost.md)).",
+        "![Success against environment steps](../figures/learning_curves.png)",
+        "\n".join(lines),
+    )
+
+
 def main(
     agents: tuple[Literal["grasp", "sac"], ...] = ("grasp", "sac"),
     seeds: tuple[int, ...] = SEEDS,
@@ -109,7 +133,7 @@ def main(
 ) -> None:
     """Trains what is missing, then draws."""
     torch.set_num_threads(1)
-    path = FOLDER / "learning_curve.json"
+    path = pages.RESULTS / "learning_curves.json"
     points = {"grasp": grasp_points, "sac": sac_points}
     runs = [(name, task, seed) for seed in seeds for task in tasks for name in agents]
     with tqdm(total=len(runs)) as bar:
@@ -122,7 +146,8 @@ def main(
                 with atomic_write(path) as aside:
                     aside.write_text(json.dumps(results, indent=1) + "\n")
             bar.update()
-    plot(_read(path), FOLDER / "learning_curve.png")
+    plot(_read(path), FIGURES / "learning_curves.png")
+    pages.publish("learning_curves", page(_read(path)))
 
 
 def _read(path: Path) -> dict[str, Any]:

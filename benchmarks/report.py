@@ -2,13 +2,13 @@
 
     python -m benchmarks.report
 
-Writes `docs/benchmark.md`, its summary `docs/duel.md` and `videos/horizon.png`. Intervals are Wilson's, 95 %; a paired
+Writes `docs/results/planners.md`, its summary `docs/results/duel.md`, the rows of each planner's page in
+`docs/_generated`, and `docs/figures/horizon.png`. Intervals are Wilson's, 95 %; a paired
 difference to the default GRASP is tested by McNemar's exact test.
 """
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ import numpy as np
 import tyro
 from matplotlib import pyplot
 
+from benchmarks import pages
 from benchmarks.planners import DUEL_BUDGETS, DUEL_HORIZONS, HORIZONS, PATIENCE
 from benchmarks.trials import PLANNERS, TASKS
 from grasp_agent.evaluation import intervals
@@ -29,8 +30,7 @@ COLOURS = ("#3b6fb6", "#6fa8dc", "#8a6fc0", "#c06f9f", "#d9803f", "#e0a96d", "#b
 
 def load(name: str) -> dict[str, Any]:
     """A file of results, empty if there is none."""
-    path = Path(__file__).parent / "results" / name
-    return json.loads(path.read_text()) if path.exists() else {}
+    return pages.read(name, {})
 
 
 def share(outcomes: list[int]) -> str:
@@ -223,11 +223,23 @@ SHOWN = (
 )
 
 
-def main() -> None:
-    """Writes what has been measured."""
-    results, peers = load("benchmark.json"), load("peers.json")
+COMMAND = "python -m benchmarks.report"
+MODES = {"open": "one blind plan", "closed": "closed loop"}
+PLANNER_PAGES = {  # the planners that each page of `docs/planners` shows
+    "grasp": ("GRASP", "GRASP, no roadmap", "GRASP, published"),
+    "gradient_shooting": ("shooting", "GRASP"),
+    "ilqr": ("iLQR", "GRASP"),
+    "cem": ("CEM, coloured", "CEM, white", "GRASP"),
+    "icem": ("iCEM", "iCEM, wide", "iCEM, roadmap", "GRASP"),
+    "mppi": ("MPPI, coloured", "GRASP"),
+    "collocation": ("LatCo", "GRASP"),
+}
+
+
+def page(results: dict[str, Any], peers: dict[str, Any]) -> str:
+    """Returns the page of results."""
     duel, study, short, patience = (results.get(name, {}) for name in ("duel", "horizon", "short", "patience"))
-    lines = ["# Planners side by side", "", *INTRODUCTION, "", "## At equal time, against every rival", ""]
+    lines = [*INTRODUCTION, "", "## At equal time, against every rival", ""]
     for mode in ("open", "closed"):
         for task in DUEL_HORIZONS:
             lines += duel_table(duel, peers, task, mode)
@@ -242,11 +254,55 @@ def main() -> None:
         for mode in complete(study):
             for task in TASKS:
                 lines += horizon_table(study, task, mode)
-        draw(study, ROOT / "videos" / "horizon.png")
-    with atomic_write(ROOT / "docs" / "benchmark.md") as aside:
-        aside.write_text("\n".join(lines).rstrip() + "\n")
-    with atomic_write(ROOT / "docs" / "duel.md") as aside:
-        aside.write_text("\n".join(summary(duel, peers)) + "\n")
+    return pages.page("Planners on the same models", COMMAND, "\n".join(lines))
+
+
+def duel_page(results: dict[str, Any], peers: dict[str, Any]) -> str:
+    """Returns the summary: success at the end of every planner in the four duels."""
+    return pages.page(
+        "Planners where the path leads away from the goal first",
+        COMMAND,
+        "Success at the end, in brackets Wilson's 95 % interval; 200 paired episodes. Other libraries (in "
+        "italics) run in their "
+        "own code on the same frozen model, starts and goals. A plan may take 0.1 s (trap) or 0.25 s (maze) on "
+        "one core of a "
+        "busy machine, which a first iteration may exceed. In that time the planners of this package finish one "
+        "iteration or "
+        "none, those of other libraries two to six, and the roadmap's routes need none.",
+        "\n".join(summary(results.get("duel", {}), peers)),
+    )
+
+
+def planner_rows(results: dict[str, Any], names: tuple[str, ...]) -> str:
+    """Returns a planner's own table, for its page in the documentation."""
+    lines = [f"| task | {' | '.join(names)} |", "|---" * (len(names) + 1) + "|"]
+    for task in DUEL_HORIZONS:
+        for mode in MODES:
+            found = cells(results["duel"], task, DUEL_HORIZONS[task], mode)
+            row = [share(found[name]["end"]) if name in found else "-" for name in names]
+            lines.append(f"| {task}, {MODES[mode]} | {' | '.join(row)} |")
+    for task in dict.fromkeys(key.split(" | ")[0] for key in results["short"]):
+        found = {key.split(" | ")[1]: cell for key, cell in results["short"].items() if key.startswith(f"{task} | ")}
+        row = [short_cell(found.get(name)) for name in names]
+        lines.append(f"| {task}, one blind plan | {' | '.join(row)} |")
+    return "\n".join(lines) + "\n"
+
+
+def short_cell(cell: Cell | None) -> str:
+    """Returns success at the end and the median time of a plan."""
+    return f"{share(cell['end'])}, {1000 * float(np.median(cell['seconds'])):.0f} ms" if cell else "-"
+
+
+def main() -> None:
+    """Writes what has been measured."""
+    results, peers = load("benchmark"), load("peers")
+    pages.publish("planners", page(results, peers))
+    pages.publish("duel", duel_page(results, peers))
+    for name, rows in PLANNER_PAGES.items():
+        with atomic_write(ROOT / "docs" / "_generated" / f"{name}.md") as aside:
+            aside.write_text(planner_rows(results, rows), encoding="utf-8")
+    if results.get("horizon"):
+        draw(results["horizon"], ROOT / "docs" / "figures" / "horizon.png")
 
 
 def short_table(study: dict[str, Cell]) -> list[str]:

@@ -3,7 +3,7 @@
     python -m benchmarks.speed
 
 On the bundled BallNav model, one thread. All that is compared runs in turns in one process; figures are medians. Writes
-`benchmarks/results/speed.json` and the plot `videos/iteration_cost.png`.
+`benchmarks/results/speed.json` and the plot `docs/figures/iteration_cost.png`.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ import tyro
 from matplotlib import pyplot
 
 import grasp_agent
+from benchmarks import pages
 from grasp_agent import GRASP, Criteria
 from grasp_agent.models.world import World
 from grasp_agent.planners import GradientShooting, Line, NoiseSource, Planner
-from grasp_agent.serialization import atomic_write
 
 ROOT = Path(__file__).parent.parent
 HORIZONS = (10, 20, 40, 80, 160)
@@ -112,9 +112,8 @@ def main(repeats: int = 200) -> None:
         "n16_h50_ms": many,
         "over_floor": {name: many[name] / many["floor"] for name in ("published", "default")},
     }
-    with atomic_write(ROOT / "benchmarks" / "results" / "speed.json") as aside:
-        aside.write_text(json.dumps(result, indent=1) + "\n")
-    draw(growth, ROOT / "videos" / "iteration_cost.png")
+    pages.keep("speed", result)
+    draw(growth, ROOT / "docs" / "figures" / "iteration_cost.png")
     print(json.dumps({key: result[key] for key in ("growth_160_over_10", "over_floor")}, indent=1))
 
 

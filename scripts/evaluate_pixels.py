@@ -4,14 +4,13 @@
 
 The bundled model plans once, on seeds from 10000, and its actions are carried out blindly: as it is saved, to keep the
 goal until the plan ends, and with plans that may stop there, as a ball stays where it is when nothing is done. Writes
-docs/pixels.json.
+`benchmarks/results/wall_pixels.json` and the page `docs/results/wall_pixels.md`.
 """
 
 from __future__ import annotations
 
 import json
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
@@ -19,12 +18,11 @@ import numpy as np
 import torch
 
 import grasp_agent
+from benchmarks import pages
 from benchmarks.trials import open_loop
 from grasp_agent.evaluation.intervals import share
-from grasp_agent.serialization import atomic_write
 
 MODEL, EPISODES, SEED = "wall-pixels", 100, 10_000
-PATH = Path(__file__).parent.parent / "docs" / "pixels.json"
 
 
 def played(stop: bool) -> dict[str, Any]:
@@ -42,13 +40,31 @@ def played(stop: bool) -> dict[str, Any]:
     }
 
 
+def page(found: dict[str, Any]) -> str:
+    """Returns the page of results."""
+    lines = ["| plans | at the end (95 %) | at some step (95 %) | median seconds of a plan |", "|---|---|---|---|"]
+    for name in ("plans keep the goal", "plans may stop"):
+        row = found[name]
+        cells = ["{:.2f} ({:.2f}-{:.2f})".format(*row[when]) for when in ("terminal", "anytime")]
+        lines.append(f"| {name} | {' | '.join(cells)} | {row['median seconds of a plan']:.2g} |")
+    return pages.page(
+        "One blind plan from images",
+        "python scripts/evaluate_pixels.py",
+        f"`{MODEL}` plans once for a goal in the other room, and its "
+        f"{found['plans keep the goal']['steps of a plan']} actions "
+        f"are carried out without looking again. {EPISODES} episodes with seeds from {SEED}. Plans that may stop use "
+        "`Criteria(stop=True)`.",
+        "\n".join(lines),
+    )
+
+
 def main() -> None:
     """Plans, acts, counts."""
     torch.set_num_threads(1)
     found = {"model": MODEL, "plans keep the goal": played(stop=False), "plans may stop": played(stop=True)}
     print(json.dumps(found))
-    with atomic_write(PATH) as aside:
-        aside.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    pages.keep("wall_pixels", found)
+    pages.publish("wall_pixels", page(found))
 
 
 if __name__ == "__main__":

@@ -3,10 +3,11 @@
     python scripts/evaluate_push_t.py                 # all; resumes where it was stopped
     python scripts/evaluate_push_t.py --parts blind   # one of them
 
-The closed loop is in `docs/results.md` (`scripts/evaluate_bundled.py push-t`). `blind` makes one plan of 60 steps at
-the start, executes it without looking, and asks at its end whether the block lies in its goal; the plan is put together
-from iCEM's short ones (`Receding`). `sac` is trained with seed 0. All are measured on the same 100 episodes with seeds
-from 10000; settings were chosen on seeds from 5000. Writes `docs/push_t.json` and `docs/push_t.md`.
+The closed loop is in `docs/results/bundled.md` (`scripts/evaluate_bundled.py push-t`). `blind` makes one plan of 60
+steps at the start, executes it without looking, and asks at its end whether the block lies in its goal; the plan is
+put together from iCEM's short ones (`Receding`). `sac` is trained with seed 0. All are measured on the same 100
+episodes with seeds from 10000; settings were chosen on seeds from 5000. Writes `benchmarks/results/push_t.json` and
+`docs/results/push_t.md`.
 """
 
 from __future__ import annotations
@@ -26,15 +27,15 @@ from scipy.stats import binomtest
 from tqdm import tqdm
 
 import grasp_agent
+from benchmarks import pages
 from benchmarks.ledger import Ledger, Row
 from benchmarks.trials import open_loop
 from grasp_agent.evaluation.rollout import rollout
 from grasp_agent.planners import ICEM, Receding
-from grasp_agent.serialization import atomic_write
 from grasp_agent.zoo import pretrained
 from grasp_agent.zoo.algorithms import untrained
 
-ENV, DOCS = "grasp/PushT-v0", Path(__file__).parent.parent / "docs"
+ENV = "grasp/PushT-v0"
 EPISODES, SEED, BLIND_STEPS, SAC_SEEDS = 100, 10_000, 60, (0,)
 Part = Literal["blind", "sac"]
 
@@ -89,10 +90,24 @@ def table(results: dict[str, list[Row]]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def page(results: dict[str, list[Row]]) -> str:
+    """Returns the page of results."""
+    order = [name for part in ("blind", "sac") for name in runs(part) if name in results]
+    return pages.page(
+        "Push-T, one blind plan",
+        "python scripts/evaluate_push_t.py",
+        f"`grasp/PushT-v0`, {EPISODES} episodes with seeds from {SEED}; settings were chosen on seeds from 5000. "
+        "The plan is "
+        "made once at the start, and its actions are carried out without feedback. The closed loop is in "
+        "[bundled models](bundled.md).",
+        table({name: results[name] for name in order}),
+    )
+
+
 def main(parts: tuple[Part, ...] = ("blind", "sac")) -> None:
     """Measures what is missing for the bundled model of now."""
     torch.set_num_threads(1)
-    ledger = Ledger(DOCS / "push_t.json", weights())
+    ledger = Ledger(pages.RESULTS / "push_t.json", weights())
     for part in parts:
         for name, play in runs(part).items():
             begun = len(ledger.read().get(name, []))
@@ -102,11 +117,8 @@ def main(parts: tuple[Part, ...] = ("blind", "sac")) -> None:
             for row in tqdm(play(seeds), total=len(seeds), desc=name):
                 ledger.add(name, row)
     results = ledger.read()
-    order = [name for part in ("blind", "sac") for name in runs(part) if name in results]
-    shown = table({name: results[name] for name in order})
-    with atomic_write(DOCS / "push_t.md") as aside:
-        aside.write_text(shown)
-    print(shown)
+    pages.publish("push_t", page(results))
+    print(table(results))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Makes the videos and the README's picture from the bundled agents.
+"""Makes the videos and the README's images from the bundled agents.
 
     python scripts/make_videos.py                  # all of them
     python scripts/make_videos.py wall-search.mp4  # one
@@ -32,6 +32,12 @@ def alone(model: str, episodes: int, path: Path) -> None:
     record(agent, str(agent.env_id), path, episodes, SEED, fps=FPS, force=True)
 
 
+def baseline(algorithm: str, env_id: str, steps: int, path: Path) -> None:
+    """One episode of a bundled baseline."""
+    agent = grasp_agent.baseline(algorithm, env_id, steps)
+    record(agent, env_id, path, 1, SEED, fps=FPS, force=True)
+
+
 def beside(env_id: str, names: tuple[str, ...], episodes: int, size: int, path: Path) -> None:
     """Agents on the same starts."""
     with gym.make(env_id, render_mode="rgb_array") as env:
@@ -58,6 +64,7 @@ def imagination(model: str, seed: int, path: Path) -> None:
 
 VIDEOS: dict[str, Callable[[Path], None]] = {
     "ball-nav-trap.gif": partial(alone, "ball-nav-trap", 1),
+    "ball-nav-trap-sac.gif": partial(baseline, "sac", "grasp/BallNavTrap-v0", 30_000),
     "ball-nav.mp4": partial(alone, "ball-nav", 2),
     "ball-nav-trap.mp4": partial(alone, "ball-nav-trap", 2),
     "ball-nav-maze.mp4": partial(alone, "ball-nav-maze", 1),
@@ -67,7 +74,6 @@ VIDEOS: dict[str, Callable[[Path], None]] = {
     "push-t.mp4": partial(alone, "push-t", 2),
     "reacher.mp4": partial(alone, "reacher", 3),
     "trap-beside.mp4": partial(beside, "grasp/BallNavTrap-v0", ("grasp", "sac@30000", "random"), 2, 320),
-    "trap-beside.gif": partial(beside, "grasp/BallNavTrap-v0", ("grasp", "sac@30000", "random"), 1, 260),
     "wall-pixels.mp4": partial(imagination, "wall-pixels", 3),
     "wall-door-pixels.mp4": partial(imagination, "wall-door-pixels", 2),
     "point-maze-pixels.mp4": partial(imagination, "point-maze-pixels", 2),
@@ -76,7 +82,7 @@ VIDEOS: dict[str, Callable[[Path], None]] = {
 
 
 def main(names: tyro.conf.Positional[tuple[str, ...]] = ()) -> None:
-    """Films the named ones, or all."""
+    """Records the named ones, or all."""
     unknown = set(names) - set(VIDEOS)
     if unknown:
         raise SystemExit(f"unknown video {unknown.pop()!r} (choose from {', '.join(VIDEOS)})")

@@ -3,13 +3,12 @@
     python scripts/measure_times.py            # waits until the machine is idle; some minutes
     python scripts/measure_times.py --no-wait  # refuses a busy one
 
-Downloads are not counted: what `make` installs is installed before. Writes `docs/times.json` and the paragraph of the
-README that begins with `<!-- times`.
+Downloads are not counted: what `make` installs is installed before. Writes `benchmarks/results/times.json` and the
+paragraph of the README that begins with `<!-- times`.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import subprocess
@@ -22,11 +21,11 @@ from typing import Any
 import torch
 import tyro
 
+from benchmarks import pages
 from grasp_agent import GraspAgent
 from grasp_agent.serialization import atomic_write
 
 ROOT = Path(__file__).parent.parent
-FIGURES = ROOT / "docs" / "times.json"
 PARTS = ("demo", "test", "training")
 STEPS = 3000  # of the README's training
 _IDLE = 0.3  # processes that run, on average over the last minute
@@ -46,8 +45,7 @@ def main(wait: bool = True) -> None:
         print(f"{part}: {figures[part]} s", flush=True)
     figures |= {"cores": os.cpu_count(), "python": sys.version.split()[0], "torch": torch.__version__}
     figures["date"] = date.today().isoformat()
-    with atomic_write(FIGURES) as aside:
-        aside.write_text(json.dumps(figures, indent=1) + "\n")
+    pages.keep("times", figures)
     readme = ROOT / "README.md"
     text = re.sub(
         r"(<!-- times: [^\n]*-->\n).*?\n\n",

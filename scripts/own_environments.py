@@ -1,11 +1,11 @@
-"""Environments that nothing here was written for, learned by the few lines of `docs/your_environment.md`.
+"""Environments that nothing here was written for, learned by the few lines of `docs/guides/your_environment.md`.
 
     python scripts/own_environments.py               # all; PointMaze_UMaze-v3 needs `pip install gymnasium-robotics`
     python scripts/own_environments.py Pendulum-v1
     python scripts/own_environments.py Pendulum-v1 --training-seed 1    # prints, and writes nothing
 
-Writes `docs/own_environments.json` and the table `docs/own_environments.md`. Trained with seed 0, settings chosen on
-seeds from 5000, measured on episodes with seeds from 10000.
+Writes `benchmarks/results/own_environments.json` and `docs/results/own_environments.md`. Trained with seed 0,
+settings chosen on seeds from 5000, measured on episodes with seeds from 10000.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
@@ -25,11 +24,10 @@ import tyro
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from benchmarks import pages
 from grasp_agent import ExploreConfig, Goal, GraspAgent, MLPConfig
 from grasp_agent.planners import MPPI
-from grasp_agent.serialization import atomic_write
 
-FOLDER = Path(__file__).parent.parent / "docs"
 SEED = 10_000
 
 
@@ -168,6 +166,18 @@ def table(rows: dict[str, dict[str, float]]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def page(rows: dict[str, dict[str, float]]) -> str:
+    """Returns the page of results."""
+    return pages.page(
+        "Environments that nothing was tuned for",
+        "python scripts/own_environments.py",
+        "One training each (training seed 0), with the lines of [Your own environment](../guides/your_environment.md); "
+        "evaluated with seeds from 10000 on one busy core. One training is an anecdote: `--training-seed N` "
+        "repeats it.",
+        table({name: rows[name] for name in EXAMPLES if name in rows}),
+    )
+
+
 def main(names: tyro.conf.Positional[tuple[str, ...]] = (), training_seed: int = 0) -> None:
     """Learns and measures the named environments, or all.
 
@@ -179,17 +189,14 @@ def main(names: tyro.conf.Positional[tuple[str, ...]] = (), training_seed: int =
     if unknown:
         raise SystemExit(f"unknown environment {unknown.pop()!r} (choose from {', '.join(EXAMPLES)})")
     torch.set_num_threads(1)
-    path = FOLDER / "own_environments.json"
     for name in names or tuple(EXAMPLES):
         found = row(name, training_seed)
         print(json.dumps({name: found}), flush=True)
         if training_seed:
             continue
-        rows = {**(json.loads(path.read_text()) if path.exists() else {}), name: found}
-        with atomic_write(path) as aside:
-            aside.write_text(json.dumps(rows, indent=1) + "\n")
-        with atomic_write(FOLDER / "own_environments.md") as aside:
-            aside.write_text(table({key: rows[key] for key in EXAMPLES if key in rows}))
+        rows = {**pages.read("own_environments", {}), name: found}
+        pages.keep("own_environments", rows)
+        pages.publish("own_environments", page(rows))
 
 
 if __name__ == "__main__":
