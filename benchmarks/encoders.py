@@ -111,7 +111,7 @@ def measured(seed: int, contrast: float) -> Row:
             "right": round(float(reached[called].mean()), 3) if called.any() else None,
             "found": round(float(called[reached].mean()), 3),
         }
-    row["changes"] = len(agent.trainer.verdicts)
+    row["changes"] = len(agent.trainer.success_radius)
     return row
 
 

@@ -25,7 +25,7 @@ from grasp_agent import GRASP
 from grasp_agent.agent.pixel_perception import PixelPerception
 from grasp_agent.serialization import atomic_write
 from grasp_agent.task.observation import raw_vectors
-from grasp_agent.video.imagination import enlarged, imagined
+from grasp_agent.video.imagination import imagined, upscaled
 from grasp_agent.video.overlay import tiled, titled
 
 SEED, COUNT, SIZES = 40_000, 32, (0.02, 0.05, 0.1, 0.2)
@@ -77,7 +77,7 @@ def latents(path: Path) -> dict[str, Any]:
         ahead = perception.decode(world.achieved(state[:2, worst]))
         shown = (plain[worst].astype(np.uint8), images[worst], ahead[0], ahead[1])
         names = ("start", f"moved by {size:g}", "attacked member, 15 steps on", "another member")
-        drawn += [titled(enlarged(one, 200), name, "") for one, name in zip(shown, names, strict=True)]
+        drawn += [titled(upscaled(one, 200), name, "") for one, name in zip(shown, names, strict=True)]
     with atomic_write(path) as aside:
         tiled(drawn, 4).save(aside, format="png")
     return found

@@ -35,7 +35,7 @@ def load(name: str) -> dict[str, Any]:
 
 def share(outcomes: list[int]) -> str:
     """Share of successes with its interval."""
-    found = intervals.share([bool(outcome) for outcome in outcomes])
+    found = intervals.proportion([bool(outcome) for outcome in outcomes])
     assert found is not None
     return f"{found.value:.2f} ({found.low:.2f}-{found.high:.2f})"
 

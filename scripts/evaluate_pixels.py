@@ -20,7 +20,7 @@ import torch
 
 import grasp_agent
 from benchmarks.trials import open_loop
-from grasp_agent.evaluation.intervals import share
+from grasp_agent.evaluation.intervals import proportion
 from grasp_agent.serialization import atomic_write
 
 MODEL, EPISODES, SEED = "wall-pixels", 100, 10_000
@@ -36,8 +36,8 @@ def played(stop: bool) -> dict[str, Any]:
     env.close()
     return {
         "steps of a plan": agent.horizon,
-        "terminal": share([trial.end for trial in trials]),
-        "anytime": share([trial.any for trial in trials]),
+        "terminal": proportion([trial.end for trial in trials]),
+        "anytime": proportion([trial.any for trial in trials]),
         "median seconds of a plan": float(np.median([trial.seconds for trial in trials])),
     }
 

@@ -31,7 +31,7 @@ from benchmarks.ledger import Ledger, Row
 from benchmarks.trials import PLANNERS, open_loop
 from grasp_agent import GraspAgent
 from grasp_agent.agent.pixel_perception import PixelPerception
-from grasp_agent.evaluation.intervals import share
+from grasp_agent.evaluation.intervals import proportion
 from grasp_agent.planners import Planner
 from grasp_agent.serialization import atomic_write
 from grasp_envs.push_t_expert import PushTExpert
@@ -126,7 +126,7 @@ def runs(part: PART) -> Iterator[tuple[str, int, int | None, Planner[Any] | None
 
 def interval(rows: list[Row], name: str) -> str:
     """A share and its 95 % interval (Wilson)."""
-    found = share([row[name] for row in rows])
+    found = proportion([row[name] for row in rows])
     assert found is not None  # there are rows
     return "{:.2f} ({:.2f}-{:.2f})".format(*found)
 

@@ -219,9 +219,9 @@ def test_what_environments_said_of_success_is_kept_once(tmp_path: Path):
     config, tensors = serialization.read(path)
     serialization.write(path, config, {**tensors, "experience.verdicts": flips})
     agent = tiny().learn(40, checkpoint=path)
-    assert len(agent.trainer.verdicts) == 2
+    assert len(agent.trainer.success_radius) == 2
     agent.learn(40, checkpoint=path)
-    assert len(agent.trainer.verdicts) == 2
+    assert len(agent.trainer.success_radius) == 2
 
 
 def test_a_checkpoint_of_format_1_is_gone_on_from(tmp_path: Path):
@@ -241,5 +241,5 @@ def test_a_checkpoint_of_format_1_is_gone_on_from(tmp_path: Path):
     again = tiny_seer().learn(120, checkpoint=old)
     np.testing.assert_array_equal(again.trainer.dataset.states, agent.trainer.dataset.states)
     np.testing.assert_array_equal(images_of(again).buffer.images, images_of(agent).buffer.images)
-    assert len(again.trainer.verdicts) == 2
+    assert len(again.trainer.success_radius) == 2
     assert again.policy.world is not None and again.policy.world.error == pytest.approx(agent.policy.world.error)  # type: ignore[union-attr]

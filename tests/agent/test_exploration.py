@@ -91,6 +91,6 @@ def test_a_share_of_the_random_actions_is_none(agent: GraspAgent, rest: float):
     assert (actions == 0).all(1).mean() == pytest.approx(rest, abs=0.07 if rest else 0)
 
 
-def test_a_share_of_more_than_all_is_refused():
-    with pytest.raises(ValueError, match="rest: expected a share"):
+def test_a_fraction_above_one_is_refused():
+    with pytest.raises(ValueError, match="rest: expected a fraction"):
         ExploreConfig(rest=1.1)

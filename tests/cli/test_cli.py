@@ -96,16 +96,16 @@ def test_output_that_nobody_reads_is_no_error(command: str):
         ("evaluate ball-nav --env nowhere:Ball-v0", "choose from grasp/BallNav-v0"),
         ("evaluate ball-nav --env CartPole-v1", "spaces do not match"),
         ("evaluate ball-nav --json .", "is a folder"),
-        ("record ball-nav film.avi", ".mp4 or .gif"),
-        ("record ball-nav film.mp4 --fps 0", "fps: expected"),
-        ("record bal-nav film.mp4", "choose from ball-nav"),
+        ("record ball-nav video.avi", ".mp4 or .gif"),
+        ("record ball-nav video.mp4 --fps 0", "fps: expected"),
+        ("record bal-nav video.mp4", "choose from ball-nav"),
         ("train grasp/Ball-v0 --steps 9 --out a.zip", "choose from grasp/BallNav-v0"),
         ("train grasp/BallNav-v0 --out a.zip", "--steps INT"),
         ("train grasp/BallNav-v0 --steps 9 --out .", "is a folder"),
-        ("record ball-nav film.mp4 --size 0", "size: expected 32 to 4096 pixels, got 0"),
-        ("record ball-nav film.mp4 --speed 100", "at most 240 pictures per second"),
+        ("record ball-nav video.mp4 --size 0", "size: expected 32 to 4096 pixels, got 0"),
+        ("record ball-nav video.mp4 --speed 100", "at most 240 frames per second"),
         ("plan ball-nav --planner best", "--planner: expected own or one of grasp-paper, shooting"),
-        ("plan ball-nav --out film.avi", ".mp4 or .gif"),
+        ("plan ball-nav --out video.avi", ".mp4 or .gif"),
         ("demo --episodes -2", "expected at least 1, got -2"),
     ],
 )
@@ -153,7 +153,7 @@ def test_another_environment_can_be_named(agent, tmp_path):
     assert json.loads(path.read_text())["env_id"] == trap
 
 
-def test_plan_says_what_came_of_it_and_films_the_search(capsys, tmp_path):
+def test_plan_prints_its_result_and_records_the_search(capsys, tmp_path):
     path = tmp_path / "a.mp4"
     assert main(["plan", "ball-nav", "--seed", "3", "--search", "--planner", "icem", "--out", str(path)]) == 0
     said = capsys.readouterr().out
@@ -175,7 +175,7 @@ def test_models_lists_all_that_comes_with_the_package(capsys):
 def test_record_writes_a_video_and_replaces_it_only_by_force(capsys, tmp_path):
     path = tmp_path / "a.mp4"
     assert main(["record", "ball-nav", str(path), "--seed", "3"]) == 0
-    assert "101 pictures, success in 1 of 1" in capsys.readouterr().out
+    assert "101 frames, success in 1 of 1" in capsys.readouterr().out
     first = path.read_bytes()
     assert main(["record", "ball-nav", str(path), "--seed", "4"]) == 2
     assert "--force" in capsys.readouterr().err
@@ -200,7 +200,7 @@ def test_demo_says_how_each_episode_ends_and_what_its_videos_show_even_twice(cap
 
 @pytest.mark.usefixtures("agent")
 def test_demo_shows_some_models_beside_a_baseline_in_one_video(capsys, monkeypatch, tmp_path):
-    monkeypatch.setattr("grasp_agent.cli.demo._BESIDE", {"ball-nav": "random"})
+    monkeypatch.setattr("grasp_agent.cli.demo._RIVALS", {"ball-nav": "random"})
     assert main(["demo", "--episodes", "2", "--out", str(tmp_path)]) == 0
     lines = capsys.readouterr().out.splitlines()
     played = [line.split(":")[0].strip() for line in lines if ", seed " in line]
@@ -212,8 +212,8 @@ def test_demo_shows_some_models_beside_a_baseline_in_one_video(capsys, monkeypat
 
 def test_the_demos_models_and_the_baselines_beside_them_are_bundled():
     models, known = grasp_agent.bundled(), {(one.algorithm, one.env_id, one.steps) for one in baselines()}
-    assert set(demo._SHOWN) <= set(models)
-    for name, rival in demo._BESIDE.items():
+    assert set(demo._DEFAULT_MODELS) <= set(models)
+    for name, rival in demo._RIVALS.items():
         algorithm, steps = rival.split("@")
         assert (algorithm, models[name].env_id, int(steps)) in known
 
@@ -222,7 +222,7 @@ def test_the_demos_models_and_the_baselines_beside_them_are_bundled():
 def test_demo_in_several_processes_shows_what_one_does(capfd, tmp_path):
     assert main(["demo", "--episodes", "1", "--jobs", "2", "--out", str(tmp_path)]) == 0
     out = capfd.readouterr().out
-    assert {path.stem for path in tmp_path.iterdir()} == set(demo._SHOWN)
+    assert {path.stem for path in tmp_path.iterdir()} == set(demo._DEFAULT_MODELS)
     assert out.count("1/1") >= 4
 
 

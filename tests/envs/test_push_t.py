@@ -140,7 +140,7 @@ def test_the_expert_solves_it_and_plays_the_same_for_a_seed() -> None:
 def test_the_goal_is_drawn_in_its_pose() -> None:
     env = make()
     env.reset(seed=0, options={"state": [60.0, 60.0, 0.0, 0.0, 400.0, 100.0, 0.0], "goal": pose(200.0, 300.0, 0.7)})
-    painted = (env._picture(480, env.goal) != env._picture(480, None)).any(axis=-1)
+    painted = (env._render_image(480, env.goal) != env._render_image(480, None)).any(axis=-1)
     corners = block_corners((200.0, 300.0, 0.7)).reshape(-1, 2)
     places = env.goal_to_pixels(np.concatenate([corners, np.zeros((8, 2))], axis=1)).reshape(2, 4, 2)
     outline = shapely.unary_union([shapely.Polygon(bar) for bar in places])

@@ -96,7 +96,7 @@ def test_the_goal_is_drawn_where_goal_to_pixels_says(env: GoalEnv) -> None:
     checked = 0
     for seed in range(40):
         env.reset(seed=seed)
-        difference = (env._picture(480, env.goal) != env._picture(480, None)).any(axis=-1)
+        difference = (env._render_image(480, env.goal) != env._render_image(480, None)).any(axis=-1)
         places = env.goal_to_pixels(env.goal).reshape(-1, 2)
         marks, count = cast(tuple[np.ndarray, int], ndimage.label(difference))
         for mark in (marks == number + 1 for number in range(count)):
@@ -133,7 +133,7 @@ def test_the_fingertip_is_seen_where_it_is_projected() -> None:
     env = make("grasp/Reacher-v0")
     for state in ([0.5, 0.5, 0, 0], [2.0, -1.0, 0, 0], [-2.0, 0.3, 0, 0]):
         env.reset(seed=0, options={"state": state})
-        red, _, blue = np.moveaxis(env._picture(480, None).astype(int), -1, 0)
+        red, _, blue = np.moveaxis(env._render_image(480, None).astype(int), -1, 0)
         rows, columns = np.nonzero(red > 1.3 * blue)
         middle = [(columns.min() + columns.max() + 1) / 2, (rows.min() + rows.max() + 1) / 2]
         np.testing.assert_allclose(middle, env.goal_to_pixels(env._get_achieved_goal()), atol=2.0)
@@ -195,13 +195,13 @@ def test_two_models_rendered_in_turn_give_the_frames_that_each_gives_alone() -> 
     data = mujoco.MjData(model)
     mujoco.mj_forward(model, data)
     camera = FixedCamera(model, "view", hidden_group=3)
-    arm, box = cast(np.ndarray, env.render()), camera.picture(data, 120)
+    arm, box = cast(np.ndarray, env.render()), camera.render(data, 120)
     env.close()
     camera.close()
     for _ in range(3):
         np.testing.assert_array_equal(env.render(), arm)
-        np.testing.assert_array_equal(camera.picture(data, 120), box)
-        np.testing.assert_array_equal(env._picture(64, None), env._picture(64, None))
+        np.testing.assert_array_equal(camera.render(data, 120), box)
+        np.testing.assert_array_equal(env._render_image(64, None), env._render_image(64, None))
     red = box[..., 0] > 2.0 * np.maximum(box[..., 1], box[..., 2])
     assert red.sum() > 200
     env.close()
@@ -214,7 +214,7 @@ def test_a_hidden_group_is_left_out_and_points_are_projected() -> None:
     data = mujoco.MjData(model)
     mujoco.mj_forward(model, data)
     camera = FixedCamera(model, "view", hidden_group=3)
-    shown, hidden = camera.picture(data, 120), camera.picture(data, 120, hide=True)
+    shown, hidden = camera.render(data, 120), camera.render(data, 120, hide=True)
     camera.close()
     changed = (shown != hidden).any(axis=-1)
     np.testing.assert_allclose(middle_of(changed), camera.to_pixels([0.5, 0.5, 0.0], 120), atol=1.0)

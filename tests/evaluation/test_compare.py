@@ -529,7 +529,7 @@ def test_the_command_keeps_a_video_of_before_and_says_how_to_go_on(
 
     monkeypatch.setattr("grasp_agent.evaluation.compare.compare", interrupted)
     assert main(command) == 130
-    assert f"kept in {tmp_path}: the same command goes on" in capsys.readouterr().err
+    assert f"kept in {tmp_path}: the same command continues" in capsys.readouterr().err
     (tmp_path / "file").write_text("")
     assert main([*command[:-1], str(tmp_path / "file")]) == 2
     assert "--out: expected a folder, got the file" in capsys.readouterr().err

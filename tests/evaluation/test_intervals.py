@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from grasp_agent.evaluation.intervals import mean, paired, paired_means, share
+from grasp_agent.evaluation.intervals import mean, paired, paired_means, proportion
 
 
 def outcomes(text: str) -> list[bool | None]:
@@ -13,8 +13,8 @@ def outcomes(text: str) -> list[bool | None]:
 
 
 def test_a_share_has_wilsons_interval():
-    assert share([]) is share([None]) is None
-    found = share(outcomes("1" * 10 + "?"))
+    assert proportion([]) is proportion([None]) is None
+    found = proportion(outcomes("1" * 10 + "?"))
     assert found is not None and (found.value, found.high) == (1.0, 1.0)
     assert found.low == pytest.approx(1 / (1 + 1.959964**2 / 10), abs=1e-5)
 

@@ -392,9 +392,9 @@ def test_gifs_are_no_faster_than_viewers_show_them(tmp_path):
     assert made.fps == pytest.approx(100 / 3)  # they count in hundredths of a second
     with Image.open(made.path) as image:
         assert image.info["duration"] == 30
-    with pytest.raises(ValueError, match="at most 50 pictures per second, got 100"):
+    with pytest.raises(ValueError, match="at most 50 frames per second, got 100"):
         record(Planner(), Quick(), tmp_path / "b.gif", speed=2)
-    with pytest.raises(ValueError, match="at most 240 pictures per second, got 300"):
+    with pytest.raises(ValueError, match="at most 240 frames per second, got 300"):
         record(Planner(), Quick(), tmp_path / "b.mp4", fps=300)
 
 
