@@ -1,10 +1,10 @@
-"""How far one plan leads that is never corrected, from pictures: cross-room goals of `grasp/Wall-v0`.
+"""Success of single open-loop plans from images, with cross-room goals in `grasp/Wall-v0`.
 
     python scripts/evaluate_pixels.py
 
-The bundled model plans once, on seeds from 10000, and its actions are carried out blindly: as it is saved, to keep the
-goal until the plan ends, and with plans that may stop there, as a ball stays where it is when nothing is done. Writes
-docs/pixels.json.
+The bundled model plans once per episode, on seeds from 10000, and its actions are executed without feedback: with the
+saved criteria, which hold the goal until the plan ends, and with plans that may stop there, as a ball rests under
+action 0. Writes docs/pixels.json.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ PATH = Path(__file__).parent.parent / "docs" / "pixels.json"
 
 
 def played(stop: bool) -> dict[str, Any]:
-    """What comes of plans that may stop at the goal, or have to keep it."""
+    """Returns the success of plans that may stop at the goal, or have to hold it."""
     agent = grasp_agent.load(MODEL, device="cpu")
     agent.criteria = replace(agent.criteria, stop=stop)
     env = gym.make(str(agent.env_id), **agent.env_kwargs)
@@ -43,7 +43,7 @@ def played(stop: bool) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Plans, acts, counts."""
+    """Plans, acts and counts."""
     torch.set_num_threads(1)
     found = {"model": MODEL, "plans keep the goal": played(stop=False), "plans may stop": played(stop=True)}
     print(json.dumps(found))

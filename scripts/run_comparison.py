@@ -1,10 +1,10 @@
-"""The README's comparison: our models beside Stable-Baselines3's agents, all bundled, on the same starts.
+"""The README's comparison: bundled models and bundled agents of Stable-Baselines3 on the same starts.
 
-    python scripts/run_comparison.py    # goes on where it was stopped, in runs/comparison
+    python scripts/run_comparison.py    # resumes where it was stopped, in runs/comparison
 
 As many environment steps for each, then ten times as many for the others. 100 episodes with seeds from 10000. Writes
-`docs/comparison.md`, the README's tables, and for each environment what `grasp compare` writes: the same figures come
-from the commands that stand there.
+`docs/comparison.md`, the README's tables, and for each environment the files of `grasp compare`: the commands in them
+give the same figures.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ AGENTS = {
 
 
 def main() -> None:
-    """Plays what is missing, and writes the page."""
+    """Plays missing episodes, and writes the page."""
     parts: list[str] = []
     short: list[str] = []
     for env_id, agents in AGENTS.items():
@@ -55,7 +55,7 @@ def main() -> None:
 
 
 def line(cells: Iterable[str]) -> str:
-    """A line of a table."""
+    """Returns a line of a table."""
     return f"| {' | '.join(cells)} |"
 
 
