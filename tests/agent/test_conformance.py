@@ -148,7 +148,7 @@ class TestPredict:
         by_place, _ = model.predict(obs, None, None, True)
         np.testing.assert_array_equal(by_place, by_name)
 
-    def test_what_it_returns_may_be_passed_on(self, model: Any):
+    def test_the_returned_state_may_be_passed_on(self, model: Any):
         batch = observations(2)
         _, state = model.predict(batch, deterministic=True)
         starts = np.array([True, False])
@@ -164,7 +164,7 @@ class TestPredict:
             alone, _ = kind.load().predict(row(batch, index), deterministic=True)
             np.testing.assert_allclose(alone, together[index], atol=1e-3)
 
-    def test_deterministic_answers_are_the_same_each_time(self, model: Any, obs: Observation):
+    def test_deterministic_actions_are_the_same_each_time(self, model: Any, obs: Observation):
         first, _ = model.predict(obs, deterministic=True)
         model.predict(observations(2), deterministic=False)
         second, _ = model.predict(obs, deterministic=True)
@@ -218,7 +218,7 @@ class TestPredict:
             model.predict({name: value for name, value in obs.items() if name != key})
 
     @pytest.mark.parametrize("count", [1, 3])
-    def test_gymnasiums_vector_environments_are_answered(self, model: Any, count: int):
+    def test_gymnasiums_vector_environments_are_supported(self, model: Any, count: int):
         env = gym.make_vec(ENV, num_envs=count, vectorization_mode="sync")
         observation, _ = env.reset(seed=0)
         for _ in range(3):
@@ -332,7 +332,7 @@ class TestLearn:
         model = kind.make(make_vec_env(short, n_envs=2)).learn(400, StopTrainingOnMaxEpisodes(1))
         assert model.num_timesteps == 40  # an episode in each of two environments
 
-    def test_counting_goes_on_or_begins_anew(self, kind: Kind):
+    def test_counting_continues_or_restarts(self, kind: Kind):
         model = kind.make(short()).learn(30)
         assert model.learn(20, reset_num_timesteps=False).num_timesteps == 50
         assert model.learn(25).num_timesteps == 25
@@ -359,7 +359,7 @@ class TestLearn:
             event.step for event in events.Scalars("time/fps")
         )
 
-    def test_a_logger_of_ones_own(self, kind: Kind, tmp_path: Path):
+    def test_a_custom_logger_is_used(self, kind: Kind, tmp_path: Path):
         model = kind.make(short())
         model.set_logger(configure(str(tmp_path), ["csv"]))
         model.learn(60, log_interval=1)
@@ -371,7 +371,7 @@ class TestLearn:
         np.testing.assert_array_equal(actions[0], actions[1])
         assert not np.array_equal(actions[0], actions[2])
 
-    def test_set_random_seed_is_a_seed(self, kind: Kind, obs: Observation):
+    def test_set_random_seed_seeds_everything(self, kind: Kind, obs: Observation):
         def learned(seed: int) -> Any:
             model = kind.make(short(), seed=None)
             seen: list[Any] = []
@@ -394,7 +394,7 @@ VECTORS: dict[str, Callable[[], Any]] = {
 
 class TestEnvironments:
     @pytest.mark.parametrize("name", VECTORS)
-    def test_vector_environments_are_learned_in(self, kind: Kind, name: str):
+    def test_an_agent_learns_in_vector_environments(self, kind: Kind, name: str):
         if name == "SubprocVecEnv" and kind.make is tiny_seer:
             pytest.skip("each process takes seconds to start; its pipe is tested with vectors")
         env = VECTORS[name]()
@@ -408,7 +408,7 @@ class TestEnvironments:
             observation, *_ = vec.step(actions)
         env.close()
 
-    def test_what_normalises_is_told(self, kind: Kind):
+    def test_normalising_wrappers_raise_a_warning(self, kind: Kind):
         env = VECTORS["VecNormalize"]()
         assert kind.make(env).get_vec_normalize_env() is env
         assert kind.make(short()).get_vec_normalize_env() is None
@@ -442,7 +442,7 @@ class TestEnvironments:
 
 class TestSaving:
     @pytest.mark.parametrize("form", ["Path", "str", "without suffix", "file object", "open file"])
-    def test_a_saved_model_answers_the_same(self, kind: Kind, tmp_path: Path, form: str):
+    def test_a_saved_model_predicts_the_same(self, kind: Kind, tmp_path: Path, form: str):
         model, path = kind.load(), tmp_path / "model.zip"
         batch = observations(3)
         expected, _ = model.predict(batch, deterministic=True)
@@ -463,7 +463,7 @@ class TestSaving:
         np.testing.assert_array_equal(found, expected)
         assert loaded.num_timesteps == model.num_timesteps
 
-    def test_parameters_are_taken_and_given(self, kind: Kind, tmp_path: Path):
+    def test_parameters_are_set_and_returned(self, kind: Kind, tmp_path: Path):
         batch, taught = observations(3), kind.load()
         expected, _ = taught.predict(batch, deterministic=True)
         other = kind.load(env=short()).learn(40)
@@ -505,7 +505,7 @@ class TestWhatWeDoOtherwise:
             json.loads(archive.read("config.json"))
         assert not pickled(agent_file) and pickled(soft)
 
-    def test_what_normalises_observations_is_refused(self):
+    def test_normalised_observations_are_refused(self):
         """Achieved and desired goals would be scaled apart; the world model normalises by itself."""
         env = VecNormalize(DummyVecEnv([short]))
         with pytest.raises(ValueError, match="expected norm_obs=False"):
@@ -517,7 +517,7 @@ class TestWhatWeDoOtherwise:
             GraspAgent.load(agent_file, horizen=3)
         SAC.load(soft, horizen=3)
 
-    def test_an_agent_alone_in_a_loop_goes_on_with_its_plan(self, agent_file: Path, soft: Path):
+    def test_an_agent_alone_in_a_loop_follows_its_plan(self, agent_file: Path, soft: Path):
         """What was asked before counts where neither `state` nor `episode_start` is given."""
         obs = observations(1, first=1, single=True)
         agent = GraspAgent.load(agent_file, device="cpu")

@@ -53,7 +53,7 @@ def explored(
     return np.array(distances), world.tolerance
 
 
-def test_an_episode_that_has_kept_its_goal_goes_on_to_explore(agent: GraspAgent):
+def test_an_episode_that_held_its_goal_continues_to_explore(agent: GraspAgent):
     farthest = []
     for seed in range(6):
         distances, tolerance = explored(agent, 40, seed, frontier_share=0.0, hold=6)
@@ -62,13 +62,13 @@ def test_an_episode_that_has_kept_its_goal_goes_on_to_explore(agent: GraspAgent)
     assert max(farthest) > AIMED
 
 
-def test_going_on_from_a_goal_is_no_surprise(agent: GraspAgent):
+def test_leaving_a_goal_does_not_count_as_a_deviation(agent: GraspAgent):
     calm, startled = (explored(agent, 8, 1, share, frontier_share=0.0, hold=4)[0] for share in (0.0, 1.0))
     assert calm[-1] > calm[3]  # it has gone on
     np.testing.assert_array_equal(calm, startled)
 
 
-def test_an_episode_stays_at_its_goal_for_as_long_as_it_is_told_to(agent: GraspAgent):
+def test_an_episode_stays_at_its_goal_for_the_configured_time(agent: GraspAgent):
     distances, tolerance = explored(agent, 40, frontier_share=0.0, hold=100)
     assert (distances <= tolerance).all()
 
@@ -84,7 +84,7 @@ def test_wrong_settings_are_named():
 
 
 @pytest.mark.parametrize("rest", [0.0, 0.3])
-def test_a_share_of_the_random_actions_is_none(agent: GraspAgent, rest: float):
+def test_a_fraction_of_the_random_actions_is_zero(agent: GraspAgent, rest: float):
     explorer = Explorer(500, 2, ExploreConfig(rest=rest), seed=0)
     none = np.zeros((500, 2), np.float32)
     actions = explorer.act(agent.policy, none, none, none)

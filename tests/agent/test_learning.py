@@ -62,7 +62,7 @@ def test_learning_is_the_same_for_the_same_seed():
 
 
 @pytest.mark.parametrize("count", [1, 3])
-def test_all_that_was_seen_is_learned_from(count: int):
+def test_all_observations_are_learned_from(count: int):
     env = make_vec_env(ENV, n_envs=count, seed=0)
     agent = tiny(env).learn(240)
     env.close()
@@ -78,7 +78,7 @@ def test_all_that_was_seen_is_learned_from(count: int):
         assert np.abs(episode.actions).max() <= 1
 
 
-def test_a_callback_that_returns_false_stops_learning_and_what_was_seen_is_kept(env: gym.Env[Any, Any]):
+def test_a_callback_that_returns_false_stops_learning_and_keeps_the_experience(env: gym.Env[Any, Any]):
     agent = tiny(env).learn(1000, callback=lambda local, _: local["self"].num_timesteps < 130)
     assert agent.num_timesteps == len(agent.trainer.dataset) == 130
     assert agent.predict(env.reset(seed=0)[0])[0].shape == (2,)
@@ -126,7 +126,7 @@ def test_the_logger_gets_progress_success_and_the_models_error():
     assert [row["time/episodes"] for row in notes.rows][-1] == 3
 
 
-def test_counting_goes_on_where_it_is_asked_to():
+def test_counting_continues_where_it_is_requested():
     agent = tiny().learn(120)
     assert agent.learn(60, reset_num_timesteps=False).num_timesteps == 180
     assert len(agent.trainer.dataset) == 180
@@ -134,7 +134,7 @@ def test_counting_goes_on_where_it_is_asked_to():
     assert len(agent.trainer.dataset) == 230
 
 
-def test_fewer_steps_than_none_are_refused_and_few_are_not_fitted_for_long():
+def test_negative_steps_are_refused_and_few_steps_need_short_fits():
     with pytest.raises(ValueError, match="total_timesteps: expected at least 0, got -5"):
         tiny().learn(-5)
     began = time.monotonic()
@@ -167,7 +167,7 @@ def test_fits_may_be_short():
     assert agent.trainer.report is not None
 
 
-def test_a_loaded_agent_goes_on_learning_and_keeps_what_it_knew(agent_file: Path):
+def test_a_loaded_agent_continues_learning_and_keeps_its_knowledge(agent_file: Path):
     env = gym.make(ENV)
     train = TrainConfig(gradient_steps=400, batch_size=256)
     agent = GraspAgent.load(agent_file, env=env, device="cpu", train=train)
@@ -187,7 +187,7 @@ def test_a_loaded_agent_goes_on_learning_and_keeps_what_it_knew(agent_file: Path
     assert np.linalg.norm(steps[1] - steps[0], axis=-1).mean() < 0.5 * moved
 
 
-def test_what_a_checkpoint_holds_is_the_agents_own_planner_also_before_the_first_fit(tmp_path: Path):
+def test_a_checkpoint_holds_the_agents_own_planner_also_before_the_first_fit(tmp_path: Path):
     agent = tiny(planner=GRASP(candidates=6, iterations=3))
     files = CheckpointCallback(50, str(tmp_path), verbose=0)
     agent.learn(200, callback=[files, EvalCallback(Monitor(gym.make(ENV)), eval_freq=60, n_eval_episodes=1, verbose=0)])
@@ -200,7 +200,7 @@ def test_what_a_checkpoint_holds_is_the_agents_own_planner_also_before_the_first
 
 
 @pytest.mark.slow
-def test_a_few_thousand_steps_teach_the_agent_to_reach_its_goals(env: gym.Env[Any, Any]):
+def test_after_a_few_thousand_steps_the_agent_reaches_its_goals(env: gym.Env[Any, Any]):
     train = replace(TrainConfig(), gradient_steps=2000, batch_size=256)
     agent = GraspAgent("MultiInputPolicy", ENV, train=train, seed=0, device="cpu").learn(4000)
     assert evaluate(agent, env, episodes=20, seed=500).summary()["success_end"] >= 0.9
@@ -239,7 +239,7 @@ def test_a_few_new_steps_need_few_gradient_steps_and_no_fresh_model(
     assert fits.steps[1:] == [50] and fits.fresh == [False, False]  # the least that learns anything
 
 
-def test_a_fit_of_all_gradient_steps_begins_afresh(monkeypatch: pytest.MonkeyPatch):
+def test_a_fit_of_all_gradient_steps_starts_from_scratch(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("grasp_agent.models.dynamics.ensemble._STRETCH", 1e9)  # wherever the data lie
     monkeypatch.setattr("grasp_agent.models.dynamics.ensemble._SHIFT", 1e9)
     fits, train = Fits(monkeypatch), TrainConfig(gradient_steps=120, full_at=200)
@@ -248,7 +248,7 @@ def test_a_fit_of_all_gradient_steps_begins_afresh(monkeypatch: pytest.MonkeyPat
     assert fits.steps[-1] == 120 > fits.steps[1]
 
 
-def test_what_a_model_says_itself_is_rehearsed_and_makes_no_error_small_until_most_data_are_real(
+def test_generated_data_are_rehearsed_and_do_not_lower_the_error_until_most_data_are_real(
     agent: GraspAgent, monkeypatch: pytest.MonkeyPatch
 ):
     world, given = agent.policy.world, list[dict[str, Any]]()
@@ -277,7 +277,9 @@ def test_what_a_model_says_itself_is_rehearsed_and_makes_no_error_small_until_mo
 
 
 @pytest.mark.parametrize("moved", [False, True])
-def test_fits_on_the_way_are_short_and_the_last_one_owes_all_that_is_new(moved: bool, monkeypatch: pytest.MonkeyPatch):
+def test_intermediate_fits_are_short_and_the_final_one_covers_all_new_data(
+    moved: bool, monkeypatch: pytest.MonkeyPatch
+):
     """Where the data have moved away from what the model knows, a fresh one owes all."""
     monkeypatch.setattr("grasp_agent.models.dynamics.ensemble._STRETCH", 1.0 if moved else 1e9)
     monkeypatch.setattr("grasp_agent.models.dynamics.ensemble._SHIFT", 0.0 if moved else 1e9)
@@ -296,7 +298,7 @@ OTHERS = ("reacher-6k", "wall", "point-maze-pixels")
 
 
 @pytest.mark.parametrize("name", ["point-maze-2k", *(pytest.param(name, marks=pytest.mark.slow) for name in OTHERS)])
-def test_what_a_loaded_model_says_of_states_does_not_change_what_it_takes_for_static(name: str):
+def test_a_loaded_models_predictions_do_not_change_its_static_factors(name: str):
     """Its steps are rehearsed one by one: what has inertia hardly moves in them."""
     agent = grasp_agent.load(name, device="cpu")
     world = agent.policy.world
@@ -309,7 +311,7 @@ def test_what_a_loaded_model_says_of_states_does_not_change_what_it_takes_for_st
     assert (after.memory.roadmap is None) == (world.memory.roadmap is None)
 
 
-def test_without_a_given_kind_both_are_tried_and_the_better_one_goes_on(monkeypatch: pytest.MonkeyPatch):
+def test_without_a_given_kind_both_are_fitted_and_the_better_one_is_kept(monkeypatch: pytest.MonkeyPatch):
     fits = Fits(monkeypatch)
     train = TrainConfig(gradient_steps=240, full_at=300, batch_size=32)
     agent = tiny(model=None, train=train, explore=ExploreConfig(learning_starts=1000)).learn(300)

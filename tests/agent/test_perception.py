@@ -71,7 +71,7 @@ class Seer(gym.Env[Any, Any]):
 
 
 class TestLayout:
-    def test_what_it_finds_in_spaces(self):
+    def test_layouts_are_found_in_spaces(self):
         alone = PixelLayout.of(PICTURE)
         assert alone == PixelLayout((24, 32, 3), 1, None, (), (), None)
         first = PixelLayout.of(spaces.Box(0, 255, (3, 24, 32), np.uint8))
@@ -95,7 +95,7 @@ class TestLayout:
             (spaces.Dict({"eye": PICTURE, "desired_goal": spaces.Box(0, 255, (9, 9, 3), np.uint8)}), "look like"),
         ],
     )
-    def test_what_it_cannot_read_is_refused(self, space: spaces.Space[Any], words: str):
+    def test_unreadable_observations_are_refused(self, space: spaces.Space[Any], words: str):
         with pytest.raises(ValueError, match=words):
             PixelLayout.of(space)
 
@@ -109,12 +109,12 @@ class TestLayout:
             ),
         ],
     )
-    def test_frames_that_cannot_be_are_refused(self, space: spaces.Space[Any], words: str):
+    def test_impossible_numbers_of_frames_are_refused(self, space: spaces.Space[Any], words: str):
         with pytest.raises(ValueError, match=words):
             PixelLayout.of(space, frames=6)
 
     @pytest.mark.parametrize("high", [1.0, 255.0, np.inf])
-    def test_floats_are_shares_where_none_is_greater_than_1(self, high: float):
+    def test_floats_are_fractions_where_none_is_greater_than_1(self, high: float):
         layout = PixelLayout.of(spaces.Box(0, high, (24, 32, 3), np.float32))
         assert layout is not None
         some = np.zeros((24, 32, 3), np.float32)
@@ -139,11 +139,11 @@ class TestLayout:
         np.testing.assert_array_equal(seen.goals, some[..., -colours:])
 
     @pytest.mark.parametrize("shape", [(24, 32), (3, 24, 32, 3)])
-    def test_pictures_of_other_dimensions_are_refused(self, shape: tuple[int, ...]):
+    def test_images_of_other_dimensions_are_refused(self, shape: tuple[int, ...]):
         with pytest.raises(ValueError, match=r"expected images \[height, width, channels\] or"):
             PixelLayout.of(spaces.Box(0, 255, shape, np.uint8))
 
-    def test_colours_come_first_or_last_as_bytes_or_shares(self):
+    def test_channels_come_first_or_last_as_bytes_or_floats(self):
         layout = PixelLayout.of(PICTURE)
         assert layout is not None
         some = images(5)
@@ -159,7 +159,7 @@ class TestLayout:
 
 
 class TestAlbum:
-    def test_it_gives_back_what_was_put_in_and_maps_it_from_its_file(self):
+    def test_it_returns_stored_images_and_maps_them_from_its_file(self):
         buffer, shape = ImageReplayBuffer((4, 5, 1)), (4, 5, 1)
         shots = images(7, shape)
         seen = [PixelObservation(shots[i : i + 1], np.full((1, 2), i, np.float32), None) for i in range(7)]
@@ -183,7 +183,7 @@ class TestAlbum:
         with pytest.raises(ValueError, match="an episode of at least 4 steps"):
             buffer.windows(4)
 
-    def test_it_goes_on_from_its_file(self, tmp_path: Path):
+    def test_it_continues_from_its_file(self, tmp_path: Path):
         path, shape = tmp_path / "some.pictures", (4, 5, 1)
         buffer = ImageReplayBuffer(shape, path)
         buffer.add(images(4, shape), np.zeros((4, 0), np.float32), np.zeros((3, 2), np.float32))
@@ -199,7 +199,7 @@ class TestAlbum:
 
 class TestAgent:
     @pytest.mark.parametrize("form", ["alone", "stacked", "felt"])
-    def test_pictures_are_learned_from_in_any_form(self, form: str, tmp_path: Path):
+    def test_images_are_learned_from_in_any_form(self, form: str, tmp_path: Path):
         env = Seer(form)
         agent = tiny_seer(env, policy="MultiInputPolicy" if form == "felt" else "CnnPolicy").learn(150)
         observation, _ = env.reset(seed=0)
@@ -239,7 +239,7 @@ class TestAgent:
         with pytest.raises(ValueError, match="expected frames as here"):
             other.set_parameters(tmp_path / "grey.zip")
 
-    def test_a_goal_that_was_set_counts_until_it_is_taken_back(self):
+    def test_a_goal_that_was_set_is_used_until_it_is_reset(self):
         agent = tiny_seer().learn(150)
         env: Any = gym.make(PIXELS)
         observation, _ = env.reset(seed=0)
@@ -254,7 +254,7 @@ class TestAgent:
         with pytest.raises(ValueError, match="whose observations are images"):
             tiny().set_goal(observation["observation"])
 
-    def test_each_picture_is_encoded_once(self, monkeypatch: pytest.MonkeyPatch):
+    def test_each_image_is_encoded_once(self, monkeypatch: pytest.MonkeyPatch):
         agent = tiny_seer().learn(150)
         encoder = images_of(agent).encoder
         assert encoder is not None
@@ -275,7 +275,7 @@ class TestAgent:
         agent.predict(observation)
         assert count == len(shown) >= 3
 
-    def test_a_replay_buffer_of_pictures_is_learned_from(self):
+    def test_an_agent_learns_from_a_replay_buffer_of_images(self):
         env = gym.make(PIXELS)
         model = SAC("MultiInputPolicy", env, buffer_size=200, learning_starts=200, device="cpu", seed=0).learn(120)
         assert isinstance(model.replay_buffer, DictReplayBuffer)
@@ -287,7 +287,7 @@ class TestAgent:
         kept = model.replay_buffer.observations["observation"][0, 0]
         np.testing.assert_array_equal(first, np.moveaxis(kept, 0, -1) if kept.shape[0] == 3 else kept)
 
-    def test_a_training_goes_on_from_its_checkpoint(self, tmp_path: Path):
+    def test_a_training_resumes_from_its_checkpoint(self, tmp_path: Path):
         path = tmp_path / "long.zip"
         tiny_seer().learn(150, checkpoint=path)
         assert (tmp_path / "long.zip.pictures").stat().st_size >= 151 * 64 * 64 * 3
@@ -295,7 +295,7 @@ class TestAgent:
         assert agent.num_timesteps == 220 and len(images_of(agent).buffer) == 220
         assert len(agent.trainer.dataset) == 220
 
-    def test_checkpoints_side_by_side_have_pictures_of_their_own(self, tmp_path: Path):
+    def test_checkpoints_in_one_folder_have_separate_images(self, tmp_path: Path):
         one, two = tmp_path / "ball.v1", tmp_path / "ball.v2"
         for path in (one, two):
             tiny_seer().learn(110, checkpoint=path)
@@ -309,7 +309,7 @@ class TestAgent:
             tiny_seer(encoder=other).learn(150, checkpoint=one)
 
     @pytest.mark.slow
-    def test_pictures_that_show_nothing_are_told(self):
+    def test_images_without_content_raise_a_warning(self):
         config = EncoderConfig(points=2, channels=(2, 4), ahead=(1, 2), gradient_steps=150, batch_size=8)
         perception = images_of(tiny_seer(encoder=config))
         shown = np.full((31, *perception.layout.stacked), 90, np.uint8)
@@ -318,12 +318,12 @@ class TestAgent:
         with pytest.warns(UserWarning, match="found nothing in them that moves"):
             perception.fit(last=True, progress_bar=False)
 
-    def test_pictures_known_before_are_kept_with_a_checkpoint(self, tmp_path: Path):
+    def test_earlier_images_are_kept_with_a_checkpoint(self, tmp_path: Path):
         agent = tiny_seer().learn(150)
         agent.learn(50, reset_num_timesteps=False, checkpoint=tmp_path / "more.zip")
         assert len(images_of(agent).buffer) == len(agent.trainer.dataset) == 200
 
-    def test_pictures_are_kept_where_their_checkpoint_was_deleted(self, tmp_path: Path):
+    def test_images_are_kept_where_their_checkpoint_was_deleted(self, tmp_path: Path):
         agent = tiny_seer().learn(60, checkpoint=tmp_path / "seer.zip")
         before = images_of(agent).buffer.images.copy()
         (tmp_path / "seer.zip").unlink()
@@ -331,7 +331,7 @@ class TestAgent:
         assert len(images_of(agent).buffer) == 90
         np.testing.assert_array_equal(images_of(agent).buffer.images[: len(before)], before)
 
-    def test_one_longer_episode_does_not_say_how_far_all_look_ahead(self, monkeypatch: pytest.MonkeyPatch):
+    def test_one_longer_episode_does_not_set_the_horizon_of_all(self, monkeypatch: pytest.MonkeyPatch):
         seer, windows = images_of(tiny_seer()), list[int]()
         perception = PixelPerception(seer.layout, EncoderConfig(ahead=(1, 2, 4, 8)), 0, "cpu")
         for length in (*[7] * 20, 8):
@@ -349,14 +349,14 @@ class TestAgent:
         perception.fit(last=True, progress_bar=False)
         assert windows == [20 * 4 + 5]  # of 4 steps: all episodes have some
 
-    def test_one_that_was_loaded_learns_on_in_the_same_unit(self, tmp_path: Path):
+    def test_a_loaded_agent_continues_learning_in_the_same_unit(self, tmp_path: Path):
         tiny_seer().learn(150).save(tmp_path / "seer.zip")
         agent = GraspAgent.load(tmp_path / "seer.zip", env=PIXELS, device="cpu").learn(60)
         assert agent.policy.model is not None
         for group in images_of(agent).unit_groups:
             assert len(set(agent.policy.model.normalizer.std[list(group)].tolist())) == 1
 
-    def test_what_is_imagined_can_be_looked_at(self, tmp_path: Path):
+    def test_predictions_can_be_drawn_and_recorded(self, tmp_path: Path):
         agent = tiny_seer().learn(150)
         with gym.make(PIXELS, max_episode_steps=6) as env:
             frames = record_imagination(agent, env, tmp_path / "seen.gif", seed=1, size=64)
@@ -366,7 +366,7 @@ class TestAgent:
             record_imagination(tiny(), env, tmp_path / "not.mp4")
         assert not (tmp_path / "not.mp4").exists()
 
-    def test_an_encoder_is_handed_over_with_the_model(self, tmp_path: Path):
+    def test_an_encoder_is_transferred_with_the_model(self, tmp_path: Path):
         one = tiny_seer().learn(150)
         one.save(tmp_path / "one")
         other = GraspAgent.load(tmp_path / "one.zip", device="cpu")

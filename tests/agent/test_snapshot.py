@@ -98,7 +98,7 @@ def test_a_loaded_agent_plans_as_the_one_that_learned_bit_for_bit(taught: GraspA
 
 
 @pytest.mark.parametrize("form", ["path", "string", "without suffix", "file object"])
-def test_what_was_saved_predicts_the_same_bit_for_bit(agent: GraspAgent, tmp_path: Path, form: str):
+def test_a_saved_agent_predicts_the_same_bit_for_bit(agent: GraspAgent, tmp_path: Path, form: str):
     expected = answers(agent)
     path = tmp_path / "copy.zip"
     if form == "file object":
@@ -167,7 +167,7 @@ def test_planner_and_settings_survive(agent: GraspAgent, planner: Planner[Any], 
     assert GraspAgent.load(tmp_path / "other.zip", device="cpu", planner=other).planner == other
 
 
-def test_what_was_not_set_is_left_to_the_reader(agent_file: Path, agent: GraspAgent, tmp_path: Path):
+def test_settings_that_were_not_set_are_left_to_the_reader(agent_file: Path, agent: GraspAgent, tmp_path: Path):
     config = json.loads(content(agent_file)["config.json"])
     assert (config["planner"], config["criteria"]) == (None, None)
     assert (agent.planner, agent.criteria) == (GRASP(), Criteria())
@@ -304,7 +304,7 @@ LONG_BOX = {"shape": [3], "dtype": "float32", "low": ["0"] * 3, "high": ["1"] * 
         ("explore", ..., "explore"),
     ],
 )
-def test_a_config_that_is_not_ours_is_refused(given: Content, tmp_path: Path, where: str, value: Any, words: str):
+def test_a_foreign_config_is_refused(given: Content, tmp_path: Path, where: str, value: Any, words: str):
     config = json.loads(given["config.json"])
     *folders, name = where.split()
     config["planner"] = CODEC.encode(GRASP())
@@ -319,7 +319,7 @@ def test_a_config_that_is_not_ours_is_refused(given: Content, tmp_path: Path, wh
 
 
 @pytest.mark.parametrize("data", [b"", b"{", b"[]", b"null", b"\xff\xfe", b"[" * 100_000])
-def test_a_config_that_is_no_config_is_refused(given: Content, tmp_path: Path, data: bytes):
+def test_a_malformed_config_is_refused(given: Content, tmp_path: Path, data: bytes):
     refused(write(tmp_path / "edited.zip", {**given, "config.json": data}))
 
 
@@ -338,7 +338,7 @@ def test_weights_that_do_not_fit_are_refused(given: Content, tmp_path: Path):
         refused(write(path, {**given, WEIGHTS: cut}))
 
 
-def test_a_file_is_whole_or_not_there(agent: GraspAgent, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_files_are_written_atomically(agent: GraspAgent, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     path = tmp_path / "kept.zip"
     agent.save(path)
     before = path.read_bytes()

@@ -117,7 +117,7 @@ def test_a_ball_rests_in_a_concave_corner_against_both_walls() -> None:
     )
 
 
-def test_a_ball_that_was_put_inside_a_wall_leaves_it_by_the_nearest_face() -> None:
+def test_a_ball_inside_a_wall_leaves_it_by_the_nearest_face() -> None:
     np.testing.assert_allclose(push([0.02, 0.1], [0.0, 0.0], "barrier", 1), [0.06 + RADIUS, 0.1], atol=1e-12)
 
 
@@ -143,7 +143,7 @@ def test_a_trap_goal_is_reached_by_going_around() -> None:
 
 
 @every_layout
-def test_free_positions_are_drawn_from_the_region_and_overlap_nothing(layout: str) -> None:
+def test_free_positions_are_drawn_from_the_region_and_overlap_no_wall(layout: str) -> None:
     chosen = LAYOUTS[layout]
     drawn = sample_free(np.random.default_rng(0), 1_000, chosen.wall_array(), chosen.start)
     assert drawn.shape == (1_000, 2)
@@ -157,7 +157,7 @@ def test_a_region_without_room_is_refused() -> None:
         sample_free(np.random.default_rng(0), 1, LAYOUTS["barrier"].wall_array(), (-0.05, -0.1, 0.05, 0.1))
 
 
-def test_a_layout_of_ones_own_is_taken_and_an_unknown_name_refused() -> None:
+def test_a_custom_layout_is_accepted_and_an_unknown_name_refused() -> None:
     env = BallNavEnv(layout=Layout(walls=((0.2, -0.1, 0.4, 0.1),), start=(-0.5, -0.5, -0.4, -0.4)))
     env.reset(seed=0)
     assert (env.state <= -0.4).all()
@@ -182,7 +182,7 @@ def test_a_million_transitions_take_less_than_a_second(layout: str) -> None:
     assert 10_000 / min(seconds) >= 1e6
 
 
-def test_the_way_through_the_maze_is_long() -> None:
+def test_the_path_through_the_maze_is_long() -> None:
     maze = LAYOUTS["maze"]
     free, starts = is_free(CENTRES, maze.wall_array()), inside(maze.start, CENTRES)
     assert steps_to(inside(maze.goal, CENTRES), free)[starts].min() >= 80
@@ -201,7 +201,7 @@ def test_the_corridors_of_the_maze_are_wide() -> None:
     assert np.isfinite(steps_to(inside(maze.goal, CENTRES), free)[free]).all()
 
 
-def test_the_maze_is_walked_in_as_many_steps_as_its_shortest_way() -> None:
+def test_the_maze_is_solved_in_as_many_steps_as_its_shortest_path() -> None:
     env = make("grasp/BallNavMaze-v0")
     env.reset(seed=0, options={"state": [-0.8, 0.8], "goal": [-0.8, -0.8]})
     corners = [(0.69, 0.6), (0.69, 0.4), (-0.21, 0.1), (-0.21, -0.1), (0.69, -0.4), (0.69, -0.6), (-0.8, -0.8)]
@@ -298,12 +298,12 @@ def test_anywhere_draws_starts_and_goals_all_over_the_arena(layout: str) -> None
 
 
 @pytest.mark.parametrize("balls", [0, 2.0, "two", None])
-def test_a_number_of_balls_that_makes_no_sense_is_refused(balls: Any) -> None:
+def test_an_invalid_number_of_balls_is_refused(balls: Any) -> None:
     with pytest.raises(ValueError, match="balls must be an integer of at least 1, got"):
         BallNavEnv(balls=balls)
 
 
-def test_a_refused_state_of_several_balls_names_those_to_blame() -> None:
+def test_a_refused_state_of_several_balls_names_the_invalid_ones() -> None:
     state = [-0.5, 0.0, 0.0, 0.0, 0.5, 0.0, 0.99, 0.0]
     with pytest.raises(ValueError, match=r"free position for every ball \(not so for 1, 3\)"):
         make("grasp/BallNav4-v0").reset(options={"state": state})
@@ -325,7 +325,7 @@ def test_each_goal_is_drawn_in_the_colour_of_its_ball_and_a_single_one_in_green(
     np.testing.assert_array_equal(nearest[1], [len(BALLS)] if balls == 1 else expected)
 
 
-def test_the_colours_of_balls_are_told_apart() -> None:
+def test_the_colours_of_balls_are_distinct() -> None:
     colours = np.array([FLOOR, WALL, *(ball.body for ball in BALLS)], float)
     gaps = np.linalg.norm(colours[:, None] - colours, axis=-1) + 1e3 * np.eye(len(colours))
     assert gaps.min() > 50

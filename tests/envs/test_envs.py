@@ -129,7 +129,7 @@ def test_different_seeds_give_different_starts_and_goals(env_id: str) -> None:
 
 
 @every_env
-def test_reset_without_a_seed_goes_on_and_draws_something_new(env_id: str) -> None:
+def test_reset_without_a_seed_continues_and_draws_a_new_episode(env_id: str) -> None:
     env = make(env_id)
     first, second = env.reset(seed=1)[0], env.reset()[0]
     assert not np.array_equal(first["desired_goal"], second["desired_goal"])
@@ -195,7 +195,7 @@ def test_an_episode_can_be_continued_from_any_state_it_was_in(env_id: str) -> No
 
 
 @every_env
-def test_starting_at_the_goal_is_a_success_and_says_so(env_id: str) -> None:
+def test_starting_at_the_goal_is_reported_as_success(env_id: str) -> None:
     env = make(env_id)
     env.reset(seed=0, options={"state": EXAMPLES[env_id]["state"]})
     here = env.reset(options={"state": EXAMPLES[env_id]["state"]})[0]["achieved_goal"]
@@ -380,6 +380,6 @@ def test_states_beyond_the_soft_stop_of_the_elbow_can_be_restored() -> None:
 
 
 @pytest.mark.parametrize("env_id", ["grasp/BallNav-v0", "grasp/Reacher-v0"])
-def test_a_keyword_that_is_none_is_refused_with_those_that_are(env_id: str):
+def test_an_unknown_keyword_is_refused_with_the_valid_ones(env_id: str):
     with pytest.raises(TypeError, match=r"takes the keywords .*render_size, got 'colour'"):
         gym.make(env_id, colour="red")

@@ -20,7 +20,7 @@ def see(env_id: str, **settings: Any) -> gym.Env[Any, Any]:
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("env_id", DRAWN)
-def test_goals_are_pictures_of_the_goal_being_reached(env_id: str):
+def test_goals_are_images_of_the_goal_being_reached(env_id: str):
     env = see(env_id)
     plain: Any = env.unwrapped
     check_by_gymnasium(plain, skip_render_check=True)
@@ -50,7 +50,7 @@ def test_a_goal_may_be_a_whole_state(env_id: str):
         env.reset(options={"goal_state": [1.0]})
 
 
-def test_frames_are_the_last_pictures_the_newest_last():
+def test_frames_are_the_last_images_the_newest_last():
     env = see("grasp/Wall-v0", frames=3)
     first, _ = env.reset(seed=0)
     assert first["observation"].shape == (64, 64, 9)

@@ -18,7 +18,7 @@ def make(layout: object = "umaze") -> PointMazeEnv:
     return cast(PointMazeEnv, gym.make("grasp/PointMaze-v0", layout=layout).unwrapped)
 
 
-def test_a_constant_force_speeds_the_ball_up_as_newton_says() -> None:
+def test_a_constant_force_accelerates_the_ball_by_newtons_law() -> None:
     env = make(("#" * 12, "#" + " " * 10 + "#", "#" * 12))
     env.reset(seed=0, options={"state": [-4.5, 0.0, 0.0, 0.0], "goal": [4.0, 0.0]})
     for step in range(1, 16):
@@ -30,7 +30,7 @@ def test_a_constant_force_speeds_the_ball_up_as_newton_says() -> None:
         assert y == sideways == 0.0
 
 
-def test_the_ball_runs_out_when_nothing_pushes_it() -> None:
+def test_the_ball_stops_without_a_force() -> None:
     env = make(HALL)
     env.reset(seed=0, options={"state": [-1.0, 0.0, 1.0, 0.0], "goal": [1.0, 1.0]})
     for _ in range(40):
@@ -70,7 +70,7 @@ def test_every_cell_of_a_maze_can_be_reached_from_every_other(layout: str) -> No
     assert regions == 1
 
 
-def test_where_the_ball_fits_is_known() -> None:
+def test_free_positions_of_the_ball_are_known() -> None:
     env = make(HALL)
     assert env.is_free([[0.0, 0.0], [1.4, 1.4], [1.41, 0.0], [2.0, 0.0], [9.0, 0.0]]).tolist() == [
         True,

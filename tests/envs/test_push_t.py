@@ -24,7 +24,7 @@ def pose(x: float, y: float, angle: float) -> np.ndarray:
     return np.array([x, y, np.cos(angle), np.sin(angle)])
 
 
-def test_the_board_remembers_nothing_but_its_state() -> None:
+def test_the_board_has_no_hidden_state() -> None:
     board, again = Board(), Board()
     board.state = [160.0, 215.0, 0.0, 0.0, *UPRIGHT]
     for _ in range(6):
@@ -46,7 +46,7 @@ def test_a_block_that_is_not_touched_stays_exactly_where_it_is() -> None:
     np.testing.assert_allclose(board.state[:4], [60.0, 460.0, 0.0, 0.0], atol=1e-2)
 
 
-def test_a_push_through_the_middle_moves_a_block_straight_on_and_a_push_beside_it_turns_it() -> None:
+def test_a_central_push_moves_a_block_straight_and_an_off_centre_push_turns_it() -> None:
     board = Board()
     board.state = [256.0, 180.0, 0.0, 0.0, *UPRIGHT]
     for _ in range(5):
@@ -72,7 +72,7 @@ def test_the_block_stays_on_the_board() -> None:
         assert ((board.state[4:6] >= -RIM) & (board.state[4:6] <= SIZE + RIM)).all()
 
 
-def test_touching_is_known_to_the_millimetre() -> None:
+def test_touching_is_exact_to_the_millimetre() -> None:
     above, beside = (256.0, 200.0 - AGENT_RADIUS), (256.0 + 15.0 + AGENT_RADIUS, 300.0)
     for place, out in ((above, (0.0, -1.0)), (beside, (1.0, 0.0))):
         assert touches(np.array(place) - 0.01 * np.array(out), UPRIGHT)
@@ -82,7 +82,7 @@ def test_touching_is_known_to_the_millimetre() -> None:
     assert not touches((256.0, 300.0), turned)
 
 
-def test_success_is_a_matter_of_place_and_angle() -> None:
+def test_success_depends_on_position_and_angle() -> None:
     env, goal = make(), pose(300.0, 250.0, 3.1)
     inside = [pose(300.0 + 19.9, 250.0, 3.1), pose(300.0, 250.0, 3.1 + ANGLE_TOLERANCE - 0.01)]
     outside = [pose(300.0, 250.0 - 20.1, 3.1), pose(300.0, 250.0, 3.1 - ANGLE_TOLERANCE - 0.01)]

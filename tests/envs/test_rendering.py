@@ -66,7 +66,7 @@ def middle_of(mask: np.ndarray) -> np.ndarray:
     return np.array([columns.mean(), rows.mean()]) + 0.5
 
 
-def test_a_frame_is_a_contiguous_uint8_picture_of_the_chosen_size(env: GoalEnv) -> None:
+def test_a_frame_is_a_contiguous_uint8_image_of_the_chosen_size(env: GoalEnv) -> None:
     env.reset(seed=0)
     frame = env.render()
     assert frame is not None
@@ -90,7 +90,7 @@ def test_the_same_scene_gives_the_same_frame_and_another_scene_another(env: Goal
     np.testing.assert_array_equal(first, second)
 
 
-def test_the_goal_is_drawn_where_goal_to_pixels_says(env: GoalEnv) -> None:
+def test_the_goal_is_drawn_at_goal_to_pixels(env: GoalEnv) -> None:
     if isinstance(env, PushTEnv):
         pytest.skip("its goal is no disc: see test_push_t.py")
     checked = 0
@@ -129,7 +129,7 @@ def test_points_are_projected_with_any_leading_axes_and_scale_with_the_frame(env
 
 
 @pytest.mark.usefixtures("_mujoco_draws")
-def test_the_fingertip_is_seen_where_it_is_projected() -> None:
+def test_the_fingertip_is_rendered_where_it_is_projected() -> None:
     env = make("grasp/Reacher-v0")
     for state in ([0.5, 0.5, 0, 0], [2.0, -1.0, 0, 0], [-2.0, 0.3, 0, 0]):
         env.reset(seed=0, options={"state": state})
@@ -140,7 +140,7 @@ def test_the_fingertip_is_seen_where_it_is_projected() -> None:
     env.close()
 
 
-def test_render_without_a_mode_warns_and_gives_nothing() -> None:
+def test_render_without_a_mode_warns_and_returns_none() -> None:
     env = gym.make("grasp/BallNav-v0").unwrapped
     env.reset(seed=0)
     with pytest.warns(UserWarning, match='pass render_mode="rgb_array"'):
@@ -162,7 +162,7 @@ def test_walls_and_floor_have_their_colours_where_they_are() -> None:
         np.testing.assert_array_equal(image[row, column], colour)
 
 
-def test_a_wall_that_ends_at_the_frame_fills_the_arena_up_to_it_and_paints_nothing_beyond() -> None:
+def test_a_wall_that_ends_at_the_frame_is_painted_up_to_it_and_not_beyond() -> None:
     scene, bare = Scene(480, ((0.5, -0.1, 1.0, 0.1),)), Scene(480, ())
     image = scene.canvas().image
     column, row = scene.to_pixels((0.99, 0.09)).astype(int)
@@ -179,7 +179,7 @@ def test_edges_are_anti_aliased_with_the_right_cover() -> None:
     assert len(np.unique(canvas.image)) > 20
 
 
-def test_shapes_beyond_the_edge_of_the_picture_are_cut() -> None:
+def test_shapes_beyond_the_edge_of_the_image_are_cut() -> None:
     canvas = Canvas(np.zeros((50, 50, 3), np.uint8), half_width=1.0)
     canvas.ball((0.98, 0.98), 0.2)
     assert canvas.image[0, -1].any()
@@ -248,9 +248,7 @@ def test_without_any_backend_the_error_names_the_packages(monkeypatch: pytest.Mo
 
 @pytest.mark.usefixtures("_no_display")
 @pytest.mark.parametrize(("name", "value"), [("MUJOCO_GL", "glfw"), ("DISPLAY", ":0"), ("WAYLAND_DISPLAY", "w")])
-def test_nothing_is_changed_where_a_choice_or_a_display_exists(
-    monkeypatch: pytest.MonkeyPatch, name: str, value: str
-) -> None:
+def test_a_given_backend_or_a_display_is_left_unchanged(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
     monkeypatch.setenv(name, value)
     monkeypatch.setattr(rendering, "_backend_works", lambda backend: pytest.fail("must not probe"))
     before = dict(os.environ)
@@ -281,7 +279,7 @@ env.close()
 
 
 @pytest.mark.usefixtures("_mujoco_draws")
-def test_the_code_in_the_gallery_runs_and_makes_its_pictures(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_the_code_in_the_gallery_runs_and_makes_its_images(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     readme = (ENVS_FOLDER / "README.md").read_text()
     (tmp_path / "envs" / "pictures").mkdir(parents=True)
     monkeypatch.chdir(tmp_path)

@@ -80,7 +80,7 @@ class Lazy:
 """
 
 
-def test_what_was_played_is_not_played_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_played_episodes_are_not_repeated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.syspath_prepend(tmp_path)
     (tmp_path / "random_policy.py").write_text(LAZY)
     made = importlib.import_module("random_policy").MADE
@@ -102,7 +102,7 @@ def test_what_was_played_is_not_played_again(tmp_path: Path, monkeypatch: pytest
         np.testing.assert_array_equal(one.evaluation.seconds, two.evaluation.seconds)
 
 
-def test_a_comparison_that_is_stopped_keeps_what_was_played(tmp_path: Path):
+def test_a_stopped_comparison_keeps_its_episodes(tmp_path: Path):
     class Stops(Straight):
         def predict(self, *arguments: Any, **options: Any):
             if self.calls == 1500:
@@ -161,7 +161,7 @@ class Twice(gym.Env[Any, Any]):
         return np.zeros(1, np.float32), 1.0, True, False, {}
 
 
-def test_starts_that_differ_are_told():
+def test_differing_starts_are_reported():
     gym.register("tests/Twice-v0", "test_compare:Twice")
     try:
         found = compare("tests/Twice-v0", ["random", "test_compare:Still"], episodes=3)
@@ -192,7 +192,7 @@ def test_the_report_holds_the_figures_of_every_agent(comparison: Comparison, tmp
     assert picture.shape[1] > 900 and picture.std() > 10
 
 
-def test_the_report_says_what_is_known_to_be_so():
+def test_the_report_states_whether_starts_were_equal():
     """Of four episodes the first agent solves one, the second the same and two others."""
 
     def row(seed: int, success: bool, steps: int, return_: float) -> Episode:
@@ -320,7 +320,7 @@ class TestContestants:
             participant(f"sac:{agent_file}", ENV)
 
     @pytest.mark.parametrize("kind", [SAC, TD3, DDPG, PPO, A2C, TQC, TRPO, CrossQ])
-    def test_which_algorithm_of_stable_baselines_wrote_a_file_is_seen(self, kind: Any, tmp_path: Path):
+    def test_the_algorithm_of_stable_baselines_that_wrote_a_file_is_recognised(self, kind: Any, tmp_path: Path):
         quick: dict[str, Any] = {"n_steps": 8} if kind in (PPO, A2C, TRPO) else {"buffer_size": 10}
         quick |= {"batch_size": 8} if kind in (PPO, TRPO) else {}
         kind("MlpPolicy", "Pendulum-v1", policy_kwargs={"net_arch": [8]}, device="cpu", **quick).save(
@@ -329,7 +329,7 @@ class TestContestants:
         _, agent = self.made(str(tmp_path / "a.zip"), "Pendulum-v1")
         assert type(agent) is (TD3 if kind is DDPG else kind)  # DDPG is TD3 with one critic
 
-    def test_what_is_no_algorithms_file_must_be_told(self, tmp_path: Path):
+    def test_a_file_of_an_unknown_algorithm_needs_its_name(self, tmp_path: Path):
         with zipfile.ZipFile(tmp_path / "odd.zip", "w") as archive:
             archive.writestr("data", json.dumps({"gamma": 0.9}))
         with pytest.raises(ValueError, match="say it, for example ppo:"):
@@ -345,7 +345,7 @@ class TestContestants:
             {"algorithm": "sac", "env_id": "grasp/None-v0", "num_timesteps": 1},
         ],
     )
-    def test_a_strangers_file_is_refused_in_one_line(self, tmp_path: Path, config: Any):
+    def test_a_foreign_file_is_refused_in_one_line(self, tmp_path: Path, config: Any):
         import safetensors.torch
 
         with zipfile.ZipFile(tmp_path / "odd.zip", "w") as archive:
@@ -356,7 +356,7 @@ class TestContestants:
             participant(str(tmp_path / "odd.zip"), ENV)
         assert "\n" not in str(caught.value)
 
-    def test_random_draws_evenly_and_as_its_seed_says(self):
+    def test_random_draws_uniformly_and_reproducibly(self):
         env = gym.make(ENV)
         draws = [[Random(env, seed).predict(None)[0].tolist() for _ in range(1)] for seed in (1, 1, 2)]
         assert draws[0] == draws[1] != draws[2]
@@ -382,11 +382,11 @@ class TestContestants:
             (3, "3: expected something with predict, got 3"),
         ],
     )
-    def test_who_is_not_meant_is_named(self, given: Any, words: str):
+    def test_unknown_agents_are_named(self, given: Any, words: str):
         with pytest.raises(ValueError, match=words):
             participant(given, ENV)
 
-    def test_a_file_that_is_none_is_refused(self, tmp_path: Path):
+    def test_an_invalid_file_is_refused(self, tmp_path: Path):
         (tmp_path / "text.zip").write_text("no")
         with pytest.raises(ValueError, match="is no saved agent"):
             participant(str(tmp_path / "text.zip"), ENV)
@@ -419,7 +419,7 @@ class Careless:
         return np.zeros(2, np.float32)
 
 
-def test_agents_of_the_same_name_are_told_apart(comparison: Comparison):
+def test_agents_of_the_same_name_get_distinct_names(comparison: Comparison):
     found = compare(ENV, [Straight("me"), Straight("me", 1.0), "random"], episodes=1)
     assert [entry.participant.name for entry in found.entries] == ["me #1", "me #2", "random"]
     found = compare(ENV, {"good": Straight("me"), "bad": "random"}, episodes=1)
@@ -445,7 +445,7 @@ class OwnLater(Own):
         self.goal = grasp_agent.Goal.at({0: 0.0, 1: 0.0, 2: 0.0}, tolerance=100)
 
 
-def test_a_goal_that_an_agent_gets_when_it_is_made_judges_all_too():
+def test_a_goal_that_an_agent_gets_when_built_defines_success_for_all():
     found = compare("Pendulum-v1", ["random", "test_compare:OwnLater"], episodes=1)
     assert [entry.evaluation.episodes[0].success_end for entry in found.entries] == [True, True]
 
@@ -457,7 +457,7 @@ def test_names_come_before_files_of_that_name(tmp_path: Path, monkeypatch: pytes
     assert participant("./sac", "Pendulum-v1").name == participant("sac.zip", "Pendulum-v1").name == "ppo sac"
 
 
-def test_the_goal_of_one_judges_all(tmp_path: Path):
+def test_the_goal_of_one_agent_defines_success_for_all(tmp_path: Path):
     for agents in (["random", Own()], [Own(), "random"]):
         found = compare("Pendulum-v1", agents, episodes=2, out=tmp_path / "kept")
         assert found.compared == "success"
@@ -468,14 +468,14 @@ def test_the_goal_of_one_judges_all(tmp_path: Path):
         compare("Pendulum-v1", ["random"], episodes=2, out=tmp_path / "kept")
 
 
-def test_what_a_function_has_judged_is_not_kept(tmp_path: Path):
+def test_episodes_scored_by_a_function_are_not_saved(tmp_path: Path):
     own = Own()
     own.goal = grasp_agent.Goal.of(lambda obs: obs[:, :1], [0.0], tolerance=0.1)
     compare("Pendulum-v1", [own, "random"], episodes=1, out=tmp_path)
     assert not (tmp_path / "episodes").exists()
 
 
-def test_returns_are_compared_where_nobody_knows_of_success(tmp_path: Path):
+def test_returns_are_compared_where_success_is_not_reported(tmp_path: Path):
     found = compare("Pendulum-v1", ["random", "test_compare:Still", "test_compare:STILL_TOO"], episodes=12)
     assert found.compared == "return"
     returns = [np.array([row.return_ for row in entry.evaluation.episodes]) for entry in found.entries]
@@ -492,7 +492,7 @@ def test_returns_are_compared_where_nobody_knows_of_success(tmp_path: Path):
     assert (tmp_path / "report.png").stat().st_size > 10_000
 
 
-def test_what_a_module_says_now_is_what_plays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_module_is_reloaded_after_a_change(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.syspath_prepend(tmp_path)
     keys = []
     for code in (LAZY, LAZY.replace("zeros", "ones")):
@@ -515,7 +515,7 @@ def test_two_comparisons_share_a_folder(tmp_path: Path):
         assert both.evaluation(name, "", ENV, range(10_000, 10_003)).episodes == evaluation.episodes
 
 
-def test_the_command_keeps_a_video_of_before_and_says_how_to_go_on(
+def test_the_command_keeps_an_earlier_video_and_explains_how_to_continue(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ):
     command = ["compare", ENV, "--agents", "random", "--episodes", "1", "--out", str(tmp_path)]

@@ -25,7 +25,7 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(training, "GraspAgent", lambda policy, env, **_: tiny(env))
 
 
-def test_an_algorithm_is_kept_after_as_many_steps_and_ten_times_as_many(tmp_path: Path):
+def test_an_algorithm_is_saved_after_the_steps_and_ten_times_as_many(tmp_path: Path):
     ticks: list[int] = []
     trained = train_agent("sac", ENV, 40, tmp_path, on_steps=ticks.append)
     assert [path.name for path in trained.files] == ["sac-40.zip", "sac-400.zip"]
@@ -40,7 +40,7 @@ def test_an_algorithm_is_kept_after_as_many_steps_and_ten_times_as_many(tmp_path
     assert not ticks
 
 
-def test_ours_is_kept_after_as_many_steps_and_goes_on_from_its_checkpoint(tmp_path: Path):
+def test_a_grasp_agent_is_saved_after_the_steps_and_resumes_from_its_checkpoint(tmp_path: Path):
     trained = train_agent("grasp", ENV, 120, tmp_path)
     assert [path.name for path in trained.files] == ["grasp-120.zip"]
     who = participant(str(trained.files[0]), ENV)
@@ -52,7 +52,7 @@ def test_ours_is_kept_after_as_many_steps_and_goes_on_from_its_checkpoint(tmp_pa
 
 
 @pytest.mark.parametrize("name", ["sac", "grasp"])
-def test_a_training_that_was_stopped_goes_on(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_stopped_training_resumes(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(resumable, "_EVERY", 0.0)
     monkeypatch.setattr(resumable, "_SLICE", 50)
     taken = 0
@@ -80,7 +80,7 @@ def test_a_training_that_was_stopped_goes_on(name: str, tmp_path: Path, monkeypa
     assert left == {*(file.name for file in trained.files), "schooled.json"}
 
 
-def test_what_was_seen_of_a_training_that_is_gone_is_not_taken_for_that_of_another(tmp_path: Path):
+def test_the_curve_of_a_deleted_training_is_not_used_for_another(tmp_path: Path):
     first = train_agent("sac", ENV, 20, tmp_path)
     place = first.files[0].parent
     (place / "schooled.json").unlink()
@@ -111,7 +111,7 @@ def test_trainings_do_not_take_each_others_files(tmp_path: Path):
     assert train_agent("sac", ENV, 20, tmp_path) == one and [file.read_bytes() for file in one.files] == before
 
 
-def test_steps_come_in_lots_that_are_small_enough(tmp_path: Path):
+def test_rollouts_of_on_policy_algorithms_are_short_enough(tmp_path: Path):
     trained = train_agent("ppo", "Pendulum-v1", 100, tmp_path)
     steps = [point.steps for point in trained.curve]
     assert steps == sorted(set(steps))

@@ -36,7 +36,7 @@ def test_a_block_runs(block: int, capsys: pytest.CaptureFixture[str]):
         assert capsys.readouterr().out.strip() == "True"
 
 
-def test_the_page_on_pictures_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_the_page_on_images_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(tmp_path)
     planning, learning = re.findall(r"```python\n(.*?)```", PIXELS, re.DOTALL)
     names: dict[str, Any] = {}
@@ -55,11 +55,11 @@ def test_the_page_on_pictures_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert {path.name for path in tmp_path.iterdir()} == {"run.zip", "run.zip.pictures", "my-wall.zip"}
 
 
-def test_the_planners_that_are_composed_on_the_page_are_made():
+def test_the_planners_composed_on_the_page_are_built():
     exec(compile(PLANNER_BLOCKS[0], "docs/planners.md block 0", "exec"), {})
 
 
-def test_the_planner_of_your_own_plans():
+def test_the_custom_planner_plans():
     names: dict[str, Any] = {"__name__": "planners_page"}
     exec(compile(PLANNER_BLOCKS[1], "docs/planners.md block 1", "exec"), names)
     agent, env = names["agent"], gym.make("grasp/BallNav-v0")
@@ -104,7 +104,7 @@ def test_the_block_from_an_environment_to_a_video_runs(
     assert (tmp_path / "swing.mp4").stat().st_size > 10_000
 
 
-def test_what_the_page_says_of_push_t_is_what_push_t_offers():
+def test_statements_on_push_t_match_the_environment():
     made: list[grasp_agent.GraspAgent] = []
 
     def keep(*args: Any, **settings: Any) -> None:
@@ -118,7 +118,7 @@ def test_what_the_page_says_of_push_t_is_what_push_t_offers():
     assert said.goal_weights == pytest.approx(offered.goal_weights, rel=1e-3) and said.rests == offered.rests
 
 
-def test_the_worked_examples_are_those_that_were_measured(monkeypatch: pytest.MonkeyPatch):
+def test_the_worked_examples_match_the_measured_ones(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.syspath_prepend(ROOT / "scripts")
     own = importlib.import_module("own_environments")
     asked: dict[str, Any] = {}
@@ -170,12 +170,12 @@ def test_the_table_is_what_the_script_wrote():
     assert (ROOT / "docs" / "results.md").read_text(encoding="utf-8") in README
 
 
-def test_the_page_of_pictures_shows_what_was_measured():
+def test_the_page_on_images_shows_the_measured_results():
     docs = ROOT / "docs"
     assert (docs / "push_t_pixels.md").read_text(encoding="utf-8") in (docs / "pixels.md").read_text(encoding="utf-8")
 
 
-def test_what_is_said_of_time_is_what_was_measured():
+def test_statements_on_time_match_the_measurements():
     figures = json.loads((ROOT / "docs" / "times.json").read_text(encoding="utf-8"))
     assert {"demo", "test", "training"} <= set(figures)
     said = README.split("<!-- times: ")[1].split("\n", 1)[1].split("\n\n")[0]
@@ -201,7 +201,7 @@ def test_the_duel_is_what_the_script_wrote():
     assert (ROOT / "docs" / "duel.md").read_text(encoding="utf-8") in README
 
 
-def test_what_is_said_of_learning_is_what_was_measured():
+def test_statements_on_learning_match_the_measurements():
     runs = json.loads((ROOT / "videos" / "learning_curve.json").read_text(encoding="utf-8"))
     said = README.split("From nothing, `learn(N)`")[1].split("## ")[0]
 
@@ -238,7 +238,7 @@ def test_the_comparison_is_what_the_script_wrote():
         assert f"`{command}" in page
 
 
-def test_every_link_and_picture_exists():
+def test_every_link_and_image_exists():
     for target in re.findall(r"\]\((?!http)([^)]+)\)", README):
         assert (ROOT / target).exists(), target
 

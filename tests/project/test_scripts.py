@@ -53,7 +53,7 @@ def test_mcnemar_counts_the_pairs_that_differ():
     assert report.mcnemar([1, 0] * 5, [0, 1] * 5) == 1.0
 
 
-def test_a_ledger_keeps_what_several_write_at_once_and_nothing_of_another_model(tmp_path: Path):
+def test_a_ledger_keeps_concurrent_rows_and_drops_those_of_another_model(tmp_path: Path):
     path = tmp_path / "measured.json"
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(lambda step: Ledger(path, "one").add(f"part {step % 2}", {"step": step}), range(40)))

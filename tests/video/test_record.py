@@ -131,13 +131,13 @@ def test_every_step_and_the_end_are_in_the_file(tmp_path, suffix):
         assert frame[5, EDGE + 5].mean() == pytest.approx(240 - 50 * (index % 5), abs=6)
 
 
-def test_a_picture_without_caption_keeps_its_size_but_for_evenness(tmp_path):
+def test_an_image_without_caption_is_only_padded_to_even_size(tmp_path):
     made = record(Planner(), Slider(), tmp_path / "a.mp4", caption=False)
     assert decode(made.path).shape == (5, SIDE + 1, SIDE + 1, 3)
 
 
 @pytest.mark.parametrize(("accepted", "colour"), [(True, PLAN), (False, UNSURE)])
-def test_the_plan_is_drawn_and_its_colour_tells_whether_it_is_trusted(tmp_path, accepted, colour):
+def test_the_plan_is_drawn_and_its_colour_shows_whether_it_was_accepted(tmp_path, accepted, colour):
     made = record(Planner(accepted), Slider(), tmp_path / "a.gif")
     plain = record(Planner(accepted), Slider(), tmp_path / "b.gif", draw_plan=False)
     row = slice(SIDE // 2 - 3, SIDE // 2 + 4)
@@ -145,7 +145,7 @@ def test_the_plan_is_drawn_and_its_colour_tells_whether_it_is_trusted(tmp_path, 
     assert near(decode(plain.path)[0][row], colour, 40) == 0
 
 
-def test_the_plan_of_every_place_that_a_goal_names_is_drawn(tmp_path):
+def test_the_plan_of_every_position_in_a_goal_is_drawn(tmp_path):
     class Two(Slider):
         def observe(self):
             return {"achieved_goal": np.array([0.1, 0.3, 0.9, 0.7]), "desired_goal": np.array([0.9, 0.3, 0.1, 0.7])}
@@ -179,7 +179,7 @@ def test_candidates_fade_after_the_moment_of_planning(tmp_path):
     assert violet[0] > violet[1] > violet[2] > violet[3] > 0
 
 
-def test_the_line_shows_what_is_left_of_the_plan(tmp_path):
+def test_the_line_shows_the_rest_of_the_plan(tmp_path):
     class Halfway(Planner):
         def predict(self, *arguments, **options):
             result = super().predict(*arguments, **options)
@@ -204,7 +204,7 @@ def test_the_mark_turns_green_on_success(tmp_path):
     assert greens[-1] > 10
 
 
-def test_environments_and_agents_without_plans_are_filmed_too(tmp_path):
+def test_environments_and_agents_without_plans_are_recorded_too(tmp_path):
     class Constant:
         def predict(self, observation, state=None, episode_start=None, deterministic=False):
             return 1, None
@@ -223,7 +223,7 @@ def test_environments_and_agents_without_plans_are_filmed_too(tmp_path):
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, OSError])
 @pytest.mark.parametrize("suffix", [".mp4", ".gif"])
-def test_what_breaks_off_leaves_no_file(tmp_path, error, suffix):
+def test_an_interrupted_recording_leaves_no_file(tmp_path, error, suffix):
     with pytest.raises(error):
         record(Planner(fail_at=2, error=error), Slider(), tmp_path / f"a{suffix}")
     assert list(tmp_path.iterdir()) == []
@@ -271,7 +271,7 @@ class For:
         return np.array([self.steps]), None
 
 
-def test_side_by_side_the_one_that_has_ended_stays_and_is_marked(tmp_path):
+def test_side_by_side_a_finished_episode_stays_and_is_marked(tmp_path):
     agents = {"short": For(2), "long": For(4)}
     made = record_beside(agents, Long(), tmp_path / "a.mp4", episodes=2)
     frames = decode(made.path).astype(int)
@@ -309,7 +309,7 @@ def test_a_grid_holds_an_episode_in_each_field(tmp_path):
     assert corners[5] > 240  # nothing is there
 
 
-def test_the_plan_stands_beside_pictures_in_which_it_cannot_be_drawn(tmp_path):
+def test_the_plan_is_drawn_in_charts_next_to_images_without_goal_to_pixels(tmp_path):
     class Blank(Slider):
         goal_to_pixels = None  # type: ignore[assignment]
 
@@ -337,7 +337,7 @@ def test_the_charts_show_the_goal_of_the_agent_where_the_environment_has_none(tm
     assert near(frame[:, 200:], PLAN, 40) > 20
 
 
-def test_a_caption_says_as_much_as_there_is_room_for(tmp_path):
+def test_a_caption_is_shortened_to_the_available_width(tmp_path):
     class Talker(Planner):
         name = "an agent whose name has many more letters than fit beside the number of steps"
 
@@ -359,7 +359,7 @@ def test_agents_in_a_list_are_named_by_themselves(tmp_path):
     assert decode(many.path).shape[2] == 3 * WIDTH + 2 * 6  # in two rows
 
 
-def test_one_goal_judges_all_that_are_filmed(tmp_path):
+def test_one_goal_defines_success_for_all_recorded_agents(tmp_path):
     class Vector(Slider):
         observation_space = spaces.Box(0, 1, (2,))
         goal_to_pixels = None  # type: ignore[assignment]
@@ -382,7 +382,7 @@ def test_one_goal_judges_all_that_are_filmed(tmp_path):
         assert made.successes == (True, True)
 
 
-def test_gifs_are_no_faster_than_viewers_show_them(tmp_path):
+def test_gifs_are_not_faster_than_viewers_support(tmp_path):
     class Quick(Slider):
         metadata = {"render_modes": ["rgb_array"], "render_fps": 100}  # noqa: RUF012
 
@@ -422,7 +422,7 @@ def test_wrong_arguments_are_refused(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_program_that_still_writes_where_it_broke_off_leaves_nothing(tmp_path):
+def test_an_interrupted_writer_leaves_no_files(tmp_path):
     program = 'import sys, time\nfor i in range(200): open(f"{sys.argv[1]}/{i}", "w").close(); time.sleep(0.001)'
     writing = []
 

@@ -26,7 +26,7 @@ def hard(agent: GraspAgent) -> GraspAgent:
 
 
 @pytest.mark.parametrize("planner", [SEARCH, CEM(iterations=6, samples=4, elites=2)])
-def test_each_iteration_is_seen_from_the_start_to_the_plan(hard: GraspAgent, planner: GRASP | CEM):
+def test_each_iteration_is_traced_from_the_start_to_the_plan(hard: GraspAgent, planner: GRASP | CEM):
     env = gym.make(ENV)
     observation, _ = env.reset(seed=2)
     trace = trace_search(hard, observation, planner)
@@ -42,7 +42,7 @@ def test_each_iteration_is_seen_from_the_start_to_the_plan(hard: GraspAgent, pla
     env.close()
 
 
-def test_the_video_has_a_picture_for_each_iteration_and_two_seconds_of_the_plan(hard: GraspAgent, tmp_path: Path):
+def test_the_video_has_a_frame_for_each_iteration_and_two_seconds_of_the_plan(hard: GraspAgent, tmp_path: Path):
     made = record_search(hard, ENV, tmp_path / "a.mp4", seed=2, planner=SEARCH, fps=4.0, size=160)
     frames = decode(made.path).astype(int)
     assert made.frames == len(frames) == 7 + 8
@@ -52,7 +52,7 @@ def test_the_video_has_a_picture_for_each_iteration_and_two_seconds_of_the_plan(
     assert (changes[7:] < 20).all()
 
 
-def test_what_cannot_be_watched_is_refused(agent: GraspAgent, tmp_path: Path):
+def test_searches_that_cannot_be_traced_are_refused(agent: GraspAgent, tmp_path: Path):
     env = gym.make(ENV)
     observation, _ = env.reset(seed=0)
     with pytest.raises(ValueError, match="expected one that has learned something"):
