@@ -1,4 +1,4 @@
-"""A training that is stopped, or killed, goes on from its file with nothing lost."""
+"""A training that is stopped, or killed, resumes from its file without loss."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_a_stopped_training_resumes_where_it_was_stopped(tmp_path: Path, at: int
         tiny().learn(260, Stop(at), checkpoint=path)
     stopped = GraspAgent.load(path, device="cpu")
     assert stopped.num_timesteps == at
-    assert len(stopped.trainer.dataset) == at - 1  # the step that was interrupted came to nothing
+    assert len(stopped.trainer.dataset) == at - 1  # the interrupted step is lost
     again = tiny().learn(260, checkpoint=path)
     assert again.num_timesteps == 260
     assert len(again.trainer.dataset) == 259
@@ -84,7 +84,7 @@ def test_a_checkpoint_knows_how_much_of_its_experience_is_rehearsed(agent_file: 
     fits = agent.trainer.fits
     assert 0 < fits.rehearsed == fits.seen - 20 == fits.completed - 20
     assert GraspAgent.load(path, device="cpu").trainer.fits == fits
-    assert _fits({"fitted_at": 7}) == Fits(seen=7, completed=7, kind_chosen=7)  # what older files say
+    assert _fits({"fitted_at": 7}) == Fits(seen=7, completed=7, kind_chosen=7)  # of older files
 
 
 def test_a_resumed_training_gets_new_episodes(tmp_path: Path):
@@ -193,13 +193,13 @@ def test_callbacks_get_the_number_of_remaining_steps(tmp_path: Path):
         def _on_step(self) -> bool:
             return True
 
-    told = Left()
-    agent = tiny().learn(30, told, checkpoint=tmp_path / "run.zip")
-    assert told.left == 30
-    agent.learn(10, told, reset_num_timesteps=False)
-    assert told.left == 10
-    tiny().learn(45, told, checkpoint=tmp_path / "run.zip")
-    assert told.left == 15
+    remaining = Left()
+    agent = tiny().learn(30, remaining, checkpoint=tmp_path / "run.zip")
+    assert remaining.left == 30
+    agent.learn(10, remaining, reset_num_timesteps=False)
+    assert remaining.left == 10
+    tiny().learn(45, remaining, checkpoint=tmp_path / "run.zip")
+    assert remaining.left == 15
 
 
 def test_a_damaged_checkpoint_is_named(tmp_path: Path):

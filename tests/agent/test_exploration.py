@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def agent() -> GraspAgent:
-    """One whose model is exact: what is tested here is not how well it has learned."""
+    """An agent with an exact model: its accuracy is not tested here."""
     return grasp_agent.load("ball-nav", device="cpu")
 
 
@@ -32,7 +32,7 @@ def explored(
 ) -> tuple[NDArray[np.float64], float]:
     """Distances from the goal, which is where the episode begins, along an exploring episode; and their tolerance.
 
-    Its random actions change at each step, so that they lead nowhere.
+    Its random actions change at each step, so that they stay near the start.
     """
     env = gym.make("grasp/BallNav-v0")
     world, size = agent.policy.world, env.action_space.shape[0]  # type: ignore[index]
@@ -64,7 +64,7 @@ def test_an_episode_that_held_its_goal_continues_to_explore(agent: GraspAgent):
 
 def test_leaving_a_goal_does_not_count_as_a_deviation(agent: GraspAgent):
     calm, startled = (explored(agent, 8, 1, share, frontier_share=0.0, hold=4)[0] for share in (0.0, 1.0))
-    assert calm[-1] > calm[3]  # it has gone on
+    assert calm[-1] > calm[3]  # it has left the goal
     np.testing.assert_array_equal(calm, startled)
 
 

@@ -37,13 +37,13 @@ def make(env_id: str, **settings: Any) -> BallNavEnv:
     return cast(BallNavEnv, gym.make(env_id, **settings).unwrapped)
 
 
-def inside(region: Rectangle, places: np.ndarray) -> np.ndarray:
-    """Which places [*, 2] lie in a rectangle."""
-    return np.all((places >= region[:2]) & (places <= region[2:]), axis=-1)
+def inside(region: Rectangle, positions: np.ndarray) -> np.ndarray:
+    """Which positions [*, 2] lie in a rectangle."""
+    return np.all((positions >= region[:2]) & (positions <= region[2:]), axis=-1)
 
 
 def steps_to(target: np.ndarray, free: np.ndarray) -> np.ndarray:
-    """Steps of the shortest way from every centre of the grid to a set of them; infinite where there is none."""
+    """Steps of the shortest path from every centre of the grid to a set of them; infinite where there is none."""
     king = np.ones((3, 3), bool)
     moves, front, done = np.full(free.shape, np.inf), target & free, 0
     while front.any():
@@ -196,8 +196,8 @@ def test_the_corridors_of_the_maze_are_wide() -> None:
     free = is_free(CENTRES, maze.wall_array())
     # What is left are the middles of free squares 0.25 m wide.
     wide = ndimage.binary_erosion(free, np.ones((26, 26), bool))
-    ways = steps_to(inside(maze.goal, CENTRES), wide)
-    assert np.isfinite(ways[inside(maze.start, CENTRES) & wide]).all()
+    lengths = steps_to(inside(maze.goal, CENTRES), wide)
+    assert np.isfinite(lengths[inside(maze.start, CENTRES) & wide]).all()
     assert np.isfinite(steps_to(inside(maze.goal, CENTRES), free)[free]).all()
 
 
@@ -228,16 +228,16 @@ def test_an_episode_of_several_balls_is_the_episodes_of_each() -> None:
     several, single = BallNavEnv(balls=5, layout="trap"), BallNavEnv(layout="trap")
     several.reset(seed=0)
     start, goal = several.state.reshape(5, 2), several.goal.reshape(5, 2)
-    # Two that start at one place and move alike would push each other away if they could.
+    # Two that start at one position and move alike would collide if collisions were simulated.
     start[4] = start[3]
     several.reset(options={"state": start.ravel()})
     actions = rng.uniform(-1, 1, (40, 5, 2))
     actions[:, 4] = actions[:, 3]
-    seen = np.array([several.step(action.ravel())[0]["observation"] for action in actions]).reshape(40, 5, 2)
+    shown = np.array([several.step(action.ravel())[0]["observation"] for action in actions]).reshape(40, 5, 2)
     for ball in range(5):
         single.reset(options={"state": start[ball], "goal": goal[ball]})
         alone = [single.step(action)[0]["observation"] for action in actions[:, ball]]
-        np.testing.assert_array_equal(seen[:, ball], alone)
+        np.testing.assert_array_equal(shown[:, ball], alone)
 
 
 def test_every_ball_draws_a_start_and_a_goal_of_its_own_from_the_regions() -> None:
@@ -247,8 +247,8 @@ def test_every_ball_draws_a_start_and_a_goal_of_its_own_from_the_regions() -> No
     goals = np.array([observation["desired_goal"] for observation, _ in drawn]).reshape(-1, 3, 2)
     assert inside(env.layout.start, starts).all()
     assert inside(env.layout.goal, goals).all()
-    for places in (starts, goals):
-        between = np.corrcoef(places[..., 0], rowvar=False) - np.eye(3)
+    for positions in (starts, goals):
+        between = np.corrcoef(positions[..., 0], rowvar=False) - np.eye(3)
         assert np.abs(between).max() < 0.4
 
 
@@ -291,9 +291,9 @@ def test_blocks_name_each_balls_entries() -> None:
 def test_anywhere_draws_starts_and_goals_all_over_the_arena(layout: str) -> None:
     env = BallNavEnv(layout=layout, anywhere=True)
     drawn = [(env.reset(seed=seed)[0]["desired_goal"], env.state) for seed in range(300)]
-    for places in np.array(drawn).swapaxes(0, 1):
-        assert is_free(places, env.walls).all()
-        counts = np.histogram2d(*places.T, bins=3, range=[(-LIMIT, LIMIT)] * 2)[0]
+    for positions in np.array(drawn).swapaxes(0, 1):
+        assert is_free(positions, env.walls).all()
+        counts = np.histogram2d(*positions.T, bins=3, range=[(-LIMIT, LIMIT)] * 2)[0]
         assert counts.min() >= 5
 
 
@@ -317,9 +317,9 @@ def test_each_goal_is_drawn_in_the_colour_of_its_ball_and_a_single_one_in_green(
     env.reset(options={"state": state.ravel(), "goal": goal.ravel()})
     rims = goal + np.array([env.distance_threshold, 0.0])
     columns, rows = env.goal_to_pixels([state.ravel(), rims.ravel()]).reshape(2, balls, 2).astype(int).T
-    seen = cast(np.ndarray, env.render())[rows.T, columns.T].astype(float)
+    shown = cast(np.ndarray, env.render())[rows.T, columns.T].astype(float)
     palette = np.array([*(ball.body for ball in BALLS), GOAL, FLOOR], float)
-    nearest = np.linalg.norm(seen[..., None, :] - palette, axis=-1).argmin(axis=-1)
+    nearest = np.linalg.norm(shown[..., None, :] - palette, axis=-1).argmin(axis=-1)
     expected = np.arange(balls) % len(BALLS)
     np.testing.assert_array_equal(nearest[0], expected)
     np.testing.assert_array_equal(nearest[1], [len(BALLS)] if balls == 1 else expected)

@@ -22,10 +22,10 @@ def test_a_constant_force_accelerates_the_ball_by_newtons_law() -> None:
     env = make(("#" * 12, "#" + " " * 10 + "#", "#" * 12))
     env.reset(seed=0, options={"state": [-4.5, 0.0, 0.0, 0.0], "goal": [4.0, 0.0]})
     for step in range(1, 16):
-        x, y, speed, sideways = env.step(np.array([1.0, 0.0], np.float32))[0]["observation"]
+        x, y, velocity, sideways = env.step(np.array([1.0, 0.0], np.float32))[0]["observation"]
         time = 0.1 * step
         # m dv/dt = F - c v with F = 4 N, c = 2 N s/m, m = 1 kg; implicit Euler at 0.01 s is good to two per cent.
-        assert speed == pytest.approx(2 * (1 - np.exp(-2 * time)), rel=0.02)
+        assert velocity == pytest.approx(2 * (1 - np.exp(-2 * time)), rel=0.02)
         assert x + 4.5 == pytest.approx(2 * time - (1 - np.exp(-2 * time)), rel=0.12)
         assert y == sideways == 0.0
 
@@ -47,9 +47,9 @@ def test_no_push_brings_the_ball_into_a_wall(layout: str) -> None:
         for _ in range(15):
             action = rng.uniform(-1, 1, 2).astype(np.float32)
             for _ in range(8):
-                place = env.step(action)[0]["achieved_goal"]
+                position = env.step(action)[0]["achieved_goal"]
                 # The contact is soft: a ball that runs into a wall gets a hair's breadth into it.
-                nearby = place + 0.02 * np.array(
+                nearby = position + 0.02 * np.array(
                     [[0, 0], [1, 0], [-1, 0], [0, 1], [0, -1], [1, 1], [1, -1], [-1, 1], [-1, -1]]
                 )
                 assert env.is_free(nearby).any()

@@ -61,7 +61,7 @@ def make(env_id: str, **settings: Any) -> GoalEnv:
 
 
 def middle_of(mask: np.ndarray) -> np.ndarray:
-    """Pixel coordinates of the middle of what is True (x, y)."""
+    """Pixel coordinates of the centroid of the True entries (x, y)."""
     rows, columns = np.nonzero(mask)
     return np.array([columns.mean(), rows.mean()]) + 0.5
 
@@ -92,15 +92,15 @@ def test_the_same_scene_gives_the_same_frame_and_another_scene_another(env: Goal
 
 def test_the_goal_is_drawn_at_goal_to_pixels(env: GoalEnv) -> None:
     if isinstance(env, PushTEnv):
-        pytest.skip("its goal is no disc: see test_push_t.py")
+        pytest.skip("its goal is not a disc: see test_push_t.py")
     checked = 0
     for seed in range(40):
         env.reset(seed=seed)
         difference = (env._render_image(480, env.goal) != env._render_image(480, None)).any(axis=-1)
-        places = env.goal_to_pixels(env.goal).reshape(-1, 2)
+        centres = env.goal_to_pixels(env.goal).reshape(-1, 2)
         marks, count = cast(tuple[np.ndarray, int], ndimage.label(difference))
         for mark in (marks == number + 1 for number in range(count)):
-            owners = [place for place in places if mark[int(place[1]), int(place[0])]]
+            owners = [centre for centre in centres if mark[int(centre[1]), int(centre[0])]]
             # A goal that a ball, the arm, a wall or another goal covers in part has its middle elsewhere.
             height, width = np.ptp(np.nonzero(mark), axis=1)
             if len(owners) == 1 and abs(height - width) <= 1 and mark.sum() > 0.97 * height * width * np.pi / 4:

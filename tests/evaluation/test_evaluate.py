@@ -167,9 +167,9 @@ def test_a_failed_write_only_leaves_the_old_file(tmp_path):
 
 
 def test_the_callback_sees_each_episode_in_order():
-    seen = []
-    outcome = evaluate(Stopper(), Line(), episodes=3, on_episode=seen.append)
-    assert tuple(seen) == outcome.episodes
+    episodes_reported = []
+    outcome = evaluate(Stopper(), Line(), episodes=3, on_episode=episodes_reported.append)
+    assert tuple(episodes_reported) == outcome.episodes
 
 
 def test_the_agents_own_environment_is_made_with_its_options():

@@ -60,7 +60,7 @@ def alive(process: int) -> bool:
         return not Path("/proc/self").exists()
 
 
-def told(folder: Path) -> bool:
+def stop_reported(folder: Path) -> bool:
     """Whether each call that was begun and has not come to its end has tidied up."""
     begun = {path.name for path in folder.iterdir() if not path.suffix and path.name != "0"}
     return begun == {path.stem for path in folder.glob("*.tidy")}
@@ -83,7 +83,7 @@ def test_stopping_interrupts_running_calls_and_starts_no_others(tmp_path: Path):
         until((tmp_path / "1").exists() and (tmp_path / "2").exists() for _ in iter(int, 1))
         started = time.monotonic()
     assert time.monotonic() - started < 5
-    assert told(tmp_path)
+    assert stop_reported(tmp_path)
     assert {path.name for path in tmp_path.iterdir() if not path.suffix} == {"0", "1", "2"}
 
 
@@ -118,4 +118,4 @@ if __name__ == "__main__":
         asking.wait()
     working = [int((tmp_path / name).read_text()) for name in ("1", "2")]
     until(not any(map(alive, working)) for _ in iter(int, 1))
-    assert told(tmp_path)
+    assert stop_reported(tmp_path)

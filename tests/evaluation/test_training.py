@@ -20,7 +20,7 @@ ENV = "grasp/BallNav-v0"
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Few episodes, and an agent that learns next to nothing."""
+    """Few episodes, and a tiny agent."""
     monkeypatch.setattr(training, "_EPISODES", 2)
     monkeypatch.setattr(training, "GraspAgent", lambda policy, env, **_: tiny(env))
 
@@ -69,11 +69,11 @@ def test_a_stopped_training_resumes(name: str, tmp_path: Path, monkeypatch: pyte
     assert not list(tmp_path.glob("*/schooled.json"))
     taken, first, stop_at = 0, taken, 0
     trained = train_agent(name, ENV, steps, tmp_path, on_steps=count)
-    assert 0 < taken <= total_steps([name], steps) - first + 60  # what came after the last checkpoint is done again
-    shares = (0.25, 0.5, 1, 2, 5, 10) if name == "sac" else (1,)
-    assert [point.steps for point in trained.curve] == [share * steps for share in shares]
-    for file, share in zip(trained.files, (1, 10), strict=False):
-        assert participant(str(file), ENV).steps == share * steps
+    assert 0 < taken <= total_steps([name], steps) - first + 60  # steps after the last checkpoint are repeated
+    fractions = (0.25, 0.5, 1, 2, 5, 10) if name == "sac" else (1,)
+    assert [point.steps for point in trained.curve] == [fraction * steps for fraction in fractions]
+    for file, fraction in zip(trained.files, (1, 10), strict=False):
+        assert participant(str(file), ENV).steps == fraction * steps
     seconds = participant(str(trained.files[-1]), ENV).seconds  # kept in tenths: the first file may say 0
     assert seconds is not None and seconds > 0
     left = {path.name for path in trained.files[0].parent.iterdir()} - {"checkpoint.zip"}
@@ -82,9 +82,9 @@ def test_a_stopped_training_resumes(name: str, tmp_path: Path, monkeypatch: pyte
 
 def test_the_curve_of_a_deleted_training_is_not_used_for_another(tmp_path: Path):
     first = train_agent("sac", ENV, 20, tmp_path)
-    place = first.files[0].parent
-    (place / "schooled.json").unlink()
-    (place / "seen.json").write_text("[[5, 0.5], [10, 0.5], [20, 0.5]]")
+    folder = first.files[0].parent
+    (folder / "schooled.json").unlink()
+    (folder / "seen.json").write_text("[[5, 0.5], [10, 0.5], [20, 0.5]]")
     first.files[0].unlink()
     again = train_agent("sac", ENV, 20, tmp_path)
     assert len(again.curve) == 6 and again.files[0].exists()

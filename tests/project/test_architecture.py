@@ -74,7 +74,7 @@ def folder(name: str) -> str:
 
 @pytest.mark.parametrize("name", [name for name in FILES if folder(name)])
 def test_folders_import_in_one_direction(name: str):
-    assert folder(name) in FOLDERS, f"give {folder(name)} its place in FOLDERS"
+    assert folder(name) in FOLDERS, f"add {folder(name)} to FOLDERS"
     others = set(imported(name))
     assert folder(name) == "cli" or "grasp_agent" not in others, f"{name} imports the package that imports it"
     wrong = [other for other in others if other != "grasp_agent" and _before(other, name)]

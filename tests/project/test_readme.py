@@ -111,11 +111,11 @@ def test_statements_on_push_t_match_the_environment():
         made.append(grasp_agent.GraspAgent(*args, **settings))
 
     exec(compile(OWN_BLOCKS[1], "docs/your_environment.md block 1", "exec"), {"GraspAgent": keep})
-    said, offered = made[0].structure, grasp_agent.GraspAgent("MultiInputPolicy", "grasp/PushT-v0").structure
-    assert said.frame is not None and offered.frame is not None
-    assert replace(said.frame, lever=1.0) == replace(offered.frame, lever=1.0)
-    assert said.frame.lever == pytest.approx(offered.frame.lever, rel=1e-3)
-    assert said.goal_weights == pytest.approx(offered.goal_weights, rel=1e-3) and said.rests == offered.rests
+    stated, offered = made[0].structure, grasp_agent.GraspAgent("MultiInputPolicy", "grasp/PushT-v0").structure
+    assert stated.frame is not None and offered.frame is not None
+    assert replace(stated.frame, lever=1.0) == replace(offered.frame, lever=1.0)
+    assert stated.frame.lever == pytest.approx(offered.frame.lever, rel=1e-3)
+    assert stated.goal_weights == pytest.approx(offered.goal_weights, rel=1e-3) and stated.rests == offered.rests
 
 
 def test_the_worked_examples_match_the_measured_ones(monkeypatch: pytest.MonkeyPatch):
@@ -152,14 +152,14 @@ def test_the_worked_examples_match_the_measured_ones(monkeypatch: pytest.MonkeyP
         exec(compile(code, f"docs/your_environment.md, example block {block}", "exec"), names)
     for name, (steps, settings) in asked.items():
         example = own.EXAMPLES[name]
-        said, measured = ({**s, "goal": _comparable(s.get("goal"))} for s in (settings, example.settings))
-        assert (steps, said) == (example.steps, measured), name
+        stated, measured = ({**s, "goal": _comparable(s.get("goal"))} for s in (settings, example.settings))
+        assert (steps, stated) == (example.steps, measured), name
     assert set(asked) == set(own.EXAMPLES)
     assert (ROOT / "docs" / "own_environments.md").read_text(encoding="utf-8") in OWN
 
 
 def _comparable(goal: grasp_agent.Goal | None) -> Any:
-    """A goal with what its function finds in place of the function."""
+    """A goal with the values of its function in place of the function."""
     if goal is None or goal.measure is None:
         return goal
     found = goal.measure(np.arange(46, dtype=np.float32).reshape(2, 23) ** 2)
@@ -178,9 +178,9 @@ def test_the_page_on_images_shows_the_measured_results():
 def test_statements_on_time_match_the_measurements():
     figures = json.loads((ROOT / "docs" / "times.json").read_text(encoding="utf-8"))
     assert {"demo", "test", "training"} <= set(figures)
-    said = README.split("<!-- times: ")[1].split("\n", 1)[1].split("\n\n")[0]
+    stated = README.split("<!-- times: ")[1].split("\n", 1)[1].split("\n\n")[0]
     for part, name in (("demo", "`make demo`"), ("test", "`make test`"), ("training", "the training below")):
-        assert f"{name} {figures[part] / 60:.1f} minutes" in said
+        assert f"{name} {figures[part] / 60:.1f} minutes" in stated
 
 
 @pytest.mark.parametrize("name", ["learning_cost", "encoders"])
@@ -203,17 +203,17 @@ def test_the_duel_is_what_the_script_wrote():
 
 def test_statements_on_learning_match_the_measurements():
     runs = json.loads((ROOT / "videos" / "learning_curve.json").read_text(encoding="utf-8"))
-    said = README.split("From nothing, `learn(N)`")[1].split("## ")[0]
+    stated = README.split("From nothing, `learn(N)`")[1].split("## ")[0]
 
     def measured(task: str, agent: str, steps: int) -> str:
-        shares = [run[str(steps)] for run in runs[f"grasp/{task}-v0"][agent].values()]
-        assert len(shares) == 5
-        return f"{sum(shares) / 5:.2f}".removeprefix("0")
+        rates = [run[str(steps)] for run in runs[f"grasp/{task}-v0"][agent].values()]
+        assert len(rates) == 5
+        return f"{sum(rates) / 5:.2f}".removeprefix("0")
 
     wall, maze, arm = (
         (lambda agent, steps, task=task: measured(task, agent, steps)) for task in ("Wall", "PointMaze", "Reacher")
     )
-    words = " ".join(said.split())
+    words = " ".join(stated.split())
     assert (
         f"Wall: {wall('grasp', 4000)} after 4,000 steps, where SAC + HER has {wall('sac', 20000)} after 20,000."
         in words

@@ -1,4 +1,4 @@
-"""How a plan is found, to look at."""
+"""Traces and videos of searches."""
 
 from __future__ import annotations
 
