@@ -21,7 +21,7 @@ import safetensors.torch
 from gymnasium import spaces
 from torch import Tensor
 
-FORMAT, _KNOWN_FORMATS = 2, (1, 2)
+FORMAT, _KNOWN_FORMATS = 2, (1, 2)  # version of the files that are written, those that are read
 _LARGEST = 512 * 2**20  # largest accepted size of one member of the zip [bytes]
 
 

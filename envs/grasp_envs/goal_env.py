@@ -2,41 +2,24 @@
 
 from __future__ import annotations
 
-import inspect
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Mapping
-from typing import Any, ClassVar, TypedDict
+from typing import Any, ClassVar
 
 import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
 from numpy.typing import ArrayLike, NDArray
 
+from grasp_envs.options import check_action, check_keywords, check_known, check_vector, refuse
+
 PIXELS = 64
 """Height and width of an image observation [pixels]."""
 
-OBSERVATIONS = ("state", "pixels")
-GOALS = ("state", "pixels")
-REWARD_TYPES = ("sparse", "dense")
-RENDER_MODES = (None, "rgb_array")
-
-_MIN_RENDER_SIZE = 16  # smallest `render_size` [pixels]
 _MAX_DRAWS = 1_000  # attempts at a start without success
 
 Observation = dict[str, NDArray[Any]]
-
-
-class EnvOptions(TypedDict, total=False):
-    """Keywords that all environments of this package take; see `GoalEnv` for what they mean."""
-
-    observation: str
-    goal: str
-    frames: int
-    reward_type: str
-    terminate_on_success: bool
-    render_mode: str | None
-    render_size: int
 
 
 class GoalEnv(gym.Env[Observation, NDArray[np.float32]], ABC):
@@ -97,23 +80,8 @@ class GoalEnv(gym.Env[Observation, NDArray[np.float32]], ABC):
             TypeError: If a keyword is unknown.
             ValueError: If a keyword has a value that is not among its choices.
         """
-        if unknown:
-            own = inspect.signature(type(self)).parameters.values()
-            names = [keyword.name for keyword in own if keyword.kind is keyword.KEYWORD_ONLY]
-            choices = ", ".join([*names, *EnvOptions.__annotations__])
-            raise TypeError(f"{type(self).__name__} takes the keywords {choices}, got {next(iter(unknown))!r}")
-        _check_choice("observation", observation, OBSERVATIONS)
-        _check_choice("goal", goal, GOALS)
-        if goal == "pixels" and observation != "pixels":
-            raise ValueError(f'goal="pixels" needs observation="pixels", got {observation!r}')
-        if not isinstance(frames, int | np.integer) or frames < 1:
-            raise ValueError(f"frames must be an integer of at least 1, got {frames!r}")
-        if frames > 1 and observation != "pixels":
-            raise ValueError(f'frames={frames} needs observation="pixels", got {observation!r}')
-        _check_choice("reward_type", reward_type, REWARD_TYPES)
-        _check_choice("render_mode", render_mode, RENDER_MODES)
-        if not isinstance(render_size, int | np.integer) or render_size < _MIN_RENDER_SIZE:
-            raise ValueError(f"render_size must be an integer of at least {_MIN_RENDER_SIZE}, got {render_size!r}")
+        check_known(type(self), unknown)
+        check_keywords(observation, goal, frames, reward_type, render_mode, render_size)
         self.observation_type = observation
         self.reward_type = reward_type
         self.terminate_on_success = bool(terminate_on_success)
@@ -195,7 +163,7 @@ class GoalEnv(gym.Env[Observation, NDArray[np.float32]], ABC):
             ValueError: If the action is not of shape [A] or not finite.
         """
         goal = self.goal
-        self._advance(_check_action(action, self._action_size))
+        self._advance(check_action(action, self._action_size))
         info = self._info()
         reward = float(self.compute_reward(self._get_achieved_goal(), goal, info))
         return self._observe(), reward, self.terminate_on_success and info["is_success"], False, info
@@ -340,40 +308,12 @@ class GoalEnv(gym.Env[Observation, NDArray[np.float32]], ABC):
             raise ValueError("reset options goal and goal_state: expected one of them, got both")
         state = goal = goal_state = None
         if options.get("state") is not None:
-            state = _check_vector("state", options["state"], self._state_size)
-            _refuse("state", state, self._state_error(state))
+            state = check_vector("state", options["state"], self._state_size)
+            refuse("state", state, self._state_error(state))
         if options.get("goal") is not None:
-            goal = _check_vector("goal", options["goal"], self._goal_size)
-            _refuse("goal", goal, self._goal_error(goal))
+            goal = check_vector("goal", options["goal"], self._goal_size)
+            refuse("goal", goal, self._goal_error(goal))
         if options.get("goal_state") is not None:
-            goal_state = _check_vector("goal_state", options["goal_state"], self._state_size)
-            _refuse("goal_state", goal_state, self._state_error(goal_state))
+            goal_state = check_vector("goal_state", options["goal_state"], self._state_size)
+            refuse("goal_state", goal_state, self._state_error(goal_state))
         return state, goal, goal_state
-
-
-def _check_choice(name: str, value: object, choices: tuple[object, ...]) -> None:
-    if not any(value is choice or (isinstance(value, str) and value == choice) for choice in choices):
-        raise ValueError(f"{name} must be one of {', '.join(map(repr, choices))}, got {value!r}")
-
-
-def _check_vector(name: str, value: ArrayLike, size: int) -> NDArray[np.float64]:
-    vector = np.array(value, dtype=np.float64)
-    if vector.shape != (size,):
-        raise ValueError(f"option {name} must have shape ({size},), got {vector.shape}")
-    if not np.isfinite(vector).all():
-        raise ValueError(f"option {name} must be finite, got {vector}")
-    return vector
-
-
-def _refuse(name: str, value: NDArray[np.float64], reason: str | None) -> None:
-    if reason is not None:
-        raise ValueError(f"option {name} {reason}, got {value}")
-
-
-def _check_action(action: ArrayLike, size: int) -> NDArray[np.float64]:
-    vector = np.asarray(action, dtype=np.float64)
-    if vector.shape != (size,):
-        raise ValueError(f"an action must have shape ({size},), got {vector.shape}")
-    if not np.isfinite(vector).all():
-        raise ValueError(f"an action must be finite, got {vector}")
-    return np.clip(vector, -1.0, 1.0)

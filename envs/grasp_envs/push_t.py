@@ -10,7 +10,8 @@ from gymnasium import spaces
 from numpy.typing import ArrayLike, NDArray
 
 from grasp_envs.drawing import BALLS, GOAL, SHADOW, WALL, Canvas, Rectangle, Scene
-from grasp_envs.goal_env import EnvOptions, GoalEnv
+from grasp_envs.goal_env import GoalEnv
+from grasp_envs.options import EnvOptions
 from grasp_envs.push_t_physics import AGENT_RADIUS, BARS, REACH, RIM, SIZE, Board, block_corners, touches
 
 if TYPE_CHECKING:

@@ -15,6 +15,8 @@ from grasp_agent import serialization
 from grasp_agent.agent.snapshot import Snapshot
 from grasp_agent.task.goal import Goal
 
+_WAIT_PER_WRITE = 20  # shortest wait after a write, in multiples of its duration
+
 
 class Checkpoint:
     """The file of a training. It is complete at any moment, and can be loaded as any agent's.
@@ -47,7 +49,7 @@ class Checkpoint:
         began = time.monotonic()
         serialization.write(self.path, *snapshot().encode())
         self._written = time.monotonic()
-        self._wait = max(self._wait, 20 * (self._written - began))
+        self._wait = max(self._wait, _WAIT_PER_WRITE * (self._written - began))
 
     def read(self, goal: Goal | None, device: torch.device) -> Snapshot | None:
         """Returns the content of the file; None where there is none yet.

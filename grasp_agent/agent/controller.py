@@ -16,6 +16,7 @@ from grasp_agent.planners import Criteria, GraspState, Plan, Planner, Problem, T
 from grasp_agent.validation import more_than, whole
 
 Array = NDArray[np.float32]
+_SMALLEST_RADIUS = 1e-3  # of `ReplanRule.radius`, for models that are almost exact [model units]; chosen by hand
 
 
 class PlanView(NamedTuple):
@@ -60,7 +61,7 @@ class ReplanRule:
 
     def radius(self, world: World) -> float:
         """Returns the largest distance of states from their predictions [model units]."""
-        return max(self.deviation * world.error, 1e-3)
+        return max(self.deviation * world.error, _SMALLEST_RADIUS)
 
     def on_course(self, states: Array, goals: Array, plans: PlanState, radius: float) -> NDArray[np.bool_]:
         """Returns where plans are kept, `[n]`, for states `[n, S]` [model units] and goals `[n, G]`."""

@@ -13,9 +13,10 @@ from grasp_agent.agent.controller import PlannerSettings
 from grasp_agent.agent.plan_state import PlanState
 from grasp_agent.agent.policy import WorldModelPolicy
 from grasp_agent.planners import Planner
-from grasp_agent.validation import whole
+from grasp_agent.validation import at_least, whole
 
 Array = NDArray[np.float32]
+_COUNTED = 50_000  # latest states whose visits are counted, which limits the cost of counting
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,6 +26,7 @@ class ExploreConfig:
     Attributes:
         learning_starts: environment steps before the first model is fitted.
         refit_growth: the model is refitted whenever the data have grown by this factor.
+        kind_growth: the kind of network is chosen again when the data have grown by this factor since the last choice.
         longest_hold: random actions are held for up to this many steps.
         frontier_share: fraction of the later episodes that first go to a rarely visited state and explore from there
             (Ecoffet et al. 2021, arXiv 2004.12919); the others first pursue the task's goal.
@@ -32,6 +34,7 @@ class ExploreConfig:
         noise: standard deviation of the noise on planned actions, as a fraction of half their range.
         surprise_share: probability that a plan from which the environment deviated is replaced by a burst of random
             actions.
+        visit_exponent: k; targets at the frontier are drawn with probabilities proportional to `visits ** -k`.
         rest: fraction of the random actions that are 0, the middle of their range. Where action 0 is rest, the model's
             accuracy at rest decides how long a plan can hold a goal without correction.
 
@@ -41,17 +44,21 @@ class ExploreConfig:
 
     learning_starts: int = 500
     refit_growth: float = 1.5
+    kind_growth: float = 2.0
     longest_hold: int = 16
     frontier_share: float = 0.5
     hold: int = 10
     noise: float = 0.1
     surprise_share: float = 0.5
+    visit_exponent: float = 2.0
     rest: float = 0.0
 
     def __post_init__(self) -> None:
         whole(1, learning_starts=self.learning_starts, longest_hold=self.longest_hold, hold=self.hold)
-        if not self.refit_growth > 1:
-            raise ValueError(f"refit_growth: expected more than 1, got {self.refit_growth}")
+        for name in ("refit_growth", "kind_growth"):
+            if not getattr(self, name) > 1:
+                raise ValueError(f"{name}: expected more than 1, got {getattr(self, name)}")
+        at_least(0, visit_exponent=self.visit_exponent)
         for name in ("frontier_share", "surprise_share", "rest"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name}: expected a fraction in [0, 1], got {getattr(self, name)}")
@@ -91,10 +98,10 @@ class Explorer:
         if world is None:
             return
         points = world.memory.points
-        nearest = torch.cdist(states[-50_000:], points).argmin(-1)
+        nearest = torch.cdist(states[-_COUNTED:], points).argmin(-1)
         visits = torch.bincount(nearest, minlength=len(points)).double().cpu().numpy()
         goals = world.achieved(points)
-        chances = 1 / np.maximum(visits, 1) ** 2
+        chances = 1 / np.maximum(visits, 1) ** self._config.visit_exponent
         self._frontier = goals, chances / chances.sum()
         self._frontier_goals = np.zeros((len(self._held_action), goals.shape[1]), np.float32)
         self._plans = None

@@ -22,7 +22,6 @@ from grasp_agent.task.state_map import StateMap
 from grasp_agent.task.success import SuccessRadius
 
 Array = NDArray[np.float32]
-_KIND_GROWTH = 2  # factor by which the data grow before the kind of network is chosen again; chosen by hand
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -177,7 +176,7 @@ class ModelTrainer:
         self.end()
         count, known, fits = len(self.dataset), policy.world, self.fits
         goal_size = policy.observation_space["achieved_goal"].shape[0]  # type: ignore[index]
-        choose = self._model is None and (self._kind is None or count >= _KIND_GROWTH * fits.kind_chosen)
+        choose = self._model is None and (self._kind is None or count >= self._explore.kind_growth * fits.kind_chosen)
         earlier = None
         if known is not None:
             owed = count - (fits.completed if last else fits.seen)
