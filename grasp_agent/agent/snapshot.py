@@ -146,7 +146,7 @@ class Snapshot(NamedTuple):
     @classmethod
     def _decoded(cls, config: Mapping[str, Any], tensors: Mapping[str, Tensor], changes: Mapping[str, Any]) -> Snapshot:
         settings = _settings(config, changes)
-        told = settings.goal_tolerance if {"goal", "goal_tolerance"} & set(changes) else None
+        tolerance_given = settings.goal_tolerance if {"goal", "goal_tolerance"} & set(changes) else None
         env_id = config["env_id"]
         if env_id is not None and ":" in env_id:
             raise ValueError(f"env_id: a file must not name a module to import, got {env_id!r}")
@@ -159,7 +159,7 @@ class Snapshot(NamedTuple):
             num_timesteps=int(config["num_timesteps"]),
             training_seconds=float(config.get("training_seconds", 0.0)),
             seed=config["seed"],
-            world=_world(config["world"], tensors, settings, told),
+            world=_world(config["world"], tensors, settings, tolerance_given),
             encoder=_group(tensors, "encoder"),
             experience=_group(tensors, "experience"),
             images=_group(tensors, "images"),

@@ -119,11 +119,11 @@ def compare(
     # Functions and objects have no stable identity: episodes that depend on them are not saved.
     kept = [who.key is not None and (goal is None or goal.measure is None) for who in known]
     keys = [
-        str(who.key) if keep else f"{place} {who.name}"
-        for place, (who, keep) in enumerate(zip(known, kept, strict=True))
+        str(who.key) if keep else f"{index} {who.name}"
+        for index, (who, keep) in enumerate(zip(known, kept, strict=True))
     ]
     chunks = [range(seed + first, seed + min(first + _CHUNK, episodes)) for first in range(0, episodes, _CHUNK)]
-    tasks = [Task(place, env, options, given, goal, seeds) for seeds in chunks for place, given in enumerate(givens)]
+    tasks = [Task(index, env, options, given, goal, seeds) for seeds in chunks for index, given in enumerate(givens)]
     done = on_episodes or (lambda _: None)
     missing = [task for task in tasks if not store.holds(keys[task.who], task.seeds)]
     done(sum(len(task.seeds) for task in tasks) - sum(len(task.seeds) for task in missing))

@@ -64,7 +64,7 @@ def record(
 ) -> Recording:
     """Records seeded episodes, one after the other.
 
-    The plan is drawn where the environment offers `goal_to_pixels` and the agent `last_plan`: what is left of
+    The plan is drawn where the environment offers `goal_to_pixels` and the agent `last_plan`: the rest of
     it as a blue line that fades with time (grey if the planner did not accept it), the virtual states of
     its candidates as violet dots that fade after the moment of planning, the path so far as a rusty line. For other
     environments the plan is drawn in charts next to the image, one for each entry of the goal.
@@ -111,7 +111,7 @@ def record_beside(
     The last image of a finished episode stays, marked, until all episodes are finished.
 
     Args:
-        agents: anything with Stable-Baselines3's `predict`; a dict gives the names that stand below. Where the
+        agents: anything with Stable-Baselines3's `predict`; a dict gives the names in the captions. Where the
             environment does not report success, the first agent's own goal, if any has one, defines it for all.
         env: as in `record`, like all that follows.
         path: the file.

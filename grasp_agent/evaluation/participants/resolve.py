@@ -116,11 +116,15 @@ def _probed(who: Participant, env_id: str) -> Participant:
 def distinct_names(known: Sequence[Participant], extras: Sequence[str]) -> list[str]:
     """Returns distinct names; equal ones get the file's stem, or a number."""
     names = [who.name for who in known]
-    told = [
-        name if names.count(name) == 1 else f"{name} {extra or f'#{place}'}"
-        for place, (name, extra) in enumerate(zip(names, extras, strict=True), 1)
+    distinct = [
+        name if names.count(name) == 1 else f"{name} {extra or f'#{number}'}"
+        for number, (name, extra) in enumerate(zip(names, extras, strict=True), 1)
     ]
-    return told if len(set(told)) == len(told) else [f"{name} #{place}" for place, name in enumerate(names, 1)]
+    return (
+        distinct
+        if len(set(distinct)) == len(distinct)
+        else [f"{name} #{number}" for number, name in enumerate(names, 1)]
+    )
 
 
 def _object(given: Predictor) -> Participant:
