@@ -1,1 +1,1 @@
-"""Benchmarks of the planners, the peers' and ours, and studies of single parts; results are in `benchmarks/results`."""
+"""Benchmarks of this package's and other libraries' planners, and ablations; results are in `benchmarks/results`."""

@@ -1,4 +1,4 @@
-"""What each ingredient of the planner adds: one blind plan, and if wished the closed loop, on bundled models.
+"""Ablation of the planner: one open-loop plan, and optionally the closed loop, on bundled models.
 
     python -m benchmarks.ablation                      # all tasks; resumes where it was stopped
     python -m benchmarks.ablation --tasks trap --variants default --closed
@@ -54,7 +54,7 @@ ABLATED = ("barrier", "trap", "reacher", "four balls")
 
 @dataclass(frozen=True, kw_only=True)
 class Variant:
-    """A changed planner, or changed rules of judging."""
+    """A changed planner, or changed criteria."""
 
     planner: Planner[Any] = GRASP()
     criteria: Criteria = Criteria()
@@ -63,8 +63,8 @@ class Variant:
 FREE = GRASP(proposals=None)
 PAPER = GRASP.paper(iterations=200, sigma=0.1)
 
-# Settings of the default, one changed at a time; then what is left without a roadmap, one changed at a time; then the
-# published algorithm, one changed at a time.
+# Each block changes one setting at a time: of the default, of it without a roadmap, of the published algorithm.
+
 VARIANTS: dict[str, Variant] = {
     "default": Variant(),
     "roadmap alone, no iterations": Variant(planner=GRASP(iterations=0)),
@@ -143,10 +143,10 @@ FINDINGS: dict[str, Planner[Any]] = {
 
 
 def finding(planner: Planner[Any]) -> dict[str, float]:
-    """Where virtual states, the model's rollout and reality end, after all iterations."""
+    """Returns where virtual states, the model's rollout and the environment end, after all iterations."""
     agent = grasp_agent.load(TASKS[FINDINGS_TASK].model, device="cpu")
     agent.planner, agent.horizon = planner, FINDINGS_HORIZON
-    agent.criteria = Criteria(accept=-1.0)  # nothing ends the search
+    agent.criteria = Criteria(accept=-1.0)  # no plan is accepted early
     world = agent.policy.world
     assert world is not None
     env = gym.make(TASKS[FINDINGS_TASK].env_id)
@@ -156,10 +156,10 @@ def finding(planner: Planner[Any]) -> dict[str, float]:
         batch = {key: value[None] for key, value in observation.items()}
         start, goals = world.encode(raw_vectors(batch)), batch["desired_goal"].astype(np.float32)
         problem = world.problem(start, goals, FINDINGS_HORIZON, agent.criteria)
-        seen: list[Any] = []
-        planner.plan(problem, on_step=lambda _, state: seen.append(state))  # noqa: B023
+        states_seen: list[Any] = []
+        planner.plan(problem, on_step=lambda _, state: states_seen.append(state))  # noqa: B023
         # The last virtual state of GRASP is AT the goal; the one before it is free.
-        states, actions = seen[-1].states[:, :, :-1], seen[-1].actions
+        states, actions = states_seen[-1].states[:, :, :-1], states_seen[-1].actions
         path = problem.follow(actions)[:, :, :-1]
         virtual.append(bool((problem.scoring.distances(states)[0, 0, -1] <= 2).all()))
         model.append(bool((problem.scoring.distances(path)[0, 0, -1] <= 2).all()))
@@ -173,7 +173,7 @@ def finding(planner: Planner[Any]) -> dict[str, float]:
 
 
 def findings_table(rows: dict[str, dict[str, float]]) -> list[str]:
-    """The paper's findings as Markdown."""
+    """Returns the paper's findings as Markdown."""
     lines = [
         "",
         f"## What the paper found, on {FINDINGS_TASK} with H = {FINDINGS_HORIZON}",
@@ -186,13 +186,13 @@ def findings_table(rows: dict[str, dict[str, float]]) -> list[str]:
         "|---|---|---|---|---|",
     ]
     for name, row in rows.items():
-        shares = [_share(row[key]) for key in ("virtual", "model")]
-        lines.append(f"| {name} | {' | '.join(shares)} | {row['gap']:.1f} | {_share(row['real'])} |")
+        rates = [_rate(row[key]) for key in ("virtual", "model")]
+        lines.append(f"| {name} | {' | '.join(rates)} | {row['gap']:.1f} | {_rate(row['real'])} |")
     return lines
 
 
 def measure(task: str, variant: Variant, closed: bool) -> dict[str, float]:
-    """One row of the table."""
+    """Returns one row of the table."""
     agent = grasp_agent.load(TASKS[task].model, device="cpu")
     agent.planner, agent.criteria = variant.planner, variant.criteria
     agent.policy.controller.rule = ReplanRule(commit=agent.horizon)
@@ -232,15 +232,15 @@ def page(results: dict[str, dict[str, dict[str, float]]]) -> str:
         for name in VARIANTS:
             if name in rows:
                 row = rows[name]
-                cells = [_share(row["open"]), f"{row['accepted'] / EPISODES:.2f}", f"{row['plan_ms']:.0f}"]
-                cells += [_share(row["closed"]), f"{row['closed_s']:.2f}"] if "closed" in row else ["", ""]
+                cells = [_rate(row["open"]), f"{row['accepted'] / EPISODES:.2f}", f"{row['plan_ms']:.0f}"]
+                cells += [_rate(row["closed"]), f"{row['closed_s']:.2f}"] if "closed" in row else ["", ""]
                 lines.append(f"| {name} | {' | '.join(cells)} |")
     if "findings" in results:
         lines += findings_table(results["findings"])
     return pages.page("What each ingredient adds", "python -m benchmarks.ablation", "\n".join(lines))
 
 
-def _share(successes: float) -> str:
+def _rate(successes: float) -> str:
     span = binomtest(int(successes), EPISODES).proportion_ci(method="wilson")
     return f"{successes / EPISODES:.2f} ({span.low:.2f}-{span.high:.2f})"
 
@@ -256,8 +256,8 @@ def main(
     Args:
         tasks: only these.
         variants: only these.
-        closed: the closed loop, too; where plans are seldom found it takes minutes a cell.
-        findings: measure what the paper found, too.
+        closed: measure the closed loop as well; where plans are seldom found it takes minutes a cell.
+        findings: measure the paper's findings as well.
     """
     torch.set_num_threads(1)
     results: dict[str, Any] = pages.read("ablation", {})

@@ -1,6 +1,6 @@
-"""Two claims on learning from images, over training seeds: the contrast term, and the success radius that is learned.
+"""Two claims on learning from images, over training seeds: the contrast term, and the learned success radius.
 
-    python -m benchmarks.encoders             # ten trainings, half an hour on a core; goes on where it was stopped
+    python -m benchmarks.encoders             # ten trainings, half an hour on a core; resumes where it was stopped
     python -m benchmarks.encoders --seeds 0   # one seed of them
 
 Each training is `learn(10_000)` with default settings in `grasp/WallDoor-v0` from images (only its dynamics are left
@@ -28,17 +28,17 @@ from grasp_agent.agent.pixel_perception import PixelPerception
 
 ENV, STEPS, SEED = "grasp/WallDoor-v0", 10_000, 50_000
 IMAGES, EPISODES, NEAREST = 4000, 400, 5
-SPREAD = 0.05  # of the goals, what is taken for the radius where nothing is learned
+SPREAD = 0.05  # default radius, as a fraction of the spread of goals
 Row = dict[str, Any]
 
 
 def pixels() -> gym.Env[Any, Any]:
-    """The environment, observations and goals as images."""
+    """Returns the environment, with observations and goals as images."""
     return gym.make(ENV, observation="pixels", goal="pixels")
 
 
 def trained(seed: int, contrast: float) -> GraspAgent:
-    """An agent whose encoder has learned."""
+    """Returns an agent with a trained encoder."""
     agent = GraspAgent(
         "MultiInputPolicy",
         pixels(),
@@ -50,8 +50,8 @@ def trained(seed: int, contrast: float) -> GraspAgent:
     return agent.learn(STEPS)
 
 
-def seen(agent: GraspAgent, count: int) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Latents `[count, D]` of first images, and the states `[count, 3]` that they show: ball and door."""
+def encoded(agent: GraspAgent, count: int) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Returns latents `[count, D]` of first images, and their states `[count, 3]`: ball and door."""
     env, latents, states = pixels(), [], []
     assert isinstance(agent.perception, PixelPerception)
     for seed in range(SEED, SEED + count):
@@ -61,17 +61,17 @@ def seen(agent: GraspAgent, count: int) -> tuple[NDArray[Any], NDArray[Any]]:
     return np.stack(latents), np.stack(states)
 
 
-def off(latents: NDArray[Any], states: NDArray[Any]) -> tuple[float, float]:
-    """Root mean square errors of ball and door [m] when read off from the nearest latents of the first half."""
+def decoding_errors(latents: NDArray[Any], states: NDArray[Any]) -> tuple[float, float]:
+    """Returns root mean square errors of ball and door [m], as decoded by the nearest latents of the first half."""
     half = len(latents) // 2
-    far = np.linalg.norm(latents[half:, None] - latents[None, :half], axis=-1)
-    told = states[:half][np.argsort(far, axis=1)[:, :NEAREST]].mean(1)
-    missed = np.square(told - states[half:])
-    return float(missed[:, :2].sum(1).mean() ** 0.5), float(missed[:, 2].mean() ** 0.5)
+    distances = np.linalg.norm(latents[half:, None] - latents[None, :half], axis=-1)
+    decoded = states[:half][np.argsort(distances, axis=1)[:, :NEAREST]].mean(1)
+    errors = np.square(decoded - states[half:])
+    return float(errors[:, :2].sum(1).mean() ** 0.5), float(errors[:, 2].mean() ** 0.5)
 
 
-def near(agent: GraspAgent) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Distances of latents from their goals' [latent units], and whether the environment calls them a success."""
+def goal_distances(agent: GraspAgent) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Returns distances of latents from their goals' [latent units], and whether the environment reports success."""
     env, random, distances, reached = pixels(), np.random.default_rng(SEED), [], []
     assert isinstance(agent.perception, PixelPerception) and agent.policy.world is not None
     threshold = env.unwrapped.distance_threshold  # type: ignore[attr-defined]
@@ -79,10 +79,10 @@ def near(agent: GraspAgent) -> tuple[NDArray[Any], NDArray[Any]]:
         env.reset(seed=seed)
         goal, door = env.unwrapped.goal, env.unwrapped.state[2:]  # type: ignore[attr-defined]
         angle, length = random.uniform(0, 2 * np.pi), random.uniform(0, 2 * threshold)
-        place = goal + length * np.array([np.cos(angle), np.sin(angle)])
+        position = goal + length * np.array([np.cos(angle), np.sin(angle)])
         try:
-            observation, info = env.reset(options={"state": np.concatenate([place, door]), "goal": goal})
-        except ValueError:  # within a wall
+            observation, info = env.reset(options={"state": np.concatenate([position, door]), "goal": goal})
+        except ValueError:  # inside a wall
             continue
         both = agent.perception.to_goal_dict(observation)
         distances.append(agent.policy.world.apart(both["achieved_goal"], both["desired_goal"]))
@@ -91,11 +91,11 @@ def near(agent: GraspAgent) -> tuple[NDArray[Any], NDArray[Any]]:
 
 
 def measured(seed: int, contrast: float) -> Row:
-    """What came of one training."""
+    """Returns the figures of one training."""
     agent = trained(seed, contrast)
-    latents, states = seen(agent, IMAGES)
-    ball, door = off(latents, states)
-    distances, reached = near(agent)
+    latents, states = encoded(agent, IMAGES)
+    ball, door = decoding_errors(latents, states)
+    distances, reached = goal_distances(agent)
     world = agent.policy.world
     assert world is not None
     row: Row = {"seed": seed, "contrast": contrast, "ball_m": round(ball, 4), "door_m": round(door, 4)}
@@ -108,12 +108,12 @@ def measured(seed: int, contrast: float) -> Row:
             "right": round(float(reached[called].mean()), 3) if called.any() else None,
             "found": round(float(called[reached].mean()), 3),
         }
-    row["changes"] = len(agent.trainer.verdicts)
+    row["changes"] = len(agent.trainer.success_radius)
     return row
 
 
 def table(rows: list[Row]) -> str:
-    """Markdown of all that was measured."""
+    """Returns all results as Markdown."""
     lines = ["| contrast | seeds | door off by [mm], by seed | ball off by [mm], by seed |", "|---|---|---|---|"]
     for contrast in sorted({row["contrast"] for row in rows}):
         of = [row for row in rows if row["contrast"] == contrast]

@@ -1,4 +1,4 @@
-"""The figures that the method is explained with, from our own models.
+"""Draws the figures that explain the method, from bundled models.
 
     python -m benchmarks.figures              # all of them, some minutes
     python -m benchmarks.figures distance     # one
@@ -25,18 +25,24 @@ import tyro
 from matplotlib import pyplot
 from matplotlib.axes import Axes
 from numpy.typing import NDArray
-from torch import Tensor
 from tqdm import tqdm
 
 import grasp_agent
 from benchmarks import pages
+from benchmarks.figure_analysis import (
+    adversarial_starts,
+    condition_number,
+    jacobians_along,
+    lifted_jacobian,
+    rest_distances,
+    rollout_jacobian,
+)
 from grasp_agent import GRASP, GraspAgent
 from grasp_agent.evaluation.participants import participant
 from grasp_agent.evaluation.rollout import rollout
 from grasp_agent.planners import (
     Adam,
     Collocation,
-    Coloured,
     GradientShooting,
     NoiseSource,
     Planner,
@@ -52,32 +58,32 @@ Figures = dict[str, Any]
 
 
 def problem_of(agent: GraspAgent, seeds: Sequence[int], horizon: int) -> Problem:
-    """The planning problems at the starts of episodes."""
+    """Returns the planning problems at the starts of episodes."""
     assert agent.policy.world is not None
     env = gym.make(str(agent.env_id))
-    seen = [env.reset(seed=seed)[0] for seed in seeds]
+    observations = [env.reset(seed=seed)[0] for seed in seeds]
     env.close()
-    batch = {key: np.stack([observation[key] for observation in seen]) for key in seen[0]}
+    batch = {key: np.stack([observation[key] for observation in observations]) for key in observations[0]}
     start = agent.policy.world.encode(raw_vectors(batch))
     return agent.policy.world.problem(start, batch["desired_goal"].astype(np.float32), horizon, agent.criteria)
 
 
 def distance(path: Path) -> Figures:
-    """Distance to the goal along the episodes of GRASP and of SAC."""
+    """Plots the distance to the goal along episodes of GRASP and of SAC."""
     figure, panels = pyplot.subplots(1, 2, figsize=(9, 3.3), dpi=110, layout="constrained")
     found: Figures = {}
     for panel, env_id in zip(panels, ("grasp/BallNavTrap-v0", "grasp/BallNavMaze-v0"), strict=True):
         for name, colour in (("sac@30000", GREY), ("grasp@30000", BLUE)):
             env = gym.make(env_id)
             agent = participant(name, env_id).make(env, SEED)
-            ways = [[float(moment.distance or 0) for moment in rollout(agent, env, SEED + i)] for i in range(12)]
+            runs = [[float(moment.distance or 0) for moment in rollout(agent, env, SEED + i)] for i in range(12)]
             env.close()
-            for index, way in enumerate(ways):
+            for index, run in enumerate(runs):
                 label = {GREY: "SAC + HER", BLUE: "GRASP"}[colour] if not index else None
-                panel.plot(way, color=colour, alpha=0.55, lw=1.3, label=label)
-            rises = [max(0.0, max(way) - way[0]) for way in ways]
-            ends = [way[-1] for way in ways]
-            found[f"{env_id} {name}"] = {"start": median([way[0] for way in ways]), "greatest rise": median(rises)}
+                panel.plot(run, color=colour, alpha=0.55, lw=1.3, label=label)
+            rises = [max(0.0, max(run) - run[0]) for run in runs]
+            ends = [run[-1] for run in runs]
+            found[f"{env_id} {name}"] = {"start": median([run[0] for run in runs]), "greatest rise": median(rises)}
             found[f"{env_id} {name}"]["end"] = median(ends)
         panel.set(xlabel="step", ylabel="distance to the goal [m]", title=env_id)
         tidy(panel)
@@ -87,7 +93,7 @@ def distance(path: Path) -> Figures:
 
 
 def conditioning(path: Path) -> Figures:
-    """Condition numbers of the Gauss-Newton matrices of both objectives, along random smooth trajectories."""
+    """Plots condition numbers of both objectives' Gauss-Newton matrices, along random smooth trajectories."""
     horizons, count = (5, 10, 20, 40, 80), 32
     figure, panels = pyplot.subplots(1, 2, figsize=(9, 3.3), dpi=110, layout="constrained", sharey=True)
     found: Figures = {"horizons": horizons}
@@ -100,9 +106,9 @@ def conditioning(path: Path) -> Figures:
         }
         for horizon in horizons:
             problem = problem_of(agent, range(SEED, SEED + count), horizon)
-            by_state, by_action = slopes_along(problem, NoiseSource(0, problem.start.device, problem.start.dtype))
-            rows["through the rollout"].append(condition(by_rollout(by_state, by_action)))
-            steps = condition(by_lifting(by_action)).reshape(count, horizon)
+            by_state, by_action = jacobians_along(problem, NoiseSource(0, problem.start.device, problem.start.dtype))
+            rows["through the rollout"].append(condition_number(rollout_jacobian(by_state, by_action)))
+            steps = condition_number(lifted_jacobian(by_action)).reshape(count, horizon)
             rows["lifted, worst step"].append(steps.max(1))
             rows["lifted, median"].append(np.median(steps, 1))
         for (name, values), colour in zip(rows.items(), (RUST, BLUE, VIOLET), strict=True):
@@ -120,56 +126,21 @@ def conditioning(path: Path) -> Figures:
     return found
 
 
-def slopes_along(problem: Problem, noise: NoiseSource) -> tuple[Tensor, Tensor]:
-    """D_s F `[B, H, S, S]` and D_a F `[B, H, S, A]` along rollouts of smooth random actions."""
-    draw = Coloured(beta=3.0).sample(noise, problem.size, problem.horizon, problem.low.shape[0])
-    actions = problem.clamp(draw[:, None])
-    states = problem.shifted(problem.follow(actions))
-    _, by_state, by_action = problem.ensemble.jacobians(states, actions)
-    return by_state[:, 0].double(), by_action[:, 0].double()
-
-
-def by_rollout(by_state: Tensor, by_action: Tensor) -> Tensor:
-    """The states of a rollout by its actions, `[B, H * S, H * A]`: block lower triangular, products of D_s F."""
-    size, horizon, states, actions = by_action.shape
-    whole = by_action.new_zeros(size, horizon, states, horizon, actions)
-    for t in range(horizon):
-        if t:
-            whole[:, t] = torch.einsum("bij,bjha->biha", by_state[:, t], whole[:, t - 1])
-        whole[:, t, :, t] = by_action[:, t]
-    return whole.reshape(size, horizon * states, horizon * actions)
-
-
-def by_lifting(by_action: Tensor) -> Tensor:
-    """The published residuals (eq. 10) of each time by its own action and virtual state, `[B * H, 2 S, A + S]`."""
-    slopes = by_action.flatten(0, 1)
-    eye = torch.eye(slopes.shape[1], dtype=slopes.dtype).expand(len(slopes), -1, -1)
-    gaps = torch.cat([slopes, -eye], -1)  # F(s, a) - s', the first s without gradient
-    goal = torch.cat([slopes, torch.zeros_like(eye)], -1)  # F(s, a) - g
-    return torch.cat([gaps, goal], 1)
-
-
-def condition(residuals: Tensor) -> NDArray[Any]:
-    """Condition number of `J' J`, that of the steps that a gradient takes."""
-    values = torch.linalg.svdvals(residuals)
-    return (values[..., 0] / values[..., -1].clamp_min(1e-12)).square().numpy()
-
-
 class Trace(NamedTuple):
-    """What is seen of one search, iteration by iteration."""
+    """The trace of one search, iteration by iteration."""
 
     seconds: list[float]
     rollout: list[float]
-    """Of the best candidate so far, at the end."""
+    """Final distance of the best candidate so far."""
     virtual: list[float]
-    """Of the present best candidate's virtual states, one step before the end, where nothing is pinned to the goal."""
+    """Distance of the best candidate's virtual state one step before the end, which is not pinned to the goal."""
     true: list[float]
-    """Of its rollout, there."""
+    """Distance of its rollout at that step."""
     gap: list[float]
 
 
 def optimisation(path: Path) -> Figures:
-    """The same starts, from straight lines, without proposals, each with eight candidates."""
+    """Plots searches with eight candidates from the same starts and straight lines, without proposals."""
     searches: dict[str, tuple[Planner[Any], str]] = {
         "lifted (published)": (replace(GRASP.paper(sigma=0.1, iterations=200), candidates=8), BLUE),
         "shooting": (GradientShooting(candidates=8, iterations=200, optimiser=Adam(lr=0.1)), RUST),
@@ -180,19 +151,19 @@ def optimisation(path: Path) -> Figures:
     figure, panels = pyplot.subplots(1, 2, figsize=(9, 3.4), dpi=110, layout="constrained")
     found: Figures = {}
     for name, (planner, colour) in searches.items():
-        traces = [traced(planner, problem) for problem in tqdm(problems, desc=name, leave=False)]
+        traces = [trace_search(planner, problem) for problem in tqdm(problems, desc=name, leave=False)]
         longest = max(len(trace.rollout) for trace in traces)
-        rollouts = filled([trace.rollout for trace in traces], longest)
-        seconds = np.median(filled([trace.seconds for trace in traces], longest), axis=0)
+        rollouts = padded([trace.rollout for trace in traces], longest)
+        seconds = np.median(padded([trace.seconds for trace in traces], longest), axis=0)
         low, middle, high = np.percentile(rollouts, (25, 50, 75), axis=0)
         panels[0].fill_between(seconds, low, high, color=colour, alpha=0.15, lw=0)
         panels[0].plot(seconds, middle, color=colour, label=name)
         found[name] = {"seconds": float(seconds[-1]), "reached": float(np.mean(rollouts[:, -1] <= 1))}
         found[name]["median distance"] = float(middle[-1])
         if planner.__class__ is not GradientShooting:
-            virtual = np.median(filled([trace.virtual for trace in traces], longest), axis=0)
+            virtual = np.median(padded([trace.virtual for trace in traces], longest), axis=0)
             panels[1].plot(seconds, virtual, "--", color=colour, label=f"{name}: virtual states")
-            true = np.median(filled([trace.true for trace in traces], longest), axis=0)
+            true = np.median(padded([trace.true for trace in traces], longest), axis=0)
             panels[1].plot(seconds, true, color=colour, label=f"{name}: their rollout")
             found[name] |= {"virtual distance": float(virtual[-1]), "rollout's distance": float(true[-1])}
             found[name]["gap of one step"] = float(np.median([trace.gap[-1] for trace in traces]))
@@ -207,8 +178,8 @@ def optimisation(path: Path) -> Figures:
     return found
 
 
-def traced(planner: Planner[Any], problem: Problem) -> Trace:
-    """One search, looked at every fourth iteration; the time of looking does not count."""
+def trace_search(planner: Planner[Any], problem: Problem) -> Trace:
+    """Traces one search every fourth iteration; the time of tracing does not count."""
     trace = Trace([], [], [], [], [])
     noise = NoiseSource(SEED, problem.start.device, problem.start.dtype)
     state, spent = planner.init(problem, None, noise), 0.0
@@ -219,8 +190,8 @@ def traced(planner: Planner[Any], problem: Problem) -> Trace:
         best = ends.argmin(1, keepdim=True)
         trace.rollout.append(min([*trace.rollout[-1:], float(ends.min())]))
         states = state.states if hasattr(state, "states") else path
-        for seen, ways in ((trace.virtual, states), (trace.true, path)):
-            seen.append(float(problem.scoring.distances(ways[:, :, -2:-1])[..., 0, 0].gather(1, best)))
+        for distances, paths in ((trace.virtual, states), (trace.true, path)):
+            distances.append(float(problem.scoring.distances(paths[:, :, -2:-1])[..., 0, 0].gather(1, best)))
         gaps = (problem.ensemble.step(problem.shifted(states), actions) - states).norm(dim=-1).mean(-1)
         trace.gap.append(float(gaps.gather(1, best)))
         trace.seconds.append(spent)
@@ -232,24 +203,24 @@ def traced(planner: Planner[Any], problem: Problem) -> Trace:
 
 
 def adversarial(path: Path) -> Figures:
-    """The start is moved by at most so much, such that one member believes that doing nothing leads to the goal.
+    """Plots adversarial starts: perturbed so that one member predicts that resting approaches the goal.
 
-    Speeds stay as they are: to change them is no lie, as motion leads on.
+    Velocities are not perturbed, as a different velocity really changes the motion.
     """
     sizes, count, horizon = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5), 64, 15
     figure, panels = pyplot.subplots(1, 2, figsize=(9, 3.4), dpi=110, layout="constrained")
     found: Figures = {"sizes": sizes}
-    for panel, (model, speeds) in zip(panels, (("ball-nav-trap", ()), ("reacher", (4, 5))), strict=True):
+    for panel, (model, velocities) in zip(panels, (("ball-nav-trap", ()), ("reacher", (4, 5))), strict=True):
         problem = problem_of(grasp_agent.load(model, device="cpu"), range(SEED, SEED + count), horizon)
-        free = torch.ones_like(problem.start[0]).index_fill(0, torch.tensor(speeds, dtype=torch.long), 0)
-        before = ends_of(problem, problem.start)
+        free = torch.ones_like(problem.start[0]).index_fill(0, torch.tensor(velocities, dtype=torch.long), 0)
+        before = rest_distances(problem, problem.start)
         rows: dict[str, list[float]] = {
             name: [] for name in ("attacked", "attacked, most", "others", "flagged", "apart")
         }
         assert problem.support is not None
         for size in sizes:
-            moved = fooled(problem, size, free)
-            after = ends_of(problem, moved)
+            moved = adversarial_starts(problem, size, free)
+            after = rest_distances(problem, moved)
             gains = (before - after) / size
             rows["attacked"].append(median(gains[0]))
             rows["attacked, most"].append(float(gains[0].max()))
@@ -259,11 +230,11 @@ def adversarial(path: Path) -> Figures:
         panel.plot(sizes, rows["attacked, most"], "o:", color=RUST, alpha=0.6, label="attacked member, most of 64")
         panel.plot(sizes, rows["attacked"], "o-", color=RUST, label="attacked member, median")
         panel.plot(sizes, rows["others"], "o-", color=BLUE, label="the other members, median")
-        share = panel.twinx()
-        share.plot(sizes, [100 * value for value in rows["flagged"]], "s--", color=GREEN, ms=4)
-        share.set(ylim=(-4, 104))
-        share.set_ylabel("off the known states [%] (dashed)", color=GREEN)
-        share.spines[["top"]].set_visible(False)
+        percentage = panel.twinx()
+        percentage.plot(sizes, [100 * value for value in rows["flagged"]], "s--", color=GREEN, ms=4)
+        percentage.set(ylim=(-4, 104))
+        percentage.set_ylabel("off the known states [%] (dashed)", color=GREEN)
+        percentage.spines[["top"]].set_visible(False)
         panel.set(xscale="log", xlabel="size of the step in state space [model units]", title=model)
         panel.set_ylabel("nearer to the goal, per unit of step")
         tidy(panel)
@@ -273,53 +244,24 @@ def adversarial(path: Path) -> Figures:
     return found
 
 
-def ends_of(problem: Problem, start: Tensor) -> Tensor:
-    """Each member's distance to the goal after doing nothing, `[K, B]` [model units]."""
-    state = start.expand(problem.members, -1, -1)
-    rest = problem.rest.expand(problem.members, problem.size, -1)
-    for _ in range(problem.horizon):
-        state = problem.dynamics(state, rest)
-    return problem.goal.cost(state[:, :, None, None])[..., 0, 0].sqrt()
-
-
-def fooled(problem: Problem, size: float, free: Tensor) -> Tensor:
-    """Start states `[B, S]`, moved by up to `size` so that the first member ends as near to the goal as may be.
-
-    Steps along the normalised gradient, put back onto the ball (Madry et al. 2018, arXiv 1706.06083); the best counts.
-    """
-    step = torch.zeros_like(problem.start)
-    best, nearest = step, ends_of(problem, problem.start)[0]
-    for _ in range(60):
-        step = step.detach().requires_grad_()
-        ends = ends_of(problem, problem.start + step)[0]
-        (slope,) = torch.autograd.grad(ends.sum(), step)
-        with torch.no_grad():
-            better = ends < nearest
-            best, nearest = torch.where(better[:, None], step, best), torch.where(better, ends, nearest)
-            slope = slope * free
-            step = step - size / 10 * slope / slope.norm(dim=-1, keepdim=True).clamp_min(1e-9)
-            step = step * (size / step.norm(dim=-1, keepdim=True).clamp_min(1e-9)).clamp_max(1)
-    return problem.start + best.detach()
-
-
 def median(values: Any) -> float:
-    """As a plain number."""
+    """Returns the median as a float."""
     return float(np.median(np.asarray(values)))
 
 
-def filled(rows: list[list[float]], length: int) -> NDArray[Any]:
-    """Rows of one length, the last values of short ones going on."""
+def padded(rows: list[list[float]], length: int) -> NDArray[Any]:
+    """Returns rows of equal length, short ones padded with their last value."""
     return np.array([row + row[-1:] * (length - len(row)) for row in rows])
 
 
 def tidy(panel: Axes) -> None:
-    """The look of all plots."""
+    """Applies the common style of all plots."""
     panel.grid(alpha=0.25)
     panel.spines[["top", "right"]].set_visible(False)
 
 
 def save(figure: Any, path: Path) -> None:
-    """Written aside, then moved."""
+    """Writes a figure atomically, and closes it."""
     with atomic_write(path) as aside:
         figure.savefig(aside, format="png")
     pyplot.close(figure)
@@ -334,7 +276,7 @@ FIGURES: dict[str, Callable[[Path], Figures]] = {
 
 
 def draw(names: tuple[str, ...], figures: dict[str, Callable[[Path], Figures]]) -> None:
-    """Draws the named ones of some figures, or all, each with a JSON file beside it."""
+    """Draws the named figures, or all, each with a JSON file of its numbers."""
     unknown = set(names) - set(figures)
     if unknown:
         raise SystemExit(f"unknown figure {unknown.pop()!r} (choose from {', '.join(figures)})")
@@ -346,7 +288,7 @@ def draw(names: tuple[str, ...], figures: dict[str, Callable[[Path], Figures]]) 
 
 
 def main(names: tyro.conf.Positional[tuple[str, ...]] = ()) -> None:
-    """Draws the named ones, or all."""
+    """Draws the named figures, or all."""
     draw(names, FIGURES)
 
 

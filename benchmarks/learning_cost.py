@@ -1,12 +1,12 @@
-"""What `learn(N)` costs and brings: CPU time and success at the end, over training seeds.
+"""Cost and benefit of `learn(N)`: CPU time and success at the end, over training seeds.
 
     python -m benchmarks.learning_cost                               # grasp/Wall-v0, 1,000 to 4,000 steps, seeds 0 to 4
     python -m benchmarks.learning_cost --task grasp/BallNav-v0 --steps 200 --seeds 0
-    python -m benchmarks.learning_cost --label before --out costs.json  # of another commit, put on PYTHONPATH
+    python -m benchmarks.learning_cost --label before --out costs.json  # of another commit, on PYTHONPATH
 
 Each (seed, steps) is a fresh agent with default settings in a process of its own, on one thread, as a user would call
-`learn(N)`; it is evaluated on 30 episodes with seeds from 30000. Rows are appended to a JSON file; those that it holds
-already are not measured again. Doing nothing and random actions are evaluated on the same episodes.
+`learn(N)`; it is evaluated on 30 episodes with seeds from 30000. Rows are appended to a JSON file; existing ones are
+not measured again. Resting and random actions are evaluated on the same episodes.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Constant:
 
 
 def measured(job: tuple[str, int, int]) -> Row:
-    """Trains and evaluates one agent; of no steps: without a model, at random, and doing nothing."""
+    """Trains and evaluates one agent; for 0 steps, evaluates random actions and rest."""
     task, steps, seed = job
     torch.set_num_threads(1)
     row: Row = {"task": task, "steps": steps, "seed": seed}
@@ -64,7 +64,7 @@ def measured(job: tuple[str, int, int]) -> Row:
 
 
 def success(agent: Any, task: str) -> float:
-    """Success at the end over the evaluation's episodes."""
+    """Returns success at the end over the evaluation's episodes."""
     return round(float(evaluate(agent, task, EPISODES, EVALUATION_SEED).summary()["success_end"]), 3)
 
 
@@ -108,12 +108,12 @@ def page(rows: list[Row]) -> str:
 
 
 def read(path: Path) -> list[Row]:
-    """The rows of a file, none where there is none."""
+    """Returns the rows of a file, none if it does not exist."""
     return json.loads(path.read_text()) if path.exists() else []
 
 
 def table(rows: list[Row]) -> str:
-    """Markdown: a line for each environment, number of steps and label."""
+    """Returns Markdown with a line for each environment, number of steps and label."""
     lines = [
         "| environment | steps | code | success at the end, by seed | mean | CPU s of `learn` |",
         "|---|---|---|---|---|---|",
@@ -122,12 +122,12 @@ def table(rows: list[Row]) -> str:
         of = [row for row in rows if (row["task"], row["steps"], row["label"]) == (task, steps, label)]
         of.sort(key=lambda row: row["seed"])
         if not steps:
-            shares = " ".join(f"{name} {of[0][name]:.2f}" for name in ("nothing", "random"))
-            lines.append(f"| `{task}` | 0 | {label} | {shares} | | |")
+            rates = " ".join(f"{name} {of[0][name]:.2f}" for name in ("nothing", "random"))
+            lines.append(f"| `{task}` | 0 | {label} | {rates} | | |")
             continue
-        shares, costs = ([row[name] for row in of] for name in ("success_end", "learning_cpu_s"))
-        said = " ".join(f"{share:.2f}" for share in shares)
-        lines.append(f"| `{task}` | {steps} | {label} | {said} | {np.mean(shares):.2f} | {np.mean(costs):.0f} |")
+        rates, costs = ([row[name] for row in of] for name in ("success_end", "learning_cpu_s"))
+        said = " ".join(f"{rate:.2f}" for rate in rates)
+        lines.append(f"| `{task}` | {steps} | {label} | {said} | {np.mean(rates):.2f} | {np.mean(costs):.0f} |")
     return "\n".join(lines)
 
 

@@ -1,4 +1,4 @@
-"""Learning from nothing, GRASP beside SAC + HER: success at the end against environment steps.
+"""Learning from scratch, GRASP and SAC + HER: success at the end against environment steps.
 
     python -m benchmarks.learning_curves                    # all tasks, both, all seeds; resumes where it was stopped
     python -m benchmarks.learning_curves --agents sac       # one of them
@@ -47,30 +47,30 @@ Points = Iterator[tuple[int, float]]
 
 
 def success(agent: Any, task: str) -> float:
-    """Success at the end over the evaluation's episodes."""
+    """Returns success at the end over the evaluation's episodes."""
     return float(evaluate(agent, task, EPISODES, EVALUATION_SEED).summary()["success_end"])
 
 
 def grasp_points(task: str, seed: int, done: dict[str, float]) -> Points:
-    """Steps and success of a fresh agent for each number of steps."""
+    """Yields steps and success of a fresh agent for each number of steps."""
     for steps in TASKS[task]["grasp"]:
         if str(steps) not in done:
             yield steps, success(GraspAgent("MultiInputPolicy", task, seed=seed, device="cpu").learn(steps), task)
 
 
 def sac_points(task: str, seed: int, done: dict[str, float]) -> Points:
-    """Steps and success along one run; begun anew if it was stopped."""
-    wanted = TASKS[task]["sac"]
-    if set(map(str, wanted)) <= set(done):
+    """Yields steps and success along one run; restarted if it was stopped."""
+    lengths = TASKS[task]["sac"]
+    if set(map(str, lengths)) <= set(done):
         return
-    course = ResumableTraining("sac", gym.make(task), steps=wanted[-1], seed=seed)
-    for steps in wanted:
-        course.run(steps)
-        yield steps, success(course.model, task)
+    training = ResumableTraining("sac", gym.make(task), steps=lengths[-1], seed=seed)
+    for steps in lengths:
+        training.run(steps)
+        yield steps, success(training.model, task)
 
 
 def plot(results: dict[str, Any], path: Path) -> None:
-    """A panel for each task: each seed thinly, their mean, and its 95 % interval (Student's t over the trainings)."""
+    """Plots a panel for each task: thin lines for seeds, their mean, and its 95 % interval (Student's t)."""
     matplotlib.use("agg")
     size = (3.4 * len(TASKS), 3.4)
     figure, axes = pyplot.subplots(1, len(TASKS), figsize=size, dpi=110, layout="constrained", sharey=True)
@@ -98,7 +98,7 @@ def curve(panel: Any, name: str, runs: dict[str, dict[str, float]]) -> None:
     low, high = np.clip(means - reach, 0, 1), np.clip(means + reach, 0, 1)
     panel.plot(steps, means, "o-", color=COLOURS[name], label=LABELS[name], lw=2, ms=5)
     for run in runs.values():
-        points = sorted((int(s), share) for s, share in run.items())
+        points = sorted((int(s), rate) for s, rate in run.items())
         panel.plot(*zip(*points, strict=True), ".-", color=COLOURS[name], lw=0.7, ms=4, alpha=0.4)
     panel.fill_between(steps, low, high, color=COLOURS[name], alpha=0.15, lw=0)
     panel.vlines(steps, low, high, color=COLOURS[name], lw=1.5)
@@ -140,9 +140,9 @@ def main(
         for name, task, seed in runs:
             bar.set_postfix_str(f"{task} {name} seed {seed}")
             done = _read(path).get(task, {}).get(name, {}).get(str(seed), {})
-            for steps, share in points[name](task, seed, done):
-                results = _read(path)  # read late: two halves may run side by side
-                results.setdefault(task, {}).setdefault(name, {}).setdefault(str(seed), {})[str(steps)] = share
+            for steps, rate in points[name](task, seed, done):
+                results = _read(path)  # read late: two processes may run at once
+                results.setdefault(task, {}).setdefault(name, {}).setdefault(str(seed), {})[str(steps)] = rate
                 with atomic_write(path) as aside:
                     aside.write_text(json.dumps(results, indent=1) + "\n")
             bar.update()

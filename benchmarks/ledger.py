@@ -1,4 +1,4 @@
-"""What was measured of a model: kept in a file from run to run, and no longer where the model is another one."""
+"""Results of a model, kept in a file between runs and discarded when the model changes."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ class Ledger:
     """Rows of measurements under names, in a JSON file.
 
     Attributes:
-        path: the file; it need not be there.
-        model: what tells the model from others, such as a hash of its file.
+        path: the file; it need not exist.
+        model: identifies the model, such as a hash of its file.
     """
 
     path: Path
     model: str
 
     def read(self) -> dict[str, list[Row]]:
-        """All that was measured of this model."""
+        """Returns all results of this model."""
         held = json.loads(self.path.read_text(encoding="utf-8")) if self.path.exists() else {}
         return held["results"] if held.get("model") == self.model else {}
 
     def add(self, name: str, row: Row) -> None:
-        """Writes one more row. What others have written meanwhile stays: parts may be measured side by side."""
+        """Appends a row; rows that other processes have written meanwhile are kept."""
         digits = hashlib.sha256(str(self.path.resolve()).encode()).hexdigest()[:16]
         with FileLock(Path(tempfile.gettempdir()) / f"ledger-{digits}.lock"):
             results = self.read()

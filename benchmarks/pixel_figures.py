@@ -1,11 +1,11 @@
-"""Draws what an agent imagines from pictures, and how far a step in the latent can fool it.
+"""Draws an agent's decoded predictions, and the effect of adversarial steps in the latent space.
 
     python -m benchmarks.pixel_figures                    # both, into docs/figures
     python -m benchmarks.pixel_figures imagined
 
 `imagined`: a candidate's virtual states while GRASP searches without a roadmap, decoded. `fooled`: the start's latent
-is moved by a small step such that one member of the ensemble believes that doing nothing leads nearer to the goal; what
-the latent looks like before and after, and what the members then foresee. Figures stand in a JSON file beside each.
+is perturbed by a small step such that one member of the ensemble predicts that resting approaches the goal; the decoded
+latent before and after, and the members' predictions. The numbers are in a JSON file next to each figure.
 """
 
 from __future__ import annotations
@@ -20,12 +20,13 @@ import torch
 import tyro
 
 import grasp_agent
-from benchmarks.figures import draw, ends_of, fooled, median
+from benchmarks.figure_analysis import adversarial_starts, rest_distances
+from benchmarks.figures import draw, median
 from grasp_agent import GRASP
 from grasp_agent.agent.pixel_perception import PixelPerception
 from grasp_agent.serialization import atomic_write
 from grasp_agent.task.observation import raw_vectors
-from grasp_agent.video.imagination import enlarged, imagined
+from grasp_agent.video.imagination import imagined, upscaled
 from grasp_agent.video.overlay import tiled, titled
 
 SEED, COUNT, SIZES = 40_000, 32, (0.02, 0.05, 0.1, 0.2)
@@ -33,33 +34,33 @@ MODEL = "wall-pixels"
 
 
 def virtual_states(path: Path) -> dict[str, Any]:
-    """Decoded virtual states, iteration by iteration."""
+    """Draws decoded virtual states, iteration by iteration."""
     agent = grasp_agent.load(MODEL, device="cpu")
     env = gym.make(str(agent.env_id), **agent.env_kwargs)
     observation, _ = env.reset(seed=SEED)
-    picture = imagined(agent, observation, GRASP(proposals=None, iterations=60, candidates=8))
+    image = imagined(agent, observation, GRASP(proposals=None, iterations=60, candidates=8))
     with atomic_write(path) as aside:
-        picture.save(aside, format="png")
+        image.save(aside, format="png")
     return {"model": MODEL, "seed": SEED}
 
 
 def latents(path: Path) -> dict[str, Any]:
-    """The same step in the latent, looked at."""
+    """Draws the decoded latents of adversarial steps and the predictions from them."""
     agent = grasp_agent.load(MODEL, device="cpu")
     world, perception = agent.policy.world, agent.perception
     assert world is not None and isinstance(perception, PixelPerception)
     env = gym.make(str(agent.env_id), **agent.env_kwargs)
-    seen = [perception.to_goal_dict(env.reset(seed=SEED + row)[0]) for row in range(COUNT)]
-    batch = {key: np.stack([one[key] for one in seen]) for key in seen[0]}
+    observations = [perception.to_goal_dict(env.reset(seed=SEED + row)[0]) for row in range(COUNT)]
+    batch = {key: np.stack([one[key] for one in observations]) for key in observations[0]}
     problem = world.problem(world.encode(raw_vectors(batch)), batch["desired_goal"], 15, agent.criteria)
-    before, found = ends_of(problem, problem.start), {"model": MODEL, "sizes": list(SIZES)}
+    before, found = rest_distances(problem, problem.start), {"model": MODEL, "sizes": list(SIZES)}
     free = torch.ones_like(problem.start[0])
     plain = perception.decode(world.achieved(problem.start)).astype(np.float64)
     drawn = []
     assert problem.support is not None
     for size in SIZES:
-        moved = fooled(problem, size, free)
-        after = ends_of(problem, moved)
+        moved = adversarial_starts(problem, size, free)
+        after = rest_distances(problem, moved)
         gains = (before - after) / size
         images = perception.decode(world.achieved(moved))
         rows = {
@@ -77,7 +78,7 @@ def latents(path: Path) -> dict[str, Any]:
         ahead = perception.decode(world.achieved(state[:2, worst]))
         shown = (plain[worst].astype(np.uint8), images[worst], ahead[0], ahead[1])
         names = ("start", f"moved by {size:g}", "attacked member, 15 steps on", "another member")
-        drawn += [titled(enlarged(one, 200), name, "") for one, name in zip(shown, names, strict=True)]
+        drawn += [titled(upscaled(one, 200), name, "") for one, name in zip(shown, names, strict=True)]
     with atomic_write(path) as aside:
         tiled(drawn, 4).save(aside, format="png")
     return found
@@ -87,7 +88,7 @@ FIGURES: dict[str, Callable[[Path], dict[str, Any]]] = {"imagined": virtual_stat
 
 
 def main(names: tyro.conf.Positional[tuple[str, ...]] = ()) -> None:
-    """Draws the named ones, or both."""
+    """Draws the named figures, or both."""
     draw(names, FIGURES)
 
 

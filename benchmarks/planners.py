@@ -1,8 +1,8 @@
-"""Every planner of the family on the same frozen models, starts, goals and judging, at equal time.
+"""All planners on the same frozen models, starts, goals and criteria, at equal time.
 
     python -m benchmarks.planners duel      # trap and maze, 200 paired episodes
     python -m benchmarks.planners horizon   # horizons from 20 to 160, all tasks
-    python -m benchmarks.planners short     # near goals, nothing in the way
+    python -m benchmarks.planners short     # near goals without obstacles
     python -m benchmarks.planners patience  # the trap with ten and fifty times the duel's time
 
 Resumes where it was stopped. Writes `benchmarks/results/benchmark.json`, one row of episodes for each cell; tables and
@@ -43,7 +43,7 @@ DUEL_PLANNERS = (
     "LatCo",
 )
 PATIENCE = (1.0, 5.0)
-"""Times for a plan [s]."""
+"""Time limits of a plan [s]."""
 HORIZON_PLANNERS = (
     "GRASP",
     "GRASP, no roadmap",
@@ -58,7 +58,7 @@ HORIZON_PLANNERS = (
 
 
 def duel() -> tuple[list[Setting], dict[str, int]]:
-    """The long, non-greedy tasks, with many episodes."""
+    """Returns the long, non-greedy tasks, with many episodes."""
     settings = [
         Setting(task, planner, DUEL_HORIZONS[task], mode, DUEL_BUDGETS[task])
         for mode in ("open", "closed")
@@ -69,7 +69,7 @@ def duel() -> tuple[list[Setting], dict[str, int]]:
 
 
 def horizon() -> tuple[list[Setting], dict[str, int]]:
-    """Success against the horizon, in the paper's form."""
+    """Returns the cells of success against the horizon, in the paper's form."""
     settings = [
         Setting(task, planner, length, mode, 0.2)
         for mode in ("open", "closed")
@@ -82,13 +82,13 @@ def horizon() -> tuple[list[Setting], dict[str, int]]:
 
 
 def short() -> tuple[list[Setting], dict[str, int]]:
-    """Greedy tasks: a few steps to a goal that nothing stands before."""
+    """Returns the greedy tasks: goals a few steps away, without obstacles."""
     settings = [Setting(task, planner, 15, "open", 0.2) for task in SHORT_TASKS for planner in PLANNERS]
     return settings, {"open": 50}
 
 
 def patience() -> tuple[list[Setting], dict[str, int]]:
-    """One blind plan out of the trap with far more time than the duel gives: where do the others begin to work?"""
+    """Returns cells of one open-loop plan out of the trap, with far more time than in the duel."""
     settings = [
         Setting("trap", planner, DUEL_HORIZONS["trap"], "open", budget)
         for budget in PATIENCE
@@ -98,7 +98,7 @@ def patience() -> tuple[list[Setting], dict[str, int]]:
 
 
 def measure(setting: Setting, episodes: int) -> dict[str, list[Any]]:
-    """One cell, as columns."""
+    """Measures one cell; returns it as columns."""
     torch.set_num_threads(1)
     rows = trials(setting, episodes, SEED)
     return {
@@ -124,8 +124,8 @@ def main(
     """Measures what is missing.
 
     Args:
-        study: which one.
-        jobs: processes side by side, at most one for each core; times are worth most with one.
+        study: name of the study.
+        jobs: processes, at most one for each core; times are most accurate with one.
         tasks: only these.
         planners: only these.
         episodes: another number of episodes for each cell.
@@ -149,7 +149,7 @@ def main(
                 bar.update()
         except KeyboardInterrupt:
             pool.shutdown(wait=False, cancel_futures=True)
-            raise SystemExit("stopped; what was measured is kept") from None
+            raise SystemExit("stopped; finished cells are kept") from None
 
 
 if __name__ == "__main__":

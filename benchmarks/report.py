@@ -33,22 +33,22 @@ def load(name: str) -> dict[str, Any]:
     return pages.read(name, {})
 
 
-def share(outcomes: list[int]) -> str:
-    """Share of successes with its interval."""
-    found = intervals.share([bool(outcome) for outcome in outcomes])
+def rate(outcomes: list[int]) -> str:
+    """Returns the success rate with its interval."""
+    found = intervals.proportion([bool(outcome) for outcome in outcomes])
     assert found is not None
     return f"{found.value:.2f} ({found.low:.2f}-{found.high:.2f})"
 
 
 def mcnemar(first: list[int], second: list[int]) -> float:
-    """Probability of so unequal discordant pairs if both were equally good."""
+    """Returns McNemar's p-value: the probability of so unequal discordant pairs if both are equally good."""
     found = intervals.paired(*([bool(outcome) for outcome in outcomes] for outcomes in (first, second)))
     assert found is not None
     return found.p
 
 
 def cells(study: dict[str, Cell], task: str, horizon: int, mode: str) -> dict[str, Cell]:
-    """The planners' cells of one task, horizon and mode."""
+    """Returns the planners' cells of one task, horizon and mode."""
     found = {}
     for key, cell in study.items():
         its_task, planner, length, its_mode, _ = key.split(" | ")
@@ -58,7 +58,7 @@ def cells(study: dict[str, Cell], task: str, horizon: int, mode: str) -> dict[st
 
 
 def duel_table(study: dict[str, Cell], peers: dict[str, Any], task: str, mode: str) -> list[str]:
-    """Success of all planners on one task, ours and the peers', against the default GRASP."""
+    """Returns a table of all planners and peers on one task, against the default GRASP."""
     rows = cells(study, task, DUEL_HORIZONS[task], mode)
     if not rows:
         return []
@@ -75,7 +75,7 @@ def duel_table(study: dict[str, Cell], peers: dict[str, Any], task: str, mode: s
         pair = f"{mcnemar(best['end'], cell['end']):.1g}" if best and name != "GRASP" else ""
         arrival = f"{np.median(steps):.0f}" if steps else ""
         lines.append(
-            f"| {name} | {share(cell['end'])} | {share(cell['any'])} | {pair} | "
+            f"| {name} | {rate(cell['end'])} | {rate(cell['any'])} | {pair} | "
             f"{np.median(cell['seconds']):.3f} | {iterations(cell)} | {arrival} |"
         )
     for key, cell in peers.items():
@@ -89,7 +89,7 @@ def duel_table(study: dict[str, Cell], peers: dict[str, Any], task: str, mode: s
         pair = f"{mcnemar(best['end'], cell['success']):.1g}" if paired and best else ""
         count = "" if paired else f", {len(cell['success'])} episodes"
         lines.append(
-            f"| *{peer}*, {setting}{count} | {share(cell['success'])} | {share(cell['any'])} | {pair} | "
+            f"| *{peer}*, {setting}{count} | {rate(cell['success'])} | {rate(cell['any'])} | {pair} | "
             f"{cell['seconds']:.3f} a plan | {cell['setting']['iterations']} | |"
         )
     return [*lines, ""]
@@ -107,13 +107,13 @@ DUEL_HEADS = (
 
 
 def iterations(cell: Cell) -> str:
-    """Median number of iterations of a plan, where it is known."""
+    """Returns the median number of iterations of a plan, where it is known."""
     known = [count for count in cell.get("iterations", ()) if count is not None]
     return f"{np.median(known):.0f}" if known else ""
 
 
 def patience_table(study: dict[str, Cell]) -> list[str]:
-    """One blind plan out of the trap, given more time."""
+    """Returns a table of one open-loop plan out of the trap, with more time."""
     by_budget = {
         budget: {key.split(" | ")[1]: cell for key, cell in study.items() if key.endswith(f"| {budget:g}")}
         for budget in PATIENCE
@@ -126,34 +126,34 @@ def patience_table(study: dict[str, Cell]) -> list[str]:
         row = [by_budget[budget].get(name) for budget in PATIENCE]
         if any(row):
             lines.append(
-                f"| {name} | " + " | ".join(f"{share(c['end'])} ({iterations(c)})" if c else "" for c in row) + " |"
+                f"| {name} | " + " | ".join(f"{rate(c['end'])} ({iterations(c)})" if c else "" for c in row) + " |"
             )
     return lines
 
 
 def summary(study: dict[str, Cell], peers: dict[str, Any]) -> list[str]:
-    """The README's table: success at the end of every planner in the four duels."""
+    """Returns the README's table: success at the end of every planner in the four duels."""
     columns = [(task, mode) for task in DUEL_HORIZONS for mode in ("open", "closed")]
     heads = [f"{task}, {'one blind plan' if mode == 'open' else 'closed loop'}" for task, mode in columns]
     lines = [f"| planner | {' | '.join(heads)} |", "|---" * (len(columns) + 1) + "|"]
     found = [cells(study, task, DUEL_HORIZONS[task], mode) for task, mode in columns]
     for name in PLANNERS:
         if any(name in column for column in found):
-            lines.append(f"| {name} | {' | '.join(share(c[name]['end']) if name in c else '' for c in found)} |")
+            lines.append(f"| {name} | {' | '.join(rate(c[name]['end']) if name in c else '' for c in found)} |")
     names = dict.fromkeys(key.split("/")[1] for key, cell in peers.items() if "success" in cell)
     for name in names:
         row = [peers.get(f"{task}/{name}/equal-time/{mode}", {}).get("success") for task, mode in columns]
-        lines.append(f"| *{name}* | {' | '.join(share(outcomes) if outcomes else '' for outcomes in row)} |")
+        lines.append(f"| *{name}* | {' | '.join(rate(outcomes) if outcomes else '' for outcomes in row)} |")
     return lines
 
 
 def complete(study: dict[str, Cell]) -> list[str]:
-    """The modes that were measured at all horizons."""
+    """Returns the modes that were measured at all horizons."""
     return [mode for mode in ("open", "closed") if all(cells(study, "barrier", h, mode) for h in HORIZONS)]
 
 
 def horizon_table(study: dict[str, Cell], task: str, mode: str) -> list[str]:
-    """Success at the end against the horizon."""
+    """Returns a table of success at the end against the horizon."""
     columns = {length: cells(study, task, length, mode) for length in HORIZONS}
     names = [name for name in PLANNERS if any(name in column for column in columns.values())]
     if not names:
@@ -171,7 +171,7 @@ def horizon_table(study: dict[str, Cell], task: str, mode: str) -> list[str]:
 
 
 def horizon_cell(cell: Cell | None) -> str:
-    """Success at the end / at some step, and the median time to success [s]."""
+    """Returns success at the end / at some step, and the median time to success [s]."""
     if cell is None:
         return ""
     times = [seconds for seconds, end in zip(cell["seconds"], cell["end"], strict=True) if end]
@@ -180,7 +180,7 @@ def horizon_cell(cell: Cell | None) -> str:
 
 
 def draw(study: dict[str, Cell], path: Path) -> None:
-    """Success at the end against the horizon, a panel for each task and each mode that was measured at all horizons."""
+    """Plots success at the end against the horizon, with a panel for each task and each completely measured mode."""
     matplotlib.use("agg")
     modes = complete(study)
     size = (2.6 * len(TASKS), 1 + 2 * len(modes))
@@ -279,7 +279,7 @@ def planner_rows(results: dict[str, Any], names: tuple[str, ...]) -> str:
     for task in DUEL_HORIZONS:
         for mode in MODES:
             found = cells(results["duel"], task, DUEL_HORIZONS[task], mode)
-            row = [share(found[name]["end"]) if name in found else "-" for name in names]
+            row = [rate(found[name]["end"]) if name in found else "-" for name in names]
             lines.append(f"| {task}, {MODES[mode]} | {' | '.join(row)} |")
     for task in dict.fromkeys(key.split(" | ")[0] for key in results["short"]):
         found = {key.split(" | ")[1]: cell for key, cell in results["short"].items() if key.startswith(f"{task} | ")}
@@ -290,7 +290,7 @@ def planner_rows(results: dict[str, Any], names: tuple[str, ...]) -> str:
 
 def short_cell(cell: Cell | None) -> str:
     """Returns success at the end and the median time of a plan."""
-    return f"{share(cell['end'])}, {1000 * float(np.median(cell['seconds'])):.0f} ms" if cell else "-"
+    return f"{rate(cell['end'])}, {1000 * float(np.median(cell['seconds'])):.0f} ms" if cell else "-"
 
 
 def main() -> None:
@@ -306,13 +306,13 @@ def main() -> None:
 
 
 def short_table(study: dict[str, Cell]) -> list[str]:
-    """Time to a plan where any planner should find one."""
+    """Returns a table of planning times in tasks that any planner should solve."""
     lines = ["| task | planner | success at the end | accepted | ms per plan, median |", "|---|---|---|---|---|"]
     for key, cell in study.items():
         task, name, *_ = key.split(" | ")
         milliseconds = 1000 * float(np.median(cell["seconds"]))
         accepted = float(np.mean(cell["accepted"]))
-        lines.append(f"| {task} | {name} | {share(cell['end'])} | {accepted:.2f} | {milliseconds:.0f} |")
+        lines.append(f"| {task} | {name} | {rate(cell['end'])} | {accepted:.2f} | {milliseconds:.0f} |")
     return lines
 
 

@@ -1,4 +1,4 @@
-"""What one iteration costs: growth with the horizon, and distance from the floor of its matrix products.
+"""Cost of one iteration: growth with the horizon, and ratio to the time of its matrix products alone.
 
     python -m benchmarks.speed
 
@@ -33,7 +33,7 @@ Work = Callable[[], object]
 
 
 def medians(works: dict[str, Work], repeats: int) -> dict[str, float]:
-    """Median time of each work [ms], run in turns."""
+    """Returns the median time of each work [ms], run in turns."""
     times: dict[str, list[float]] = {name: [] for name in works}
     for turn in range(repeats + 5):
         for name, work in works.items():
@@ -45,7 +45,7 @@ def medians(works: dict[str, Work], repeats: int) -> dict[str, float]:
 
 
 def iteration(world: World, planner: Planner[Any], horizon: int, candidates: int) -> Work:
-    """One iteration of a planner, again and again, without syncs."""
+    """Returns a function that runs one iteration of a planner, without syncs."""
     start = world.encode(np.array([[-0.5, 0.0, -0.5, 0.0]], np.float32))
     problem = world.problem(start, np.array([[0.5, 0.0]], np.float32), horizon, Criteria())
     noise = NoiseSource(0, start.device, start.dtype)
@@ -60,7 +60,7 @@ def iteration(world: World, planner: Planner[Any], horizon: int, candidates: int
 
 
 def floor(world: World, horizon: int, candidates: int) -> Work:
-    """The matrix products of the forward pass and the input gradient alone, in the iteration's shapes."""
+    """Returns a function that only runs the matrix products of forward pass and input gradient, in equal shapes."""
     members = next(k for k in range(world.model.members, 0, -1) if candidates % k == 0)
     rows = candidates * horizon // members
     weights = [weight[:members].detach() for weight in world.model.weights]
@@ -118,7 +118,7 @@ def main(repeats: int = 200) -> None:
 
 
 def draw(growth: dict[str, list[float]], path: Path) -> None:
-    """Time of an iteration against the horizon, both logarithmic."""
+    """Plots the time of an iteration against the horizon, both logarithmic."""
     matplotlib.use("agg")
     figure, axes = pyplot.subplots(figsize=(6.4, 3.6), dpi=110, layout="constrained")
     for (name, values), colour in zip(growth.items(), ("#3b6fb6", "#8a6fc0", "#d9803f"), strict=True):

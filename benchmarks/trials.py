@@ -1,4 +1,4 @@
-"""What the studies of planners share: tasks, planners, and one episode, planned once or again and again."""
+"""Common parts of the planner benchmarks: tasks, planners, and episodes in open and closed loop."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ from grasp_agent.task.observation import raw_vectors
 
 @dataclass(frozen=True, kw_only=True)
 class Task:
-    """A frozen model and where it is used.
+    """A frozen model and its environment.
 
     Attributes:
         model: name of the bundled model.
         env_id: the environment; its own time limit holds, or the horizon where that is longer.
-        wrapper: what changes it.
+        wrapper: a wrapper of the environment.
     """
 
     model: str
@@ -50,7 +50,7 @@ class Task:
 
 
 class Near(gym.Wrapper[Any, Any, Any, Any]):
-    """BallNav with goals at most 0.3 m away along each axis, right of the wall: nothing stands between."""
+    """BallNav with goals at most 0.3 m away along each axis, right of the wall, without obstacles between."""
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         """Starts an episode; the pair is drawn from the seed."""
@@ -75,7 +75,7 @@ SHORT_TASKS = {
 
 
 def free_grasp() -> GRASP:
-    """GRASP without a roadmap: smooth curves in state space, tracked, selected and varied."""
+    """Returns GRASP without a roadmap: smooth curves in state space, tracked, selected and recombined."""
     return GRASP(
         candidates=64,
         proposals=None,
@@ -91,8 +91,8 @@ def free_grasp() -> GRASP:
     )
 
 
-# Where nothing is said, a planner has its default settings; all get coloured noise, the same judging (all members,
-# support, hold), the same incumbent and the same feedback at execution. `iterations` only ends what no budget ends.
+# Planners have their default settings unless noted; all get coloured noise, the same criteria (all members,
+# support, hold), the same incumbent and the same feedback at execution. `iterations` only matters without a budget.
 PLANNERS: dict[str, Callable[[], Planner[Any]]] = {
     "GRASP": lambda: GRASP(iterations=1000),
     "GRASP, no roadmap": lambda: replace(free_grasp(), iterations=1000),
@@ -112,7 +112,7 @@ PLANNERS: dict[str, Callable[[], Planner[Any]]] = {
 
 
 class Trial(NamedTuple):
-    """What came of one episode."""
+    """The outcome of one episode."""
 
     end: bool
     """Success at the last step."""
@@ -123,7 +123,7 @@ class Trial(NamedTuple):
     seconds: float
     """Time spent on planning in all [s]."""
     accepted: bool
-    """Whether the planner held its (last) plan to be good enough."""
+    """Whether the planner accepted its (last) plan."""
     iterations: int | None = None
     """Iterations of the plan; None in closed loop."""
 
@@ -137,7 +137,7 @@ class Setting(NamedTuple):
     mode: str
     """"open": one plan, executed blindly. "closed": `predict` in a loop."""
     budget: float
-    """Greatest time for one plan [s]."""
+    """Time limit of one plan [s]."""
 
     @property
     def key(self) -> str:
@@ -146,12 +146,12 @@ class Setting(NamedTuple):
 
 
 def task_of(setting: Setting) -> Task:
-    """The cell's task."""
+    """Returns the cell's task."""
     return {**TASKS, **SHORT_TASKS}[setting.task]
 
 
 def agent_for(setting: Setting) -> GraspAgent:
-    """The task's model with the setting's planner, committed to its plans, accepted or not: the best for its rivals."""
+    """Returns the task's model with the setting's planner, committed to all its plans, which favours its rivals."""
     agent = grasp_agent.load(task_of(setting).model, device="cpu")
     agent.planner = replace(PLANNERS[setting.planner](), budget=setting.budget)
     agent.horizon, agent.policy.controller.rule = setting.horizon, ReplanRule(commit=setting.horizon)
@@ -159,7 +159,7 @@ def agent_for(setting: Setting) -> GraspAgent:
 
 
 def trials(setting: Setting, episodes: int, seed: int) -> list[Trial]:
-    """Plays episodes with seeds from `seed`; the first plan of the process is thrown away."""
+    """Plays episodes with seeds from `seed`, after one discarded warm-up plan."""
     agent, task = agent_for(setting), task_of(setting)
     limit = gym.spec(task.env_id).max_episode_steps or setting.horizon
     env = task.wrapper(gym.make(task.env_id, max_episode_steps=max(limit, setting.horizon)))
@@ -174,7 +174,7 @@ def trials(setting: Setting, episodes: int, seed: int) -> list[Trial]:
 
 
 def open_loop(agent: GraspAgent, env: gym.Env[Any, Any], seed: int, options: dict[str, Any] | None = None) -> Trial:
-    """One plan, made at the start and executed blindly; the episode ends with it."""
+    """Executes one plan, made at the start, without feedback; the episode ends with it."""
     policy, world = agent.policy, agent.policy.world
     assert world is not None
     observation, _ = env.reset(seed=seed, options=options)
@@ -193,7 +193,7 @@ def open_loop(agent: GraspAgent, env: gym.Env[Any, Any], seed: int, options: dic
 
 
 def closed_loop(agent: GraspAgent, env: gym.Env[Any, Any], seed: int) -> Trial:
-    """The agent's own loop: it follows its plan with feedback, and plans anew where reality leaves it."""
+    """Runs the agent's own loop: feedback along its plan, and a new plan where the environment deviates from it."""
     reached, seconds, accepted = [], 0.0, False
     for moment in rollout(agent, env, seed):
         reached.append(bool(moment.success))

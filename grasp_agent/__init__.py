@@ -1,4 +1,4 @@
-"""An agent for Gymnasium that plans with a learned world model by GRASP and looks like a Stable-Baselines3 model."""
+"""An agent for Gymnasium that plans with a learned world model by GRASP, with Stable-Baselines3's interface."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-# What needs torch is loaded when it is first asked for, so that importing the package takes no time.
+# Names whose modules import torch are loaded at first use, so that importing the package is fast.
 _HOMES = {
     "GraspAgent": "agent.agent",
     "evaluate": "evaluation.evaluate",

@@ -1,4 +1,4 @@
-"""Files: written whole or not at all, and archives of JSON settings and safetensors, which run no code when read."""
+"""Atomic writing of files, and archives of JSON settings and safetensors, which run no code when read."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ import safetensors.torch
 from gymnasium import spaces
 from torch import Tensor
 
-FORMAT, _KNOWN_FORMATS = 2, (1, 2)
-_LARGEST = 512 * 2**20  # bytes of one member of the zip
+FORMAT, _KNOWN_FORMATS = 2, (1, 2)  # version of the files that are written, those that are read
+_LARGEST = 512 * 2**20  # largest accepted size of one member of the zip [bytes]
 
 
 @contextmanager
 def atomic_write(path: str | Path) -> Iterator[Path]:
-    """Gives a temporary path in the same folder: moved to `path` when all went well, removed when not."""
+    """Yields a temporary path in the same folder, which is moved to `path` on success and removed on an error."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.stem}-"))
@@ -39,7 +39,7 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
 
 
 def _remove(folder: Path) -> None:
-    """Removes a folder; a program that may still write into it, such as ffmpeg, is given a second to end."""
+    """Removes a folder; waits up to a second for a program that still writes into it, such as ffmpeg."""
     for _ in range(20):
         shutil.rmtree(folder, ignore_errors=True)
         if not folder.exists():
@@ -62,7 +62,7 @@ class Codec:
         """Returns the JSON form of settings.
 
         Raises:
-            ValueError: for a class that is not in the table, or anything else that JSON does not know.
+            ValueError: for a class that is not in the table, or any other value that JSON cannot represent.
         """
         if is_dataclass(value) and not isinstance(value, type):
             name = type(value).__name__
@@ -76,7 +76,7 @@ class Codec:
         raise ValueError(f"{value!r} cannot be saved; expected settings of this package, numbers or strings")
 
     def decode(self, config: Any) -> Any:
-        """Returns the settings that a JSON form stands for; only dataclasses of the table are made.
+        """Returns the settings of a JSON form; only dataclasses of the table are constructed.
 
         Raises:
             ValueError: for an unknown class.
@@ -93,7 +93,7 @@ class Codec:
 
 
 def space_to_config(space: spaces.Space[Any]) -> dict[str, Any]:
-    """JSON form of a Box, or of a Dict of Boxes."""
+    """Returns the JSON form of a Box, or of a Dict of Boxes."""
     if isinstance(space, spaces.Dict):
         return {"dict": {key: space_to_config(inner) for key, inner in space.spaces.items()}}
     if isinstance(space, spaces.Box):
@@ -103,7 +103,7 @@ def space_to_config(space: spaces.Space[Any]) -> dict[str, Any]:
 
 
 def space_from_config(config: Mapping[str, Any]) -> spaces.Space[Any]:
-    """The space that a JSON form stands for."""
+    """Returns the space of a JSON form."""
     if "dict" in config:
         return spaces.Dict({key: space_from_config(inner) for key, inner in config["dict"].items()})
     dtype, shape = np.dtype(config["dtype"]), tuple(config["shape"])

@@ -1,4 +1,4 @@
-"""Settings that are out of their range are refused where they are made."""
+"""Checks of settings: values of another type or out of range are refused when a settings object is built."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 
 
 def instance(kind: type, **settings: object) -> None:
-    """Refuses what is not of a kind; None stands for a default.
+    """Refuses values of another type; None stands for a default.
 
     Raises:
         ValueError: that names the setting.
@@ -17,7 +17,7 @@ def instance(kind: type, **settings: object) -> None:
 
 
 def at_least(least: float, **settings: float) -> None:
-    """Refuses numbers below a least one.
+    """Refuses numbers below a minimum.
 
     Raises:
         ValueError: that names the setting.
@@ -28,7 +28,7 @@ def at_least(least: float, **settings: float) -> None:
 
 
 def more_than(least: float, **settings: float) -> None:
-    """Refuses numbers that are not greater than one.
+    """Refuses numbers that do not exceed a bound.
 
     Raises:
         ValueError: that names the setting.
@@ -39,7 +39,7 @@ def more_than(least: float, **settings: float) -> None:
 
 
 def whole(least: int, **settings: int) -> None:
-    """Refuses what is no whole number, or below a least one.
+    """Refuses values that are no integers, or are below a minimum.
 
     Raises:
         ValueError: that names the setting.
@@ -49,15 +49,15 @@ def whole(least: int, **settings: int) -> None:
             raise ValueError(f"{name}: expected a whole number of at least {least}, got {value!r}")
 
 
-def share(**settings: float) -> None:
-    """Refuses numbers outside of [0, 1].
+def fraction(**settings: float) -> None:
+    """Refuses numbers outside [0, 1].
 
     Raises:
         ValueError: that names the setting.
     """
     for name, value in settings.items():
         if not (_number(value) and 0 <= value <= 1):
-            raise ValueError(f"{name}: expected a share in [0, 1], got {value!r}")
+            raise ValueError(f"{name}: expected a fraction in [0, 1], got {value!r}")
 
 
 def _number(value: object) -> bool:

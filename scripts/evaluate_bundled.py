@@ -32,21 +32,21 @@ EPISODES, SB3_EPISODES, SEED = 100, 20, 10_000
 
 
 def sb3_success(agent: grasp_agent.GraspAgent, count: int) -> float:
-    """Success at the end by Stable-Baselines3's own evaluation on `count` environments."""
+    """Returns success at the end by Stable-Baselines3's own evaluation on `count` environments."""
     ends: list[bool] = []
 
-    def watch(local: dict[str, Any], _: dict[str, Any]) -> None:
+    def record_end(local: dict[str, Any], _: dict[str, Any]) -> None:
         if local["done"]:
             ends.append(bool(local["info"]["is_success"]))
 
     env = make_vec_env(str(agent.env_id), n_envs=count, seed=SEED, env_kwargs=agent.env_kwargs)
-    evaluate_policy(agent, env, n_eval_episodes=SB3_EPISODES, callback=watch)  # type: ignore[arg-type]
+    evaluate_policy(agent, env, n_eval_episodes=SB3_EPISODES, callback=record_end)  # type: ignore[arg-type]
     env.close()
     return sum(ends) / len(ends)
 
 
 def row(name: str) -> dict[str, Any]:
-    """All figures of one model."""
+    """Returns all figures of one model."""
     agent, known = grasp_agent.load(name, device="cpu"), grasp_agent.bundled()[name]
     summary = evaluate(agent, str(agent.env_id), EPISODES, SEED).summary()
     sb3 = {f"evaluate_policy_{count}": sb3_success(agent, count) for count in (1, 4)}
@@ -74,10 +74,10 @@ def table(rows: dict[str, dict[str, Any]], references: bool = False) -> str:
     heads += ["ms per action: mean / slowest call", "trained on", *(("doing nothing", "random") if references else ())]
     lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
     for name, r in rows.items():
-        share = f"{100 * r['success_end']:.0f} % ({100 * r['success_end_low']:.0f}-{100 * r['success_end_high']:.0f})"
-        speed = f"{1000 * r['seconds_per_action_mean']:.1f} / {1000 * r['seconds_per_action_max']:.0f}"
+        rate = f"{100 * r['success_end']:.0f} % ({100 * r['success_end_low']:.0f}-{100 * r['success_end_high']:.0f})"
+        time = f"{1000 * r['seconds_per_action_mean']:.1f} / {1000 * r['seconds_per_action_max']:.0f}"
         steps = f"{r['steps_to_success_median']:.0f}"
-        cells = [f"`{name}`", f"`{r['env_id']}`", share, steps, speed, f"{r['training_steps']:,} steps"]
+        cells = [f"`{name}`", f"`{r['env_id']}`", rate, steps, time, f"{r['training_steps']:,} steps"]
         cells += [f"{100 * r[word]:.0f} %" for word in ("nothing", "random")] if references else []
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"

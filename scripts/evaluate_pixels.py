@@ -1,4 +1,4 @@
-"""How far one plan leads that is never corrected, from pictures: cross-room goals of `grasp/Wall-v0`.
+"""Success of single open-loop plans from images, with cross-room goals in `grasp/Wall-v0`.
 
     python scripts/evaluate_pixels.py
 
@@ -20,13 +20,13 @@ import torch
 import grasp_agent
 from benchmarks import pages
 from benchmarks.trials import open_loop
-from grasp_agent.evaluation.intervals import share
+from grasp_agent.evaluation.intervals import proportion
 
 MODEL, EPISODES, SEED = "wall-pixels", 100, 10_000
 
 
 def played(stop: bool) -> dict[str, Any]:
-    """What comes of plans that may stop at the goal, or have to keep it."""
+    """Returns the success of plans that may stop at the goal, or have to hold it."""
     agent = grasp_agent.load(MODEL, device="cpu")
     agent.criteria = replace(agent.criteria, stop=stop)
     env = gym.make(str(agent.env_id), **agent.env_kwargs)
@@ -34,8 +34,8 @@ def played(stop: bool) -> dict[str, Any]:
     env.close()
     return {
         "steps of a plan": agent.horizon,
-        "terminal": share([trial.end for trial in trials]),
-        "anytime": share([trial.any for trial in trials]),
+        "terminal": proportion([trial.end for trial in trials]),
+        "anytime": proportion([trial.any for trial in trials]),
         "median seconds of a plan": float(np.median([trial.seconds for trial in trials])),
     }
 
@@ -59,7 +59,7 @@ def page(found: dict[str, Any]) -> str:
 
 
 def main() -> None:
-    """Plans, acts, counts."""
+    """Plans, acts and counts."""
     torch.set_num_threads(1)
     found = {"model": MODEL, "plans keep the goal": played(stop=False), "plans may stop": played(stop=True)}
     print(json.dumps(found))

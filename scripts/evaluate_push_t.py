@@ -1,4 +1,4 @@
-"""Push-T: the bundled agent with one blind plan, and SAC + HER after as many environment steps as it has seen.
+"""Push-T: the bundled agent with one open-loop plan, and SAC + HER after as many environment steps.
 
     python scripts/evaluate_push_t.py                 # all; resumes where it was stopped
     python scripts/evaluate_push_t.py --parts blind   # one of them
@@ -41,7 +41,7 @@ Part = Literal["blind", "sac"]
 
 
 def blind(seeds: range) -> Iterator[Row]:
-    """One plan, not corrected on the way, and judged as such."""
+    """Executes one plan without feedback, which is also scored without feedback."""
     agent, env = grasp_agent.load("push-t", device="cpu"), gym.make(ENV)
     agent.planner = Receding(pieces=ICEM(iterations=4, samples=128), iterations=12, length=40)
     agent.horizon, agent.criteria = BLIND_STEPS, replace(agent.criteria, feedback=False)
@@ -51,7 +51,7 @@ def blind(seeds: range) -> Iterator[Row]:
 
 
 def sac(seeds: range, training: int) -> Iterator[Row]:
-    """SAC + HER, trained with one seed."""
+    """Trains SAC + HER with one seed and plays episodes."""
     env, steps = gym.make(ENV), grasp_agent.bundled()["push-t"].steps
     agent = untrained("sac", gym.make(ENV), steps=steps, seed=training).learn(steps, progress_bar=True)
     for seed in seeds:
@@ -60,7 +60,7 @@ def sac(seeds: range, training: int) -> Iterator[Row]:
 
 
 def runs(part: Part) -> dict[str, Any]:
-    """What a part consists of: functions from seeds to rows."""
+    """Returns the runs of a part: functions from seeds to rows, by name."""
     steps = grasp_agent.bundled()["push-t"].steps
     if part == "sac":
         names = {training: f"SAC + HER, {steps} steps, seed {training}" for training in SAC_SEEDS}
@@ -69,14 +69,14 @@ def runs(part: Part) -> dict[str, Any]:
 
 
 def weights() -> str:
-    """What tells one model from another, whatever it plans with."""
+    """Returns a hash of the model's weights, which does not depend on its planner."""
     path = Path(str(pretrained.__file__)).parent / "push-t.zip"
     with zipfile.ZipFile(path) as archive:
         return hashlib.sha256(archive.read("weights.safetensors")).hexdigest()
 
 
 def table(results: dict[str, list[Row]]) -> str:
-    """A row for each contestant."""
+    """Returns a table with a row for each run."""
     lines = ["| | success at the end (95 % interval) | median steps to success | median seconds |", "|---|---|---|---|"]
     for name, rows in results.items():
         won = sum(row["success"] for row in rows)
@@ -85,8 +85,8 @@ def table(results: dict[str, list[Row]]) -> str:
         steps = f"{np.median(arrivals):.0f}" if arrivals else "-"
         seconds = [row["seconds"] for row in rows if "seconds" in row]
         spent = f"{np.median(seconds):.2g}" if seconds else "-"
-        share = f"{won / len(rows):.2f} ({span.low:.2f}-{span.high:.2f})"
-        lines.append(f"| {name} | {share} | {steps} | {spent} |")
+        rate = f"{won / len(rows):.2f} ({span.low:.2f}-{span.high:.2f})"
+        lines.append(f"| {name} | {rate} | {steps} | {spent} |")
     return "\n".join(lines) + "\n"
 
 
@@ -105,7 +105,7 @@ def page(results: dict[str, list[Row]]) -> str:
 
 
 def main(parts: tuple[Part, ...] = ("blind", "sac")) -> None:
-    """Measures what is missing for the bundled model of now."""
+    """Measures what is missing for the present bundled model."""
     torch.set_num_threads(1)
     ledger = Ledger(pages.RESULTS / "push_t.json", weights())
     for part in parts:

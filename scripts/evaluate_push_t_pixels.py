@@ -1,6 +1,6 @@
-"""Push-T from pictures: goals taken from recorded play, closed loop and open loop, planners on one frozen model.
+"""Push-T from images: goals taken from recorded trajectories, closed and open loop, planners on one frozen model.
 
-    python scripts/evaluate_push_t_pixels.py                 # all; goes on where it was stopped
+    python scripts/evaluate_push_t_pixels.py                 # all; resumes where it was stopped
     python scripts/evaluate_push_t_pixels.py --part closed   # one of both
 
 A task is a piece of a play that the model has not seen (`PushTExpert` with noise, seeds from 10000), as DINO-WM takes
@@ -32,14 +32,14 @@ from benchmarks.ledger import Ledger, Row
 from benchmarks.trials import PLANNERS, open_loop
 from grasp_agent import GraspAgent
 from grasp_agent.agent.pixel_perception import PixelPerception
-from grasp_agent.evaluation.intervals import share
+from grasp_agent.evaluation.intervals import proportion
 from grasp_agent.planners import Planner
 from grasp_envs.push_t_expert import PushTExpert
 
 MODEL, SEED = "push-t-pixels", 10_000
 PART = Literal["closed", "open"]
 EPISODES = {"closed": 100, "open": 30}
-APART, LIMIT, HORIZONS = 25, 75, (40, 60, 80)
+SEGMENT, LIMIT, HORIZONS = 25, 75, (40, 60, 80)
 PLANNERS_OPEN = {
     "GRASP as published": "GRASP, published",
     "GRASP": "GRASP",
@@ -49,20 +49,20 @@ PLANNERS_OPEN = {
     "LatCo": "LatCo",
 }
 BUDGET = 2.0
-"""Greatest time for one plan [s]."""
-TOLD = "how well latents tell of the block"
+"""Time limit of one plan [s]."""
+PROBE = "how well latents tell of the block"
 Task = tuple[NDArray[np.float64], NDArray[np.float64]]
 
 
-def tasks(apart: int, count: int, seed: int = SEED) -> Iterator[Task]:
-    """States of recorded play, `apart` steps from each other, the block not yet where it will be."""
+def tasks(distance: int, count: int, seed: int = SEED) -> Iterator[Task]:
+    """Yields pairs of states of recorded trajectories, `distance` steps from each other, not yet at the goal."""
     env: Any = gym.make("grasp/PushT-v0")
     found = 0
     while found < count:
         random, expert = np.random.default_rng(seed), PushTExpert(seed=seed, tries=4)
         observation, _ = env.reset(seed=seed)
         first, states, poses = int(random.integers(35)), [], []
-        for _ in range(first + apart + 1):
+        for _ in range(first + distance + 1):
             states.append(env.unwrapped.state)
             poses.append(observation["achieved_goal"])
             action = expert(observation) + random.normal(0, 0.2, 2)
@@ -74,7 +74,7 @@ def tasks(apart: int, count: int, seed: int = SEED) -> Iterator[Task]:
 
 
 def closed(agent: GraspAgent, env: gym.Env[Any, Any], task: Task) -> Row:
-    """The agent acts and looks until time is up."""
+    """Runs the agent in closed loop until the time limit."""
     observation, _ = env.reset(options={"state": task[0], "goal_state": task[1]})
     state, first, reached, seconds = None, np.ones(1, bool), [], []
     for _ in range(LIMIT):
@@ -88,19 +88,19 @@ def closed(agent: GraspAgent, env: gym.Env[Any, Any], task: Task) -> Row:
 
 
 def blind(agent: GraspAgent, env: gym.Env[Any, Any], task: Task) -> Row:
-    """One plan, carried out without looking."""
+    """Executes one plan without feedback."""
     trial = open_loop(agent, env, SEED, {"state": task[0], "goal_state": task[1]})
     return {"terminal": trial.end, "anytime": trial.any, "seconds": trial.seconds}
 
 
 def probe(agent: GraspAgent, count: int = 300) -> dict[str, float]:
-    """How well latents tell the block's place [1/512 of the board] and its angle [rad]: medians of what is missed.
+    """Returns median errors of the block's position [1/512 of the board] and angle [rad], as decoded from latents.
 
-    Latents say both in their own terms, up to a map that is the same everywhere: half of the states choose it.
+    Both are encoded up to a fixed map, which is fitted on half of the states.
     """
     assert isinstance(agent.perception, PixelPerception)
     env: Any = gym.make("grasp/PushT-v0", observation="pixels")
-    states = [state for task in tasks(APART, count // 2) for state in task]
+    states = [state for task in tasks(SEGMENT, count // 2) for state in task]
     images = [env.reset(options={"state": state})[0]["observation"] for state in states]
     latents, truth = agent.perception.encoded(np.stack(images)), np.stack(states)
     features = np.concatenate([latents[:, 2:], np.ones((len(latents), 1))], 1)
@@ -115,9 +115,9 @@ def probe(agent: GraspAgent, count: int = 300) -> dict[str, float]:
 
 
 def runs(part: PART) -> Iterator[tuple[str, int, int | None, Planner[Any] | None]]:
-    """Name, steps apart, horizon and planner of all that a part measures; None as it is bundled."""
+    """Yields name, length of the segment, horizon and planner of a part's runs; None as in the bundled model."""
     if part == "closed":
-        yield f"closed loop, goals {APART} steps away", APART, None, None
+        yield f"closed loop, goals {SEGMENT} steps away", SEGMENT, None, None
         return
     for horizon in HORIZONS:
         for name, planner in PLANNERS_OPEN.items():
@@ -125,19 +125,19 @@ def runs(part: PART) -> Iterator[tuple[str, int, int | None, Planner[Any] | None
 
 
 def interval(rows: list[Row], name: str) -> str:
-    """A share and its 95 % interval (Wilson)."""
-    found = share([row[name] for row in rows])
+    """Returns a success rate and its 95 % interval (Wilson)."""
+    found = proportion([row[name] for row in rows])
     assert found is not None  # there are rows
     return "{:.2f} ({:.2f}-{:.2f})".format(*found)
 
 
 def table(results: dict[str, list[Row]]) -> str:
-    """A row for each run."""
+    """Returns a table with a row for each run."""
     lines = ["| | tasks | anytime (95 %) | at the end (95 %) | median seconds |", "|---|---|---|---|---|"]
     for name, rows in results.items():
         seconds = float(np.median([row["seconds"] for row in rows]))
-        shares = f"{interval(rows, 'anytime')} | {interval(rows, 'terminal')}"
-        lines.append(f"| {name} | {len(rows)} | {shares} | {seconds:.2g} |")
+        rates = f"{interval(rows, 'anytime')} | {interval(rows, 'terminal')}"
+        lines.append(f"| {name} | {len(rows)} | {rates} | {seconds:.2g} |")
     return "\n".join(lines) + "\n"
 
 
@@ -174,14 +174,14 @@ As published (Psenka et al. 2026, arXiv 2602.00475; another model, DINO-WM's, an
 
 
 def main(part: PART | None = None) -> None:
-    """Measures what is missing for the bundled model of now."""
+    """Measures what is missing for the present bundled model."""
     torch.set_num_threads(1)
     if MODEL not in grasp_agent.bundled():
         raise SystemExit(f"no model {MODEL!r} yet: python scripts/train_pretrained.py {MODEL} trains it")
     hashed = grasp_agent.bundled()[MODEL].sha256
     ledger = Ledger(pages.RESULTS / "push_t_pixels.json", hashed)
     for chosen in ("closed", "open") if part is None else (part,):
-        for name, apart, horizon, planner in runs(chosen):
+        for name, distance, horizon, planner in runs(chosen):
             begun = len(ledger.read().get(name, []))
             agent = grasp_agent.load(MODEL, device="cpu")
             agent.planner = planner or agent.planner
@@ -189,15 +189,15 @@ def main(part: PART | None = None) -> None:
             if horizon is not None:
                 agent.criteria = replace(agent.criteria, feedback=False)
             env = gym.make(str(agent.env_id), max_episode_steps=200, **agent.env_kwargs)
-            given = list(tasks(apart, EPISODES[chosen]))[begun:] if begun < EPISODES[chosen] else []
+            given = list(tasks(distance, EPISODES[chosen]))[begun:] if begun < EPISODES[chosen] else []
             for task in tqdm(given, desc=name):
                 agent.policy.forget()
                 ledger.add(name, closed(agent, env, task) if horizon is None else blind(agent, env, task))
-    if TOLD not in ledger.read():
-        ledger.add(TOLD, probe(grasp_agent.load(MODEL, device="cpu")))
+    if PROBE not in ledger.read():
+        ledger.add(PROBE, probe(grasp_agent.load(MODEL, device="cpu")))
     results = ledger.read()
     pages.publish("push_t_pixels", page(results))
-    print(f"{table(ordered(results))}\n{TOLD}: {results[TOLD][0]}")
+    print(f"{table(ordered(results))}\n{PROBE}: {results[PROBE][0]}")
 
 
 if __name__ == "__main__":

@@ -27,19 +27,19 @@ SEED, FPS = 50_000, 20.0
 
 
 def alone(model: str, episodes: int, path: Path) -> None:
-    """Episodes of one agent."""
+    """Records episodes of one agent."""
     agent = grasp_agent.load(model, device="cpu")
     record(agent, str(agent.env_id), path, episodes, SEED, fps=FPS, force=True)
 
 
 def baseline(algorithm: str, env_id: str, steps: int, path: Path) -> None:
-    """One episode of a bundled baseline."""
+    """Records one episode of a bundled baseline."""
     agent = grasp_agent.baseline(algorithm, env_id, steps)
     record(agent, env_id, path, 1, SEED, fps=FPS, force=True)
 
 
 def beside(env_id: str, names: tuple[str, ...], episodes: int, size: int, path: Path) -> None:
-    """Agents on the same starts."""
+    """Records agents on the same starts, side by side."""
     with gym.make(env_id, render_mode="rgb_array") as env:
         known = [participant(name, env_id) for name in names]
         record_beside(
@@ -48,15 +48,15 @@ def beside(env_id: str, names: tuple[str, ...], episodes: int, size: int, path: 
 
 
 def search(model: str, seed: int, path: Path) -> None:
-    """How a plan is found without a roadmap."""
+    """Records the search for a plan without a roadmap."""
     agent = grasp_agent.load(model, device="cpu")
     record_search(
         agent, str(agent.env_id), path, seed, planner=GRASP(proposals=None, iterations=60), fps=6.0, force=True
     )
 
 
-def imagination(model: str, seed: int, path: Path) -> None:
-    """What an agent foresees, decoded, beside what it sees."""
+def predictions(model: str, seed: int, path: Path) -> None:
+    """Records an agent's decoded predictions next to its observations."""
     agent = grasp_agent.load(model, device="cpu")
     with gym.make(str(agent.env_id), **agent.env_kwargs) as env:
         record_imagination(agent, env, path, seed, fps=12, force=True)
@@ -74,9 +74,9 @@ VIDEOS: dict[str, Callable[[Path], None]] = {
     "push-t.mp4": partial(alone, "push-t", 2),
     "reacher.mp4": partial(alone, "reacher", 3),
     "trap-beside.mp4": partial(beside, "grasp/BallNavTrap-v0", ("grasp", "sac@30000", "random"), 2, 320),
-    "wall-pixels.mp4": partial(imagination, "wall-pixels", 3),
-    "wall-door-pixels.mp4": partial(imagination, "wall-door-pixels", 2),
-    "point-maze-pixels.mp4": partial(imagination, "point-maze-pixels", 2),
+    "wall-pixels.mp4": partial(predictions, "wall-pixels", 3),
+    "wall-door-pixels.mp4": partial(predictions, "wall-door-pixels", 2),
+    "point-maze-pixels.mp4": partial(predictions, "point-maze-pixels", 2),
     "wall-search.mp4": partial(search, "wall", 3),
 }
 

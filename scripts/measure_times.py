@@ -1,4 +1,4 @@
-"""What the README says of time: `make demo`, `make test`, and a training, on an idle machine.
+"""Measures the README's times: `make demo`, `make test`, and a training, on an idle machine.
 
     python scripts/measure_times.py            # waits until the machine is idle; some minutes
     python scripts/measure_times.py --no-wait  # refuses a busy one
@@ -28,14 +28,14 @@ from grasp_agent.serialization import atomic_write
 ROOT = Path(__file__).parent.parent
 PARTS = ("demo", "test", "training")
 STEPS = 3000  # of the README's training
-_IDLE = 0.3  # processes that run, on average over the last minute
+_IDLE = 0.3  # largest load of an idle machine: running processes, averaged over the last minute
 
 
 def main(wait: bool = True) -> None:
-    """Measures, and writes.
+    """Measures and writes.
 
     Args:
-        wait: wait until the machine is idle, and do not refuse it.
+        wait: wait until the machine is idle, instead of refusing a busy one.
     """
     figures: dict[str, Any] = {}
     subprocess.run(["make", ".venv/installed-dev"], cwd=ROOT, check=True)
@@ -59,7 +59,7 @@ def main(wait: bool = True) -> None:
 
 
 def paragraph(figures: dict[str, Any]) -> str:
-    """The README's paragraph."""
+    """Returns the README's paragraph."""
     demo, test, training = (f"{float(figures[part]) / 60:.1f} minutes" for part in PARTS)
     return (
         f"Measured on {figures['cores']} idle cores, downloads not counted: `make demo` {demo}, `make test` {test}, "
@@ -68,10 +68,10 @@ def paragraph(figures: dict[str, Any]) -> str:
 
 
 def idle(wait: bool) -> None:
-    """Waits until nothing else runs, or refuses.
+    """Waits until the machine is idle, or refuses a busy one.
 
     Raises:
-        SystemExit: where something does.
+        SystemExit: on a busy machine, without `wait`.
     """
     while os.getloadavg()[0] > _IDLE:
         if not wait:
@@ -80,14 +80,14 @@ def idle(wait: bool) -> None:
 
 
 def made(target: str) -> float:
-    """Wall-clock time of a target of the Makefile [s]."""
+    """Returns the wall-clock time of a target of the Makefile [s]."""
     began = time.monotonic()
     subprocess.run(["make", target], cwd=ROOT, check=True)
     return time.monotonic() - began
 
 
 def training() -> float:
-    """Wall-clock time of the README's training [s]."""
+    """Returns the wall-clock time of the README's training [s]."""
     agent = GraspAgent("MultiInputPolicy", "grasp/BallNav-v0", seed=0)
     began = time.monotonic()
     agent.learn(STEPS)

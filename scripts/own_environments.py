@@ -2,7 +2,7 @@
 
     python scripts/own_environments.py               # all; PointMaze_UMaze-v3 needs `pip install gymnasium-robotics`
     python scripts/own_environments.py Pendulum-v1
-    python scripts/own_environments.py Pendulum-v1 --training-seed 1    # prints, and writes nothing
+    python scripts/own_environments.py Pendulum-v1 --training-seed 1    # only prints
 
 Writes `benchmarks/results/own_environments.json` and `docs/results/own_environments.md`. Trained with seed 0,
 settings chosen on seeds from 5000, measured on episodes with seeds from 10000.
@@ -33,7 +33,7 @@ SEED = 10_000
 
 @dataclass(frozen=True, kw_only=True)
 class Example:
-    """How an environment is learned."""
+    """Settings of one environment's training and evaluation."""
 
     steps: int
     settings: dict[str, Any] = field(default_factory=dict)
@@ -44,7 +44,7 @@ class Example:
 
 
 def from_object_to_goal(obs: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Of Pusher's observations `[n, 23]`."""
+    """Returns the vectors from the goal to the object `[n, 3]`, for Pusher's observations `[n, 23]`."""
     return obs[:, 17:20] - obs[:, 20:23]
 
 
@@ -120,7 +120,7 @@ EXAMPLES = {
 
 
 def row(name: str, training_seed: int) -> dict[str, float]:
-    """Learns an environment and plays it."""
+    """Trains an agent in an environment and evaluates it."""
     example = EXAMPLES[name]
     if example.package is not None:
         gym.register_envs(importlib.import_module(example.package))
@@ -154,15 +154,15 @@ def row(name: str, training_seed: int) -> dict[str, float]:
 
 
 def table(rows: dict[str, dict[str, float]]) -> str:
-    """As Markdown."""
+    """Returns the results as Markdown."""
     lines = [
         "| environment | steps learned from | episodes | success at the end | mean return (worst) | ms per step |",
         "|---|---|---|---|---|---|",
     ]
     for name, r in rows.items():
         score = f"{100 * r['success_end']:.0f} % | {r['return_mean']:.1f} ({r['return_worst']:.1f})"
-        count, speed = r.get("episodes", 20), 1000 * r["seconds_per_action"]
-        lines.append(f"| `{name}` | {r['steps']:.0f} | {count} | {score} | {speed:.0f} |")
+        count, milliseconds = r.get("episodes", 20), 1000 * r["seconds_per_action"]
+        lines.append(f"| `{name}` | {r['steps']:.0f} | {count} | {score} | {milliseconds:.0f} |")
     return "\n".join(lines) + "\n"
 
 
@@ -179,7 +179,7 @@ def page(rows: dict[str, dict[str, float]]) -> str:
 
 
 def main(names: tyro.conf.Positional[tuple[str, ...]] = (), training_seed: int = 0) -> None:
-    """Learns and measures the named environments, or all.
+    """Trains and evaluates in the named environments, or all.
 
     Args:
         names: environments.

@@ -1,11 +1,11 @@
-"""Records what agents do, bit for bit, so that a change of the code's form can be shown to change nothing else.
+"""Records agents' behaviour bit for bit, to show that a refactoring does not change it.
 
     python scripts/record_behaviour.py before.json
     python scripts/record_behaviour.py after.json --expected before.json    # exits 1 where they differ
 
 Per bundled agent: a digest of the actions of three seeded episodes in its own environment. For vectors and for images:
-a short seeded `learn`, then digests of the learned tensors and of an episode's actions. One thread. They hold for
-one processor and one version of torch, so none are kept in the repository.
+a short seeded `learn`, then digests of the learned tensors and of an episode's actions. One thread. Digests depend on
+the processor and the version of torch, so none are kept in the repository.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ SEEDS = (70_000, 70_001, 70_002)
 
 
 def main(out: tyro.conf.Positional[Path], expected: Path | None = None) -> None:
-    """Records, writes, and compares.
+    """Records behaviour, writes it, and compares it with an earlier record.
 
     Args:
         out: JSON file to write.
@@ -64,7 +64,7 @@ LEARNED: dict[str, dict[str, Any]] = {
 
 
 def learned(env_id: str, options: dict[str, Any], steps: int, **settings: Any) -> dict[str, Any]:
-    """A short training: a digest of what was learned, and what the agent does then."""
+    """Trains briefly; returns digests of the learned weights and of the agent's actions."""
     env = gym.make(env_id, **options)
     agent = GraspAgent(
         "MultiInputPolicy",
@@ -83,7 +83,7 @@ def learned(env_id: str, options: dict[str, Any], steps: int, **settings: Any) -
 
 
 def played(agent: GraspAgent, env: gym.Env[Any, Any], seeds: tuple[int, ...]) -> dict[str, Any]:
-    """Digest of the actions over seeded episodes, and which of them end in success."""
+    """Returns a digest of the actions over seeded episodes, and which of them end in success."""
     digest, ends = hashlib.sha256(), list[bool]()
     agent.set_random_seed(seeds[0])
     for seed in seeds:

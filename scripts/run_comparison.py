@@ -1,6 +1,6 @@
 """The bundled models beside Stable-Baselines3's agents, all bundled, on the same starts.
 
-    python scripts/run_comparison.py    # goes on where it was stopped, in runs/comparison
+    python scripts/run_comparison.py    # resumes where it was stopped, in runs/comparison
 
 As many environment steps for each, then ten times as many for the others. 100 episodes with seeds from 10000. Writes
 `docs/results/comparison.md`, and for each environment what `grasp compare` writes: the same figures come
@@ -27,7 +27,7 @@ AGENTS = {
 
 
 def main() -> None:
-    """Plays what is missing, and writes the page."""
+    """Plays missing episodes, and writes the page."""
     parts: list[str] = []
     for env_id, agents in AGENTS.items():
         folder = ROOT / "runs" / "comparison" / env_id.split("/")[1]

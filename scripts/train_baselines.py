@@ -1,11 +1,11 @@
-"""Trains the bundled baselines from nothing, evaluates them on fresh seeds and writes their catalog.
+"""Trains the bundled baselines from scratch, evaluates them on fresh seeds and writes their catalog.
 
-    python scripts/train_baselines.py                       # all of them; goes on where it was stopped
+    python scripts/train_baselines.py                       # all of them; resumes where it was stopped
     python scripts/train_baselines.py sac:grasp/Wall-v0     # one run
 
-A run is kept at each number of steps: as many as the bundled model of its environment has learned from, and, for those
-that the README compares, as many as the quickly learned model, and ten times that. Trained with seed 0, measured on 100
-episodes with seeds from 10000. Training starts where the bundled model's did; the settings are those of
+A run is saved at several numbers of steps: at that of the environment's bundled model and, for those that the README
+compares, at that of the quickly learned model and at ten times that. Trained with seed 0, measured on 100 episodes with
+seeds from 10000. Starts and goals of the training are distributed as for the bundled model; the settings are those of
 `grasp_agent/zoo/algorithms.py` for all.
 """
 
@@ -40,34 +40,34 @@ COMPARED = {
 }
 
 ALSO = {"td3:grasp/BallNav-v0": 20_000, "td3:grasp/Wall-v0": 30_000}
-"""Where TD3 learns, too. PPO, without hindsight, does not: in BallNav 0 of 40 after 100,000 steps."""
+"""Runs in which TD3 learns as well. PPO, without hindsight, does not: in BallNav 0 of 40 after 100,000 steps."""
 
 
 def runs() -> dict[str, tuple[int, ...]]:
-    """From `algorithm:environment` to the numbers of steps after which the run is kept."""
+    """Returns, by `algorithm:environment`, the numbers of steps at which the run is saved."""
     bundled: dict[str, set[int]] = {}
     for model in grasp_agent.bundled().values():
         bundled.setdefault(model.env_id, set()).add(model.steps)
-    wanted = {f"sac:{env_id}": steps for env_id, steps in bundled.items()}
-    wanted |= {run: {steps} for run, steps in ALSO.items()}
+    lengths = {f"sac:{env_id}": steps for env_id, steps in bundled.items()}
+    lengths |= {run: {steps} for run, steps in ALSO.items()}
     for run, steps in COMPARED.items():
-        wanted.setdefault(run, set()).update((steps, 10 * steps))
-    return {run: tuple(sorted(steps)) for run, steps in wanted.items()}
+        lengths.setdefault(run, set()).update((steps, 10 * steps))
+    return {run: tuple(sorted(steps)) for run, steps in lengths.items()}
 
 
-def train(run: str, wanted: tuple[int, ...]) -> None:
-    """One run; each number of steps gets a file and an entry of the catalog."""
+def train(run: str, lengths: tuple[int, ...]) -> None:
+    """Trains one run; each number of steps gets a file and an entry of the catalog."""
     name, env_id = run.split(":")
     anywhere = any(recipe.anywhere for recipe in RECIPES.values() if recipe.env_id == env_id)
     env = gym.make(env_id, **({"anywhere": True} if anywhere else {}))
-    course = ResumableTraining(
-        name, env, steps=wanted[-1], seed=0, checkpoint=RUNS / f"{run.replace('/', '-')}.checkpoint"
+    training = ResumableTraining(
+        name, env, steps=lengths[-1], seed=0, checkpoint=RUNS / f"{run.replace('/', '-')}.checkpoint"
     )
-    for steps in wanted:
-        if course.model.num_timesteps > steps:
-            continue  # it was kept before the run was stopped
-        course.run(steps)
-        model, seconds = course.model, round(course.seconds, 1)
+    for steps in lengths:
+        if training.model.num_timesteps > steps:
+            continue  # it was saved before the interruption
+        training.run(steps)
+        model, seconds = training.model, round(training.seconds, 1)
         score = evaluate(model, env_id, EPISODES, SEED).summary()["success_end"]
         command = f"python scripts/train_baselines.py {run}"
         about = {"algorithm": name, "env_id": env_id, "steps": steps, "seconds": seconds, "score": score}
@@ -76,11 +76,11 @@ def train(run: str, wanted: tuple[int, ...]) -> None:
         digest = hashlib.sha256((FOLDER / entry.file).read_bytes()).hexdigest()
         keep(dataclasses.replace(entry, sha256=digest))
         tqdm.write(f"{name}@{steps} {env_id}: success {score:.2f}, {seconds:.0f} s")
-    course.end()
+    training.end()
 
 
 def keep(entry: Baseline) -> None:
-    """Puts an entry into the catalog, in place of an older one."""
+    """Adds an entry to the catalog, or replaces an older one."""
     others = [known for known in catalog() if known.file != entry.file]
     entries = sorted([*others, entry], key=lambda known: (known.env_id, known.algorithm, known.steps))
     with atomic_write(FOLDER / "catalog.json") as aside:
@@ -88,7 +88,7 @@ def keep(entry: Baseline) -> None:
 
 
 def catalog() -> list[Baseline]:
-    """What is there; read late, as two runs may go on side by side."""
+    """Returns the catalog; it is read late, as two runs may be in progress at once."""
     path = FOLDER / "catalog.json"
     return [Baseline(**entry) for entry in json.loads(path.read_text())] if path.exists() else []
 

@@ -1,4 +1,4 @@
-"""Trains the bundled models from nothing, evaluates them on fresh seeds and writes the catalog.
+"""Trains the bundled models from scratch, evaluates them on fresh seeds and writes the catalog.
 
     python scripts/train_pretrained.py            # all of them
     python scripts/train_pretrained.py reacher    # one of them
@@ -41,38 +41,37 @@ EPISODES, SEED = 100, 10_000
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """How a bundled model is trained."""
+    """Settings of a bundled model's training."""
 
     env_id: str
     description: str
     steps: int
-    model: MLPConfig | None  # None: what `learn` prefers
+    model: MLPConfig | None  # None: the default of `learn`
     horizon: int | None = None  # of the saved agent; it learns with the default one
     anywhere: bool = False  # learn from starts and goals in the whole arena
     train: TrainConfig = TrainConfig(gradient_steps=5000, batch_size=512)
-    explore: ExploreConfig | None = None  # None: random actions only, enough where starts and goals are everywhere
-    # (`ExploreConfig()`: as `learn` does by itself)
+    explore: ExploreConfig | None = None  # None: random actions, enough with starts and goals everywhere
     planner: Planner[Any] | None = None  # of the saved agent; None: the default one
-    data: Callable[[int], list[Episode]] | None = None  # where experience comes from, if not from `learn`
+    data: Callable[[int], list[Episode]] | None = None  # source of an offline dataset; None: learn online
     options: Mapping[str, Any] = field(default_factory=dict)  # of the environment
-    encoder: EncoderConfig | None = None  # of pictures
+    encoder: EncoderConfig | None = None  # of images
     goal_tolerance: float | None = None
     seed: int = 0
 
 
 def push_t_data(steps: int, longest: int = 150, *, images: bool = False) -> list[Episode]:
-    """Push-T as a poor player plays it, with noise, and at times with random actions held for a while."""
+    """Returns Push-T episodes of a poor policy with noise, at times with held random actions."""
     random, expert = np.random.default_rng(0), PushTExpert(seed=0, tries=4)
     env, camera, episodes = gym.make("grasp/PushT-v0"), gym.make("grasp/PushT-v0", observation="pixels"), []
 
-    def kept(observation: Any) -> NDArray[Any]:
+    def stored(observation: Any) -> NDArray[Any]:
         if not images:
             return raw_vectors(observation)
         return camera.reset(options={"state": env.unwrapped.state})[0]["observation"].ravel()  # type: ignore[attr-defined]
 
     for seed in trange(-(-steps // longest), desc="playing", leave=False):
         observation, _ = env.reset(seed=seed)
-        states, actions = [kept(observation)], []
+        states, actions = [stored(observation)], []
         left, wild, action = 0, False, np.zeros(2)
         for _ in range(min(longest, steps - seed * longest)):
             if not left:
@@ -85,7 +84,7 @@ def push_t_data(steps: int, longest: int = 150, *, images: bool = False) -> list
             left -= 1
             actions.append(np.clip(action, -1, 1).astype(np.float32))
             observation, *_ = env.step(actions[-1])
-            states.append(kept(observation))
+            states.append(stored(observation))
         episodes.append(Episode(np.stack(states), np.stack(actions)))
     return episodes
 
@@ -144,7 +143,7 @@ RECIPES = {
         description="A disc pushes a T-shaped block to a pose.",
         steps=20_000,
         model=MLPConfig(width=192, octaves=3),
-        horizon=40,  # 100 tuning episodes: 20 steps .91 (ways round the block are too long for them), 30 .97, 40 .99
+        horizon=40,  # 100 tuning episodes: 20 steps .91 (detours around the block are too long), 30 .97, 40 .99
         train=TrainConfig(gradient_steps=6000, weight_decay=0.1, batch_size=512),
         planner=ICEM(iterations=4, samples=128),  # GRASP finds 12 of 16 tuning episodes, with iCEM as its sync all
         data=push_t_data,
@@ -205,14 +204,14 @@ RECIPES |= {
         train=TrainConfig(gradient_steps=4000, weight_decay=0.1, batch_size=512),
         planner=ICEM(iterations=4, samples=128),
         data=partial(push_t_data, longest=60, images=True),
-        goal_tolerance=0.05,  # [half the picture's width]
+        goal_tolerance=0.05,  # [half the image's width]
         options=PIXELS,
     ),
 }
 
 
 QUICK = {"point-maze": 2000, "reacher": 6000}
-"""Models that `learn` makes with its default settings from few steps, for comparison with trained agents."""
+"""Models from `learn` with its default settings and few steps, for comparison with trained agents."""
 for _name, _steps in QUICK.items():
     RECIPES[f"{_name}-{_steps // 1000}k"] = Recipe(
         env_id=RECIPES[_name].env_id,
@@ -276,7 +275,7 @@ def main(names: tyro.conf.Positional[tuple[str, ...]] = (), score_only: bool = F
 
     Args:
         names: models.
-        score_only: evaluate what is there.
+        score_only: only evaluate existing models.
     """
     unknown = set(names) - set(RECIPES)
     if unknown:

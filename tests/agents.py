@@ -1,4 +1,4 @@
-"""Agents for tests that need one but not what it learns."""
+"""Tiny agents for tests that do not depend on what they learn."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from grasp_agent.models import EncoderConfig
 
 ENV = "grasp/BallNav-v0"
 PIXELS = "grasp-tests/Pixels-v0"
-_SEEN = {"layout": "barrier", "observation": "pixels", "goal": "pixels"}
-gym.register(PIXELS, "grasp_envs.ball_nav:BallNavEnv", max_episode_steps=100, kwargs=_SEEN)
+_PIXEL_OPTIONS = {"layout": "barrier", "observation": "pixels", "goal": "pixels"}
+gym.register(PIXELS, "grasp_envs.ball_nav:BallNavEnv", max_episode_steps=100, kwargs=_PIXEL_OPTIONS)
 
 
 def tiny(env: Any = ENV, **settings: Any) -> GraspAgent:
-    """An agent that learns next to nothing, quickly."""
+    """Returns an agent with a tiny model and short fits."""
     given: dict[str, Any] = {
         "planner": GRASP(candidates=2, iterations=3),
         "horizon": 12,

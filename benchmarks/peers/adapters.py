@@ -58,7 +58,7 @@ class Solver:
 
 
 def step(problem: Problem, states: Tensor, actions: Tensor) -> Tensor:
-    """Next states `[N, S], [N, A] -> [N, S]`, each sample under a member of its own, as in our planners.
+    """Returns next states `[N, S], [N, A] -> [N, S]`, each sample under a member of its own, as in our planners.
 
     Actions are clipped as they will be executed.
     """
@@ -66,14 +66,14 @@ def step(problem: Problem, states: Tensor, actions: Tensor) -> Tensor:
 
 
 def objective(problem: Problem, states: Tensor) -> Tensor:
-    """Cost of rollouts `[N, H, S] -> [N]`: the worst distance of the last steps, and a little of the way there."""
+    """Returns costs of rollouts `[N, H, S] -> [N]`: the worst of the last distances, plus a small running cost."""
     rule = problem.criteria
     distance = problem.goal.cost(states[None])[0].clamp_min(1e-12).sqrt() / problem.goal.tolerance
     return distance[:, -rule.hold :].amax(-1) + rule.running * distance.mean(-1)
 
 
 def cost(problem: Problem, actions: Tensor) -> Tensor:
-    """Cost of action sequences `[N, H, A] -> [N]`."""
+    """Returns costs of action sequences `[N, H, A] -> [N]`."""
     state, states = problem.start.expand(len(actions), -1), []
     for action in actions.unbind(1):
         state = step(problem, state, action)
@@ -82,13 +82,13 @@ def cost(problem: Problem, actions: Tensor) -> Tensor:
 
 
 class _CostModel:
-    """What stable-worldmodel calls a `Costable`."""
+    """A `Costable` of stable-worldmodel."""
 
     def __init__(self, problem: Problem) -> None:
         self.problem = problem
 
     def get_cost(self, info_dict: dict[str, Any], action_candidates: Tensor) -> Tensor:
-        """`[1, N, H, A] -> [1, N]`."""
+        """Returns costs, `[1, N, H, A] -> [1, N]`."""
         return cost(self.problem, action_candidates[0])[None]
 
 
@@ -119,7 +119,7 @@ class StableWorldModel:
 
 
 def _stable_worldmodel_solvers() -> Any:
-    """The subpackage of solvers alone: the package imports data formats and torchvision, which no solver needs."""
+    """Imports only the subpackage of solvers: the package also imports data formats and torchvision."""
     if "stable_worldmodel" not in sys.modules:
         spec = importlib.util.find_spec("stable_worldmodel")
         if spec is None:
@@ -175,7 +175,7 @@ class PytorchICEM:
             lambda states, actions: objective(self._problem, states),
             problem.start.shape[1],
             size,
-            # Its default of ones, with as many axes as actions: so many its check demands, and they broadcast.
+            # Its default of ones, with as many axes as actions, as its check demands; they broadcast.
             sigma=torch.ones([1] * (size - 1) + [size]),
             num_samples=setting.samples,
             num_elites=setting.elites,

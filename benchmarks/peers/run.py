@@ -4,12 +4,11 @@
     python -m benchmarks.peers.run --tasks trap --peers pytorch-mppi torch-world-cem
 
 Writes `benchmarks/results/peers.json`: per `task/peer/setting/mode` the success of each episode (seeds from 60000; at
-the end, and at any step), the median time of a plan [s] and what was computed in it, in how many episodes the peer kept
-to the bounds by itself, or the reason why it could not be run. Modes: `open` executes one plan blindly, `closed`
-replans every
-`commit` steps until the time limit. Settings: `equal-time` has the published number of samples and as many iterations
-as fit the task's time per plan; `equal-time-few` has fewer samples and more iterations instead; `default` is the
-published setting, whatever time it takes, on fewer episodes. One thread each.
+the end, and at any step), the median time of a plan [s] and its setting, in how many episodes the peer kept to the
+bounds by itself, or the reason why it could not be run. Modes: `open` executes one plan without feedback, `closed`
+replans every `commit` steps until the time limit. Settings: `equal-time` has the published number of samples and as
+many iterations as fit the task's time per plan; `equal-time-few` has fewer samples and more iterations instead;
+`default` is the published setting, whatever time it takes, on fewer episodes. One thread each.
 
 Each library is installed from PyPI into an environment of its own under `runs/peers`. To take torch from elsewhere, set
 pip's own variables, for example `PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu`.
@@ -37,12 +36,12 @@ ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "benchmarks" / "results" / "peers.json"
 SETTINGS: tuple[SettingName, ...] = ("equal-time", "equal-time-few", "default")
 OWN_NEEDS = ("gymnasium", "stable-baselines3", "safetensors", "scipy", "tyro", "tqdm")
-# The solvers need no data formats and no torchvision, which must be built for the very torch it meets.
+# The solvers need no data formats and no torchvision, which must be built for the installed version of torch.
 PIP_ARGUMENTS = {"stable-worldmodel": (("--no-deps", "stable-worldmodel"), ("loguru",))}
 
 
 def environment(package: str, cache: Path) -> Path:
-    """The Python of the environment that holds a package, made if need be.
+    """Returns the Python of a package's environment, which is made if it does not exist.
 
     Raises:
         subprocess.CalledProcessError: if a step of the installation fails.
@@ -60,7 +59,7 @@ def environment(package: str, cache: Path) -> Path:
 
 
 def measured(python: Path, task: str, solver: str, setting: str, episodes: int) -> dict[str, Any]:
-    """The entries of both modes, from a process in the peer's environment.
+    """Returns the entries of both modes, from a process in the peer's environment.
 
     Raises:
         subprocess.CalledProcessError: if the process ends without a result.
@@ -79,7 +78,7 @@ def measured(python: Path, task: str, solver: str, setting: str, episodes: int) 
 
 
 def entries_of(cache: Path, task: str, solver: str, setting: str, episodes: int) -> dict[str, Any]:
-    """The entries of both modes; where there are none, the reason."""
+    """Returns the entries of both modes; where there are none, the reason."""
     try:
         python = environment(SOLVERS[solver].package, cache)
         return measured(python, task, solver, setting, episodes)

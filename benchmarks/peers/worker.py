@@ -33,7 +33,7 @@ MODES = ("open", "closed")
 
 @dataclass(frozen=True, kw_only=True)
 class Task:
-    """Where peers are measured.
+    """A task in which peers are measured.
 
     Attributes:
         model: a bundled model.
@@ -57,7 +57,7 @@ TASKS = {
 
 SettingName = Literal["default", "equal-time", "equal-time-few"]
 FEW = 32
-"""Samples of `equal-time-few`, with the published share of elites.
+"""Samples of `equal-time-few`, with the published fraction of elites.
 
 Of 16, 32, 64 and 100, with a tenth or a quarter of elites, those gave stable-worldmodel's CEM and iCEM their cheapest
 plans in the same time, on a few other seeds.
@@ -72,7 +72,7 @@ class Bench(NamedTuple):
     env: gym.Env[Any, Any]
 
     def problem(self, observation: dict[str, np.ndarray]) -> Problem:
-        """The planning problem of what is observed."""
+        """Returns the planning problem of an observation."""
         world = self.agent.policy.world
         assert world is not None
         batch = {key: value[None] for key, value in observation.items()}
@@ -84,9 +84,9 @@ class Outcome(NamedTuple):
     """One episode."""
 
     success: int
-    """1 where the last step was at the goal."""
+    """1 if the last step was at the goal, else 0."""
     any: int
-    """1 where any step was."""
+    """1 if any step was, else 0."""
     seconds: list[float]
     """Time of each plan [s]."""
     bounded: bool
@@ -94,7 +94,7 @@ class Outcome(NamedTuple):
 
 
 def episode(bench: Bench, build: Callable[[Problem, int], Plan], seed: int, mode: str) -> Outcome:
-    """Executes one plan blindly, or replans until the time limit."""
+    """Executes one plan without feedback, or replans until the time limit."""
     observation, _ = bench.env.reset(seed=seed)
     plan = build(bench.problem(observation), seed)
     commit = bench.task.horizon if mode == "open" else bench.task.commit
@@ -121,9 +121,9 @@ def _array(actions: Tensor) -> np.ndarray:
 
 
 def calibrated(bench: Bench, solver: Solver, setting: Setting) -> Setting:
-    """The setting with as many iterations as fit the task's budget on a problem that is not measured.
+    """Returns the setting with as many iterations as fit the task's budget, on a problem that is not measured.
 
-    The quickest of several plans counts: what else runs on the machine should not cost the peer iterations.
+    The fastest of several plans counts, so that other processes on the machine do not cost the peer iterations.
     """
     problem = bench.problem(bench.env.reset(seed=SEED - 1)[0])
     solver.adapter(problem, replace(setting, iterations=1), 0)(problem, 0)
@@ -138,7 +138,7 @@ def calibrated(bench: Bench, solver: Solver, setting: Setting) -> Setting:
 
 
 def chosen(bench: Bench, solver: Solver, name: SettingName) -> Setting:
-    """The setting of that name."""
+    """Returns the setting of that name."""
     if name == "default":
         return solver.default
     start = replace(solver.default, iterations=2)
@@ -148,7 +148,7 @@ def chosen(bench: Bench, solver: Solver, name: SettingName) -> Setting:
 
 
 def measure(task: Task, solver: Solver, setting_name: SettingName, episodes: int) -> dict[str, Any]:
-    """The entries of both modes."""
+    """Measures the entries of both modes."""
     agent = grasp_agent.load(task.model, device="cpu")
     assert agent.policy.world is not None
     agent.policy.world.model.requires_grad_(False)
@@ -175,7 +175,7 @@ def measure(task: Task, solver: Solver, setting_name: SettingName, episodes: int
 
 
 def main(task: str, solver: str, setting: SettingName, episodes: int, output: Path) -> None:
-    """Writes the entries of both modes, or the reason why there are none."""
+    """Measures both modes and writes their entries, or the reason why there are none."""
     torch.set_num_threads(1)
     try:
         entries = measure(TASKS[task], SOLVERS[solver], setting, episodes)

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from itertools import cycle, islice
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from gymnasium import spaces
 from numpy.typing import ArrayLike, NDArray
 
+from grasp_envs.ball_layouts import LAYOUTS, Layout
 from grasp_envs.ball_physics import LIMIT, RADIUS, STEP, Rectangle, ball_step, is_free, sample_free
 from grasp_envs.drawing import BALLS, GOAL, Scene
-from grasp_envs.goal_env import EnvOptions, GoalEnv
+from grasp_envs.goal_env import GoalEnv
+from grasp_envs.options import EnvOptions
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -31,71 +31,23 @@ __all__ = [
 ]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Layout:
-    """Walls of an arena and where its episodes start and end; (x_low, y_low, x_high, y_high) each [m]."""
-
-    walls: tuple[Rectangle, ...] = ()
-    """Axis-aligned walls."""
-    start: Rectangle = (-LIMIT, -LIMIT, LIMIT, LIMIT)
-    """Where a ball's centre starts: uniformly in the free part of this rectangle."""
-    goal: Rectangle = (-LIMIT, -LIMIT, LIMIT, LIMIT)
-    """Where its goal lies: uniformly in the free part of this rectangle."""
-
-    def wall_array(self) -> NDArray[np.float64]:
-        """The walls as an array [W, 4] for `ball_step`."""
-        return np.array(self.walls, dtype=np.float64).reshape(-1, 4)
-
-
-LAYOUTS = MappingProxyType(
-    {
-        "open": Layout(),
-        "barrier": Layout(walls=((-0.06, -0.6, 0.06, 0.6),)),
-        "rooms": Layout(
-            walls=((-0.06, -1.0, 0.06, 0.3), (-0.06, 0.6, 0.06, 1.0)),
-            start=(-0.94, -0.94, -0.12, 0.94),
-            goal=(0.12, -0.94, 0.94, 0.94),
-        ),
-        "trap": Layout(
-            walls=(
-                (0.25, -0.45, 0.37, 0.45),
-                (-0.45, 0.33, 0.37, 0.45),
-                (-0.45, -0.45, 0.37, -0.33),
-            ),
-            start=(-0.15, -0.2, 0.15, 0.2),
-            goal=(0.55, -0.35, 0.9, 0.35),
-        ),
-        "maze": Layout(
-            walls=(
-                (-0.62, 0.47, 0.62, 0.57),
-                (-0.62, -0.57, -0.52, 0.57),
-                (-0.14, -0.05, 1.0, 0.05),
-                (-1.0, -0.57, 0.62, -0.47),
-            ),
-            start=(-0.9, 0.65, -0.7, 0.9),
-            goal=(-0.9, -0.9, -0.7, -0.65),
-        ),
-    }
-)
-"""The layouts by name."""
-
 DOORS = ("fixed", "random")
 DOOR_WIDTH = 0.3
 """Width of the door in `"rooms"` [m]."""
 DOOR_LIMIT = 0.7
-"""Farthest that the middle of a random door is from the wall's middle [m]."""
+"""Largest distance of a random door's middle from the wall's middle [m]."""
 
 
 class BallNavEnv(GoalEnv):
-    """Balls have to find their way around walls, each to a goal of its own, and to stay there.
+    """Balls have to be steered around walls, each to a goal of its own, and to stay there.
 
     ## Description
 
     A ball moves in a square arena [-1, 1]^2 with walls; it must reach a goal and stay there. It slides along
     walls without friction, so pushing straight at a goal behind a wall gets it stuck. In the layout
     `"trap"` it starts inside a U-shaped wall and has to move away from the goal first. In the layout `"maze"`
-    a blind alley leads straight towards the goal, and the way around takes more than 80 steps. In the layout
-    `"rooms"` a wall with one door parts two rooms, the ball in the one and its goal in the other.
+    a dead end leads straight towards the goal, and the detour takes more than 80 steps. In the layout
+    `"rooms"` a wall with one door separates two rooms, the ball in the one and its goal in the other.
 
     With `door="random"`, as in `grasp/WallDoor-v0`, that door is elsewhere in each episode: its middle's y, in
     [-0.7, 0.7] m, stands last in the vector observation and in the state.
@@ -134,7 +86,7 @@ class BallNavEnv(GoalEnv):
     | `achieved_goal` | (2 n,) | the same                      | -0.94 | 0.94 | m    |
     | `desired_goal`  | (2 n,) | x, y of each ball's goal      | -0.94 | 0.94 | m    |
 
-    With `observation="pixels"`, `observation` is a picture of the arena without goals, uint8 (64, 64, 3); with
+    With `observation="pixels"`, `observation` is an image of the arena without goals, uint8 (64, 64, 3); with
     `goal="pixels"`, `desired_goal` is one with the balls at their goals, and there is no `achieved_goal`.
 
     ## Rewards
@@ -150,7 +102,7 @@ class BallNavEnv(GoalEnv):
     | `"barrier"` | an upright wall midway  | anywhere free                | anywhere free                |
     | `"rooms"`   | an upright one, a door  | anywhere in the left room    | anywhere in the right room |
     | `"trap"`    | a U open to the left    | [-0.15, 0.15], [-0.2, 0.2]   | [0.55, 0.9], [-0.35, 0.35]   |
-    | `"maze"`    | bends and a blind alley | [-0.9, -0.7], [0.65, 0.9]    | [-0.9, -0.7], [-0.9, -0.65]  |
+    | `"maze"`    | bends and a dead end    | [-0.9, -0.7], [0.65, 0.9]    | [-0.9, -0.7], [-0.9, -0.65]  |
 
     With `anywhere=True` both are anywhere free in every layout. They are uniform, independent from ball to
     ball, and never so close that the episode starts in success. Either is set by
@@ -171,7 +123,7 @@ class BallNavEnv(GoalEnv):
     | `anywhere`             | `False`     | starts and goals all over the arena, e.g. for gathering data    |
     | `observation`          | `"state"`   | or `"pixels"`                                                   |
     | `goal`                 | `"state"`   | or `"pixels"`                                                   |
-    | `frames`               | `1`         | pictures in an observation, the newest last                     |
+    | `frames`               | `1`         | images in an observation, the newest last                       |
     | `reward_type`          | `"sparse"`  | or `"dense"`                                                    |
     | `terminate_on_success` | `False`     | end the episode with the first success                          |
     | `render_mode`          | `None`      | or `"rgb_array"`                                                |
@@ -191,7 +143,7 @@ class BallNavEnv(GoalEnv):
         anywhere: bool = False,
         **options: Unpack[EnvOptions],
     ) -> None:
-        """Build the arena; the class docstring describes the arguments.
+        """Builds the arena; the class docstring describes the arguments.
 
         Raises:
             ValueError: If a keyword has a value that is not among its choices.
@@ -204,12 +156,12 @@ class BallNavEnv(GoalEnv):
         if door not in DOORS or (door == "random" and layout != "rooms"):
             raise ValueError(f'door must be "fixed" or, for the layout "rooms", "random", got {door!r}')
         size, doors = 2 * int(balls), int(door == "random")
-        places = spaces.Box(-LIMIT, LIMIT, (size,), np.float64)
+        positions = spaces.Box(-LIMIT, LIMIT, (size,), np.float64)
         super().__init__(
             state_size=size + doors,
             action_size=size,
-            vector_space=spaces.Box(-LIMIT, LIMIT, (size + doors,), np.float64) if doors else places,
-            goal_space=places,
+            vector_space=spaces.Box(-LIMIT, LIMIT, (size + doors,), np.float64) if doors else positions,
+            goal_space=positions,
             distance_threshold=0.05,
             **options,
         )
@@ -223,10 +175,10 @@ class BallNavEnv(GoalEnv):
 
     @property
     def blocks(self) -> tuple[tuple[tuple[int, ...], tuple[int, ...]], ...]:
-        """Which entries belong together and are independent of all others.
+        """Groups of entries that are independent of all others.
 
         Returns:
-            One pair per ball: entries of the vector observation (and of the goals), entries of the action. None where
+            One pair per ball: entries of the vector observation (and of the goals), entries of the action. Empty where
             there is a door that all of them depend on.
         """
         if self._door is not None:
@@ -235,12 +187,12 @@ class BallNavEnv(GoalEnv):
         return tuple((pair, pair) for pair in pairs)
 
     def goal_distance(self, achieved_goal: ArrayLike, desired_goal: ArrayLike) -> NDArray[np.float64]:
-        """Distance [*] [m] of the ball that is farthest from its goal, for achieved and desired goals [*, 2 n]."""
+        """Returns the distance [*] [m] of the ball that is farthest from its goal, for goals [*, 2 n]."""
         gaps = self._by_ball(np.asarray(achieved_goal) - np.asarray(desired_goal))
         return np.linalg.norm(gaps, axis=-1).max(axis=-1)
 
     def goal_to_pixels(self, points: ArrayLike) -> NDArray[np.float64]:
-        """Pixels [*, 2 n] (x right, y down, ball after ball) in the frame of `render()` of goals [*, 2 n] [m]."""
+        """Returns pixels [*, 2 n] (x right, y down, ball after ball) in `render()`'s frame of goals [*, 2 n] [m]."""
         points = np.asarray(points, dtype=np.float64)
         return self._scene(self.render_size).to_pixels(self._by_ball(points)).reshape(points.shape)
 
@@ -249,17 +201,17 @@ class BallNavEnv(GoalEnv):
 
     def _draw_state(self) -> NDArray[np.float64]:
         if self._door is None:
-            return self._draw_places(self.layout.start)
+            return self._draw_positions(self.layout.start)
         self._open_door(self.np_random.uniform(-DOOR_LIMIT, DOOR_LIMIT, 1))
-        return np.concatenate((self._draw_places(self.layout.start), self._door))
+        return np.concatenate((self._draw_positions(self.layout.start), self._door))
 
     def _draw_goal(self) -> NDArray[np.float64]:
-        return self._draw_places(self.layout.goal)
+        return self._draw_positions(self.layout.goal)
 
-    def _draw_places(self, region: Rectangle) -> NDArray[np.float64]:
+    def _draw_positions(self, region: Rectangle) -> NDArray[np.float64]:
         return sample_free(self.np_random, self.balls, self.walls, None if self.anywhere else region).ravel()
 
-    def _why_not_state(self, state: NDArray[np.float64]) -> str | None:
+    def _state_error(self, state: NDArray[np.float64]) -> str | None:
         walls = self.walls
         if self._door is not None and len(state) > self._goal_size:
             state, door = np.split(state, [self._goal_size])
@@ -272,8 +224,8 @@ class BallNavEnv(GoalEnv):
         whose = "" if self.balls == 1 else f" for every ball (not so for {', '.join(map(str, blocked))})"
         return f"must be a free position{whose}, within +-{LIMIT} and at least {RADIUS} away from every wall"
 
-    def _why_not_goal(self, goal: NDArray[np.float64]) -> str | None:
-        return self._why_not_state(goal)
+    def _goal_error(self, goal: NDArray[np.float64]) -> str | None:
+        return self._state_error(goal)
 
     def _goal_state(self, goal: NDArray[np.float64]) -> NDArray[np.float64]:
         return goal if self._door is None else np.concatenate((goal, self._door))
@@ -301,17 +253,17 @@ class BallNavEnv(GoalEnv):
     def _get_achieved_goal(self) -> NDArray[np.float64]:
         return self._positions.ravel()
 
-    def _picture(self, size: int, goal: NDArray[np.float64] | None) -> NDArray[np.uint8]:
-        picture = self._scene(size).canvas()
+    def _render_image(self, size: int, goal: NDArray[np.float64] | None) -> NDArray[np.uint8]:
+        canvas = self._scene(size).canvas()
         colours = list(islice(cycle(BALLS), self.balls))
         if goal is not None:
-            # A single goal stands out from its ball; among several, colour tells whose it is.
+            # A single goal has another colour than its ball; several have the colours of their balls.
             rings = [colour.body for colour in colours] if self.balls > 1 else [GOAL]
-            for place, ring in zip(self._by_ball(goal), rings, strict=True):
-                picture.goal(place, self.distance_threshold, self.distance_threshold + RADIUS, ring)
+            for centre, ring in zip(self._by_ball(goal), rings, strict=True):
+                canvas.goal(centre, self.distance_threshold, self.distance_threshold + RADIUS, ring)
         for position, colour in zip(self._positions, colours, strict=True):
-            picture.ball(position, RADIUS, colour)
-        return picture.image
+            canvas.ball(position, RADIUS, colour)
+        return canvas.image
 
     def _scene(self, size: int) -> Scene:
         if size not in self._scenes:
@@ -320,7 +272,7 @@ class BallNavEnv(GoalEnv):
 
 
 def _walls_with_door(middle: float) -> NDArray[np.float64]:
-    """The wall of `"rooms"` [2, 4] with its door somewhere else."""
+    """Returns the wall of `"rooms"` [2, 4] with its door at another height."""
     walls = LAYOUTS["rooms"].wall_array()
     walls[0, 3], walls[1, 1] = middle - DOOR_WIDTH / 2, middle + DOOR_WIDTH / 2
     return walls

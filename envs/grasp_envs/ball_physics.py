@@ -14,15 +14,15 @@ STEP = 0.06
 LIMIT = 1.0 - RADIUS
 """Largest coordinate of the ball's centre in the arena [-1, 1]^2 [m]."""
 
-_SUBSTEPS = 2
-_PASSES = 2
-_TOLERANCE = 1e-6
+_SUBSTEPS = 2  # per step; each moves a ball by less than its radius
+_PASSES = 2  # over all walls, per substep
+_TOLERANCE = 1e-6  # overlap with a wall that `is_free` accepts, for rounding errors [m]
 
 Rectangle = tuple[float, float, float, float]
 
 
 def ball_step(position: ArrayLike, action: ArrayLike, walls: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Move balls by one step; they slide along walls without friction and never enter them.
+    """Moves balls by one step; they slide along walls without friction and never enter them.
 
     Args:
         position: Centres of the balls [*, 2] [m].
@@ -49,7 +49,7 @@ def ball_step(position: ArrayLike, action: ArrayLike, walls: NDArray[np.float64]
 
 
 def is_free(position: ArrayLike, walls: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Whether balls at centres [*, 2] are inside the arena and overlap no wall [W, 4]; returns [*]."""
+    """Returns whether balls at centres [*, 2] are inside the arena and overlap no wall [W, 4], as [*]."""
     position = np.asarray(position, np.float64)
     free = np.all(np.abs(position) <= LIMIT + _TOLERANCE, axis=-1, keepdims=True)
     for wall in walls:
@@ -61,7 +61,7 @@ def is_free(position: ArrayLike, walls: NDArray[np.float64]) -> NDArray[np.bool_
 def sample_free(
     rng: np.random.Generator, count: int, walls: NDArray[np.float64], region: Rectangle | None = None
 ) -> NDArray[np.float64]:
-    """Draw free centres uniformly by rejection.
+    """Draws free centres uniformly by rejection.
 
     Args:
         rng: Source of randomness.
@@ -86,7 +86,7 @@ def sample_free(
 
 
 def _push_out(x: NDArray[np.float64], y: NDArray[np.float64], wall: NDArray[np.float64]) -> None:
-    """Push centres [M] in place out of one wall, along the normal at its closest point."""
+    """Pushes centres [M] in place out of one wall, along the normal at its closest point."""
     x_low, y_low, x_high, y_high = wall
     normal_x = x - np.minimum(np.maximum(x, x_low), x_high)
     normal_y = y - np.minimum(np.maximum(y, y_low), y_high)
@@ -104,7 +104,7 @@ def _push_out(x: NDArray[np.float64], y: NDArray[np.float64], wall: NDArray[np.f
 
 
 def _dig_out(x: NDArray[np.float64], y: NDArray[np.float64], wall: NDArray[np.float64], rows: NDArray[np.intp]) -> None:
-    """Put centres that lie inside a wall (impossible from a free position) just outside its nearest face."""
+    """Puts centres that lie inside a wall (impossible from a free position) just outside its nearest face."""
     x_low, y_low, x_high, y_high = wall
     exits = np.array((x_low - RADIUS, x_high + RADIUS, y_low - RADIUS, y_high + RADIUS))
     inside = np.stack((x[rows], x[rows], y[rows], y[rows]), axis=-1)

@@ -38,26 +38,26 @@ BALLS: tuple[BallColours, ...] = (
     BallColours((146, 112, 88), (202, 174, 152), (106, 78, 58)),
 )
 
-_HALF_WIDTH = 1.08
-_CORNER = 0.03
-_SHADOW_OFFSET = (0.008, 0.018)
+_HALF_WIDTH = 1.08  # half the width of the image [world units]: the arena and a margin
+_CORNER = 0.03  # radius of a wall's corners [world units]
+_SHADOW_OFFSET = (0.008, 0.018)  # of a wall's shadow, right and down [world units]
 
 
 class Canvas:
-    """A picture that shapes are painted onto, in world units (x right, y up, origin in the middle).
+    """An image that shapes are painted onto, in world units (x right, y up, origin in the middle).
 
     Attributes:
-        image: The picture, uint8 [size, size, 3].
+        image: The image, uint8 [size, size, 3].
     """
 
     def __init__(self, image: NDArray[np.uint8], half_width: float = _HALF_WIDTH) -> None:
-        """Paint onto an image [size, size, 3] that shows [-half_width, half_width]^2."""
+        """Paints onto an image [size, size, 3] that shows [-half_width, half_width]^2."""
         self.image = image
         self._half_width = half_width
         self._scale = image.shape[0] / (2.0 * half_width)
 
     def to_pixels(self, points: ArrayLike) -> NDArray[np.float64]:
-        """Pixel coordinates [*, 2] (x right, y down) of points [*, 2] in world units."""
+        """Returns pixel coordinates [*, 2] (x right, y down) of points [*, 2] in world units."""
         points = np.asarray(points, dtype=np.float64)
         return (points * (1.0, -1.0) + self._half_width) * self._scale
 
@@ -72,7 +72,7 @@ class Canvas:
         alpha: float = 1.0,
         blur: float = 0.0,
     ) -> None:
-        """Fill the union of rectangles (x_low, y_low, x_high, y_high), corners rounded and edges blurred.
+        """Fills the union of rectangles (x_low, y_low, x_high, y_high), corners rounded and edges blurred.
 
         They are turned by `turn` [rad] around (0, 0), which lies at `origin`.
         """
@@ -101,11 +101,11 @@ class Canvas:
         self._paint(centre, float(reach) / 2.0, distance, colour, alpha, blur)
 
     def disc(self, centre: ArrayLike, radius: float, colour: Colour, *, alpha: float = 1.0, blur: float = 0.0) -> None:
-        """Fill a disc whose edge is blurred by `blur`."""
+        """Fills a disc whose edge is blurred by `blur`."""
         self._paint(centre, radius, lambda x, y: np.hypot(x, y) - np.float32(radius), colour, alpha, blur)
 
     def ring(self, centre: ArrayLike, radius: float, width: float, colour: Colour, *, alpha: float = 1.0) -> None:
-        """Draw a circle of a line `width`, which lies half inside and half outside of the radius."""
+        """Draws a circle of a line `width`, which lies half inside and half outside of the radius."""
         half = np.float32(width / 2.0)
 
         def distance(x: Pixels, y: Pixels) -> Pixels:
@@ -114,13 +114,13 @@ class Canvas:
         self._paint(centre, radius + width, distance, colour, alpha, 0.0)
 
     def goal(self, centre: ArrayLike, radius: float, halo: float, colour: Colour = GOAL) -> None:
-        """Draw the goal: a ring of the success radius in a faint disc of radius `halo`."""
+        """Draws the goal: a ring of the success radius in a faint disc of radius `halo`."""
         self.disc(centre, halo, colour, alpha=0.16)
         self.disc(centre, radius, colour, alpha=0.12)
         self.ring(centre, radius, 0.014, colour)
 
     def ball(self, centre: ArrayLike, radius: float, colours: BallColours = BALLS[0]) -> None:
-        """Draw a softly lit ball with its shadow."""
+        """Draws a softly lit ball with its shadow."""
         x, y = np.asarray(centre, dtype=np.float64)
         self.disc((x + 0.10 * radius, y - 0.22 * radius), radius, SHADOW, alpha=0.30, blur=0.45 * radius)
         self.disc((x, y), radius, colours.dark)
@@ -137,7 +137,7 @@ class Canvas:
         alpha: float,
         blur: float,
     ) -> None:
-        """Blend a colour in where the signed distance (negative inside) around the centre says so."""
+        """Blends a colour in where the signed distance (negative inside) around the centre is negative."""
         column, row = self.to_pixels(centre)
         pixels = (reach + blur) * self._scale + 1.5
         size = self.image.shape[0]
@@ -164,7 +164,7 @@ class Scene:
     """An arena [-1, 1]^2 with walls, painted once; what moves is painted onto copies of it."""
 
     def __init__(self, size: int, walls: tuple[Rectangle, ...]) -> None:
-        """Paint floor and walls (x_low, y_low, x_high, y_high) into a picture of `size` pixels."""
+        """Paints floor and walls (x_low, y_low, x_high, y_high) into an image of `size` pixels."""
         self._background = np.empty((size, size, 3), np.uint8)
         self._background[...] = PAPER
         canvas = Canvas(self._background)
@@ -180,16 +180,16 @@ class Scene:
         self._background[frame] = bare[frame]
 
     def canvas(self) -> Canvas:
-        """A fresh copy of the scene to paint on."""
+        """Returns a fresh copy of the scene to paint on."""
         return Canvas(self._background.copy())
 
     def to_pixels(self, points: ArrayLike) -> NDArray[np.float64]:
-        """Pixel coordinates [*, 2] (x right, y down) of points [*, 2] of the arena."""
+        """Returns pixel coordinates [*, 2] (x right, y down) of points [*, 2] of the arena."""
         return Canvas(self._background).to_pixels(points)
 
 
 def _into_the_frame(wall: Rectangle) -> Rectangle:
-    """A wall that ends at the arena's edge, continued until its rounded end is out of sight."""
+    """Returns a wall, extended where it ends at the arena's edge until its rounded end is outside of the image."""
     x_low, y_low, x_high, y_high = (
         edge if abs(edge) < 1.0 else edge + np.copysign(2.0 * _CORNER, edge) for edge in wall
     )

@@ -2,41 +2,24 @@
 
 from __future__ import annotations
 
-import inspect
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Mapping
-from typing import Any, ClassVar, TypedDict
+from typing import Any, ClassVar
 
 import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
 from numpy.typing import ArrayLike, NDArray
 
+from grasp_envs.options import check_action, check_keywords, check_known, check_vector, refuse
+
 PIXELS = 64
 """Height and width of an image observation [pixels]."""
 
-OBSERVATIONS = ("state", "pixels")
-GOALS = ("state", "pixels")
-REWARD_TYPES = ("sparse", "dense")
-RENDER_MODES = (None, "rgb_array")
-
-_MIN_RENDER_SIZE = 16
-_MAX_DRAWS = 1_000
+_MAX_DRAWS = 1_000  # attempts at a start without success
 
 Observation = dict[str, NDArray[Any]]
-
-
-class EnvOptions(TypedDict, total=False):
-    """Keywords that all environments of this package take; see `GoalEnv` for what they mean."""
-
-    observation: str
-    goal: str
-    frames: int
-    reward_type: str
-    terminate_on_success: bool
-    render_mode: str | None
-    render_size: int
 
 
 class GoalEnv(gym.Env[Observation, NDArray[np.float32]], ABC):
@@ -72,7 +55,7 @@ class GoalEnv(gym.Env[Observation, NDArray[np.float32]], ABC):
         render_size: int = 480,
         **unknown: object,
     ) -> None:
-        """Build the spaces and check the keywords that all environments share.
+        """Builds the spaces and checks the keywords that all environments share.
 
         Args:
             state_size: Length S of the vector that `reset(options={"state": ...})` takes.
@@ -80,40 +63,25 @@ class GoalEnv(gym.Env[Observation, NDArray[np.float32]], ABC):
             vector_space: Space of the vector observation.
             goal_space: Space of achieved and desired goals [G].
             distance_threshold: Largest distance that counts as success [goal unit].
-            observation: `"state"` for the vector, `"pixels"` for a picture without the goal marker.
-            goal: `"state"` for vectors, or, where observations are pictures, `"pixels"`: then `desired_goal` is a
-                picture of the goal being reached, and there is no `achieved_goal` beside `observation`: nothing to
-                relabel, and Stable-Baselines3's checker, which takes all that has `compute_reward` for a goal
-                environment, refuses it.
-            frames: Pictures in an observation, the last ones seen, side by side on the axis of colours, the
-                newest last; two show how fast things move.
+            observation: `"state"` for the vector, `"pixels"` for an image without the goal marker.
+            goal: `"state"` for vectors, or, where observations are images, `"pixels"`: then `desired_goal` is an
+                image of the goal being reached, and there is no `achieved_goal` next to `observation`. Nothing can be
+                relabelled then, and Stable-Baselines3's checker refuses the environment, since it takes everything
+                with `compute_reward` for a goal environment.
+            frames: Images in an observation, the last ones, stacked on the axis of channels, the newest last; two
+                show velocities.
             reward_type: `"sparse"` (0 in success, -1 otherwise) or `"dense"` (minus the distance).
             terminate_on_success: Whether the episode ends with the first success.
             render_mode: None or `"rgb_array"`.
             render_size: Height and width of a rendered frame [pixels].
-            **unknown: None; what is given is refused.
+            **unknown: Refused.
 
         Raises:
-            TypeError: If a keyword is none of the environment's.
+            TypeError: If a keyword is unknown.
             ValueError: If a keyword has a value that is not among its choices.
         """
-        if unknown:
-            own = inspect.signature(type(self)).parameters.values()
-            names = [keyword.name for keyword in own if keyword.kind is keyword.KEYWORD_ONLY]
-            choices = ", ".join([*names, *EnvOptions.__annotations__])
-            raise TypeError(f"{type(self).__name__} takes the keywords {choices}, got {next(iter(unknown))!r}")
-        _check_choice("observation", observation, OBSERVATIONS)
-        _check_choice("goal", goal, GOALS)
-        if goal == "pixels" and observation != "pixels":
-            raise ValueError(f'goal="pixels" needs observation="pixels", got {observation!r}')
-        if not isinstance(frames, int | np.integer) or frames < 1:
-            raise ValueError(f"frames must be an integer of at least 1, got {frames!r}")
-        if frames > 1 and observation != "pixels":
-            raise ValueError(f'frames={frames} needs observation="pixels", got {observation!r}')
-        _check_choice("reward_type", reward_type, REWARD_TYPES)
-        _check_choice("render_mode", render_mode, RENDER_MODES)
-        if not isinstance(render_size, int | np.integer) or render_size < _MIN_RENDER_SIZE:
-            raise ValueError(f"render_size must be an integer of at least {_MIN_RENDER_SIZE}, got {render_size!r}")
+        check_known(type(self), unknown)
+        check_keywords(observation, goal, frames, reward_type, render_mode, render_size)
         self.observation_type = observation
         self.reward_type = reward_type
         self.terminate_on_success = bool(terminate_on_success)
@@ -123,15 +91,15 @@ class GoalEnv(gym.Env[Observation, NDArray[np.float32]], ABC):
         self.action_space: spaces.Box = spaces.Box(  # pyright: ignore[reportIncompatibleVariableOverride]
             -1.0, 1.0, (action_size,), np.float32
         )
-        picture = spaces.Box(0, 255, (PIXELS, PIXELS, 3), np.uint8)
+        image = spaces.Box(0, 255, (PIXELS, PIXELS, 3), np.uint8)
         images = spaces.Box(0, 255, (PIXELS, PIXELS, 3 * int(frames)), np.uint8)
-        shown = vector_space if observation == "state" else images
+        observations = vector_space if observation == "state" else images
         goals = {"achieved_goal": goal_space, "desired_goal": goal_space}
         self.observation_space: spaces.Dict = spaces.Dict(  # pyright: ignore[reportIncompatibleVariableOverride]
-            {"observation": shown, **(goals if goal == "state" else {"desired_goal": picture})}
+            {"observation": observations, **(goals if goal == "state" else {"desired_goal": image})}
         )
         self._frames: deque[NDArray[np.uint8]] = deque(maxlen=int(frames))
-        self._goal_picture: NDArray[np.uint8] | None = None if goal == "state" else np.empty(0, np.uint8)
+        self._goal_image: NDArray[np.uint8] | None = None if goal == "state" else np.empty(0, np.uint8)
         self._state_size = state_size
         self._action_size = action_size
         self._goal_size = goal_space.shape[0]
@@ -156,12 +124,12 @@ class GoalEnv(gym.Env[Observation, NDArray[np.float32]], ABC):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Observation, dict[str, Any]]:
-        """Start an episode, from a drawn or a given state and towards a drawn or a given goal.
+        """Starts an episode, from a drawn or a given state and towards a drawn or a given goal.
 
         Args:
-            seed: Seed of `np_random`; None goes on with the present generator.
+            seed: Seed of `np_random`; None continues the present generator.
             options: None, or a dictionary with `"state"` [S], and `"goal"` [G] or `"goal_state"` [S], a whole
-                state at the goal. What is not given is drawn, and never so that the episode starts in success.
+                state at the goal. The others are drawn, and never so that the episode starts in success.
 
         Returns:
             The observation and `{"is_success": bool}` (a subclass may say more).
@@ -180,12 +148,12 @@ class GoalEnv(gym.Env[Observation, NDArray[np.float32]], ABC):
         if state is None or goal is None:
             self._leave_success(redraw_goal=goal is None)
         self._frames.clear()
-        if self._goal_picture is not None:
-            self._goal_picture = self._picture_of(self._goal_state(self.goal) if goal_state is None else goal_state)
+        if self._goal_image is not None:
+            self._goal_image = self._image_of(self._goal_state(self.goal) if goal_state is None else goal_state)
         return self._observe(), self._info()
 
     def step(self, action: ArrayLike) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
-        """Apply one action [A]; entries beyond the bounds are clipped to [-1, 1].
+        """Applies one action [A]; entries beyond the bounds are clipped to [-1, 1].
 
         Returns:
             Observation, reward, terminated, truncated (always False: the time limit is a wrapper's) and
@@ -195,15 +163,15 @@ class GoalEnv(gym.Env[Observation, NDArray[np.float32]], ABC):
             ValueError: If the action is not of shape [A] or not finite.
         """
         goal = self.goal
-        self._advance(_check_action(action, self._action_size))
+        self._advance(check_action(action, self._action_size))
         info = self._info()
         reward = float(self.compute_reward(self._get_achieved_goal(), goal, info))
         return self._observe(), reward, self.terminate_on_success and info["is_success"], False, info
 
     def goal_distance(self, achieved_goal: ArrayLike, desired_goal: ArrayLike) -> NDArray[np.float64]:
-        """How far achieved goals [*, G] are from desired ones [*, G]; Euclidean unless a subclass says otherwise.
+        """Returns the distance of achieved [*, G] from desired goals [*, G]; Euclidean unless a subclass overrides it.
 
-        Success, rewards and whatever else asks how far the goal is mean this distance.
+        Success, rewards and evaluations use this distance.
 
         Returns:
             Distances [*] [goal unit].
@@ -213,7 +181,7 @@ class GoalEnv(gym.Env[Observation, NDArray[np.float32]], ABC):
     def compute_reward(
         self, achieved_goal: ArrayLike, desired_goal: ArrayLike, info: Any = None
     ) -> float | NDArray[np.float64]:
-        """Reward of having achieved one goal while another was desired, for any number of pairs at once.
+        """Returns the reward of having achieved one goal while another was desired, for any number of pairs at once.
 
         Args:
             achieved_goal: Achieved goals [*, G].
@@ -230,89 +198,89 @@ class GoalEnv(gym.Env[Observation, NDArray[np.float32]], ABC):
         return float(reward) if reward.ndim == 0 else reward
 
     def render(self) -> NDArray[np.uint8] | None:  # type: ignore[override]
-        """Picture of scene and goal, uint8 [render_size, render_size, 3]; None without a render mode."""
+        """Returns an image of scene and goal, uint8 [render_size, render_size, 3]; None without a render mode."""
         if self.render_mode is None:
             gym.logger.warn('render() does nothing without a render mode: pass render_mode="rgb_array"')
             return None
-        return self._picture(self.render_size, self.goal)
+        return self._render_image(self.render_size, self.goal)
 
     @abstractmethod
     def goal_to_pixels(self, points: ArrayLike) -> NDArray[np.float64]:
-        """Where points of goal space [*, G] appear in the frame of `render()`.
+        """Returns the positions of points of goal space [*, G] in the frame of `render()`.
 
         Returns:
-            Pixel coordinates [*, 2 P] of the P places that a goal names, place after place (P = 1, unless
+            Pixel coordinates [*, 2 P] of the P positions that a goal consists of, one after another (P = 1, unless
             there are several bodies), x to the right and y down; (0, 0) is the frame's upper left corner
             and (0.5, 0.5) the centre of its first pixel.
         """
 
     @abstractmethod
     def _draw_state(self) -> NDArray[np.float64]:
-        """Draw a starting state [S] from `np_random`."""
+        """Draws a starting state [S] from `np_random`."""
 
     @abstractmethod
     def _draw_goal(self) -> NDArray[np.float64]:
-        """Draw a goal [G] from `np_random`."""
+        """Draws a goal [G] from `np_random`."""
 
     @abstractmethod
-    def _why_not_state(self, state: NDArray[np.float64]) -> str | None:
-        """What is wrong with a finite state [S], or None."""
+    def _state_error(self, state: NDArray[np.float64]) -> str | None:
+        """Returns what is wrong with a finite state [S], or None."""
 
     @abstractmethod
-    def _why_not_goal(self, goal: NDArray[np.float64]) -> str | None:
-        """What is wrong with a finite goal [G], or None."""
+    def _goal_error(self, goal: NDArray[np.float64]) -> str | None:
+        """Returns what is wrong with a finite goal [G], or None."""
 
     @abstractmethod
     def _set_state(self, state: NDArray[np.float64]) -> None:
-        """Put the simulation into a state [S]."""
+        """Puts the simulation into a state [S]."""
 
     @abstractmethod
     def _get_state(self) -> NDArray[np.float64]:
-        """The simulation's state [S]."""
+        """Returns the simulation's state [S]."""
 
     @abstractmethod
     def _advance(self, action: NDArray[np.float64]) -> None:
-        """Simulate one step under an action [A] inside its bounds."""
+        """Simulates one step under an action [A] inside its bounds."""
 
     @abstractmethod
     def _get_vector(self) -> NDArray[np.float64]:
-        """The vector observation."""
+        """Returns the vector observation."""
 
     @abstractmethod
     def _get_achieved_goal(self) -> NDArray[np.float64]:
-        """The achieved goal [G]."""
+        """Returns the achieved goal [G]."""
 
     @abstractmethod
     def _goal_state(self, goal: NDArray[np.float64]) -> NDArray[np.float64]:
-        """A state [S] in which a goal [G] is reached, at rest; what the goal does not name is as it is now."""
+        """Returns a state [S] at rest in which a goal [G] is reached; components outside of the goal are unchanged."""
 
     @abstractmethod
-    def _picture(self, size: int, goal: NDArray[np.float64] | None) -> NDArray[np.uint8]:
-        """Picture of the scene [size, size, 3], contiguous; no goal marker if the goal is None."""
+    def _render_image(self, size: int, goal: NDArray[np.float64] | None) -> NDArray[np.uint8]:
+        """Returns an image of the scene [size, size, 3], contiguous; without a goal marker if the goal is None."""
 
     def _observe(self) -> Observation:
-        shown = self._get_vector().copy() if self.observation_type == "state" else self._latest_pictures()
-        if self._goal_picture is not None:
-            return {"observation": shown, "desired_goal": self._goal_picture.copy()}
+        observation = self._get_vector().copy() if self.observation_type == "state" else self._stacked_frames()
+        if self._goal_image is not None:
+            return {"observation": observation, "desired_goal": self._goal_image.copy()}
         return {
-            "observation": shown,
+            "observation": observation,
             "achieved_goal": self._get_achieved_goal().copy(),
             "desired_goal": self.goal,
         }
 
-    def _latest_pictures(self) -> NDArray[np.uint8]:
-        """The last pictures side by side; before the first step nothing has moved."""
-        self._frames.append(self._picture(PIXELS, None))
+    def _stacked_frames(self) -> NDArray[np.uint8]:
+        """Returns the last frames, stacked; before the first step the first one is repeated."""
+        self._frames.append(self._render_image(PIXELS, None))
         missing = (self._frames.maxlen or 1) - len(self._frames)
         return np.concatenate((*[self._frames[0]] * missing, *self._frames), axis=-1)
 
-    def _picture_of(self, state: NDArray[np.float64]) -> NDArray[np.uint8]:
-        """What an observation would show of a state [S]."""
+    def _image_of(self, state: NDArray[np.float64]) -> NDArray[np.uint8]:
+        """Returns the image observation of a state [S]."""
         present = self._get_state().copy()
         self._set_state(state)
-        picture = self._picture(PIXELS, None)
+        image = self._render_image(PIXELS, None)
         self._set_state(present)
-        return picture
+        return image
 
     def _info(self) -> dict[str, Any]:
         return {"is_success": self._is_success()}
@@ -340,40 +308,12 @@ class GoalEnv(gym.Env[Observation, NDArray[np.float32]], ABC):
             raise ValueError("reset options goal and goal_state: expected one of them, got both")
         state = goal = goal_state = None
         if options.get("state") is not None:
-            state = _check_vector("state", options["state"], self._state_size)
-            _refuse("state", state, self._why_not_state(state))
+            state = check_vector("state", options["state"], self._state_size)
+            refuse("state", state, self._state_error(state))
         if options.get("goal") is not None:
-            goal = _check_vector("goal", options["goal"], self._goal_size)
-            _refuse("goal", goal, self._why_not_goal(goal))
+            goal = check_vector("goal", options["goal"], self._goal_size)
+            refuse("goal", goal, self._goal_error(goal))
         if options.get("goal_state") is not None:
-            goal_state = _check_vector("goal_state", options["goal_state"], self._state_size)
-            _refuse("goal_state", goal_state, self._why_not_state(goal_state))
+            goal_state = check_vector("goal_state", options["goal_state"], self._state_size)
+            refuse("goal_state", goal_state, self._state_error(goal_state))
         return state, goal, goal_state
-
-
-def _check_choice(name: str, value: object, choices: tuple[object, ...]) -> None:
-    if not any(value is choice or (isinstance(value, str) and value == choice) for choice in choices):
-        raise ValueError(f"{name} must be one of {', '.join(map(repr, choices))}, got {value!r}")
-
-
-def _check_vector(name: str, value: ArrayLike, size: int) -> NDArray[np.float64]:
-    vector = np.array(value, dtype=np.float64)
-    if vector.shape != (size,):
-        raise ValueError(f"option {name} must have shape ({size},), got {vector.shape}")
-    if not np.isfinite(vector).all():
-        raise ValueError(f"option {name} must be finite, got {vector}")
-    return vector
-
-
-def _refuse(name: str, value: NDArray[np.float64], reason: str | None) -> None:
-    if reason is not None:
-        raise ValueError(f"option {name} {reason}, got {value}")
-
-
-def _check_action(action: ArrayLike, size: int) -> NDArray[np.float64]:
-    vector = np.asarray(action, dtype=np.float64)
-    if vector.shape != (size,):
-        raise ValueError(f"an action must have shape ({size},), got {vector.shape}")
-    if not np.isfinite(vector).all():
-        raise ValueError(f"an action must be finite, got {vector}")
-    return np.clip(vector, -1.0, 1.0)

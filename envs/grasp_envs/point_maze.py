@@ -15,7 +15,8 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import ArrayLike, NDArray
 
-from grasp_envs.goal_env import EnvOptions, GoalEnv
+from grasp_envs.goal_env import GoalEnv
+from grasp_envs.options import EnvOptions
 from grasp_envs.rendering import FixedCamera
 
 if TYPE_CHECKING:
@@ -59,15 +60,15 @@ LAYOUTS = MappingProxyType(
 """The mazes by name: rows of cells of 1 m from top to bottom, `#` is a wall (those of D4RL, Fu et al. 2020)."""
 
 _MODEL = Path(__file__).parent / "assets" / "point_maze.xml"
-_FRAME_SKIP = 10
-_SPEED_LIMIT = 10.0
-_WALL_HEIGHT = 0.2
-_TARGET_GROUP = 3
-_FOVY = 14.0
-_CROPPED = 0.6
-_SHADE_OFFSET = (0.035, -0.05)
-_SHADE_BLURS = (-0.02, 0.0, 0.02, 0.04)
-_MAX_DRAWS = 10_000
+_FRAME_SKIP = 10  # timesteps per step
+_SPEED_LIMIT = 10.0  # largest absolute velocity of an accepted state, along an axis [m/s]
+_WALL_HEIGHT = 0.2  # [m]
+_TARGET_GROUP = 3  # group of geoms of the goal marker
+_FOVY = 14.0  # vertical field of view of the camera [deg]
+_CROPPED = 0.6  # part of the outer wall that is outside of the image [m]
+_SHADE_OFFSET = (0.035, -0.05)  # of a wall's shadow, along x and y [m]
+_SHADE_BLURS = (-0.02, 0.0, 0.02, 0.04)  # growth of the boxes that make up a shadow [m]
+_MAX_DRAWS = 10_000  # attempts at a free position
 
 
 class PointMazeEnv(GoalEnv):
@@ -76,8 +77,8 @@ class PointMazeEnv(GoalEnv):
     ## Description
 
     A force drives a ball of 1 kg and radius 0.1 m through a maze of cells of 1 m; it must reach a goal and stay
-    there. Friction of 2 N s/m lets it run out in about half a second and limits its speed to 2 m/s along each axis.
-    Walls stop what runs into them and let the rest slide on. The physics is MuJoCo's: timestep 0.01 s, ten
+    there. Friction of 2 N s/m stops it in about half a second and limits its velocity to 2 m/s along each axis.
+    Walls stop the ball along their normal and let it slide along them. The physics is MuJoCo's: timestep 0.01 s, ten
     timesteps per step (0.1 s).
 
     | Id                          | Layout     | Maze [m] | Time limit [steps] |
@@ -106,9 +107,9 @@ class PointMazeEnv(GoalEnv):
     | `achieved_goal` | (2,)  | x, y of the ball             | -W/2, -H/2 | W/2, H/2 | m    |
     | `desired_goal`  | (2,)  | x, y of the goal             | -W/2, -H/2 | W/2, H/2 | m    |
 
-    With `observation="pixels"`, `observation` is a picture of the maze without the goal, uint8 (64, 64, 3); it does
-    not show the velocity, which `frames=2` does: two pictures on the axis of colours. With `goal="pixels"`,
-    `desired_goal` is a picture with the ball at the goal, and there is no `achieved_goal`.
+    With `observation="pixels"`, `observation` is an image of the maze without the goal, uint8 (64, 64, 3); it does
+    not show the velocity, which `frames=2` does: two images on the axis of channels. With `goal="pixels"`,
+    `desired_goal` is an image with the ball at the goal, and there is no `achieved_goal`.
 
     ## Rewards
 
@@ -116,7 +117,7 @@ class PointMazeEnv(GoalEnv):
 
     ## Starting state
 
-    Position and goal are uniform over where the ball fits, and never so close that the episode starts in success.
+    Position and goal are uniform over all free positions, and never so close that the episode starts in success.
     The ball starts at rest. `reset(options={"state": [x, y, vx, vy], "goal": [x, y]})` sets either.
 
     ## Episode end
@@ -131,7 +132,7 @@ class PointMazeEnv(GoalEnv):
     | `layout`               | `"umaze"`  | or `"medium"`, `"large"`, or rows of `#` and space          |
     | `observation`          | `"state"`  | or `"pixels"`                                               |
     | `goal`                 | `"state"`  | or `"pixels"`                                               |
-    | `frames`               | `1`        | pictures in an observation                                  |
+    | `frames`               | `1`        | images in an observation                                    |
     | `reward_type`          | `"sparse"` | or `"dense"`                                                |
     | `terminate_on_success` | `False`    | end the episode with the first success                      |
     | `render_mode`          | `None`     | or `"rgb_array"`                                            |
@@ -148,20 +149,20 @@ class PointMazeEnv(GoalEnv):
         layout: str | tuple[str, ...] = "umaze",
         **options: Unpack[EnvOptions],
     ) -> None:
-        """Build the maze; the class docstring describes the arguments.
+        """Builds the maze; the class docstring describes the arguments.
 
         Raises:
             ValueError: If a keyword has a value that is not among its choices.
         """
         self.cells = _read_layout(layout)
         half = np.array(self.cells.shape[::-1]) / 2.0
-        places = spaces.Box(-half, half, dtype=np.float64)
+        positions = spaces.Box(-half, half, dtype=np.float64)
         bound = np.array([*half, np.inf, np.inf])
         super().__init__(
             state_size=4,
             action_size=2,
             vector_space=spaces.Box(-bound, bound, dtype=np.float64),
-            goal_space=places,
+            goal_space=positions,
             distance_threshold=0.2,
             **options,
         )
@@ -171,7 +172,7 @@ class PointMazeEnv(GoalEnv):
         self._camera = FixedCamera(self._model, "view", hidden_group=_TARGET_GROUP)
 
     def is_free(self, position: ArrayLike) -> NDArray[np.bool_]:
-        """Whether the ball fits at positions [*, 2] [m]: at least its radius away from every wall."""
+        """Returns whether the ball fits at positions [*, 2] [m]: at least its radius away from every wall."""
         position = np.asarray(position, dtype=np.float64)
         rows, columns = np.nonzero(self.cells)
         walls = np.stack((columns + 0.5, self.cells.shape[0] - rows - 0.5), axis=-1) - self._half  # their centres
@@ -180,13 +181,13 @@ class PointMazeEnv(GoalEnv):
         return clear & (np.abs(position) <= self._half).all(axis=-1)
 
     def goal_to_pixels(self, points: ArrayLike) -> NDArray[np.float64]:
-        """Pixels [*, 2] (x right, y down) in the frame of `render()` of positions [*, 2] [m]."""
+        """Returns pixels [*, 2] (x right, y down) in the frame of `render()` of positions [*, 2] [m]."""
         points = np.asarray(points, dtype=np.float64)
         height = np.zeros((*points.shape[:-1], 1))
         return self._camera.to_pixels(np.concatenate((points, height), axis=-1), self.render_size)
 
     def close(self) -> None:
-        """Free the graphics memory."""
+        """Frees the graphics memory."""
         self._camera.close()
 
     def _draw_position(self) -> NDArray[np.float64]:
@@ -194,7 +195,7 @@ class PointMazeEnv(GoalEnv):
             position = self.np_random.uniform(-self._half, self._half)
             if self.is_free(position):
                 return position
-        raise RuntimeError(f"no free position in {_MAX_DRAWS} draws: the maze has hardly any room")
+        raise RuntimeError(f"no free position in {_MAX_DRAWS} draws: the maze has hardly any free space")
 
     def _draw_state(self) -> NDArray[np.float64]:
         return np.concatenate((self._draw_position(), np.zeros(2)))
@@ -202,13 +203,13 @@ class PointMazeEnv(GoalEnv):
     def _draw_goal(self) -> NDArray[np.float64]:
         return self._draw_position()
 
-    def _why_not_state(self, state: NDArray[np.float64]) -> str | None:
+    def _state_error(self, state: NDArray[np.float64]) -> str | None:
         if np.abs(state[2:]).max() > _SPEED_LIMIT:
             return f"must have velocities state[2:] within +-{_SPEED_LIMIT} m/s"
-        return self._why_not_goal(state[:2])
+        return self._goal_error(state[:2])
 
-    def _why_not_goal(self, goal: NDArray[np.float64]) -> str | None:
-        # Whoever leans against a wall is a little inside of it.
+    def _goal_error(self, goal: NDArray[np.float64]) -> str | None:
+        # Contacts are soft: a ball that presses against a wall overlaps it a little, which `is_free` tolerates.
         return None if self.is_free(goal) else f"must be a position at least {RADIUS} m away from every wall"
 
     def _goal_state(self, goal: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -232,16 +233,16 @@ class PointMazeEnv(GoalEnv):
     def _get_achieved_goal(self) -> NDArray[np.float64]:
         return self._data.qpos.copy()
 
-    def _picture(self, size: int, goal: NDArray[np.float64] | None) -> NDArray[np.uint8]:
+    def _render_image(self, size: int, goal: NDArray[np.float64] | None) -> NDArray[np.uint8]:
         if goal is not None:
             self._data.mocap_pos[0, :2] = goal
         mujoco.mj_kinematics(self._model, self._data)
         mujoco.mj_camlight(self._model, self._data)
-        return self._camera.picture(self._data, size, hide=goal is None)
+        return self._camera.render(self._data, size, hide=goal is None)
 
 
 def _read_layout(layout: object) -> NDArray[np.bool_]:
-    """Where the walls are, [rows, columns], from top to bottom."""
+    """Returns where the walls are, [rows, columns], from top to bottom."""
     rows = LAYOUTS.get(layout) if isinstance(layout, str) else layout
     choices = f"one of {', '.join(map(repr, LAYOUTS))}, or rows of '#' and ' ' of one length within a closed wall"
     if not isinstance(rows, list | tuple) or not all(
@@ -260,7 +261,7 @@ def _read_layout(layout: object) -> NDArray[np.bool_]:
 
 
 def _build(cells: NDArray[np.bool_]) -> Any:
-    """The model: the walls as boxes, one for each run of cells in a row, and a camera that sees all of it."""
+    """Returns the model: walls as boxes, one for each run of cells in a row, and a camera that shows all of it."""
     spec = mujoco.MjSpec.from_file(str(_MODEL))
     height, width = cells.shape
     for row in range(height):
@@ -271,8 +272,8 @@ def _build(cells: NDArray[np.bool_]) -> Any:
                 x = column + length / 2 - width / 2
                 _add_box(spec, (x, y, _WALL_HEIGHT / 2), (length / 2, 0.5, _WALL_HEIGHT / 2), "wall")
                 for blur in _SHADE_BLURS:
-                    place = (x + _SHADE_OFFSET[0], y + _SHADE_OFFSET[1], 1e-3)
-                    _add_box(spec, place, (length / 2 + blur, 0.5 + blur, 1e-3), "shade")
+                    centre = (x + _SHADE_OFFSET[0], y + _SHADE_OFFSET[1], 1e-3)
+                    _add_box(spec, centre, (length / 2 + blur, 0.5 + blur, 1e-3), "shade")
             column += length
     distance = (max(height, width) / 2 - _CROPPED) / np.tan(np.deg2rad(_FOVY) / 2)
     spec.worldbody.add_camera(name="view", pos=[0, 0, distance + _WALL_HEIGHT], fovy=_FOVY)
@@ -280,9 +281,9 @@ def _build(cells: NDArray[np.bool_]) -> Any:
     return spec.compile()
 
 
-def _add_box(spec: Any, place: tuple[float, ...], halves: tuple[float, ...], material: str) -> None:
-    """A wall, or what it shades."""
+def _add_box(spec: Any, centre: tuple[float, ...], halves: tuple[float, ...], material: str) -> None:
+    """Adds a wall, or a part of its shadow."""
     solid = int(material == "wall")
     spec.worldbody.add_geom(
-        type=mujoco.mjtGeom.mjGEOM_BOX, pos=place, size=halves, material=material, contype=solid, conaffinity=solid
+        type=mujoco.mjtGeom.mjGEOM_BOX, pos=centre, size=halves, material=material, contype=solid, conaffinity=solid
     )

@@ -10,7 +10,8 @@ from gymnasium import spaces
 from numpy.typing import ArrayLike, NDArray
 
 from grasp_envs.drawing import BALLS, GOAL, SHADOW, WALL, Canvas, Rectangle, Scene
-from grasp_envs.goal_env import EnvOptions, GoalEnv
+from grasp_envs.goal_env import GoalEnv
+from grasp_envs.options import EnvOptions
 from grasp_envs.push_t_physics import AGENT_RADIUS, BARS, REACH, RIM, SIZE, Board, block_corners, touches
 
 if TYPE_CHECKING:
@@ -21,15 +22,15 @@ POSITION_TOLERANCE = 20.0
 ANGLE_TOLERANCE = np.pi / 9.0
 """Largest difference of its angle [rad]."""
 
-_LEVER = POSITION_TOLERANCE / ANGLE_TOLERANCE
-_HALF = SIZE / 2.0
-_AGENT_START = (50.0, 450.0)
-_BLOCK_START = (130.0, 382.0)
-_UNIT = 1e-6
+_LEVER = POSITION_TOLERANCE / ANGLE_TOLERANCE  # length that makes angles comparable with distances [u / rad]
+_HALF = SIZE / 2.0  # of the board [u]
+_AGENT_START = (50.0, 450.0)  # limits of the disc's starting coordinates [u]
+_BLOCK_START = (130.0, 382.0)  # limits of the block's and the goal's coordinates [u]
+_UNIT = 1e-6  # largest accepted deviation of a goal's (cosine, sine) from unit length
 _BARS: tuple[Rectangle, ...] = tuple(
     (x0 / _HALF, -y1 / _HALF, x1 / _HALF, -max(y0 - 15.0, 0.0) / _HALF) for x0, y0, x1, y1 in BARS
 )
-"""As they are drawn: y points up, and they overlap, so that no seam shows."""
+"""The bars as they are drawn: y points up, and they overlap, so that no seam shows."""
 
 
 class PushTEnv(GoalEnv):
@@ -40,7 +41,7 @@ class PushTEnv(GoalEnv):
     The task of diffusion policy (Chi et al. 2023, arXiv 2303.04137) with random goals, as in DINO-WM (Zhou et al.
     2024, arXiv 2411.04983): a T-shaped block lies on a board of 512 x 512 units (u), a disc pushes it. The block
     stays where it is left. The physics is pymunk's with the settings of the original task: ten steps a second, each of
-    ten timesteps, in which a controller leads the disc towards a target. As in the original, y points DOWN.
+    ten timesteps, in which a controller moves the disc towards a target. As in the original, y points DOWN.
 
     ## Action space
 
@@ -65,7 +66,7 @@ class PushTEnv(GoalEnv):
     | `desired_goal`  | (4,)  | the pose it should have               |      |     |      |
 
     The block's position is the middle of the top edge of the T, which can be pressed a little over the board's edge.
-    With `observation="pixels"`, `observation` is a picture of the board without the goal, uint8 (64, 64, 3). With
+    With `observation="pixels"`, `observation` is an image of the board without the goal, uint8 (64, 64, 3). With
     `goal="pixels"`, `desired_goal` is one with the block at the goal, the disc where it starts or as `goal_state` has
     it, and there is no `achieved_goal`.
 
@@ -83,8 +84,9 @@ class PushTEnv(GoalEnv):
     ## Episode end
 
     Truncation after 150 steps; termination only with `terminate_on_success=True`, at the first success.
-    `info["is_success"]` says whether the block is at its goal now, `info["coverage"]` which share of the goal's outline
-    it covers (the original task's measure; 0.95 is its success).
+    `info["is_success"]` says whether the block is at its goal now, `info["coverage"]` which fraction of the goal's
+    outline it covers (the original task's measure; 0.95 is its success).
+
 
     ## Arguments
 
@@ -92,7 +94,7 @@ class PushTEnv(GoalEnv):
     |------------------------|------------|----------------------------------------|
     | `observation`          | `"state"`  | or `"pixels"`                          |
     | `goal`                 | `"state"`  | or `"pixels"`                          |
-    | `frames`               | `1`        | pictures in an observation             |
+    | `frames`               | `1`        | images in an observation               |
     | `reward_type`          | `"sparse"` | or `"dense"`                           |
     | `terminate_on_success` | `False`    | end the episode with the first success |
     | `render_mode`          | `None`     | or `"rgb_array"`                       |
@@ -109,7 +111,7 @@ class PushTEnv(GoalEnv):
         self,
         **options: Unpack[EnvOptions],
     ) -> None:
-        """Build the board; the class docstring describes the arguments.
+        """Builds the board; the class docstring describes the arguments.
 
         Raises:
             ValueError: If a keyword has a value that is not among its choices.
@@ -131,7 +133,7 @@ class PushTEnv(GoalEnv):
 
     @property
     def frame(self) -> dict[str, Any]:
-        """The block's own frame, where pushes look the same wherever it lies: entries of `observation` and action."""
+        """The block's own frame, in which the dynamics do not depend on its pose: entries of observation and action."""
         return {
             "origin": (4, 5),
             "heading": (6, 7),
@@ -143,30 +145,30 @@ class PushTEnv(GoalEnv):
 
     @property
     def goal_weights(self) -> tuple[float, ...]:
-        """What the entries of two goals' difference weigh: cosine and sine as much as their arc [u]."""
+        """Weights of the entries of two goals' difference: cosine and sine weigh as much as their arc [u]."""
         return (1.0, 1.0, _LEVER, _LEVER)
 
     @property
     def rests(self) -> bool:
-        """The block stays where it is left."""
+        """Whether the environment rests under action 0: the block stays where it is left."""
         return True
 
     def goal_distance(self, achieved_goal: ArrayLike, desired_goal: ArrayLike) -> NDArray[np.float64]:
-        """The greater of distance and scaled angle [*] [u], for poses [*, 4]: x, y, cosine, sine."""
+        """Returns the greater of distance and scaled angle [*] [u], for poses [*, 4]: x, y, cosine, sine."""
         achieved, desired = np.asarray(achieved_goal, np.float64), np.asarray(desired_goal, np.float64)
-        apart = np.linalg.norm(achieved[..., :2] - desired[..., :2], axis=-1)
+        distance = np.linalg.norm(achieved[..., :2] - desired[..., :2], axis=-1)
         cosine = (achieved[..., 2:] * desired[..., 2:]).sum(axis=-1)
         sine = achieved[..., 2] * desired[..., 3] - achieved[..., 3] * desired[..., 2]
         turned = np.abs(np.arctan2(sine, cosine))
-        return np.maximum(apart, turned * _LEVER)
+        return np.maximum(distance, turned * _LEVER)
 
     def coverage(self) -> float:
-        """The share of the goal's outline that the block covers."""
+        """Returns the fraction of the goal's outline that the block covers."""
         goal = _outline((*self.goal[:2], _angle(self.goal)))
         return float(_outline(self._board.state[4:]).intersection(goal).area / goal.area)
 
     def goal_to_pixels(self, points: ArrayLike) -> NDArray[np.float64]:
-        """Pixels [*, 2] (x right, y down) in the frame of `render()` of the positions of poses [*, 4]."""
+        """Returns pixels [*, 2] (x right, y down) in the frame of `render()` of the positions of poses [*, 4]."""
         return self._scene(self.render_size).to_pixels(_to_scene(np.asarray(points, np.float64)[..., :2]))
 
     def _info(self) -> dict[str, Any]:
@@ -185,14 +187,14 @@ class PushTEnv(GoalEnv):
     def _draw_pose(self) -> NDArray[np.float64]:
         return np.array([*self.np_random.uniform(*_BLOCK_START, size=2), self.np_random.uniform(-np.pi, np.pi)])
 
-    def _why_not_state(self, state: NDArray[np.float64]) -> str | None:
+    def _state_error(self, state: NDArray[np.float64]) -> str | None:
         if not ((state[:2] >= 0) & (state[:2] <= SIZE)).all():
             return f"must have the disc's position state[:2] in [0, {SIZE:g}]"
         if not ((state[4:6] >= -RIM) & (state[4:6] <= SIZE + RIM)).all():
             return f"must have the block's position state[4:6] in [{-RIM:g}, {SIZE + RIM:g}]"
         return None
 
-    def _why_not_goal(self, goal: NDArray[np.float64]) -> str | None:
+    def _goal_error(self, goal: NDArray[np.float64]) -> str | None:
         if not ((goal[:2] >= -RIM) & (goal[:2] <= SIZE + RIM)).all():
             return f"must have a position goal[:2] in [{-RIM:g}, {SIZE + RIM:g}]"
         if abs(float(np.hypot(*goal[2:])) - 1.0) > _UNIT:
@@ -218,24 +220,24 @@ class PushTEnv(GoalEnv):
         x, y, angle = self._board.state[4:]
         return np.array([x, y, np.cos(angle), np.sin(angle)])
 
-    def _picture(self, size: int, goal: NDArray[np.float64] | None) -> NDArray[np.uint8]:
-        picture = self._scene(size).canvas()
+    def _render_image(self, size: int, goal: NDArray[np.float64] | None) -> NDArray[np.uint8]:
+        canvas = self._scene(size).canvas()
         state = self._board.state
         if goal is not None:
-            self._paint_block(picture, (*goal[:2], _angle(goal)), fill=False)
-        self._paint_block(picture, state[4:], fill=True)
-        picture.ball(_to_scene(state[:2]), AGENT_RADIUS / _HALF, BALLS[0])
-        return picture.image
+            self._paint_block(canvas, (*goal[:2], _angle(goal)), fill=False)
+        self._paint_block(canvas, state[4:], fill=True)
+        canvas.ball(_to_scene(state[:2]), AGENT_RADIUS / _HALF, BALLS[0])
+        return canvas.image
 
-    def _paint_block(self, picture: Canvas, pose: ArrayLike, *, fill: bool) -> None:
+    def _paint_block(self, canvas: Canvas, pose: ArrayLike, *, fill: bool) -> None:
         x, y, angle = np.asarray(pose, np.float64)
-        place = {"origin": _to_scene((x, y)), "turn": -float(angle)}
+        pose_options = {"origin": _to_scene((x, y)), "turn": -float(angle)}
         if fill:
             shadow = {"origin": _to_scene((x + 2.0, y + 4.0)), "turn": -float(angle)}
-            picture.boxes(_BARS, SHADOW, corner=0.01, alpha=0.28, blur=0.03, **shadow)
-            picture.boxes(_BARS, WALL, corner=0.012, **place)
+            canvas.boxes(_BARS, SHADOW, corner=0.01, alpha=0.28, blur=0.03, **shadow)
+            canvas.boxes(_BARS, WALL, corner=0.012, **pose_options)
         else:
-            picture.boxes(_BARS, GOAL, corner=0.012, alpha=0.35, **place)
+            canvas.boxes(_BARS, GOAL, corner=0.012, alpha=0.35, **pose_options)
 
     def _scene(self, size: int) -> Scene:
         if size not in self._scenes:

@@ -20,11 +20,11 @@ REACH = 100.0
 """Largest displacement of the pusher's target along an axis by one action."""
 
 RIM = 64.0
-"""How far beyond the board the block's position can ever be: the frame is thin, and a block can be squeezed into it."""
+"""Largest distance of the block's position beyond the board: a block can be squeezed into the thin frame."""
 
-_LOW, _HIGH = 5.0, 506.0
-_SUBSTEPS, _DT = 10, 0.01
-_STIFFNESS, _DAMPING = 100.0, 20.0
+_LOW, _HIGH = 5.0, 506.0  # inner edges of the board's frame
+_SUBSTEPS, _DT = 10, 0.01  # timesteps per action, their length [s]
+_STIFFNESS, _DAMPING = 100.0, 20.0  # of the pusher's controller [1 / s^2], [1 / s]
 _FRAME = ((_LOW, _LOW), (_HIGH, _LOW), (_HIGH, _HIGH), (_LOW, _HIGH))
 
 
@@ -42,9 +42,9 @@ _CENTRE = (0.0, 45.0)
 class Board:
     """A block and a pusher, whose state is `[x, y, vx, vy]` of the pusher and `[x, y, angle]` of the block.
 
-    Nothing else is remembered from step to step: the block has no velocity of its own (the board brakes it at once).
+    There is no other state: the block has no velocity of its own (the board brakes it at once).
     Settings are those of the diffusion policy's task (Chi et al. 2023, arXiv 2303.04137): mass 1, no friction between
-    bodies, the pusher led to its target by a controller (stiffness 100 / s^2, damping 20 / s) with 100 steps a second.
+    bodies, the pusher moved to a target by a controller (stiffness 100 / s^2, damping 20 / s) at 100 steps a second.
     """
 
     def __init__(self) -> None:
@@ -60,7 +60,7 @@ class Board:
         self._state = np.array(state, dtype=np.float64)
 
     def push(self, target: ArrayLike) -> None:
-        """Leads the pusher towards a target `[2]` for a tenth of a second."""
+        """Moves the pusher towards a target `[2]` for 0.1 s."""
         goal = pymunk.Vec2d(*map(float, np.asarray(target)))
         space, agent, block = _simulation(self._state)
         for _ in range(_SUBSTEPS):
@@ -71,7 +71,7 @@ class Board:
 
 
 def _simulation(state: NDArray[np.float64]) -> tuple[pymunk.Space, pymunk.Body, pymunk.Body]:
-    """A space of its own for each step, since a used one remembers contacts: the space, the pusher and the block."""
+    """Returns a new space with pusher and block; each step has its own, since a used one caches contacts."""
     space = pymunk.Space()
     space.damping = 0.0
     x, y, vx, vy, block_x, block_y, angle = map(float, state)
@@ -88,25 +88,25 @@ def _simulation(state: NDArray[np.float64]) -> tuple[pymunk.Space, pymunk.Body, 
 
 
 def _keep_on_board(agent: pymunk.Body) -> None:
-    """The pusher stops at the board's edge."""
-    place = agent.position
-    kept = pymunk.Vec2d(*(min(max(x, AGENT_RADIUS), SIZE - AGENT_RADIUS) for x in place))
-    if kept != place:
+    """Stops the pusher at the board's edge."""
+    position = agent.position
+    kept = pymunk.Vec2d(*(min(max(x, AGENT_RADIUS), SIZE - AGENT_RADIUS) for x in position))
+    if kept != position:
         agent.velocity = pymunk.Vec2d(
-            *(v if x == y else 0.0 for v, x, y in zip(agent.velocity, kept, place, strict=True))
+            *(v if x == y else 0.0 for v, x, y in zip(agent.velocity, kept, position, strict=True))
         )
         agent.position = kept
 
 
 def block_corners(pose: ArrayLike) -> NDArray[np.float64]:
-    """Corners `[2, 4, 2]` of the two bars of a block with pose `[x, y, angle]`."""
+    """Returns the corners `[2, 4, 2]` of the two bars of a block with pose `[x, y, angle]`."""
     x, y, angle = np.asarray(pose, dtype=np.float64)
     turn = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
     return np.array(_OUTLINES) @ turn + (x, y)
 
 
 def touches(agent: ArrayLike, pose: ArrayLike) -> bool:
-    """Whether a pusher at `[x, y]` would overlap the block with pose `[x, y, angle]`."""
+    """Returns whether a pusher at `[x, y]` would overlap the block with pose `[x, y, angle]`."""
     x, y, angle = np.asarray(pose, dtype=np.float64)
     turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
     own = (np.asarray(agent, dtype=np.float64) - (x, y)) @ turn

@@ -13,7 +13,8 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import ArrayLike, NDArray
 
-from grasp_envs.goal_env import EnvOptions, GoalEnv
+from grasp_envs.goal_env import GoalEnv
+from grasp_envs.options import EnvOptions
 from grasp_envs.rendering import FixedCamera
 
 if TYPE_CHECKING:
@@ -35,17 +36,17 @@ INNER_REACH = float(np.sqrt(LINK_0**2 + LINK_1**2 + 2.0 * LINK_0 * LINK_1 * np.c
 """Distance of the fingertip from the base with the elbow at its limit [m]."""
 
 _MODEL = Path(__file__).parent / "assets" / "reacher.xml"
-_FRAME_SKIP = 2
-_ELBOW_GIVE = 0.6
-_START_ELBOW = 2.5
-_START_SPEED = 0.005
-_GOAL_RADII = (0.03, 0.2)
-_PLANE_HEIGHT = 0.01
-_TARGET_GROUP = 3
+_FRAME_SKIP = 2  # timesteps per step, as in Gymnasium's `Reacher-v5`
+_ELBOW_GIVE = 0.6  # accepted states reach so far beyond the soft stop [rad]
+_START_ELBOW = 2.5  # largest absolute starting angle of joint 1 [rad]
+_START_SPEED = 0.005  # largest absolute starting velocity of a joint [rad/s]
+_GOAL_RADII = (0.03, 0.2)  # smallest and largest distance of goals from the base [m]
+_PLANE_HEIGHT = 0.01  # of the plane in which the arm moves [m]
+_TARGET_GROUP = 3  # group of geoms of the goal marker
 
 
 def fingertip(angles: ArrayLike) -> NDArray[np.float64]:
-    """Position of the fingertip [*, 2] [m] for joint angles [*, 2] [rad]."""
+    """Returns the position of the fingertip [*, 2] [m] for joint angles [*, 2] [rad]."""
     angles = np.asarray(angles, dtype=np.float64)
     upper, fore = angles[..., 0], angles[..., 0] + angles[..., 1]
     x = LINK_0 * np.cos(upper) + LINK_1 * np.cos(fore)
@@ -61,7 +62,7 @@ class ReacherEnv(GoalEnv):
     A two-link arm in a horizontal plane; its fingertip must reach a goal and stay there. The dynamics are
     exactly those of Gymnasium's `Reacher-v5`: links of 0.1 m and 0.11 m, MuJoCo's RK4 integrator with a
     timestep of 0.01 s and two timesteps per step (0.02 s). Different are the goal interface, the starts
-    (the whole circle), the reward and the looks.
+    (the whole circle), the reward and the rendering.
 
     ## Action space
 
@@ -84,7 +85,7 @@ class ReacherEnv(GoalEnv):
     | `achieved_goal` | (2,)  | x, y of the fingertip                        | -0.21 | 0.21 | m     |
     | `desired_goal`  | (2,)  | x, y of the goal                             | -0.21 | 0.21 | m     |
 
-    With `observation="pixels"`, `observation` is a picture of the arm without the goal, uint8 (64, 64, 3). With
+    With `observation="pixels"`, `observation` is an image of the arm without the goal, uint8 (64, 64, 3). With
     `goal="pixels"`, `desired_goal` is one with the fingertip at the goal, and there is no `achieved_goal`.
 
     ## Rewards
@@ -110,7 +111,7 @@ class ReacherEnv(GoalEnv):
     |------------------------|------------|----------------------------------------|
     | `observation`          | `"state"`  | or `"pixels"`                          |
     | `goal`                 | `"state"`  | or `"pixels"`                          |
-    | `frames`               | `1`        | pictures in an observation             |
+    | `frames`               | `1`        | images in an observation               |
     | `reward_type`          | `"sparse"` | or `"dense"`                           |
     | `terminate_on_success` | `False`    | end the episode with the first success |
     | `render_mode`          | `None`     | or `"rgb_array"`                       |
@@ -127,7 +128,7 @@ class ReacherEnv(GoalEnv):
         self,
         **options: Unpack[EnvOptions],
     ) -> None:
-        """Load the arm; the class docstring describes the arguments.
+        """Loads the arm; the class docstring describes the arguments.
 
         Raises:
             ValueError: If a keyword has a value that is not among its choices.
@@ -146,13 +147,13 @@ class ReacherEnv(GoalEnv):
         self._camera = FixedCamera(self._model, "view", hidden_group=_TARGET_GROUP)
 
     def goal_to_pixels(self, points: ArrayLike) -> NDArray[np.float64]:
-        """Pixels [*, 2] (x right, y down) in the frame of `render()` of points of the plane [*, 2] [m]."""
+        """Returns pixels [*, 2] (x right, y down) in the frame of `render()` of points of the plane [*, 2] [m]."""
         points = np.asarray(points, dtype=np.float64)
         height = np.full((*points.shape[:-1], 1), _PLANE_HEIGHT)
         return self._camera.to_pixels(np.concatenate((points, height), axis=-1), self.render_size)
 
     def close(self) -> None:
-        """Free the graphics memory."""
+        """Frees the graphics memory."""
         self._camera.close()
 
     def _draw_state(self) -> NDArray[np.float64]:
@@ -166,11 +167,11 @@ class ReacherEnv(GoalEnv):
         angle = self.np_random.uniform(-np.pi, np.pi)
         return radius * np.array([np.cos(angle), np.sin(angle)])
 
-    def _why_not_state(self, state: NDArray[np.float64]) -> str | None:
+    def _state_error(self, state: NDArray[np.float64]) -> str | None:
         limit = ELBOW_LIMIT + _ELBOW_GIVE
         return None if abs(state[1]) <= limit else f"must have an elbow angle state[1] within +-{limit} rad"
 
-    def _why_not_goal(self, goal: NDArray[np.float64]) -> str | None:
+    def _goal_error(self, goal: NDArray[np.float64]) -> str | None:
         if INNER_REACH <= np.linalg.norm(goal) <= OUTER_REACH:
             return None
         return f"must be {INNER_REACH:.4f} m to {OUTER_REACH:.2f} m from the base, where the arm reaches"
@@ -200,9 +201,9 @@ class ReacherEnv(GoalEnv):
     def _get_achieved_goal(self) -> NDArray[np.float64]:
         return fingertip(self._data.qpos)
 
-    def _picture(self, size: int, goal: NDArray[np.float64] | None) -> NDArray[np.uint8]:
+    def _render_image(self, size: int, goal: NDArray[np.float64] | None) -> NDArray[np.uint8]:
         if goal is not None:
             self._data.mocap_pos[0, :2] = goal
         mujoco.mj_kinematics(self._model, self._data)
         mujoco.mj_camlight(self._model, self._data)
-        return self._camera.picture(self._data, size, hide=goal is None)
+        return self._camera.render(self._data, size, hide=goal is None)

@@ -1,4 +1,4 @@
-"""Pictures of MuJoCo models, on machines with and without a display."""
+"""Rendering of MuJoCo models, on machines with and without a display."""
 
 # MuJoCo's bindings come without type stubs.
 # pyright: reportAttributeAccessIssue=false
@@ -26,11 +26,11 @@ renderer.update_scene(mujoco.MjData(model))
 renderer.render()
 renderer.close()
 """
-_PROBE_SECONDS = 60.0
+_PROBE_SECONDS = 60.0  # time after which a backend counts as broken [s]
 
 
 def choose_backend() -> str | None:
-    """Make MuJoCo able to render on a Linux machine without a display; call it before the first render.
+    """Makes MuJoCo able to render on a Linux machine without a display; call it before the first render.
 
     Only if `MUJOCO_GL` is unset and there is no display, EGL and then OSMesa are tried in a subprocess (a
     missing library would kill this one), and the first that works is written to `MUJOCO_GL`.
@@ -62,12 +62,12 @@ class FixedCamera:
     """A square view through a camera that is fixed to the world of a MuJoCo model."""
 
     def __init__(self, model: mujoco.MjModel, name: str, *, hidden_group: int) -> None:
-        """Look through the camera `name` of a model.
+        """Sets up the camera `name` of a model.
 
         Args:
-            model: The model; its offscreen buffer grows to the size of the pictures.
+            model: The model; its offscreen buffer grows to the size of the images.
             name: Name of the camera.
-            hidden_group: Group of geoms that `picture` can leave out.
+            hidden_group: Group of geoms that `render` can leave out.
         """
         import mujoco
 
@@ -77,15 +77,15 @@ class FixedCamera:
         self._options = mujoco.MjvOption()
         self._renderers: dict[int, mujoco.Renderer] = {}
 
-    def picture(self, data: mujoco.MjData, size: int, *, hide: bool = False) -> NDArray[np.uint8]:
-        """Render the scene [size, size, 3], without the hidden group if `hide` is set."""
+    def render(self, data: mujoco.MjData, size: int, *, hide: bool = False) -> NDArray[np.uint8]:
+        """Renders the scene [size, size, 3], without the hidden group if `hide` is set."""
         renderer = self._renderer(size)
         self._options.geomgroup[self._hidden_group] = not hide
         renderer.update_scene(data, self._camera, self._options)
         return np.ascontiguousarray(renderer.render())
 
     def to_pixels(self, points: ArrayLike, size: int) -> NDArray[np.float64]:
-        """Project points of the world [*, 3] [m] to pixels [*, 2] (x right, y down) of a picture."""
+        """Projects points of the world [*, 3] [m] to pixels [*, 2] (x right, y down) of an image."""
         axes = self._model.cam_mat0[self._camera].reshape(3, 3)
         right_up_back = (np.asarray(points, dtype=np.float64) - self._model.cam_pos[self._camera]) @ axes
         focal = 0.5 * size / np.tan(0.5 * np.deg2rad(self._model.cam_fovy[self._camera]))
@@ -93,7 +93,7 @@ class FixedCamera:
         return 0.5 * size + focal * plane * (1.0, -1.0)
 
     def close(self) -> None:
-        """Free the graphics memory; the next picture allocates it anew."""
+        """Frees the graphics memory; the next `render` allocates it again."""
         for renderer in self._renderers.values():
             renderer.close()
         self._renderers.clear()

@@ -1,4 +1,4 @@
-"""The agent: looks like a Stable-Baselines3 model, plans with a learned world model."""
+"""The agent: a Stable-Baselines3 model that plans with a learned world model."""
 
 from __future__ import annotations
 
@@ -37,31 +37,32 @@ class GraspAgent(WorldModelAlgorithm):
 
     Args:
         policy: "MultiInputPolicy", "CnnPolicy", or a subclass of `WorldModelPolicy`.
-        env: environment, several side by side (Stable-Baselines3's or Gymnasium's vectors), or its id.
-        goal: what the observation should look like, for environments whose observations are a Box.
+        env: environment, several of them (Stable-Baselines3's or Gymnasium's vector environments), or its id.
+        goal: the goal in terms of the observation, for environments whose observations are a Box.
         planner: any planner of the family; None for `GRASP()`.
         horizon: steps of a plan; None for half of the environment's time limit, from 10 to 50.
-        model: shape of the networks; None takes the kind, sharp or smooth, that predicts held-out data better.
-        encoder: shape of the image encoder, and how it is trained.
+        model: architecture of the networks; None chooses the kind, sharp or smooth, that predicts held-out data better.
+        encoder: architecture and training of the image encoder.
         train: how models are fitted.
-        explore: how experience is gathered; None for the usual way, with images at random for the first 10,000 steps.
-        criteria: how plans are scored; None for the goal's own way, or the usual one.
-        structure: what is known of the task beforehand; None takes what the environment offers (see `Structure`).
+        explore: how experience is gathered; None for the default, with images at random for the first 10,000 steps.
+        criteria: how plans are scored; None for the goal's own criteria, or the default ones.
+        structure: prior knowledge of the task; None takes what the environment offers (see `Structure`).
         goal_tolerance: success radius [goal units]; None takes the goal's, or the environment's `distance_threshold`,
             or that at which its sparse `compute_reward` changes, or that at which `info["is_success"]` changes while it
-            learns, or else a twentieth of the spread of the goals seen; with images one of the last two [latent units].
+            learns, or else a twentieth of the spread of goals in the data; with images one of the last two [latent
+            units].
         tensorboard_log: folder of TensorBoard's logs.
         verbose: 0 silent, 1 information, 2 debugging.
         seed: of everything random.
         device: "auto", "cpu", "cuda", ...
 
     Attributes:
-        perception: what is made of observations, with the encoder and the replay buffer of images.
-        trainer: the experience, and what has been fitted to it.
+        perception: converts observations, with the encoder and the replay buffer of images.
+        trainer: the experience, and the state of the fits to it.
         training_seconds: time spent in `learn` and `fit`, now and before it was saved [s].
 
     Raises:
-        ValueError: if the spaces are not of that kind.
+        ValueError: if the spaces are not supported.
     """
 
     policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = {
@@ -123,7 +124,7 @@ class GraspAgent(WorldModelAlgorithm):
 
     @property
     def horizon(self) -> int:
-        """Steps of a plan; changed at any time, they count from the next plan on."""
+        """Steps of a plan; a change takes effect with the next plan."""
         return self.policy.controller.horizon
 
     @horizon.setter
@@ -140,7 +141,7 @@ class GraspAgent(WorldModelAlgorithm):
         self._plan_with(criteria=criteria)
 
     def _plan_with(self, **changes: Any) -> None:
-        AgentSettings(**changes)  # refuses what is of another kind, or out of range
+        AgentSettings(**changes)  # refuses values of another type, or out of range
         usual = {"planner": GRASP(), "horizon": self._settings.horizon or 50, "criteria": self._settings.usual_criteria}
         for name, value in changes.items():
             setattr(self.policy.controller, name, usual[name] if value is None else value)
@@ -158,18 +159,18 @@ class GraspAgent(WorldModelAlgorithm):
         episode_start: NDArray[np.bool_] | None = None,
         deterministic: bool = False,
     ) -> tuple[NDArray[Any], tuple[NDArray[Any], ...]]:
-        """The action for an observation, by planning; see `WorldModelPolicy.predict`."""
+        """Returns the action for an observation, by planning; see `WorldModelPolicy.predict`."""
         self.perception.check_goal()
         return self.policy.predict(self.perception.to_goal_dict(observation), state, episode_start, deterministic)
 
     def set_goal(self, image: Any) -> None:
-        """Aims at what an image shows, for an agent that sees images; None: at what observations say again.
+        """Sets the goal to the state in an image, for an agent with images; None returns to the observations' goals.
 
         Args:
             image: `[height, width, channels]`, or channels first, as one frame of the observations.
 
         Raises:
-            ValueError: if it does not look like them, or observations are not images.
+            ValueError: if its shape or type is not theirs, or observations are not images.
         """
         self.perception.set_goal(image)
         self.policy.forget()
@@ -182,7 +183,7 @@ class GraspAgent(WorldModelAlgorithm):
     ) -> None:
         """Saves model, planner and settings in one zip of JSON and safetensors; `exclude` and `include` are ignored.
 
-        The experience itself is not saved: an agent that learns on after loading rehearses what its model knows.
+        The experience itself is not saved: an agent that learns on after loading rehearses with its model.
         """
         serialization.write(path, *self.snapshot().encode())
 
@@ -201,7 +202,7 @@ class GraspAgent(WorldModelAlgorithm):
 
         Args:
             path: file name or file object.
-            env: environment to go on with, or its id.
+            env: environment to continue in, or its id.
             device: where the model lives.
             custom_objects: not used.
             print_system_info: not used.

@@ -1,4 +1,4 @@
-"""Learning by a world model, with Stable-Baselines3's methods, callbacks and logger."""
+"""Learning with a world model, with Stable-Baselines3's methods, callbacks and logger."""
 
 from __future__ import annotations
 
@@ -45,20 +45,20 @@ class WorldModelAlgorithm(WorldModelBase):
     ) -> Self:
         """Gathers experience and fits the world model, in turns; ends with a last fit.
 
-        The first episodes follow time-correlated noise, the later ones plans: half of them to places that were rarely
-        seen, exploring from there, half to the task's goals.
+        The first episodes follow time-correlated noise, the later ones plans: half of them to rarely visited states,
+        from which they explore at random, half to the task's goals.
 
         Args:
             total_timesteps: environment steps to take.
             callback: Stable-Baselines3's callbacks.
             log_interval: episodes between two lines in the log.
             tb_log_name: name of the run in TensorBoard.
-            reset_num_timesteps: False goes on counting.
+            reset_num_timesteps: False continues the count of steps.
             progress_bar: show progress of steps and fits.
-            checkpoint: a file, written every half minute, and before and after each fit. Where it is there already,
-                learning goes on from it, until `total_timesteps` were taken in all: a script that was killed is simply
-                run again. It can be loaded as any saved agent, and holds the experience, too, but for images, which
-                lie in a file beside it.
+            checkpoint: a file, written every half minute, and before and after each fit. Where it already exists,
+                learning continues from it, until `total_timesteps` were taken in all: a script that was killed is
+                simply run again. It can be loaded as any saved agent, and also holds the experience; images are in a
+                second file next to it.
             minutes: take no more environment steps after this time; the last fit follows.
 
         Returns:
@@ -95,7 +95,7 @@ class WorldModelAlgorithm(WorldModelBase):
         log_interval: int,
         progress_bar: bool,
     ) -> None:
-        """Learns until so many steps were taken in all, or the clock shows `deadline` [s, monotonic]."""
+        """Learns until `total_timesteps` were taken in all, or the clock shows `deadline` [s, monotonic]."""
         trainer, before = self.trainer, self.num_timesteps
         self._counted_until = time.monotonic()
         assert self.env is not None
@@ -104,7 +104,7 @@ class WorldModelAlgorithm(WorldModelBase):
         try:
             while self.num_timesteps < total_timesteps and time.monotonic() < deadline:
                 if trainer.due:
-                    self._write(saver)  # a fit takes long
+                    self._write(saver)  # a fit takes long, and may be interrupted
                     callback.on_rollout_end()
                     self.train(last=False, progress_bar=progress_bar)
                     callback.on_rollout_start()
@@ -140,37 +140,37 @@ class WorldModelAlgorithm(WorldModelBase):
             False if the callback wants to stop.
         """
         perception, trainer, before = self.perception, self.trainer, self._last_obs
-        seen = perception.to_goal_dict(before)
-        raw, desired = raw_vectors(seen), np.asarray(seen["desired_goal"], np.float32)
-        actions = trainer.act(self.policy, raw, np.asarray(seen["achieved_goal"], np.float32), desired)
+        observed = perception.to_goal_dict(before)
+        raw, desired = raw_vectors(observed), np.asarray(observed["desired_goal"], np.float32)
+        actions = trainer.act(self.policy, raw, np.asarray(observed["achieved_goal"], np.float32), desired)
         new_obs, rewards, dones, infos = env.step(self.policy.to_space(actions))
         lasts = {row: infos[row]["terminal_observation"] for row, done in enumerate(dones) if done}
         perception.record(before, actions, new_obs, lasts)
         self.num_timesteps += env.num_envs
         known = {"actions": actions, "new_obs": new_obs, "rewards": rewards, "dones": dones, "infos": infos}
         callback.update_locals({"self": self, "env": env, **known})
-        going_on = bool(callback.on_step())
+        proceed = bool(callback.on_step())
         self._update_info_buffer(infos, dones)
         following = raw_vectors(perception.to_goal_dict(new_obs))
-        asks = self.settings.goal_tolerance is None and perception.names_goals  # what success is worth
+        records_success = self.settings.goal_tolerance is None and perception.names_goals  # the radius is estimated
         for row, done in enumerate(map(bool, dones)):
             after = raw_vectors(perception.to_goal_dict(lasts[row])) if done else following[row]
             trainer.record(row, raw[row], actions[row], after, done)
-            if asks and "is_success" in infos[row]:
+            if records_success and "is_success" in infos[row]:
                 achieved, goal = perception.outcome(row, before, new_obs, lasts.get(row))
-                trainer.verdicts.record(row, achieved, goal, bool(infos[row]["is_success"]), done)
+                trainer.success_radius.record(row, achieved, goal, bool(infos[row]["is_success"]), done)
             if done:
                 self._episode_num += 1
                 if log_interval and self._episode_num % log_interval == 0:
                     self._dump_logs()
         self._last_obs = new_obs  # type: ignore[assignment]
-        return going_on
+        return proceed
 
     def train(self, *, last: bool = True, progress_bar: bool = False) -> None:
-        """Fits encoder and world model to the experience, and logs what came of it.
+        """Fits encoder and world model to the experience, and logs their figures.
 
         Args:
-            last: whether no more experience follows: what has not been fitted in full is.
+            last: whether this fit ends the training, and is made in full.
             progress_bar: show progress.
         """
         trainer, perception = self.trainer, self.perception
@@ -182,7 +182,7 @@ class WorldModelAlgorithm(WorldModelBase):
             trainer.replace(encoded)
             for name, value in perception.figures().items():
                 self.logger.record(f"encoder/{name}", value)
-        tolerance = self.settings.goal_tolerance or trainer.verdicts.radius(self._distances)
+        tolerance = self.settings.goal_tolerance or trainer.success_radius.radius(self._distances)
         groups = perception.unit_groups
         world = trainer.fit(self.policy, tolerance, last=last, progress_bar=progress_bar, unit_groups=groups)
         assert trainer.report is not None
@@ -195,7 +195,7 @@ class WorldModelAlgorithm(WorldModelBase):
         self._dump_logs()
 
     def _distances(self, achieved: NDArray[Any], goals: NDArray[Any]) -> NDArray[np.float32]:
-        """Weighted distances `[n]` of what was achieved from goals, both as `Perception.outcome` has them."""
+        """Returns weighted distances `[n]` between achieved and desired goals, both from `Perception.outcome`."""
         assert self.settings.structure is not None
         weights = np.array(self.settings.structure.goal_weights or (1.0,), np.float32)
         difference = self.perception.encoded(achieved) - self.perception.encoded(goals)
@@ -214,7 +214,7 @@ class WorldModelAlgorithm(WorldModelBase):
         logger.dump(step=self.num_timesteps)
 
     def fit(self: Self, dataset: Any, *, progress_bar: bool = False) -> Self:
-        """Learns from experience that is already there; what `learn` gathers later is added to it.
+        """Learns from a dataset; experience that `learn` gathers later is added to it.
 
         Args:
             dataset: a `ReplayBuffer`, `DictReplayBuffer` or `HerReplayBuffer` of Stable-Baselines3, a Minari dataset,
@@ -237,7 +237,7 @@ class WorldModelAlgorithm(WorldModelBase):
         return self
 
     def _resume(self, saver: Checkpoint) -> bool:
-        """Goes on from a checkpoint: world, experience and counters; returns whether there was one."""
+        """Continues from a checkpoint: world model, experience and counters; returns whether there was one."""
         snapshot = saver.read(self.settings.goal, self.device)
         if snapshot is not None:
             snapshot.check_spaces(self.observation_space, self.action_space, str(saver.path))
@@ -248,5 +248,5 @@ class WorldModelAlgorithm(WorldModelBase):
         if saver.images is not None:
             self.perception.open_buffer(saver.images, {} if snapshot is None else snapshot.images)
         if snapshot is not None and self.seed is not None and self.env is not None:
-            self.env.seed(self.seed + self.num_timesteps)  # other episodes than those that were seen
+            self.env.seed(self.seed + self.num_timesteps)  # other episodes than before the interruption
         return snapshot is not None

@@ -1,4 +1,4 @@
-"""What an agent with a world model consists of, behind Stable-Baselines3's base class."""
+"""The parts of an agent with a world model, behind Stable-Baselines3's base class."""
 
 from __future__ import annotations
 
@@ -34,20 +34,20 @@ Self = TypeVar("Self", bound="WorldModelBase")
 
 
 class WorldModelBase(BaseAlgorithm, ABC):
-    """What an agent with a world model consists of: environment, settings, perception, trainer, policy.
+    """The parts of an agent with a world model: environment, settings, perception, trainer, policy.
 
     Args:
         policy: a name or a class.
-        env: environment, several side by side, or its id; None for an agent that only acts.
-        settings: what the agent is made with.
+        env: environment, several of them, or its id; None for an agent that only acts.
+        settings: the constructor arguments.
         tensorboard_log: see Stable-Baselines3.
         verbose: see Stable-Baselines3.
         seed: of everything random.
         device: where models live.
 
     Attributes:
-        perception: what is made of observations.
-        trainer: the experience, and when models are fitted to it.
+        perception: converts observations to the vectors in which the policy plans.
+        trainer: the experience, and the state of the fits to it.
         training_seconds: time spent in `learn` and `fit`, now and before it was saved [s].
     """
 
@@ -89,7 +89,7 @@ class WorldModelBase(BaseAlgorithm, ABC):
 
     @property
     def settings(self) -> AgentSettings:
-        """What the agent is made with, completed from its environment: as its policy plans now."""
+        """The constructor arguments, completed from the environment, as the policy plans now."""
         if getattr(self, "policy", None) is None:
             return self._settings
         known = self.policy.controller
@@ -102,12 +102,12 @@ class WorldModelBase(BaseAlgorithm, ABC):
 
     @property
     def structure(self) -> Structure:
-        """What is known of the task beforehand."""
+        """Prior knowledge of the task."""
         return self._settings.structure or Structure()
 
     @property
     def goal_tolerance(self) -> float | None:
-        """Success radius [goal units], if it is known before anything is learned."""
+        """Success radius [goal units], if it is known before training."""
         return self._settings.goal_tolerance
 
     def _read_spec(self, env: VecEnv) -> None:
@@ -123,7 +123,7 @@ class WorldModelBase(BaseAlgorithm, ABC):
 
     def _setup_model(self) -> None:
         if self.seed is not None and self.env is not None:
-            self.env.seed(self.seed)  # nothing here uses the global generators
+            self.env.seed(self.seed)  # this package does not use the global generators
         known, space = self.settings, self.observation_space
         layout = known.layout(space)
         if layout is not None:
@@ -143,7 +143,7 @@ class WorldModelBase(BaseAlgorithm, ABC):
         ).to(self.device)
 
     def snapshot(self, *, experience: bool = False) -> Snapshot:
-        """Returns what `save` writes; with its experience, what a checkpoint holds."""
+        """Returns the data that `save` writes; with `experience`, those of a checkpoint."""
         return Snapshot(
             settings=self.settings,
             observation_space=self.observation_space,
@@ -161,7 +161,7 @@ class WorldModelBase(BaseAlgorithm, ABC):
         )
 
     def _restore(self, snapshot: Snapshot) -> None:
-        """Sets up an agent that has been made without an environment, as another one was."""
+        """Sets up an agent that was constructed without an environment, from a snapshot."""
         self.observation_space, self.action_space = snapshot.observation_space, snapshot.action_space
         self.env_id, self.env_kwargs = snapshot.env_id, snapshot.env_kwargs
         self.num_timesteps, self.training_seconds = snapshot.num_timesteps, snapshot.training_seconds
@@ -171,7 +171,7 @@ class WorldModelBase(BaseAlgorithm, ABC):
             self.trainer.restore(snapshot.experience, snapshot.fits)
 
     def _adopt(self, snapshot: Snapshot) -> None:
-        """Takes over what another agent has learned."""
+        """Takes over another agent's world model and encoder."""
         if snapshot.encoder:
             self.perception.restore(snapshot.encoder)
             self.policy.take_space(self.perception.space)
@@ -179,7 +179,7 @@ class WorldModelBase(BaseAlgorithm, ABC):
             self.policy.learned(snapshot.world)
 
     def set_env(self, env: Environment | str, force_reset: bool = True) -> None:
-        """Takes another environment of the same spaces, or its id; running plans are forgotten.
+        """Takes another environment of the same spaces, or its id; running plans are discarded.
 
         Raises:
             ValueError: if its spaces differ.
@@ -210,7 +210,7 @@ class WorldModelBase(BaseAlgorithm, ABC):
             self.env.seed(seed)
 
     def get_parameters(self) -> dict[str, dict[str, Tensor]]:  # type: ignore[override]
-        """Returns what was learned, `{"policy": {name: tensor}}`: the model, and what is derived from the same data."""
+        """Returns `{"policy": {name: tensor}}`: the model, and tensors derived from the same data."""
         world = self.policy.world
         encoder = {f"encoder.{name}": tensor for name, tensor in self.perception.tensors().items()}
         return {"policy": {} if world is None else {**encoder, **world.parameters()}}
@@ -221,11 +221,11 @@ class WorldModelBase(BaseAlgorithm, ABC):
         exact_match: bool = True,
         device: torch.device | str = "auto",
     ) -> None:
-        """Takes over what another agent of the same kind has learned.
+        """Takes over the parameters of another agent of the same kind.
 
         Args:
-            load_path_or_dict: a saved agent's file, or what `get_parameters` returns.
-            exact_match: False keeps what a dict does not hold.
+            load_path_or_dict: a saved agent's file, or the result of `get_parameters`.
+            exact_match: False keeps parameters that a dict does not hold.
             device: not used; the agent stays where it is.
 
         Raises:
@@ -253,7 +253,7 @@ class WorldModelBase(BaseAlgorithm, ABC):
         self.policy.learned(world)
 
     def _read(self, source: str | Path | IO[bytes]) -> Snapshot:
-        """Reads what another agent has learned, of the same spaces."""
+        """Reads a trained agent with the same spaces."""
         goal, name = self.settings.goal, str(getattr(source, "name", source))
         snapshot = Snapshot.decode(*serialization.read(source), name, self.device, {"goal": goal} if goal else {})
         check_for_correct_spaces(snapshot, self.observation_space, self.action_space)  # type: ignore[arg-type]

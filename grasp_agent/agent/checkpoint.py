@@ -1,6 +1,6 @@
-"""A training that may be killed at any moment: agent and experience in a file, from which it goes on.
+"""Checkpoints of a training that may be killed at any moment: agent and experience in a file.
 
-Images lie in a file beside it, whose name is the checkpoint's and `.images`; both belong together.
+Images are in a second file in the same folder, named as the checkpoint with `.pictures` appended.
 """
 
 from __future__ import annotations
@@ -15,13 +15,15 @@ from grasp_agent import serialization
 from grasp_agent.agent.snapshot import Snapshot
 from grasp_agent.task.goal import Goal
 
+_WAIT_PER_WRITE = 20  # shortest wait after a write, in multiples of its duration
+
 
 class Checkpoint:
-    """The file of a training. It is whole at any moment, and can be loaded as any agent's.
+    """The file of a training. It is complete at any moment, and can be loaded as any agent's.
 
     Args:
-        path: the file; None for none: nothing is ever written.
-        seconds: time between two writings, longer where writing takes more than a twentieth of that [s].
+        path: the file; None writes nothing.
+        seconds: time between two writes, longer where a write takes more than a twentieth of that [s].
     """
 
     def __init__(self, path: str | Path | None, seconds: float = 30.0) -> None:
@@ -37,28 +39,28 @@ class Checkpoint:
 
     @property
     def due(self) -> bool:
-        """Whether it is time to write."""
+        """Whether a write is due."""
         return time.monotonic() - self._written > self._wait
 
     def write(self, snapshot: Callable[[], Snapshot]) -> None:
-        """Writes what a function returns; without a path it is not called."""
+        """Writes the snapshot that a function returns; without a path it is not called."""
         if self.path is None:
             return
         began = time.monotonic()
         serialization.write(self.path, *snapshot().encode())
         self._written = time.monotonic()
-        self._wait = max(self._wait, 20 * (self._written - began))
+        self._wait = max(self._wait, _WAIT_PER_WRITE * (self._written - began))
 
     def read(self, goal: Goal | None, device: torch.device) -> Snapshot | None:
-        """Returns what the file holds; None where there is none yet.
+        """Returns the content of the file; None where there is none yet.
 
         Raises:
-            ValueError: if it is none of an agent with this goal.
+            ValueError: if it is not of an agent with this goal.
         """
         if self.path is None or not self.path.exists():
             return None
         config, tensors = serialization.read(self.path)
         wanted, found = goal and goal.to_config(), config.get("goal")
-        if found != wanted:  # what was achieved on the way is part of the experience
+        if found != wanted:  # the experience contains goals achieved in the old goal's terms
             raise ValueError(f"{self.path}: expected the goal {wanted}, got {found}")
         return Snapshot.decode(config, tensors, str(self.path), device, {} if goal is None else {"goal": goal})

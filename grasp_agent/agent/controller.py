@@ -1,4 +1,4 @@
-"""Model-predictive control: follows plans with feedback, and replans when the rule says so."""
+"""Model-predictive control: executes plans with feedback, and replans where `ReplanRule` requires it."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from grasp_agent.planners import Criteria, GraspState, Plan, Planner, Problem, T
 from grasp_agent.validation import more_than, whole
 
 Array = NDArray[np.float32]
+_SMALLEST_RADIUS = 1e-3  # of `ReplanRule.radius`, for models that are almost exact [model units]; chosen by hand
 
 
 class PlanView(NamedTuple):
@@ -30,21 +31,21 @@ class PlanView(NamedTuple):
     fresh: bool
     """Whether the plan was made in this call."""
     accepted: bool
-    """Whether it was found good enough under every member."""
+    """Whether every ensemble member predicts that it reaches the goal."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ReplanRule:
     """When a running plan is replaced.
 
-    A plan goes on as long as it is for the same goal, is not at its end, and observations stay near its predictions.
+    A plan is kept as long as its goal is the same, it is not at its end, and observations stay near its predictions.
 
     Attributes:
-        commit: steps after which a plan that was not accepted is improved.
-        deviation: farthest that a state may be from its prediction, in multiples of the model's error, the 99 %
+        commit: steps after which a plan that was not accepted is replaced.
+        deviation: largest distance of a state from its prediction, in multiples of the model's error, the 99 %
             quantile of the one-step error on held-out data.
-        patience: times that the same observation in a row gets the same answer, where a policy remembers its plan;
-            after that the plan is taken for one that does not work, and another seed of noise is drawn.
+        patience: how often the same observation in a row gets the same action, where a policy keeps its plan between
+            calls; after that the plan counts as failed, and a new one is made with another seed of noise.
 
     Raises:
         ValueError: if a number is out of range.
@@ -59,26 +60,26 @@ class ReplanRule:
         more_than(0, deviation=self.deviation)
 
     def radius(self, world: World) -> float:
-        """Returns how far states may be from their predictions [model units]."""
-        return max(self.deviation * world.error, 1e-3)
+        """Returns the largest distance of states from their predictions [model units]."""
+        return max(self.deviation * world.error, _SMALLEST_RADIUS)
 
     def on_course(self, states: Array, goals: Array, plans: PlanState, radius: float) -> NDArray[np.bool_]:
-        """Returns where plans go on, `[n]`, for states `[n, S]` [model units] and goals `[n, G]`."""
+        """Returns where plans are kept, `[n]`, for states `[n, S]` [model units] and goals `[n, G]`."""
         horizon, rows = plans.actions.shape[1], np.arange(len(states))
         off = np.linalg.norm(states - plans.states[rows, np.minimum(plans.step, horizon)], axis=-1)
         left = (plans.step < horizon) & (plans.accepted | (plans.step < self.commit))
         return plans.aims_at(goals) & left & (off <= radius)
 
 
-class Search(NamedTuple):
-    """How plans are searched for."""
+class PlannerSettings(NamedTuple):
+    """A planner, and the criteria by which its plans are scored."""
 
     planner: Planner[Any]
     criteria: Criteria
 
 
 class Controller:
-    """Turns states and goals into actions, by plans that go on from call to call.
+    """Turns states and goals into actions, by plans that are kept from call to call.
 
     Args:
         planner: any planner of the family.
@@ -100,17 +101,17 @@ class Controller:
         self.seed, self.random = seed, np.random.default_rng(seed)
 
     def blank(self, world: World, count: int) -> PlanState:
-        """Returns no plans, for `count` environments."""
+        """Returns the state of `count` environments without plans."""
         sizes = world.model.action_size, len(world.state_map.columns), len(world.state_map.goal_index)
         return PlanState.blank(count, self.horizon, *sizes)
 
     def encode(self, world: World, raw: Array, plans: PlanState) -> Array:
-        """Returns states `[n, S]` [model units]; static factors are those of running plans, where these are near."""
+        """Returns states `[n, S]` [model units], with the static factors of the running plans where these are near."""
         states = world.encode(raw).cpu().numpy()
         return plans.held(states, world.model.unchanging, self.rule.radius(world))
 
     def on_course(self, world: World, raw: Array, goals: Array, plans: PlanState) -> NDArray[np.bool_]:
-        """Returns where plans go on, `[n]`; see `ReplanRule`."""
+        """Returns where plans are kept, `[n]`; see `ReplanRule`."""
         return self.rule.on_course(self.encode(world, raw, plans), goals, plans, self.rule.radius(world))
 
     def decide(
@@ -120,31 +121,32 @@ class Controller:
         goals: Array,
         plans: PlanState | None,
         deterministic: bool,
-        search: Search | None = None,
+        settings: PlannerSettings | None = None,
     ) -> tuple[Array, PlanState, PlanView | None]:
-        """Chooses actions in [-1, 1] for n environments: plans go on, or are made.
+        """Chooses actions in [-1, 1] for n environments, from running plans or new ones.
 
         Args:
-            world: what has been learned.
+            world: the learned world model.
             raw: `[n, O + G]`, observation and achieved goal.
             goals: `[n, G]`.
             plans: running plans, None for none.
-            deterministic: whether the planner's noise is always the same.
-            search: how to search for plans; None for the controller's own way.
+            deterministic: whether the planner's noise is the same in each call.
+            settings: planner and criteria of new plans; None for the controller's own.
 
         Returns:
-            Actions `[n, A]`, running plans, and the first one to look at.
+            Actions `[n, A]`, running plans, and a view of the first one.
+
         """
         if not len(raw):
             return np.zeros((0, world.model.action_size), np.float32), self.blank(world, 0), None
-        fits = plans is not None and plans.actions.shape[1] == self.horizon  # else it was changed meanwhile
+        fits = plans is not None and plans.actions.shape[1] == self.horizon  # else the horizon was changed meanwhile
         plans = plans.copy() if plans is not None and fits else self.blank(world, len(raw))
         states = self.encode(world, raw, plans)
         problem = world.problem(torch.from_numpy(states).to(world.device), goals, self.horizon, self.criteria)
         stale = ~self.rule.on_course(states, goals, plans, self.rule.radius(world))
         virtual = None
         if stale.any():
-            virtual = self._replan(world, problem, stale, goals, plans, deterministic, search)
+            virtual = self._replan(world, problem, stale, goals, plans, deterministic, settings)
         actions = self._corrected(problem, plans)
         view = _view(world, plans, bool(stale[0]), virtual if stale[0] else None)
         plans.step[:] += 1
@@ -158,19 +160,19 @@ class Controller:
         goals: Array,
         plans: PlanState,
         deterministic: bool,
-        search: Search | None,
+        settings: PlannerSettings | None,
     ) -> Array | None:
         """Makes new plans for the stale rows, in place; returns the virtual states of the first of them."""
-        planner, criteria = search or Search(self.planner, self.criteria)
+        planner, criteria = settings or PlannerSettings(self.planner, self.criteria)
         rows = np.flatnonzero(stale)
         warm_rows = plans.aims_at(goals)[rows]
         seed = self.seed if deterministic else int(self.random.integers(2**31))
-        seen: list[GraspState] = []
+        latest: list[GraspState] = []
 
-        def watch(_: int, state: Any) -> None:
-            seen[:] = [state] if isinstance(state, GraspState) else []
+        def keep_latest(_: int, state: Any) -> None:
+            latest[:] = [state] if isinstance(state, GraspState) else []
 
-        # Rows with and without a running plan are planned apart, so that a row's plan does not depend on the others.
+        # Rows with and without a running plan are planned separately: a row's plan does not depend on the others.
         virtual = None
         for warm in (True, False):
             chosen = rows[warm_rows == warm]
@@ -180,14 +182,14 @@ class Controller:
             if len(chosen) < len(goals) or criteria != problem.criteria:
                 part = world.problem(problem.start[torch.from_numpy(chosen)], goals[chosen], self.horizon, criteria)
             running = torch.from_numpy(plans.rows(chosen).remaining()).to(part.start.device) if warm else None
-            plan = planner.plan(part, warm=running, seed=seed, on_step=watch)
+            plan = planner.plan(part, warm=running, seed=seed, on_step=keep_latest)
             _store(plans, chosen, plan, part, goals)
-            if chosen[0] == 0 and seen:
-                virtual = world.achieved(seen[0].states[0])
+            if chosen[0] == 0 and latest:
+                virtual = world.achieved(latest[0].states[0])
         return virtual
 
     def _corrected(self, problem: Problem, plans: PlanState) -> Array:
-        """The plans' present actions, each corrected by one tracking step towards the state that should follow."""
+        """Returns the plans' present actions, each corrected by one tracking step towards the next predicted state."""
         rows = np.arange(problem.size)
         action = torch.from_numpy(plans.actions[rows, plans.step]).to(problem.start)
         target = torch.from_numpy(plans.states[rows, plans.step + 1]).to(problem.start)

@@ -1,4 +1,4 @@
-"""From an environment's observations to those of a goal environment, in whose vectors the policy plans."""
+"""Converts an environment's observations to those of a goal environment, in whose vectors the policy plans."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from grasp_agent.task.observation import KEYS, raw_vectors
 
 
 class Perception(ABC):
-    """What an agent makes of its observations; of images, also their replay buffer and how they are encoded.
+    """Converts observations to the vectors in which the policy plans; for images, with encoder and replay buffer.
 
     Attributes:
         unit_groups: groups of the observation's entries that share a unit, and are scaled alike.
-        names_goals: whether observations say what the goal is.
+        names_goals: whether observations contain the goal.
     """
 
     unit_groups: Sequence[Sequence[int]] = ()
@@ -37,7 +37,7 @@ class Perception(ABC):
     def to_goal_dict(self, observation: Any) -> Any:
         """Returns observations, one or a batch, as those of a goal environment.
 
-        What is no observation, such as a pair `(observation, info)`, is returned as it is: the policy refuses it.
+        Anything else, such as a pair `(observation, info)`, is returned unchanged: the policy refuses it.
         """
 
     @abstractmethod
@@ -54,7 +54,7 @@ class Perception(ABC):
 
     @abstractmethod
     def outcome(self, row: int, before: Any, after: Any, last: Any | None) -> tuple[NDArray[Any], NDArray[Any]]:
-        """Returns what one of several environments achieved in a step, and its goal before it.
+        """Returns the achieved goal of one of several environments after a step, and its desired goal before it.
 
         Args:
             row: the environment.
@@ -68,44 +68,44 @@ class Perception(ABC):
         return goals
 
     def check_goal(self) -> None:  # noqa: B027
-        """Raises ValueError where it is not known what to aim at."""
+        """Raises ValueError where no goal is known."""
 
     def set_goal(self, image: Any) -> None:
         """See `GraspAgent.set_goal`."""
         raise ValueError("set_goal: expected an agent whose observations are images")
 
     def record(self, before: Any, actions: NDArray[np.float32], after: Any, lasts: Mapping[int, Any]) -> None:  # noqa: B027
-        """Records one step of n environments, where observations are more than what the policy plans in."""
+        """Records one step of n environments, where observations are not the vectors in which the policy plans."""
 
     def fit(self, *, last: bool, progress_bar: bool) -> bool:
-        """Fits the encoder where it is time to; returns whether encodings have changed, and with them the space."""
+        """Fits the encoder where that is due; returns whether encodings, and with them the space, have changed."""
         return False
 
     def episodes(self, known: int) -> Iterable[Episode] | None:
-        """Returns all experience encoded; None where there is not more of it than the `known` transitions."""
+        """Returns all experience encoded; None where there are no more than the `known` transitions."""
         return None
 
     def figures(self) -> dict[str, float]:
-        """Returns what came of the last fit, for the log."""
+        """Returns the figures of the last fit, for the log."""
         return {}
 
     def tensors(self) -> dict[str, Tensor]:
-        """Returns the encoder's weights, by name; none where nothing is encoded."""
+        """Returns the encoder's weights, by name; empty without an encoder."""
         return {}
 
     def restore(self, tensors: Mapping[str, Tensor]) -> None:  # noqa: B027
-        """Takes over an encoder's weights; the encoder stays as it is from then on."""
+        """Takes over an encoder's weights; the encoder is frozen from then on."""
 
     def buffer_tensors(self) -> dict[str, Tensor]:
-        """Returns what a checkpoint keeps of the image replay buffer, beside the file of images."""
+        """Returns the tensors of the image replay buffer that a checkpoint keeps in addition to the file of images."""
         return {}
 
     def open_buffer(self, path: Path, tensors: Mapping[str, Tensor]) -> None:  # noqa: B027
-        """Keeps images in a file from now on, with those known so far; `tensors` of a checkpoint go on from it."""
+        """Stores images in a file from now on, including earlier ones; a checkpoint's `tensors` continue its file."""
 
 
 class VectorPerception(Perception):
-    """Observations of a goal environment: they are what the policy plans in.
+    """Observations of a goal environment, in whose vectors the policy plans directly.
 
     Args:
         space: a Dict of vectors observation, achieved_goal and desired_goal.
@@ -120,14 +120,14 @@ class VectorPerception(Perception):
         return self._space
 
     def to_goal_dict(self, observation: Any) -> Any:
-        """See `Perception.to_goal_dict`: the same."""
+        """See `Perception.to_goal_dict`: returns them unchanged."""
         return observation
 
     def rows(self, observations: Any) -> NDArray[np.float32]:
         """See `Perception.rows`: observation and achieved goal, `[n, O + G]`."""
         known = self.to_goal_dict(observations)
         if not isinstance(known, Mapping):
-            raise ValueError("dataset: expected achieved goals beside the observations (a goal environment)")
+            raise ValueError("dataset: expected achieved goals in addition to the observations (a goal environment)")
         return raw_vectors(known)
 
     def store(self, episodes: Iterable[Episode], dataset: Dataset, action_size: int) -> None:
@@ -142,13 +142,13 @@ class VectorPerception(Perception):
 
     def outcome(self, row: int, before: Any, after: Any, last: Any | None) -> tuple[NDArray[Any], NDArray[Any]]:
         """See `Perception.outcome`: vectors `[G]`."""
-        seen = self.to_goal_dict(after if last is None else last)["achieved_goal"]
-        achieved, desired = seen[row] if last is None else seen, self.to_goal_dict(before)["desired_goal"][row]
+        reached = self.to_goal_dict(after if last is None else last)["achieved_goal"]
+        achieved, desired = reached[row] if last is None else reached, self.to_goal_dict(before)["desired_goal"][row]
         return np.asarray(achieved, np.float32), np.asarray(desired, np.float32)
 
 
 class GoalPerception(VectorPerception):
-    """Vector observations for which a goal was given.
+    """Vector observations with a goal that was given.
 
     Args:
         space: of the observations with the goal.

@@ -1,4 +1,4 @@
-"""Perception of images: an encoder, the replay buffer that it learns from, and the goal's image."""
+"""Perception of images: an encoder, the replay buffer that it is trained on, and the goal image."""
 
 from __future__ import annotations
 
@@ -24,25 +24,25 @@ from grasp_agent.task.pixels import PixelLayout, PixelObservation
 from grasp_agent.task.structure import Frame, Structure
 
 Array = NDArray[np.float32]
-_GROWTH = 1.5  # of the buffer, since the encoder was fitted, after which a last fit begins with a fresh one
-_AGENT = 0.01  # weight of where the agent is in a goal's image, beside the body: next to nothing
+_REFIT_GROWTH = 1.5  # growth of the buffer after which a final fit trains the encoder from scratch; chosen by hand
+_AGENT_WEIGHT = 0.01  # goal weight of the agent's position, that of the body's pose is 1; chosen by hand, almost 0
 
 
 class PixelPerception(Perception):
-    """Encodes images as the latents of a goal environment, and learns how.
+    """Encodes images as the latents of a goal environment, and trains the encoder.
 
-    The observation is the newest frame's latent, its difference to the oldest frame's where there are several (it tells
-    velocities, with more frames the better), and what vectors there are; the achieved goal is the newest frame's
-    latent, the desired goal that of the goal's image. As long as nothing has been learned, latents are empty.
+    The observation consists of the newest frame's latent, its difference to the oldest frame's latent where there are
+    several (it encodes velocities, more accurately with more frames), and the observation's vectors. The achieved goal
+    is the newest frame's latent, the desired goal that of the goal image. Before training, latents are empty.
 
     Args:
-        layout: where images stand in observations.
-        config: shape of the encoder, and how it is trained.
+        layout: positions of images in observations.
+        config: architecture and training of the encoder.
         seed: of everything random.
         device: where the encoder lives.
 
     Attributes:
-        report: what came of the encoder's last training.
+        report: the figures of the encoder's last training.
         buffer: the experience.
     """
 
@@ -55,12 +55,12 @@ class PixelPerception(Perception):
         self.names_goals = layout.goal is not None
         self._cached: CachedEncoder | None = None
         self._seed, self._device = seed, device
-        self._fitted_to, self._frozen = 0, False  # transitions; whether the encoder stays as it is
+        self._fitted_to, self._frozen = 0, False  # transitions; whether the encoder is kept unchanged
         self._goal: NDArray[np.uint8] | None = None
 
     @property
     def encoder(self) -> PixelEncoder | None:
-        """The encoder; None before anything has been learned."""
+        """The encoder; None before training."""
         return None if self._cached is None else self._cached.encoder
 
     @property
@@ -72,28 +72,28 @@ class PixelPerception(Perception):
 
     @property
     def unit_groups(self) -> tuple[range, ...]:  # type: ignore[override]
-        """Entries of the observation that share a unit: those of a latent, of a difference."""
+        """Groups of the observation's entries that share a unit: the latent's, the difference's."""
         size = self._size
         return tuple(range(first * size, (first + 1) * size) for first in range(self._parts))
 
     @property
     def _size(self) -> int:
-        """Entries of a latent; 0 as long as it is not known how many there will be."""
+        """Size of a latent; 0 while it is not known."""
         if self._cached is not None:
             return self._cached.latent
         return RigidBody.size if self.config.body else 0
 
     @property
     def _parts(self) -> int:
-        """Latents in an observation."""
+        """Number of latents in an observation."""
         return min(2, self.layout.frames)
 
     @staticmethod
     def structure(layout: PixelLayout, config: EncoderConfig, *, actions: int, rests: bool) -> Structure:
-        """Returns what is known of latents beforehand: of a rigid body, the frame in which pushes look the same.
+        """Returns the known structure of latents: of a rigid body, the frame in which the dynamics are invariant.
 
         Raises:
-            ValueError: if a body is sought in images of an environment whose actions do not have two entries.
+            ValueError: if the encoder fits a body and actions do not have two entries.
         """
         if not config.body:
             return Structure(rests=rests)
@@ -106,12 +106,12 @@ class PixelPerception(Perception):
             vectors=((6, 7), (8, 9), (10, 11)) if layout.frames > 1 else (),
             actions=((0, 1),),
         )
-        return Structure(frame=frame, goal_weights=(_AGENT, _AGENT, 1, 1, 1, 1), rests=rests)
+        return Structure(frame=frame, goal_weights=(_AGENT_WEIGHT, _AGENT_WEIGHT, 1, 1, 1, 1), rests=rests)
 
     def check_goal(self) -> None:
         """See `Perception.check_goal`."""
         if self._goal is None and not self.names_goals:
-            raise ValueError("goal: expected an image of it, by set_goal, or under 'desired_goal' of the observation")
+            raise ValueError("goal: expected an image, by set_goal, or as 'desired_goal' of the observation")
 
     def set_goal(self, image: Any) -> None:
         """See `GraspAgent.set_goal`."""
@@ -124,15 +124,15 @@ class PixelPerception(Perception):
         self._goal = goal
 
     def to_goal_dict(self, observation: Any) -> Any:
-        """See `Perception.to_goal_dict`; without a goal, what is achieved is desired."""
+        """See `Perception.to_goal_dict`; without a goal, the desired goal is the achieved one."""
         if isinstance(observation, tuple):
             return observation
-        seen, batch = self.layout.read(observation)
-        observed, achieved = self._states(seen, self.encoded)
+        pixels, batch = self.layout.read(observation)
+        observed, achieved = self._states(pixels, self.encoded)
         if self._goal is not None:
             desired = np.broadcast_to(self.encoded(self._goal[None]), achieved.shape)
         else:
-            desired = achieved if seen.goals is None else self.encoded(seen.goals)
+            desired = achieved if pixels.goals is None else self.encoded(pixels.goals)
         found = {"observation": observed, "achieved_goal": achieved, "desired_goal": desired}
         return {key: np.array(value if batch else value[0], np.float32) for key, value in found.items()}
 
@@ -162,13 +162,13 @@ class PixelPerception(Perception):
         return later.images[row if batch else 0][..., -self.layout.shape[2] :], earlier.goals[row]
 
     def rows(self, observations: Any) -> NDArray[np.uint8]:
-        """See `Perception.rows`: bytes `[n, R]`, of images, then of vectors."""
-        seen, _ = self.layout.read(observations, goals=False)
-        count = len(seen.images)
-        return np.concatenate([seen.images.reshape(count, -1), seen.vectors.view(np.uint8).reshape(count, -1)], -1)
+        """See `Perception.rows`: bytes `[n, R]`, first of images, then of vectors."""
+        pixels, _ = self.layout.read(observations, goals=False)
+        count = len(pixels.images)
+        return np.concatenate([pixels.images.reshape(count, -1), pixels.vectors.view(np.uint8).reshape(count, -1)], -1)
 
     def store(self, episodes: Iterable[Episode], dataset: Dataset, action_size: int) -> None:
-        """See `Perception.store`: in the image replay buffer, from which they are encoded later."""
+        """See `Perception.store`: adds them to the image replay buffer, from which they are encoded later."""
         size = int(np.prod(self.layout.stacked))
         for episode in episodes:
             rows: NDArray[Any] = episode.states
@@ -176,9 +176,9 @@ class PixelPerception(Perception):
             self.buffer.add(rows[:, :size].reshape(-1, *self.layout.stacked), vectors, episode.actions)
 
     def fit(self, *, last: bool, progress_bar: bool) -> bool:
-        """See `Perception.fit`: for the first fit, and for a last one where the buffer has grown enough."""
+        """See `Perception.fit`: due at the first fit, and at a final one where the buffer has grown enough."""
         self.buffer.end()
-        grown = not self._frozen and len(self.buffer) >= _GROWTH * max(1, self._fitted_to)
+        grown = not self._frozen and len(self.buffer) >= _REFIT_GROWTH * max(1, self._fitted_to)
         if self._cached is not None and not (last and grown):
             return False
         encoder, self.report = learn_encoder(
@@ -207,8 +207,8 @@ class PixelPerception(Perception):
             return None
         parts = []
         for images in self.buffer.pieces():
-            seen = PixelObservation(images, np.zeros((len(images), 0), np.float32), None)
-            parts.append(np.concatenate(self._states(seen, cached.batch), -1))
+            pixels = PixelObservation(images, np.zeros((len(images), 0), np.float32), None)
+            parts.append(np.concatenate(self._states(pixels, cached.batch), -1))
         states, size = np.concatenate(parts), self._parts * cached.latent
         return [
             Episode(
@@ -218,15 +218,15 @@ class PixelPerception(Perception):
             for episode in self.buffer.episodes
         ]
 
-    def _states(self, seen: PixelObservation, encode: Any) -> tuple[Array, Array]:
-        """Observations `[n, O]` and achieved goals `[n, D]`."""
-        frames = np.split(seen.images, self.layout.frames, axis=-1)[::-1]
+    def _states(self, pixels: PixelObservation, encode: Any) -> tuple[Array, Array]:
+        """Returns observations `[n, O]` and achieved goals `[n, D]`."""
+        frames = np.split(pixels.images, self.layout.frames, axis=-1)[::-1]
         newest, oldest = encode(frames[0]), frames[0]
         for frame in frames[1:]:
-            blank = np.asarray(frame.max((1, 2, 3)) == 0)  # before an episode's first step, some stack nothing
+            blank = np.asarray(frame.max((1, 2, 3)) == 0)  # before an episode's first step, some wrappers stack zeros
             oldest = np.where(np.expand_dims(blank, (1, 2, 3)), oldest, frame)
         parts = [newest] if len(frames) == 1 else [newest, newest - encode(oldest)]
-        return np.concatenate([*parts, seen.vectors], -1), newest
+        return np.concatenate([*parts, pixels.vectors], -1), newest
 
     def tensors(self) -> dict[str, Tensor]:
         """See `Perception.tensors`."""
@@ -238,7 +238,7 @@ class PixelPerception(Perception):
             encoder = PixelEncoder.restore(self.layout.shape, self.config, tensors)
         except RuntimeError as error:
             raise ValueError(f"encoder: expected one of {self.config}, got one of another shape") from error
-        self._cached, self._frozen = CachedEncoder(encoder.to(self._device)), True  # what it was fitted to is gone
+        self._cached, self._frozen = CachedEncoder(encoder.to(self._device)), True  # its training data are not here
 
     def buffer_tensors(self) -> dict[str, Tensor]:
         """See `Perception.buffer_tensors`."""
@@ -258,5 +258,5 @@ class PixelPerception(Perception):
             self.buffer.add(images[episode.rows], episode.vectors, episode.actions)
 
 
-def _row(seen: PixelObservation, row: int) -> PixelObservation:
-    return PixelObservation(seen.images[row : row + 1], seen.vectors[row : row + 1], None)
+def _row(pixels: PixelObservation, row: int) -> PixelObservation:
+    return PixelObservation(pixels.images[row : row + 1], pixels.vectors[row : row + 1], None)

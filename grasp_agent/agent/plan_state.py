@@ -1,4 +1,4 @@
-"""The running plans of several environments: what `predict` hands from call to call."""
+"""The running plans of several environments: the state that `predict` returns and takes."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ class PlanState(NamedTuple):
     states: NDArray[np.float32]
     """`[n, H + 1, S]`, predicted states from the one at which the plan was made [model units]."""
     goals: NDArray[np.float32]
-    """`[n, G]`, what the plans are for [the environment's units]."""
+    """`[n, G]`, the plans' goals [the environment's units]."""
     step: NDArray[np.int64]
-    """`[n]`, actions done."""
+    """`[n]`, actions executed."""
     accepted: NDArray[np.bool_]
-    """`[n]`, whether the plan was found good enough."""
+    """`[n]`, whether the plan was accepted."""
     valid: NDArray[np.bool_]
     """`[n]`, whether there is a plan."""
 
     @classmethod
     def blank(cls, count: int, horizon: int, action_size: int, state_size: int, goal_size: int) -> PlanState:
-        """No plans, for `count` environments."""
+        """Returns the state of `count` environments without plans."""
         return cls(
             actions=np.zeros((count, horizon, action_size), np.float32),
             states=np.zeros((count, horizon + 1, state_size), np.float32),
@@ -38,7 +38,7 @@ class PlanState(NamedTuple):
 
     @classmethod
     def of(cls, state: tuple[NDArray[Any], ...], count: int) -> PlanState:
-        """A copy of what `predict` returned.
+        """Returns a copy of the state that `predict` returned.
 
         Raises:
             ValueError: if it is not for `count` environments.
@@ -48,11 +48,11 @@ class PlanState(NamedTuple):
         return cls._make(np.array(array) for array in state)
 
     def copy(self) -> PlanState:
-        """A copy that shares nothing."""
+        """Returns a deep copy."""
         return self._make(array.copy() for array in self)
 
     def rows(self, index: NDArray[np.int64]) -> PlanState:
-        """A copy of some environments' plans."""
+        """Returns a copy of some environments' plans."""
         return self._make(array[index] for array in self)
 
     def put(self, index: NDArray[np.int64], plans: PlanState) -> None:
@@ -61,11 +61,11 @@ class PlanState(NamedTuple):
             mine[index] = theirs  # type: ignore[index]
 
     def aims_at(self, goals: NDArray[np.float32]) -> NDArray[np.bool_]:
-        """`[n]`, True where there is a plan for the goal `[n, G]`."""
+        """Returns where there is a plan for the goal `[n, G]`, `[n]`."""
         return self.valid & (goals == self.goals).all(-1)
 
     def held(self, start: NDArray[np.float32], fixed: tuple[int, ...], near: float) -> NDArray[np.float32]:
-        """States `[n, S]` whose entries that nothing changes are what running plans have, where they are that near."""
+        """Returns states `[n, S]`, their entries `fixed` taken from the running plans where they are that `near`."""
         if not fixed:
             return start
         entries = list(fixed)
@@ -76,7 +76,7 @@ class PlanState(NamedTuple):
         return kept
 
     def remaining(self) -> NDArray[np.float32]:
-        """The plans `[n, H, A]` without the actions done; rest is added at the end."""
+        """Returns the plans `[n, H, A]` without the executed actions, padded with zeros at the end."""
         horizon = self.actions.shape[1]
         index = self.step[:, None] + np.arange(horizon)
         moved = np.take_along_axis(self.actions, np.minimum(index, horizon - 1)[..., None], axis=1)

@@ -1,4 +1,4 @@
-"""Planner, model and goal behind Stable-Baselines3's `predict`."""
+"""Planning with a world model behind Stable-Baselines3's `predict`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from stable_baselines3.common.policies import BasePolicy
 from torch import Tensor
 
-from grasp_agent.agent.controller import Controller, PlanView, ReplanRule, Search
+from grasp_agent.agent.controller import Controller, PlannerSettings, PlanView, ReplanRule
 from grasp_agent.agent.plan_state import PlanState
 from grasp_agent.models import EnsembleMLP
 from grasp_agent.models.world import World
@@ -21,8 +21,8 @@ from grasp_agent.task.observation import KEYS, batched, check_spaces, raw_vector
 __all__ = ["PlanView", "WorldModelPolicy"]
 
 
-class _Answer(NamedTuple):
-    """What was answered last."""
+class _CachedAction(NamedTuple):
+    """The actions of the last call, and the arguments that led to them."""
 
     key: bytes
     actions: NDArray[np.float32]
@@ -67,21 +67,21 @@ class WorldModelPolicy(BasePolicy):
         self.last_plan: PlanView | None = None
         self._world: World | None = None
         self._plans: PlanState | None = None
-        self._answer: _Answer | None = None
+        self._cached: _CachedAction | None = None
 
     @property
     def world(self) -> World | None:
-        """What has been learned; None before."""
+        """The learned world model; None before training."""
         return self._world
 
     def __setattr__(self, name: str, value: Any) -> None:
-        """Refuses what would silently change nothing."""
+        """Refuses assignments without effect."""
         if name in ("planner", "horizon", "criteria", "seed"):
             raise AttributeError(f"policy.{name}: expected policy.controller.{name}, or the agent's own")
         super().__setattr__(name, value)
 
     def learned(self, world: World) -> None:
-        """Takes over a newly learned world; running plans are forgotten.
+        """Takes over a newly learned world model; running plans are discarded.
 
         Raises:
             ValueError: if it does not fit the spaces.
@@ -96,7 +96,7 @@ class WorldModelPolicy(BasePolicy):
         self.forget()
 
     def take_space(self, space: spaces.Dict) -> None:
-        """Takes observations of another space from now on; what was learned in the old one is forgotten."""
+        """Changes the observation space; the world model learned in the old one is discarded."""
         check_spaces(space, self.action_space)
         self.observation_space, self.model, self._world = space, None, None
         self.forget()
@@ -106,8 +106,8 @@ class WorldModelPolicy(BasePolicy):
         self.controller.reseed(seed)
 
     def forget(self) -> None:
-        """Forgets the running plan and the answers given."""
-        self._plans, self.last_plan, self._answer = None, None, None
+        """Discards the running plan and the cached actions."""
+        self._plans, self.last_plan, self._cached = None, None, None
 
     def predict(  # type: ignore[override]
         self,
@@ -118,15 +118,15 @@ class WorldModelPolicy(BasePolicy):
     ) -> tuple[NDArray[Any], tuple[NDArray[Any], ...]]:
         """Returns the action for an observation, by planning.
 
-        With neither `state` nor `episode_start` the last plan is remembered: it goes on where the observation is where
-        the plan said it would be and the goal is the same, so the answer depends on what was asked before. An
-        observation asked twice in a row gets the same answer; one that stays the same for many steps is taken for a
-        plan that does not work (see `ReplanRule.patience`). With `state` or `episode_start` nothing is remembered.
+        With neither `state` nor `episode_start`, the policy keeps the last plan between calls and follows it where the
+        observation is near its prediction and the goal is the same, so actions depend on earlier calls. The same
+        observation twice in a row gets the same action; if it stays the same for many steps, the plan counts as failed
+        (see `ReplanRule.patience`). With `state` or `episode_start`, the policy keeps nothing between calls.
 
         Args:
             observation: a Dict observation, single or batched; float32, float64, lists or tensors.
-            state: what the last call returned.
-            episode_start: `[n]`, True where a new episode begins: that plan is dropped.
+            state: the running plans that the last call returned.
+            episode_start: `[n]`, True where a new episode begins: that plan is discarded.
             deterministic: True plans with the same noise each time.
 
         Returns:
@@ -139,16 +139,16 @@ class WorldModelPolicy(BasePolicy):
         raw, goals = raw_vectors(arrays), arrays["desired_goal"]
         with torch.inference_mode(False), torch.no_grad():
             if self._world is None:
-                chosen, plans = self._untaught(len(raw), deterministic), ()
+                chosen, plans = self._untrained_actions(len(raw), deterministic), ()
             elif state is None and episode_start is None:
-                chosen, plans = self._remembered(self._world, raw, goals, deterministic)
+                chosen, plans = self._with_last_plan(self._world, raw, goals, deterministic)
             else:
-                plans = self._dropped(self._world, state, episode_start, len(raw))
+                plans = self._continued_plans(self._world, state, episode_start, len(raw))
                 chosen, plans, self.last_plan = self.decide(raw, goals, plans, deterministic)
         actions = self.to_space(chosen)
         return (actions if is_batch else actions[0]), plans
 
-    def _untaught(self, count: int, deterministic: bool) -> NDArray[np.float32]:
+    def _untrained_actions(self, count: int, deterministic: bool) -> NDArray[np.float32]:
         size = (count, self.action_space.shape[0])
         if deterministic:
             return np.zeros(size, np.float32)
@@ -160,43 +160,43 @@ class WorldModelPolicy(BasePolicy):
         goals: NDArray[np.float32],
         plans: PlanState | None,
         deterministic: bool,
-        search: Search | None = None,
+        settings: PlannerSettings | None = None,
     ) -> tuple[NDArray[np.float32], PlanState, PlanView | None]:
-        """See `Controller.decide`, with the world that has been learned.
+        """See `Controller.decide`, with the learned world model.
 
         Raises:
-            RuntimeError: if nothing has been learned.
+            RuntimeError: before training.
         """
         if self._world is None:
             raise RuntimeError("expected a learned world model")
-        return self.controller.decide(self._world, raw, goals, plans, deterministic, search)
+        return self.controller.decide(self._world, raw, goals, plans, deterministic, settings)
 
-    def _remembered(
+    def _with_last_plan(
         self, world: World, raw: NDArray[np.float32], goals: NDArray[np.float32], deterministic: bool
     ) -> tuple[NDArray[np.float32], PlanState]:
         key = raw.tobytes() + goals.tobytes() + bytes([deterministic])
-        last, known, controller = self._answer, self._plans, self.controller
+        last, known, controller = self._cached, self._plans, self.controller
         if last is not None and known is not None and last.key == key and last.repeats < controller.rule.patience:
-            self._answer = last._replace(repeats=last.repeats + 1)
+            self._cached = last._replace(repeats=last.repeats + 1)
             self.last_plan = self.last_plan and self.last_plan._replace(fresh=False)
             return last.actions, known.copy()
         if known is not None and len(known.step) != len(raw):
             known = None
         stuck = known is not None and last is not None and last.key == key
         if stuck and known and not controller.on_course(world, raw, goals, known).all():
-            known, deterministic = None, False  # the same plan would not work any better
+            known, deterministic = None, False  # with the same noise the same plan would fail again
         actions, self._plans, self.last_plan = self.decide(raw, goals, known, deterministic)
-        self._answer = _Answer(key, actions, 0)
+        self._cached = _CachedAction(key, actions, 0)
         return actions, self._plans.copy()
 
-    def _dropped(
+    def _continued_plans(
         self,
         world: World,
         state: tuple[NDArray[Any], ...] | None,
         episode_start: NDArray[np.bool_] | None,
         count: int,
     ) -> PlanState:
-        """The plans of `state` without those of environments that begin a new episode."""
+        """Returns the plans of `state` without those of environments that begin a new episode."""
         if state is None:
             return self.controller.blank(world, count)
         plans = PlanState.of(state, count)
@@ -212,6 +212,6 @@ class WorldModelPolicy(BasePolicy):
         return np.clip(scaled.astype(space.dtype), space.low, space.high)
 
     def _predict(self, observation: Any, deterministic: bool = False) -> Tensor:
-        """Stable-Baselines3's hook on tensors."""
+        """Implements Stable-Baselines3's hook, on tensors."""
         actions, _ = self.predict(observation, episode_start=None, deterministic=deterministic)
         return torch.as_tensor(actions)

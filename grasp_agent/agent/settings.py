@@ -18,8 +18,8 @@ from grasp_agent.task.structure import Structure
 from grasp_agent.task.success import success_radius
 from grasp_agent.validation import instance, more_than, whole
 
-_PIXEL_STARTS = 10_000  # environment steps before an encoder is trained
-_SHORTEST, _LONGEST = 10, 50  # plans [steps]
+_PIXEL_STARTS = 10_000  # `learning_starts` where observations are images [environment steps]; chosen by hand
+_SHORTEST, _LONGEST = 10, 50  # limits of the default horizon [steps]; chosen by hand
 
 KINDS: dict[str, type] = {
     "goal": Goal,
@@ -62,12 +62,12 @@ class AgentSettings:
 
     @property
     def arguments(self) -> dict[str, Any]:
-        """The settings by name, as a constructor takes them."""
+        """The settings by name, as constructor arguments."""
         return {field.name: getattr(self, field.name) for field in fields(self)}
 
     @property
     def usual_criteria(self) -> Criteria:
-        """How plans are scored where nothing else is said: as the goal, or the task's structure, has it."""
+        """The default criteria of plans: the goal's, with stopping where the task's structure permits it."""
         usual = Criteria() if self.goal is None else self.goal.criteria
         return replace(usual, stop=self.structure is not None and self.structure.rests)
 
@@ -93,22 +93,22 @@ class AgentSettings:
     def _structure(self, env: VecEnv | None, layout: PixelLayout | None) -> Structure:
         if env is None:
             return Structure()
-        if layout is None:  # an environment weighs the entries of its own goal, not of another one
+        if layout is None:  # an environment's goal weights are for its own goal, not for another one
             return Structure.offered(env, weighs_goal=self.goal is None)
         rests = env.has_attr("rests") and bool(env.get_attr("rests")[0])
         count = env.action_space.shape[0]  # type: ignore[index]
         return PixelPerception.structure(layout, self.encoder or EncoderConfig(), actions=count, rests=rests)
 
     def in_env(self, env: VecEnv) -> AgentSettings:
-        """Returns the settings with horizon and tolerance, where these are not known, from an environment."""
+        """Returns the settings, with horizon and tolerance from an environment where they are None."""
         horizon, tolerance = self.horizon, self.goal_tolerance
         if horizon is None:
             limit = getattr(env.get_attr("spec")[0], "max_episode_steps", None)
             horizon = _LONGEST if limit is None else min(_LONGEST, max(_SHORTEST, limit // 2))
-        if tolerance is None and PixelLayout.of(env.observation_space) is None:  # distances of images are of latents
+        if tolerance is None and PixelLayout.of(env.observation_space) is None:  # with images distances are of latents
             if env.has_attr("distance_threshold"):
-                told = float(env.get_attr("distance_threshold")[0])
-                tolerance = told if 0 < told < math.inf else None
+                threshold = float(env.get_attr("distance_threshold")[0])
+                tolerance = threshold if 0 < threshold < math.inf else None
             elif env.has_attr("compute_reward"):
                 tolerance = success_radius(env)
         return replace(self, horizon=horizon, goal_tolerance=tolerance)

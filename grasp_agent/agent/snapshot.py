@@ -1,4 +1,4 @@
-"""What a saved agent consists of, as data: settings, counters, spaces, tensors in groups."""
+"""The content of a saved agent, as data: settings, counters, spaces, tensors in groups."""
 
 from __future__ import annotations
 
@@ -42,12 +42,12 @@ CHANGEABLE = ("horizon", "goal_tolerance", *(name for name in KINDS if name != "
 """Settings of a saved agent that may be replaced when it is loaded."""
 
 _CODED = ("planner", "criteria", "model", "train", "explore", "encoder")
-_INDEX = ("middle", "linear", "support.", "roadmap.", "replay.")  # of format 1, where these stood beside the others
+_INDEX = ("middle", "linear", "support.", "roadmap.", "replay.")  # names in format 1, without the prefix `index.`
 
 
 @contextmanager
 def loading(source: str) -> Iterator[None]:
-    """Raises one ValueError, which names the source, for whatever a damaged or foreign file makes Python raise."""
+    """Raises a ValueError that names the source, for any exception that a damaged or foreign file causes."""
     try:
         yield
     except (LookupError, ArithmeticError, TypeError, AttributeError, RuntimeError, ValueError) as error:
@@ -58,7 +58,7 @@ class Snapshot(NamedTuple):
     """An agent at one moment."""
 
     settings: AgentSettings
-    """What it was made with."""
+    """Its constructor arguments."""
     observation_space: spaces.Space[Any]
     """Of its environment."""
     action_space: spaces.Space[Any]
@@ -70,24 +70,24 @@ class Snapshot(NamedTuple):
     num_timesteps: int
     """Environment steps that it has learned from."""
     training_seconds: float
-    """Time that it has learned for [s]."""
+    """Time that it has spent on learning [s]."""
     seed: int | None
     """Of everything random."""
     world: World | None
-    """What it has learned; None before."""
+    """Its learned world model; None before training."""
     encoder: dict[str, Tensor]
-    """Weights of its encoder; none for an agent without images, or before."""
+    """Weights of its encoder; empty for an agent without images, or before training."""
     experience: dict[str, Tensor]
-    """Its dataset (see `ModelTrainer.tensors`); none where that was not asked for."""
+    """Its dataset (see `ModelTrainer.tensors`); empty where that was not requested."""
     images: dict[str, Tensor]
-    """What belongs to the file of its images (see `ImageReplayBuffer.tensors`)."""
+    """Tensors that belong to the file of its images (see `ImageReplayBuffer.tensors`)."""
     fits: Fits
-    """How much of the dataset its world has been fitted to."""
+    """How much of the dataset its world model has been fitted to."""
 
     def encode(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
         """Returns settings, ready for JSON, and tensors by name."""
         settings, world = self.settings, self.world
-        usual = {"planner": GRASP(), "criteria": settings.usual_criteria}  # a file without gets those of its reader
+        usual = {"planner": GRASP(), "criteria": settings.usual_criteria}  # defaults are saved as None
         coded = {name: getattr(settings, name) for name in _CODED}
         config: dict[str, Any] = {
             "env_id": self.env_id,
@@ -127,13 +127,13 @@ class Snapshot(NamedTuple):
         device: torch.device | str = "cpu",
         changes: Mapping[str, Any] | None = None,
     ) -> Snapshot:
-        """The inverse of `encode`.
+        """Inverts `encode`.
 
         Args:
             config: settings.
             tensors: by name.
-            source: what they come from, for errors.
-            device: where they shall live.
+            source: name of their file, for error messages.
+            device: device of the tensors.
             changes: settings that replace the saved ones.
 
         Raises:
@@ -146,7 +146,7 @@ class Snapshot(NamedTuple):
     @classmethod
     def _decoded(cls, config: Mapping[str, Any], tensors: Mapping[str, Tensor], changes: Mapping[str, Any]) -> Snapshot:
         settings = _settings(config, changes)
-        told = settings.goal_tolerance if {"goal", "goal_tolerance"} & set(changes) else None
+        tolerance_given = settings.goal_tolerance if {"goal", "goal_tolerance"} & set(changes) else None
         env_id = config["env_id"]
         if env_id is not None and ":" in env_id:
             raise ValueError(f"env_id: a file must not name a module to import, got {env_id!r}")
@@ -159,7 +159,7 @@ class Snapshot(NamedTuple):
             num_timesteps=int(config["num_timesteps"]),
             training_seconds=float(config.get("training_seconds", 0.0)),
             seed=config["seed"],
-            world=_world(config["world"], tensors, settings, told),
+            world=_world(config["world"], tensors, settings, tolerance_given),
             encoder=_group(tensors, "encoder"),
             experience=_group(tensors, "experience"),
             images=_group(tensors, "images"),
@@ -184,7 +184,7 @@ def _settings(config: Mapping[str, Any], changes: Mapping[str, Any]) -> AgentSet
         AgentSettings(goal=new_goal)
         new_goal.check_saved(saved_goal)
         changes = {"goal_tolerance": new_goal.tolerance, **changes}
-    known = {name: config[name] for name in _CODED if name != "encoder"}  # older files know nothing of encoders
+    known = {name: config[name] for name in _CODED if name != "encoder"}  # older files have no encoder
     structure = CODEC.decode(config["structure"]) if "structure" in config else Structure(blocks=config["blocks"])
     saved = {
         "horizon": int(config["horizon"]),
@@ -209,10 +209,10 @@ def _world(
 
 
 def _fits(config: Mapping[str, Any]) -> Fits:
-    """What a checkpoint's model has been fitted to; older files know how much alone, saved agents nothing."""
+    """Returns how much of its dataset a checkpoint's model was fitted to; older files hold one count, agents none."""
     if "fits" not in config:
-        seen = int(config.get("fitted_at", 0))
-        return Fits(seen=seen, completed=int(config.get("completed_at", seen)), kind_chosen=seen)
+        fitted = int(config.get("fitted_at", 0))
+        return Fits(seen=fitted, completed=int(config.get("completed_at", fitted)), kind_chosen=fitted)
     counts = {name: int(config["fits"][name]) for name in ("seen", "completed", "kind_chosen", "rehearsed")}
     return Fits(**counts, least_error=float(config["fits"]["least_error"]))
 
@@ -222,13 +222,13 @@ def _group(tensors: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:
 
 
 def _renamed(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Tensors by the names of today; files of format 1 had others."""
+    """Returns tensors by their present names; files of format 1 have others."""
 
-    def today(name: str) -> str:
+    def present(name: str) -> str:
         if name == "verdicts":
             return "experience.verdicts"
         if name.startswith("album."):
             return name.replace("album.", "images.", 1)
         return f"index.{name}" if name.startswith(_INDEX) else name
 
-    return {today(name): tensor for name, tensor in tensors.items()}
+    return {present(name): tensor for name, tensor in tensors.items()}

@@ -1,4 +1,4 @@
-"""What all commands share: arguments, checks, environments that are made for them."""
+"""Common parts of all commands: arguments, checks, construction of environments."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ MaybeFps = Annotated[float | None, tyro.conf.arg(metavar="FPS", help_behavior_hi
 
 
 class UsageError(Exception):
-    """What was asked for cannot be done; the message is for the user, on one line."""
+    """A request that cannot be fulfilled; the message is for the user, on one line."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,16 +37,16 @@ class Command(ABC):
 
     @abstractmethod
     def run(self) -> None:
-        """Does what the command says.
+        """Runs the command.
 
         Raises:
-            UsageError: if what the user asked for cannot be done.
+            UsageError: if the request cannot be fulfilled.
         """
 
 
 @contextmanager
 def user_errors(*kinds: type[Exception]) -> Iterator[None]:
-    """Takes exceptions of these kinds for the user's mistakes."""
+    """Turns exceptions of these types into usage errors."""
     try:
         yield
     except kinds as error:
@@ -63,7 +63,7 @@ def check_numbers(*, seed: int, **counts: int) -> None:
 
 
 def check_writable(path: Path) -> None:
-    """Finds out before the work, not after it."""
+    """Refuses a path that cannot be written, before the work starts."""
     if path.is_dir():
         raise UsageError(f"{path} is a folder (choose a file name)")
     with user_errors(OSError):
@@ -72,7 +72,7 @@ def check_writable(path: Path) -> None:
             pass
 
 
-def check_film(path: Path, *, force: bool) -> None:
+def check_video(path: Path, *, force: bool) -> None:
     """As `check_writable`, for a video: refuses other suffixes, and a file that exists."""
     if path.suffix.lower() not in (".mp4", ".gif"):
         raise UsageError(f"{path}: expected a name that ends in .mp4 or .gif")
@@ -82,24 +82,24 @@ def check_film(path: Path, *, force: bool) -> None:
 
 
 def one_thread() -> None:
-    """Small networks run fastest on one thread."""
+    """Restricts torch to one thread, which is fastest for small networks."""
     import torch
 
     torch.set_num_threads(1)
 
 
 def load(model: str) -> GraspAgent:
-    """A bundled agent, or that of a file."""
+    """Loads a bundled agent, or one from a file."""
     one_thread()
     import grasp_agent
 
     with user_errors(ValueError):
-        return grasp_agent.load(model, device="cpu")  # for small networks it is the fastest
+        return grasp_agent.load(model, device="cpu")  # the fastest device for small networks
 
 
 @contextmanager
 def made_for(agent: GraspAgent, env_id: str | None, render_mode: str | None = None) -> Iterator[gym.Env[Any, Any]]:
-    """Makes the agent's own environment, or another one that it fits to."""
+    """Makes the agent's own environment, or another one with the same spaces."""
     if env_id is None and agent.env_id is None:
         raise UsageError("the agent does not know which environment it was trained in (name it: --env ID)")
     with made(env_id or str(agent.env_id), agent, render_mode) as env:
@@ -111,7 +111,7 @@ def made_for(agent: GraspAgent, env_id: str | None, render_mode: str | None = No
 
 @contextmanager
 def made(env_id: str, agent: GraspAgent | None = None, render_mode: str | None = None) -> Iterator[gym.Env[Any, Any]]:
-    """Makes an environment and, if it is to be filmed, lets it render once, before the work."""
+    """Makes an environment and, with a render mode, renders it once as a check before the work starts."""
     import gymnasium as gym
 
     import grasp_agent  # noqa: F401  registers its environments

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Compare(Command):
-    """Play the same seeded episodes with several agents; report them beside each other.
+    """Play the same seeded episodes with several agents, and report their results in one table.
 
     AGENTS are separated by commas; the others are compared to the first. Each is one of: grasp (the bundled model of
     ENV), one of our planners on its model (icem, cem, mppi, ilqr, shooting, latco, grasp-paper), sac, td3, ... (a
@@ -39,30 +39,30 @@ class Compare(Command):
     env: Id
     """Gymnasium id, e.g. grasp/BallNavTrap-v0."""
     agents: Annotated[str, tyro.conf.arg(metavar="AGENTS")] = "grasp,sac,random"
-    """Who takes part, separated by commas."""
+    """Participants, separated by commas."""
     episodes: int = 100
     """Episodes that each plays."""
     seed: int = 10_000
     """Seed of the first episode; each later one adds 1."""
     out: Annotated[Path, tyro.conf.arg(metavar="FOLDER")] = Path("comparison")
-    """Where the report goes, and the episodes on the way: what is there already is not played again."""
+    """Folder of the report and of the episodes: episodes that are already there are not played again."""
     train: MaybeInt = None
-    """Train grasp and the algorithms of AGENTS from nothing for so many environment steps, these for ten times as many,
-    too; with the settings of RL Zoo where it is installed and has some. Other planners get the model of grasp. What is
-    done is not done again."""
+    """Train grasp and the algorithms of AGENTS from scratch for so many environment steps, the algorithms also for ten
+    times as many, with the settings of RL Zoo where it is installed and has some. Other planners get the model of
+    grasp. Finished trainings are not repeated."""
     jobs: int = 1
-    """Processes that play."""
+    """Number of processes."""
     video: bool = False
-    """Film the first episodes of all agents side by side, too."""
+    """Also record a video of the first episodes of all agents side by side."""
     video_episodes: int = 2
-    """How many."""
+    """Number of episodes in the video."""
 
     def run(self) -> None:
         """Plays with a progress bar, prints the table and writes the report."""
         try:
             self._run()
         except KeyboardInterrupt:
-            complain(f"what was done is kept in {self.out}: the same command goes on with it")
+            complain(f"finished episodes are kept in {self.out}: the same command continues from them")
             raise
 
     def _run(self) -> None:
@@ -74,7 +74,7 @@ class Compare(Command):
         if "" not in sys.path:
             sys.path.insert(0, "")  # for MODULE:OBJECT in the folder where the command is given
         with made(self.env, render_mode="rgb_array" if self.video else None):
-            pass  # found out before the work, not after it
+            pass  # a check before the work starts
         from grasp_agent.evaluation import report
         from grasp_agent.evaluation.compare import compare
 
@@ -82,10 +82,10 @@ class Compare(Command):
         if self.train is not None:
             check_numbers(train=self.train, seed=self.seed)
             self._check(agents)
-            agents, curves = self._schooled(agents, self.train)
+            agents, curves = self._trained(agents, self.train)
         video = self.out / "video.mp4"
         if self.video:
-            video.unlink(missing_ok=True)  # one of before would be taken for this comparison's
+            video.unlink(missing_ok=True)  # an earlier video would be mistaken for this comparison's
         total = len(agents) * self.episodes
         with progress(f"{self.env}: {len(agents)} agents", total) as advance, user_errors(ValueError):
             comparison = compare(
@@ -109,10 +109,10 @@ class Compare(Command):
             report.curves(curves, self.env, self.out / "curves.png")
             say(f"  {self.out / 'curves.png'}")
         if self.video:
-            say(f"  {self._film(agents, video)}")
+            say(f"  {self._record(agents, video)}")
 
     def _check(self, agents: list[str]) -> None:
-        """Finds out who is not meant before the training, not after it."""
+        """Refuses unknown agents before the training starts."""
         from grasp_agent.evaluation.participants import PLANNERS, participant
         from grasp_agent.zoo.algorithms import ALGORITHMS, algorithm
 
@@ -125,30 +125,30 @@ class Compare(Command):
                 elif name not in ("grasp", *PLANNERS):
                     participant(name, self.env)
 
-    def _schooled(self, agents: list[str], steps: int) -> tuple[list[str], dict[str, tuple[Point, ...]]]:
-        """Files in place of the names of those that are trained, and how good they were on the way."""
+    def _trained(self, agents: list[str], steps: int) -> tuple[list[str], dict[str, tuple[Point, ...]]]:
+        """Trains agents; returns all agents, with files in place of the trained ones' names, and learning curves."""
         from grasp_agent.evaluation.participants import PLANNERS
-        from grasp_agent.evaluation.training import Schooled, school, wanted
+        from grasp_agent.evaluation.training import TrainedAgent, total_steps, train_agent
         from grasp_agent.zoo.algorithms import ALGORITHMS
 
         one_thread()
-        pupils = [name for name in agents if name in ("grasp", *ALGORITHMS)]
-        if "grasp" not in pupils and any(name in PLANNERS for name in agents):
-            pupils.append("grasp")
-        schooled: dict[str, Schooled] = {}
-        with progress(f"{self.env}: training", wanted(pupils, steps)) as advance, user_errors(ValueError):
-            for name in pupils:
-                schooled[name] = school(name, self.env, steps, self.out / "models", on_steps=advance)
+        learners = [name for name in agents if name in ("grasp", *ALGORITHMS)]
+        if "grasp" not in learners and any(name in PLANNERS for name in agents):
+            learners.append("grasp")
+        trained: dict[str, TrainedAgent] = {}
+        with progress(f"{self.env}: training", total_steps(learners, steps)) as advance, user_errors(ValueError):
+            for name in learners:
+                trained[name] = train_agent(name, self.env, steps, self.out / "models", on_steps=advance)
         found: list[str] = []
         for name in agents:
             if name in PLANNERS:
-                found.append(f"{name}:{schooled['grasp'].files[0]}")
+                found.append(f"{name}:{trained['grasp'].files[0]}")
             else:
-                found += map(str, schooled[name].files) if name in schooled else [name]
-        return found, {name: schooled[name].curve for name in pupils}
+                found += map(str, trained[name].files) if name in trained else [name]
+        return found, {name: trained[name].curve for name in learners}
 
-    def _film(self, agents: list[str], path: Path) -> Path:
-        """Films the first episodes, side by side."""
+    def _record(self, agents: list[str], path: Path) -> Path:
+        """Records the first episodes, side by side."""
         from grasp_agent.evaluation.participants import participants
         from grasp_agent.video.record import record_beside
 
@@ -156,7 +156,7 @@ class Compare(Command):
             players = {who.name: who.make(env, self.seed) for who in participants(agents, self.env)}
             limit = env.spec.max_episode_steps if env.spec is not None else None
             total = None if limit is None else len(players) * self.video_episodes * (limit + 1)
-            with progress(f"{self.env}: filming", total) as advance:
+            with progress(f"{self.env}: recording", total) as advance:
                 return record_beside(
                     players,
                     env,

@@ -1,4 +1,4 @@
-"""What the commands of `grasp` show: progress on stderr, results on stdout."""
+"""Output of the commands of `grasp`: progress on stderr, results on stdout."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ if TYPE_CHECKING:
 
 
 def complain(message: str) -> None:
-    """Says something on stderr, on one line."""
+    """Prints a message on stderr, on one line."""
     print("grasp:", " ".join(message.split()), file=sys.stderr)
 
 
 @contextmanager
 def progress(what: str, total: int | None) -> Iterator[Callable[[object], None]]:
-    """A bar on stderr, which goes when done; none where nobody watches.
+    """Shows a progress bar on stderr until the work is done, if that is a terminal.
 
-    It moves by a number that is passed, and else by one.
+    The yielded function advances the bar by the number that it gets, or by one for another argument.
     """
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     console = Console(stderr=True)
@@ -35,7 +35,7 @@ def progress(what: str, total: int | None) -> Iterator[Callable[[object], None]]
 
 
 def figures(outcome: Evaluation) -> tuple[str, str, str, str]:
-    """Environment, successes at the end, median steps to the goal and ms per action, as text."""
+    """Returns environment, successes at the end, median steps to the goal and ms per action, as text."""
     summary = outcome.summary()
     waits, ends = summary["steps_to_success_median"], [row.success_end for row in outcome.episodes]
     return (
@@ -53,18 +53,18 @@ def print_outcome(outcome: Evaluation) -> None:
     rows = table("", "", title=f"{outcome.agent} in {outcome.env_id}, seeds {outcome.seed} to {last}")
     for name, what in (("success_end", "success at the end"), ("success_any", "success at any step")):
         if summary[name] is not None:
-            share, low, high = (100 * summary[key] for key in (name, f"{name}_low", f"{name}_high"))
-            rows.add_row(what, f"{share:.1f} %  (95 %: {low:.1f} to {high:.1f})")
+            rate, low, high = (100 * summary[key] for key in (name, f"{name}_low", f"{name}_high"))
+            rows.add_row(what, f"{rate:.1f} %  (95 %: {low:.1f} to {high:.1f})")
     if summary["steps_to_success_median"] is not None:
         rows.add_row("steps to the goal, median", f"{summary['steps_to_success_median']:.0f}")
     rows.add_row("return, mean", f"{summary['return_mean']:.2f}")
-    speeds = (f"{1000 * summary[f'seconds_per_action_{key}']:.1f}" for key in ("mean", "p50", "p99", "max"))
-    rows.add_row("ms per action: mean/p50/p99/max", " / ".join(speeds))
+    times = (f"{1000 * summary[f'seconds_per_action_{key}']:.1f}" for key in ("mean", "p50", "p99", "max"))
+    rows.add_row("ms per action: mean/p50/p99/max", " / ".join(times))
     show(rows)
 
 
 def table(*headers: str, title: str | None = None) -> Table:
-    """An empty table; where it has headers, all columns but the first are numbers."""
+    """Returns an empty table; where it has headers, all columns but the first are numbers."""
     rows = Table(title=title, title_justify="left", title_style="bold", show_header=any(headers), box=SIMPLE_HEAD)
     for index, header in enumerate(headers):
         rows.add_column(header, justify="right" if header and index else "left", no_wrap=True)
@@ -72,13 +72,13 @@ def table(*headers: str, title: str | None = None) -> Table:
 
 
 def show(rows: Table) -> None:
-    """Prints a table; in a file or a pipe it is as wide as it needs to be."""
+    """Prints a table; in a file or a pipe it is not limited to a terminal's width."""
     console = _Console()
     console.print(rows, width=None if console.is_terminal else 200)
 
 
 def say(message: str) -> None:
-    """Says something on stdout, as it is and at once, in a pipe, too."""
+    """Prints a message on stdout, unformatted and flushed, also into a pipe."""
     try:
         print(message, flush=True)
     except BrokenPipeError:
@@ -86,7 +86,7 @@ def say(message: str) -> None:
 
 
 class OutputClosedError(Exception):
-    """Nobody reads stdout any more: `head`, for one, has seen enough."""
+    """The reader of stdout, for example `head`, has closed it."""
 
 
 class _Console(Console):

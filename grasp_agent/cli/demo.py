@@ -18,23 +18,23 @@ if TYPE_CHECKING:
     from grasp_agent.evaluation.evaluate import Episode, Evaluation
     from grasp_agent.evaluation.rollout import Moment, Predictor
 
-_FPS, _SIZE = 20, 320
-_SHOWN = ("ball-nav-trap", "wall-pixels", "point-maze", "push-t", "reacher")
-_BESIDE = {"ball-nav-trap": "sac@30000"}
-"""Baselines that some models are shown beside."""
+_FPS, _SIZE = 20, 320  # frames per second, width of each image [pixels]
+_DEFAULT_MODELS = ("ball-nav-trap", "wall-pixels", "point-maze", "push-t", "reacher")
+_RIVALS = {"ball-nav-trap": "sac@30000"}
+"""Baselines that are shown next to some models."""
 
 
 class Showing(NamedTuple):
-    """What came of one video."""
+    """The result of one model's episodes."""
 
     model: str
     """The bundled model's name."""
     outcomes: list[Evaluation]
-    """One for each agent: the model, and the baseline beside it."""
+    """One for each agent: the model, and its baseline if there is one."""
     video: Path | None
     """None where it could not be recorded."""
     said: str
-    """What is to be seen in it."""
+    """Description of the video."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +42,7 @@ class Demo(Command):
     """Play fresh seeds with bundled agents and record them, with their plans drawn in."""
 
     out: Annotated[Path, tyro.conf.arg(metavar="FOLDER")] = Path("demo")
-    """Where the videos go; those of an earlier demo are replaced."""
+    """Folder of the videos; those of an earlier demo are replaced."""
     all: bool = False
     """Show every bundled agent, not five of them."""
     episodes: int = 3
@@ -50,7 +50,7 @@ class Demo(Command):
     seed: int = 20_000
     """Seed of the first episode; each later one adds 1."""
     jobs: int = 1
-    """Processes that play and record."""
+    """Number of processes."""
 
     def run(self) -> None:
         """Plays and records, with a line for each episode as it ends; then prints the table and names the videos."""
@@ -61,7 +61,7 @@ class Demo(Command):
 
         models = list(grasp_agent.bundled())
         if not self.all:
-            models = [name for name in _SHOWN if name in models] or models
+            models = [name for name in _DEFAULT_MODELS if name in models] or models
         showings: list[Showing] = []
         for number, (_, showing) in enumerate(in_processes(self.show, models, self.jobs), 1):
             showings.append(showing)
@@ -76,11 +76,11 @@ class Demo(Command):
                 say(f"  {showing.video}: {showing.said}")
 
     def show(self, name: str) -> Showing:
-        """Plays with one model, beside a baseline where there is one for it, and records that."""
+        """Plays with one model, and with its baseline if there is one, and records a video."""
         from grasp_agent.evaluation.participants import participant
 
         agent = load(name)
-        rival, env_id = _BESIDE.get(name), str(agent.env_id)
+        rival, env_id = _RIVALS.get(name), str(agent.env_id)
         tally = _Tally([name] if rival is None else [name, rival], self.seed)
         try:
             with made(env_id, agent, "rgb_array") as env, user_errors(ValueError):
@@ -109,7 +109,7 @@ class Demo(Command):
         ).path
 
     def _play(self, agent: Predictor, env_id: str, tally: _Tally) -> None:
-        """Plays without a camera."""
+        """Plays without rendering."""
         from grasp_agent.evaluation.rollout import rollout
 
         tally.begin(tally.names[:1])
@@ -120,39 +120,39 @@ class Demo(Command):
 
 
 class _Tally:
-    """Collects episodes, played in turn by agents of these names, and says how each has ended."""
+    """Collects episodes, played in turn by agents of these names, and prints the outcome of each."""
 
     def __init__(self, names: list[str], seed: int) -> None:
         self.seed = seed
         self.begin(names)
 
     def begin(self, names: list[str]) -> None:
-        """Forgets everything, and goes on with agents of these names."""
+        """Discards all episodes, and restarts with agents of these names."""
         self.names, self._ended = names, 0
         self._moments: list[Moment] = []
         self._rows: dict[str, list[Episode]] = {name: [] for name in names}
         self._seconds: dict[str, list[float]] = {name: [] for name in names}
 
     def add(self, moment: Moment) -> None:
-        """One instant of the present episode."""
+        """Adds a moment of the current episode."""
         from grasp_agent.evaluation.evaluate import episode_of
 
         self._moments.append(moment)
         if moment.seconds is not None:
             return
-        count, place = divmod(self._ended, len(self.names))
-        name, seed = self.names[place], self.seed + count
+        count, index = divmod(self._ended, len(self.names))
+        name, seed = self.names[index], self.seed + count
         row, seconds = episode_of(seed, iter(self._moments))
         self._rows[name].append(row)
         self._seconds[name] += seconds
         self._moments, self._ended = [], self._ended + 1
-        said = {None: f"return {row.return_:.1f}", True: "success", False: "no success"}[row.success_end]
+        outcome = {None: f"return {row.return_:.1f}", True: "success", False: "no success"}[row.success_end]
         first = "" if row.steps_to_success is None else f", goal first reached after {row.steps_to_success}"
-        speed = f"{1000 * row.seconds_per_action_mean:.1f} ms per action"
-        say(f"  {name}, seed {seed}: {said} at the end of {row.steps} steps{first}, {speed}")
+        time = f"{1000 * row.seconds_per_action_mean:.1f} ms per action"
+        say(f"  {name}, seed {seed}: {outcome} at the end of {row.steps} steps{first}, {time}")
 
     def outcomes(self, env_id: str) -> list[Evaluation]:
-        """What came of each agent's episodes."""
+        """Returns the evaluation of each agent."""
         import numpy as np
 
         from grasp_agent.evaluation.evaluate import Evaluation
@@ -164,7 +164,7 @@ class _Tally:
 
 
 def _description(name: str) -> str:
-    """What is to be seen of a bundled model."""
+    """Returns the description of a bundled model."""
     import grasp_agent
 
     return grasp_agent.bundled()[name].description

@@ -1,4 +1,4 @@
-"""The `grasp` command: reads the command line, and says in one line what is wrong with it."""
+"""The `grasp` command: parses the command line, and reports errors in it on one line."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line.
 
     Args:
-        arguments: what stands after `grasp`; None for the process's own.
+        arguments: the arguments after `grasp`; None for the process's own.
 
     Returns:
-        The exit status: 0, 2 for a mistake of the user, 130 for Ctrl-C, 141 where nobody reads the output any more.
+        The exit status: 0, 2 for a usage error, 130 for Ctrl-C, 141 where the reader of stdout has closed it.
     """
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     try:
@@ -48,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         complain("interrupted")
         return 130
     except OutputClosedError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes it once more at its end
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes it once more at exit
         return 141
     return 0
 
@@ -84,7 +84,7 @@ def _options(command: Command) -> list[str]:
 
 
 def _on_one_line(box: str) -> str:
-    """The message of tyro's boxed complaint, with its hint in brackets."""
+    """Returns the message of tyro's boxed error, with its hint in brackets."""
     blocks: list[list[str]] = [[]]
     for line in box.splitlines()[1:-1]:
         text = line.strip(" │")

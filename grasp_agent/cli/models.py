@@ -10,7 +10,7 @@ from grasp_agent.cli.console import say, show, table
 
 @dataclass(frozen=True, kw_only=True)
 class Models(Command):
-    """List what comes with the package: models of ours, and agents of Stable-Baselines3 to compare with."""
+    """List the bundled models, and the bundled agents of Stable-Baselines3 to compare with."""
 
     def run(self) -> None:
         """Prints a table of each."""

@@ -14,8 +14,8 @@ from grasp_agent.cli.base import (
     MaybeFps,
     MaybeInt,
     Model,
-    check_film,
     check_numbers,
+    check_video,
     load,
     made_for,
     user_errors,
@@ -29,46 +29,46 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Record(Command):
-    """Film seeded episodes of an agent, with its plan drawn in."""
+    """Record seeded episodes of an agent as a video, with its plan drawn in."""
 
     model: Model
     """Bundled name (e.g. ball-nav) or saved file."""
     out: tyro.conf.Positional[Annotated[Path, tyro.conf.arg(metavar="OUT")]]
     """Video to write: a name that ends in .mp4 or .gif."""
     episodes: int = 1
-    """Episodes to film, one after the other, or all at once."""
+    """Episodes to record, one after the other, or all at once."""
     grid: bool = False
     """Show all episodes at once, in a grid."""
     seed: int = 0
     """Seed of the first episode; each later one adds 1."""
     fps: MaybeFps = None
-    """Pictures per second, if not the environment's own; GIFs show 50 at most."""
+    """Frames per second, if not the environment's own; GIFs show 50 at most."""
     speed: float = 1.0
-    """How much faster than that it is shown."""
+    """Factor by which the video is faster than that."""
     size: MaybeInt = None
-    """Width of the environment's picture, in pixels, if not its own."""
+    """Width of the environment's image, in pixels, if not its own."""
     env: MaybeEnv = None
     """Another environment than the one that the agent was trained in."""
     force: bool = False
     """Replace OUT if it exists."""
 
     def run(self) -> None:
-        """Films, and says what can be seen."""
+        """Records a video, and prints its file, length and successes."""
         check_numbers(episodes=self.episodes, seed=self.seed)
-        check_film(self.out, force=self.force)
-        made = self.film(load(self.model))
+        check_video(self.out, force=self.force)
+        made = self.record_video(load(self.model))
         ends = "" if None in made.successes else f", success in {sum(map(bool, made.successes))} of {self.episodes}"
-        say(f"{made.path}: {made.frames} pictures{ends}")
+        say(f"{made.path}: {made.frames} frames{ends}")
 
-    def film(self, agent: GraspAgent) -> Recording:
-        """Films the episodes, with a progress bar."""
+    def record_video(self, agent: GraspAgent) -> Recording:
+        """Records the episodes, with a progress bar."""
         from grasp_agent.video.record import record, record_grid
 
         with made_for(agent, self.env, "rgb_array") as env:
             limit = env.spec.max_episode_steps if env.spec is not None else None
             total = None if limit is None else self.episodes * (limit + 1)
             size = 240 if self.grid and self.size is None else self.size
-            with progress(f"{self.model}: filming", total) as advance, user_errors(ValueError):
+            with progress(f"{self.model}: recording", total) as advance, user_errors(ValueError):
                 return (record_grid if self.grid else record)(
                     agent,
                     env,

@@ -15,23 +15,23 @@ from grasp_agent.cli.console import complain, say
 
 @dataclass(frozen=True, kw_only=True)
 class Train(Command):
-    """Train an agent from nothing in an environment and save it."""
+    """Train an agent from scratch in an environment and save it."""
 
     env: Id
     """Gymnasium id, e.g. grasp/BallNav-v0."""
     steps: int
     """Environment steps to learn from."""
     out: Annotated[Path, tyro.conf.arg(metavar="FILE")]
-    """Where to save the agent."""
+    """File of the trained agent."""
     seed: int = 0
     """Seed of everything random."""
     force: bool = False
     """Replace FILE if it exists."""
     resume: bool = False
-    """Keep FILE up to date on the way, with all experience, and go on from it if it exists."""
+    """Keep FILE up to date during training, with all experience, and continue from it if it exists."""
 
     def run(self) -> None:
-        """Learns with a progress bar and saves."""
+        """Trains with a progress bar and saves."""
         check_numbers(steps=self.steps, seed=self.seed)
         check_writable(self.out)
         out = self.out if self.out.suffix else self.out.with_suffix(".zip")
@@ -45,7 +45,7 @@ class Train(Command):
         with made(self.env), user_errors(ValueError):
             agent = GraspAgent("MultiInputPolicy", self.env, seed=self.seed, device="cpu")
             if self.resume and out.exists():
-                GraspAgent.load(out, env=agent.env, device="cpu")  # refuses what is not this agent's
+                GraspAgent.load(out, env=agent.env, device="cpu")  # refuses a file of another agent
         try:
             checkpoint = out if self.resume else None
             agent.learn(self.steps, progress_bar=sys.stderr.isatty(), checkpoint=checkpoint)

@@ -1,4 +1,4 @@
-"""Episodes that were played, kept so that a comparison goes on where it was stopped."""
+"""A cache of played episodes, from which an interrupted comparison continues."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ Played = tuple[list[Episode], list[list[float]]]
 
 
 class Store:
-    """What was played, in memory and, with a folder, in files that are written once: several processes may share it.
+    """Played episodes, in RAM and, with a folder, in files that are written once: several processes may share it.
 
     Args:
-        folder: where; None for nowhere.
-        setting: what must be the same for episodes to be of one comparison.
+        folder: folder of the files; None writes none.
+        setting: settings that must be equal for episodes of one comparison.
 
     Raises:
         ValueError: if the folder holds another comparison.
@@ -51,11 +51,11 @@ class Store:
         self._played.setdefault(key, {}).update({episode.seed: (episode, times) for episode, times in rows})
 
     def holds(self, key: str, seeds: range) -> bool:
-        """Whether an agent has played all of these."""
+        """Returns whether an agent has played the episodes of all these seeds."""
         return set(seeds) <= set(self._played.get(key, {}))
 
     def keep(self, key: str, played: Played, *, only_now: bool = False) -> None:
-        """Keeps what was played; `only_now` keeps it out of the folder."""
+        """Adds played episodes; `only_now` does not write them to the folder."""
         rows = list(zip(*played, strict=True))
         self._played.setdefault(key, {}).update({episode.seed: (episode, times) for episode, times in rows})
         if self._folder is None or only_now:
@@ -66,7 +66,7 @@ class Store:
             aside.write_text(json.dumps(content) + "\n", encoding="utf-8")
 
     def evaluation(self, key: str, name: str, env_id: str, seeds: range) -> Evaluation:
-        """The episodes of one agent."""
+        """Returns the episodes of one agent."""
         rows = [self._played[key][seed] for seed in seeds]
         seconds = np.array([second for _, times in rows for second in times])
         return Evaluation(env_id, name, seeds[0], tuple(episode for episode, _ in rows), seconds, 0.0)

@@ -1,4 +1,4 @@
-"""Agents beside each other on the same starts and goals."""
+"""Comparison of agents on the same starts and goals."""
 
 from __future__ import annotations
 
@@ -19,25 +19,25 @@ from grasp_agent.evaluation.rollout import Predictor, label
 from grasp_agent.task.goal import Goal
 from grasp_agent.validation import whole
 
-_CHUNK = 10  # episodes that are played, and kept, together
+_CHUNK = 10  # episodes of one task, which are saved together
 
 
 class Entry(NamedTuple):
-    """One agent of a comparison, and how it did."""
+    """One agent of a comparison, and its results."""
 
     participant: Participant
-    """Who it is."""
+    """The agent."""
     evaluation: Evaluation
     """Its episodes."""
     difference: intervals.Paired | None
-    """How much more it has reached than the first agent on the same episodes; None for the first one."""
+    """Its paired difference to the first agent on the same episodes; None for the first one."""
 
     def row(self) -> dict[str, Any]:
-        """The figures of a report, ready for JSON; times in seconds, sizes in bytes."""
+        """Returns the figures of a report, ready for JSON; times in seconds, sizes in bytes."""
         who, summary = self.participant, self.evaluation.summary()
         rows = self.evaluation.episodes
         returns = intervals.mean([row.return_ for row in rows])
-        ways = [row.path_length for row in rows if row.path_length is not None]
+        lengths = [row.path_length for row in rows if row.path_length is not None]
         row: dict[str, Any] = {
             "agent": who.name,
             "environment_steps": who.steps,
@@ -50,7 +50,7 @@ class Entry(NamedTuple):
             "p": None,
             **dict(zip(("return_mean", "return_low", "return_high"), returns, strict=True)),
             "steps_to_success_median": summary["steps_to_success_median"],
-            "path_length_mean": float(np.mean(ways)) if ways else None,
+            "path_length_mean": float(np.mean(lengths)) if lengths else None,
             **{key: summary[key] for key in summary if key.startswith("seconds_per_action")},
         }
         if self.difference is not None:
@@ -69,9 +69,9 @@ class Comparison(NamedTuple):
     entries: tuple[Entry, ...]
     """One for each agent."""
     same_starts: bool
-    """Whether all agents saw the same first observations, as equal seeds should give."""
+    """Whether all agents got the same first observations, as equal seeds should give."""
     compared: Literal["success", "return"]
-    """What their differences are of: success at the end, or returns where nobody knows of success."""
+    """Quantity of the differences: success at the end, or returns where success is not reported."""
 
 
 def compare(
@@ -91,17 +91,17 @@ def compare(
         env: a Gymnasium id.
         agents: names, files, `module:object` (see `participants.HOW`) or anything with `predict`; a dict
             gives them names for the report. The others are compared to the first one. Where the environment does not
-            report success, the first goal that one of them has of its own judges all.
+            report success, the first agent's own goal, if any has one, defines it for all.
         episodes: how many each plays, at least 1.
         seed: episode i is reset with `seed + i`.
         env_kwargs: options of the environment.
-        out: a folder in which each ten episodes are kept; what is there already is not played again, but by agents that
+        out: a folder to which episodes are saved in tens; saved episodes are not played again, except by agents that
             are given as objects.
-        jobs: processes; more than one only for agents that are given as text. Times suffer where they outnumber cores.
-        on_episodes: called with the number of episodes that are done, as they are.
+        jobs: processes; more than one only for agents that are given as text. More than cores distort the times.
+        on_episodes: called with the number of finished episodes, as they finish.
 
     Raises:
-        ValueError: if nobody is meant by a name, a number is out of range, or the folder holds another comparison.
+        ValueError: if a name is unknown, a number is out of range, or the folder holds another comparison.
     """
     whole(1, episodes=episodes, jobs=jobs)
     whole(0, seed=seed)
@@ -116,14 +116,14 @@ def compare(
         "goal": None if goal is None else goal.to_config(),
     }
     store = Store(None if out is None else Path(out) / "episodes", setting)
-    # One function cannot be told from another: what it has judged is not kept, nor what an object has played.
+    # Functions and objects have no stable identity: episodes that depend on them are not saved.
     kept = [who.key is not None and (goal is None or goal.measure is None) for who in known]
     keys = [
-        str(who.key) if keep else f"{place} {who.name}"
-        for place, (who, keep) in enumerate(zip(known, kept, strict=True))
+        str(who.key) if keep else f"{index} {who.name}"
+        for index, (who, keep) in enumerate(zip(known, kept, strict=True))
     ]
     chunks = [range(seed + first, seed + min(first + _CHUNK, episodes)) for first in range(0, episodes, _CHUNK)]
-    tasks = [Task(place, env, options, given, goal, seeds) for seeds in chunks for place, given in enumerate(givens)]
+    tasks = [Task(index, env, options, given, goal, seeds) for seeds in chunks for index, given in enumerate(givens)]
     done = on_episodes or (lambda _: None)
     missing = [task for task in tasks if not store.holds(keys[task.who], task.seeds)]
     done(sum(len(task.seeds) for task in tasks) - sum(len(task.seeds) for task in missing))
@@ -138,7 +138,7 @@ def compare(
 def _checked(
     env: str, agents: Sequence[Given] | Mapping[str, Given], givens: Sequence[Given], jobs: int
 ) -> list[Participant]:
-    """Those who take part; refuses an environment that is none, and agents that are not different ones."""
+    """Returns the participants; refuses unknown environments and duplicate agents."""
     if not isinstance(env, str):
         raise ValueError(f"env: expected a Gymnasium id, got {type(env).__name__}: each agent plays in one of its own")
     if env.split(":")[-1] not in gym.registry and ":" not in env:
@@ -152,7 +152,7 @@ def _checked(
 
 
 def _compared(env: str, known: Sequence[Participant], evaluations: Sequence[Evaluation]) -> Comparison:
-    """Each beside the first one."""
+    """Compares each agent with the first one."""
     ends = [[row.success_end for row in evaluation.episodes] for evaluation in evaluations]
     returns = [[row.return_ for row in evaluation.episodes] for evaluation in evaluations]
     reported = not any(None in row for row in ends)

@@ -1,4 +1,4 @@
-"""Seeded evaluation: the same starts and goals for every agent, shares with their intervals."""
+"""Seeded evaluation: the same starts and goals for every agent, success rates with their intervals."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from grasp_agent.task.goal import Goal
 
 
 class Episode(NamedTuple):
-    """What happened in one episode."""
+    """The outcome of one episode."""
 
     seed: int
     """Seed of the reset."""
@@ -44,13 +44,13 @@ class Episode(NamedTuple):
     final_distance: float | None
     """Distance to the goal at the end [goal units]; None without a goal."""
     path_length: float | None
-    """How far the achieved goal has moved, summed over the steps [goal units]; None without a goal."""
+    """Length of the achieved goal's path, summed over the steps [goal units]; None without a goal."""
     start: str
-    """Eight digits that tell one first observation from another: the same for every agent."""
+    """Checksum of the first observation, eight hexadecimal digits: the same for every agent."""
 
 
 class Evaluation(NamedTuple):
-    """The episodes of one agent in one environment, and what they add up to."""
+    """The episodes of one agent in one environment, and their summary."""
 
     env_id: str
     """Gymnasium id."""
@@ -63,10 +63,10 @@ class Evaluation(NamedTuple):
     seconds: np.ndarray
     """`[sum of steps]`, time of every single `predict` call [s]."""
     seconds_first_call: float
-    """Time of the process's throw-away first call [s]; part of no other figure."""
+    """Time of the process's warm-up call [s]; part of no other figure."""
 
     def summary(self) -> dict[str, Any]:
-        """The figures of a results table; success as a share with its Wilson 95 % interval.
+        """Returns the figures of a results table; success rates with their Wilson 95 % intervals.
 
         Returns:
             A dictionary ready for JSON; its times [s] are over all `predict` calls, planning included.
@@ -74,8 +74,8 @@ class Evaluation(NamedTuple):
         waits = [row.steps_to_success for row in self.episodes if row.steps_to_success is not None]
         return {
             "episodes": len(self.episodes),
-            **_share("success_end", [row.success_end for row in self.episodes]),
-            **_share("success_any", [row.success_any for row in self.episodes]),
+            **_with_interval("success_end", [row.success_end for row in self.episodes]),
+            **_with_interval("success_any", [row.success_any for row in self.episodes]),
             "return_mean": float(np.mean([row.return_ for row in self.episodes])),
             "steps_to_success_median": float(np.median(waits)) if waits else None,
             "seconds_per_action_mean": float(self.seconds.mean()),
@@ -98,7 +98,7 @@ class Evaluation(NamedTuple):
             aside.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
     def to_csv(self, path: str | Path) -> None:
-        """Writes one line per episode under a line of column names; what is unknown stays empty."""
+        """Writes one line per episode under a line of column names; unknown values stay empty."""
         rows = [_named(row) for row in self.episodes]
         with atomic_write(path) as aside, aside.open("w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, fieldnames=list(rows[0]))
@@ -117,10 +117,9 @@ def evaluate(
 ) -> Evaluation:
     """Plays seeded episodes in a plain Gymnasium loop.
 
-    Before the clock starts, one reset and one `predict` are thrown away, so that the loading of libraries
-    does not count as planning; the time of that call is kept as `seconds_first_call`. It is marked as an
-    episode start of its own, of which the agent remembers nothing: every plan of the evaluation is made, and
-    timed, inside it.
+    Before the timing starts, one reset and one `predict` serve as warm-up, so that the loading of libraries does not
+    count as planning; the time of that call is kept as `seconds_first_call`. It has an `episode_start` of its own,
+    after which the agent keeps no plan: every plan of the evaluation is made, and timed, inside it.
 
     Args:
         agent: anything with Stable-Baselines3's `predict`.
@@ -159,7 +158,7 @@ def played(
     deterministic: bool = True,
     goal: Goal | None = None,
 ) -> Iterator[tuple[Episode, list[float]]]:
-    """Plays an episode for each seed: what happened, and the time of each `predict` call [s]."""
+    """Plays an episode for each seed; yields its outcome and the time of each `predict` call [s]."""
     for seed in seeds:
         yield episode_of(seed, rollout(agent, env, seed, deterministic, goal))
 
@@ -170,12 +169,12 @@ def _digits(observation: Any) -> str:
 
 
 def episode_of(seed: int, moments: Iterator[Moment]) -> tuple[Episode, list[float]]:
-    """What happened in an episode that was reset with `seed`, and the time of each `predict` call [s]."""
-    way, reached, seconds, plans, outcomes = 0.0, None, [], [], []
+    """Returns the outcome of an episode that was reset with `seed`, and the time of each `predict` call [s]."""
+    length, reached, seconds, plans, outcomes = 0.0, None, [], [], []
     first = last = next(moments)
     for moment in chain([first], moments):
         if last.achieved is not None and moment.achieved is not None:
-            way += float(np.linalg.norm(moment.achieved - last.achieved))
+            length += float(np.linalg.norm(moment.achieved - last.achieved))
         last = moment
         if moment.seconds is not None:
             seconds.append(moment.seconds)
@@ -196,14 +195,14 @@ def episode_of(seed: int, moments: Iterator[Moment]) -> tuple[Episode, list[floa
         seconds_per_action_max=max(seconds),
         replans=sum(plans[1:]) if plans else None,
         final_distance=last.distance,
-        path_length=None if first.achieved is None else way,
+        path_length=None if first.achieved is None else length,
         start=_digits(first.observation),
     )
     return row, seconds
 
 
-def _share(name: str, outcomes: list[bool | None]) -> dict[str, Any]:
-    found = intervals.share(outcomes)
+def _with_interval(name: str, outcomes: list[bool | None]) -> dict[str, Any]:
+    found = intervals.proportion(outcomes)
     values = (None, None, None) if found is None else found
     return dict(zip((name, f"{name}_low", f"{name}_high"), values, strict=True))
 

@@ -1,10 +1,10 @@
-"""Intervals for what evaluations find; all of them 95 %.
+"""Confidence intervals of evaluations; all of them 95 %.
 
-Shares: Wilson's score interval (1927, Journal of the American Statistical Association 22, 209-212). Paired differences
-of shares: Tango's score interval (1998, Statistics in Medicine 17, 891-908), beside McNemar's exact test (1947,
-Psychometrika 12, 153-157). Means, and paired differences of means: bias-corrected and accelerated bootstrap (Efron
-1987, Journal of the American Statistical Association 82, 171-185), beside the exchange of signs (Fisher 1935, The
-Design of Experiments, 21).
+Proportions: Wilson's score interval (1927, Journal of the American Statistical Association 22, 209-212). Paired
+differences of proportions: Tango's score interval (1998, Statistics in Medicine 17, 891-908), with McNemar's exact test
+(1947, Psychometrika 12, 153-157). Means, and paired differences of means: bias-corrected and accelerated bootstrap
+(Efron 1987, Journal of the American Statistical Association 82, 171-185), with a sign-flip permutation test (Fisher
+1935, The Design of Experiments, 21).
 """
 
 from __future__ import annotations
@@ -30,16 +30,16 @@ class Interval(NamedTuple):
 
 
 class Paired(NamedTuple):
-    """How much more one agent has reached than another on the same episodes."""
+    """The difference of two agents on the same episodes."""
 
     difference: Interval
-    """Of the shares of success, or of the mean returns."""
+    """Of the success rates, or of the mean returns."""
     p: float
-    """Two-sided: McNemar's exact for shares, by exchange of signs for means; 1 where both did the same."""
+    """Two-sided p-value: McNemar's exact for proportions, by sign flips for means; 1 where all outcomes agree."""
 
 
-def share(outcomes: Sequence[bool | None]) -> Interval | None:
-    """The share of True, None where nothing is known."""
+def proportion(outcomes: Sequence[bool | None]) -> Interval | None:
+    """Returns the proportion of True among known outcomes; None where none is known."""
     known = [outcome for outcome in outcomes if outcome is not None]
     if not known:
         return None
@@ -48,7 +48,7 @@ def share(outcomes: Sequence[bool | None]) -> Interval | None:
 
 
 def paired(first: Sequence[bool | None], second: Sequence[bool | None]) -> Paired | None:
-    """How much more often the first succeeds than the second; None where something is not known.
+    """Returns the difference of the success rates of the first and the second; None where an outcome is unknown.
 
     Raises:
         ValueError: if they are not the same number of episodes.
@@ -64,15 +64,15 @@ def paired(first: Sequence[bool | None], second: Sequence[bool | None]) -> Paire
 
 
 def _tango(one: int, other: int, count: int) -> Interval:
-    """The difference of two shares, from how many of so many pairs only one of the two solved."""
+    """Returns the difference of two proportions, from the numbers of pairs that only `one`, only the `other` solved."""
     z, found = float(norm.ppf(0.975)), (one - other) / count
 
     def score(difference: float) -> float:
-        """How many standard errors what was found lies above a true difference."""
+        """Returns the distance of the estimate from a true difference [standard errors]."""
         linear = -one - other + (2 * count - one + other) * difference
         root = math.sqrt(max(0.0, linear**2 + 8 * count * other * difference * (1 - difference)))
-        share = (root - linear) / (4 * count)  # of pairs that only the second solves, most likely for that difference
-        variance = count * (2 * share + difference * (1 - difference))
+        rate = (root - linear) / (4 * count)  # maximum likelihood rate of pairs that only the second solves
+        variance = count * (2 * rate + difference * (1 - difference))
         return (one - other - count * difference) / math.sqrt(max(variance, 1e-12))
 
     edge = 1 - 1e-9
@@ -82,26 +82,26 @@ def _tango(one: int, other: int, count: int) -> Interval:
 
 
 def paired_means(first: Sequence[float], second: Sequence[float]) -> Paired:
-    """How much more the first has than the second, on average.
+    """Returns the difference of the means of the first and the second.
 
     Raises:
         ValueError: if they are not the same number of episodes.
     """
     if len(first) != len(second):
         raise ValueError(f"episodes: expected as many of both, got {len(first)} and {len(second)}")
-    apart = np.subtract(first, second, dtype=np.float64)
-    if not np.isfinite(apart).all():
+    differences = np.subtract(first, second, dtype=np.float64)
+    if not np.isfinite(differences).all():
         return Paired(Interval(math.nan, math.nan, math.nan), math.nan)
-    if len(apart) < 2 or not apart.any():
-        return Paired(mean(apart), 1.0)
+    if len(differences) < 2 or not differences.any():
+        return Paired(mean(differences), 1.0)
     exchanged = permutation_test(
-        (apart,), np.mean, permutation_type="samples", n_resamples=9999, rng=np.random.default_rng(0)
+        (differences,), np.mean, permutation_type="samples", n_resamples=9999, rng=np.random.default_rng(0)
     )
-    return Paired(mean(apart), float(exchanged.pvalue))
+    return Paired(mean(differences), float(exchanged.pvalue))
 
 
 def mean(values: Sequence[float] | np.ndarray) -> Interval:
-    """The mean; its limits are those of the values where these do not vary, and nothing where one is not finite."""
+    """Returns the mean; its limits equal constant values, and are NaN where a value is not finite."""
     array = np.asarray(values, np.float64)
     if not np.isfinite(array).all():
         return Interval(math.nan, math.nan, math.nan)

@@ -1,4 +1,4 @@
-"""Calls in several processes, which end with the one that asked for them."""
+"""Calls in several processes, which end with the process that started them."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from typing import TypeVar
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-_GRACE = 5.0  # seconds that a process has to clean up
+_GRACE = 5.0  # time that a process has to clean up [s]
 _stopped = threading.Event()
 
 
 def in_processes(
     call: Callable[[Item], Result], items: Iterable[Item], jobs: int
 ) -> Generator[tuple[Item, Result], None, None]:
-    """Calls a function once for each item, and yields items and results as they come.
+    """Calls a function once for each item, and yields items and results as they finish.
 
     Where the iteration ends early (Ctrl-C, an error, the end of this process), the calls that are running get a
-    `KeyboardInterrupt`, so that they can clean up, and the others are not begun.
+    `KeyboardInterrupt`, so that they can clean up, and the others are not started.
 
     Args:
-        call: what pickle can find by its name.
+        call: a function that pickle can find by its name.
         items: its arguments; they and the results are pickled.
-        jobs: number of processes; 1 calls it in this one.
+        jobs: number of processes; 1 calls the function in this one.
     """
     if jobs == 1:
         for item in items:
@@ -56,16 +56,16 @@ def _called(call: Callable[[Item], Result], item: Item) -> Result:
             raise KeyboardInterrupt
         return call(item)
     finally:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to all: who has nothing to do says nothing
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to all processes: idle ones ignore it
 
 
 def _interrupt(*_: object) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # once: a terminal's own must not stop the cleaning up
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # only once: a second one from the terminal must not stop the cleanup
     raise KeyboardInterrupt
 
 
 def _watch(watched: Connection) -> None:
-    """Interrupts this process's call when the other end of a pipe, which the process that asked holds, is closed."""
+    """Interrupts this process's call when the parent process closes its end of a pipe."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     main = threading.get_ident()
 
@@ -73,7 +73,7 @@ def _watch(watched: Connection) -> None:
         with suppress(EOFError, OSError):
             watched.recv()
         _stopped.set()
-        signal.pthread_kill(main, signal.SIGINT)  # it also ends waiting
+        signal.pthread_kill(main, signal.SIGINT)  # it also interrupts waiting calls
         threading.Event().wait(_GRACE)
         os._exit(1)
 

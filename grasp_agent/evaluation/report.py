@@ -1,4 +1,4 @@
-"""A comparison as a table, as files and as one picture."""
+"""A comparison as a table, as files and as a figure."""
 
 from __future__ import annotations
 
@@ -29,18 +29,18 @@ HEADERS = (
     "model",
 )
 TABLES = {"How well": (0, 3, 5), "Which way": (0, 4, 6, 7, 8), "At what cost": (0, 1, 2, 9, 10)}
-"""The same in parts that are narrow enough for a terminal: columns of `HEADERS`."""
+"""Narrower tables for a terminal, by title: columns of `HEADERS`."""
 _FIRST, _OTHERS = "#2F6FDE", "#5B6472"
 _COLOURS = (_FIRST, "#C8553D", "#2B8A66", "#8A5CC2", "#B58900", _OTHERS)
 
 
 def cells(comparison: Comparison) -> list[tuple[str, ...]]:
-    """A row of text for each agent, under `HEADERS`; brackets hold 95 % intervals."""
+    """Returns a row of text for each agent, under `HEADERS`; brackets hold 95 % intervals."""
     return [_cells(entry.row(), comparison.compared) for entry in comparison.entries]
 
 
 def tables(comparison: Comparison, *parts: Sequence[int]) -> list[list[tuple[str, ...]]]:
-    """For each part, columns of `HEADERS`, its header and its rows; without columns in which nothing is known."""
+    """Returns header and rows for each part, columns of `HEADERS`; columns without any value are left out."""
     rows = cells(comparison)
     found = []
     for part in parts:
@@ -56,24 +56,24 @@ def _cells(row: dict[str, Any], compared: str) -> tuple[str, ...]:
         scale, digits, unit = (100, 0, " %") if compared == "success" else (1, 1, "")
         value, low, high = (f"{scale * row[f'difference{end}']:+.{digits}f}" for end in ("", "_low", "_high"))
         difference = f"{value}{unit} ({low} to {high}), p {_p(row['p'])}"
-    speeds = " / ".join(_two_digits(1000 * row[f"seconds_per_action_{key}"]) for key in ("mean", "p50", "p99"))
+    times = " / ".join(_two_digits(1000 * row[f"seconds_per_action_{key}"]) for key in ("mean", "p50", "p99"))
     limits = f"{row['return_low']:.1f} to {row['return_high']:.1f}"
     return (
         row["agent"],
         "-" if row["environment_steps"] is None else f"{row['environment_steps']:,}",
         "-" if seconds is None else f"{seconds:.0f} s",
-        _share(row, "success_end"),
-        _share(row, "success_any"),
+        _percentage(row, "success_end"),
+        _percentage(row, "success_any"),
         difference,
         f"{row['return_mean']:.1f} ({limits})",
         "-" if row["steps_to_success_median"] is None else f"{row['steps_to_success_median']:g}",
         "-" if row["path_length_mean"] is None else f"{row['path_length_mean']:.3g}",
-        speeds,
+        times,
         "-" if row["model_bytes"] is None else f"{row['model_bytes'] / 2**20:.2f} MB",
     )
 
 
-def _share(row: dict[str, Any], name: str) -> str:
+def _percentage(row: dict[str, Any], name: str) -> str:
     if row[name] is None:
         return "-"
     return f"{100 * row[name]:.0f} % ({100 * row[f'{name}_low']:.0f}-{100 * row[f'{name}_high']:.0f})"
@@ -88,7 +88,7 @@ def _p(value: float) -> str:
 
 
 def caption(comparison: Comparison) -> str:
-    """One sentence that says what was played."""
+    """Returns one sentence on the episodes that were played."""
     count = len(comparison.entries[0].evaluation.episodes)
     same = "the same starts and goals for all" if comparison.same_starts else "STARTS DIFFER between the agents"
     last = comparison.seed + count - 1
@@ -96,7 +96,7 @@ def caption(comparison: Comparison) -> str:
 
 
 def markdown(comparison: Comparison) -> str:
-    """The table, with a line above that says what was played and one below that says what the figures are."""
+    """Returns the table in Markdown, with its caption above and its legend below."""
     [[header, *rows]] = tables(comparison, range(len(HEADERS)))
     lines = [caption(comparison), "", f"| {' | '.join(header)} |", f"|{'---|' * len(header)}"]
     lines += [f"| {' | '.join(row)} |" for row in rows]
@@ -105,7 +105,7 @@ def markdown(comparison: Comparison) -> str:
 
 
 def legend(comparison: Comparison) -> str:
-    """What the figures of the table are."""
+    """Returns an explanation of the table's figures."""
     first, known = comparison.entries[0].participant.name, comparison.compared == "success"
     pairs = f"differences to {first} on the same episodes"
     shares = f"Wilson's for shares, Tango's for {pairs} (p: McNemar's exact test), bootstrapped for mean returns."
@@ -144,12 +144,12 @@ def write(comparison: Comparison, folder: str | Path) -> list[Path]:
         table = csv.DictWriter(file, fieldnames=list(rows[0]))
         table.writeheader()
         table.writerows(rows)
-    picture(comparison, folder / "report.png")
+    plot(comparison, folder / "report.png")
     return [folder / f"report.{suffix}" for suffix in ("md", "csv", "json", "png")]
 
 
-def picture(comparison: Comparison, path: str | Path) -> None:
-    """One row for each agent: success, returns and time per action, with their intervals."""
+def plot(comparison: Comparison, path: str | Path) -> None:
+    """Plots a row for each agent: success, returns and time per action, with their intervals."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -161,9 +161,9 @@ def picture(comparison: Comparison, path: str | Path) -> None:
     *_, returns, times = panels
     if known:
         _marks(panels[0], rows, ("success_end", "success_end_low", "success_end_high"), 100)
-        for place, row in enumerate(rows):
+        for index, row in enumerate(rows):
             if row["success_any"] is not None:
-                panels[0].plot(100 * row["success_any"], place, "o", mfc="none", mec="#9AA3AF", ms=9, zorder=1)
+                panels[0].plot(100 * row["success_any"], index, "o", mfc="none", mec="#9AA3AF", ms=9, zorder=1)
         panels[0].set(xlim=(-3, 103), xlabel="success [%]: at the end (dot), at any step (ring)")
     _marks(returns, rows, ("return_mean", "return_low", "return_high"))
     returns.set(xlabel="mean return")
@@ -183,18 +183,18 @@ def picture(comparison: Comparison, path: str | Path) -> None:
 
 
 def _marks(panel: Axes, rows: Sequence[dict[str, Any]], keys: tuple[str, ...], scale: float = 1) -> None:
-    """A dot and an interval for each agent; the first agent's in a colour of its own."""
-    for place, row in enumerate(rows):
+    """Plots a dot and an interval for each agent; the first agent's in a colour of its own."""
+    for index, row in enumerate(rows):
         if row[keys[0]] is None:
             continue
         value, low, high = (scale * row[key] for key in keys)
-        colour = _OTHERS if place else _FIRST
-        panel.plot([low, high], [place, place], color=colour, lw=2.5, alpha=0.45, solid_capstyle="round")
-        panel.plot(value, place, "o", color=colour, ms=6)
+        colour = _OTHERS if index else _FIRST
+        panel.plot([low, high], [index, index], color=colour, lw=2.5, alpha=0.45, solid_capstyle="round")
+        panel.plot(value, index, "o", color=colour, ms=6)
 
 
 def curves(curves: Mapping[str, Sequence[Point]], env_id: str, path: str | Path) -> None:
-    """How good agents were while they learned, against environment steps."""
+    """Plots agents' learning curves, against environment steps."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 

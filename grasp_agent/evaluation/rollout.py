@@ -1,4 +1,4 @@
-"""Seeded rollouts of anything with Stable-Baselines3's `predict`."""
+"""Seeded rollouts of any agent with Stable-Baselines3's `predict`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from grasp_agent.task.goal import Goal
 
 
 class Predictor(Protocol):
-    """Whatever has Stable-Baselines3's `predict`: a `GraspAgent`, SAC, a controller written by hand."""
+    """An object with Stable-Baselines3's `predict`: a `GraspAgent`, SAC, a controller written by hand."""
 
     def predict(
         self, observation: Any, state: Any = None, episode_start: Any = None, deterministic: bool = False
@@ -24,18 +24,18 @@ class Predictor(Protocol):
 
 
 class Moment(NamedTuple):
-    """One instant of a rollout: the environment stands here, the action is chosen but not yet taken."""
+    """One instant of a rollout: the action is chosen but not yet taken."""
 
     step: int
     """Actions taken so far."""
     observation: Any
-    """What the agent sees here."""
+    """The agent's observation here."""
     reward: float
     """Reward for arriving here; 0 at the start."""
     return_: float
     """Sum of rewards so far."""
     success: bool | None
-    """Whether the goal is reached here; None at the start and where the environment does not say."""
+    """Whether the goal is reached here; None at the start and where the environment does not report it."""
     seconds: float | None
     """Time that `predict` took [s]; None at the end, where no action is chosen."""
     plan: Any | None
@@ -50,12 +50,12 @@ class Moment(NamedTuple):
 def rollout(
     agent: Predictor, env: gym.Env[Any, Any], seed: int, deterministic: bool = True, goal: Goal | None = None
 ) -> Iterator[Moment]:
-    """Plays one episode, pausing at each instant: T steps give T + 1 moments, the last without an action.
+    """Plays one episode, yielding at each instant: T steps give T + 1 moments, the last without an action.
 
-    The environment may be looked at or rendered while the generator waits. For `goal`, see `evaluate`.
+    The environment may be inspected or rendered while the generator waits. For `goal`, see `evaluate`.
 
     Raises:
-        ValueError: if the agent answers with something else than an action and a state.
+        ValueError: if the agent does not return an action and a state.
     """
     goal = own_goal(agent) if goal is None else goal
     observation, _ = env.reset(seed=seed)
@@ -96,17 +96,17 @@ def opened(env: str | gym.Env[Any, Any], agent: object, render_mode: str | None 
 
 
 def named(env: gym.Env[Any, Any]) -> str:
-    """An environment's id, or its class's name where it has none."""
+    """Returns an environment's id, or its class's name where it has none."""
     return env.spec.id if env.spec is not None else type(env.unwrapped).__name__
 
 
 def label(agent: Predictor) -> str:
-    """The agent's `name` if it has one, else its class's."""
+    """Returns the agent's `name` if it has one, else its class's."""
     return str(getattr(agent, "name", None) or type(agent).__name__)
 
 
 def own_goal(*agents: object) -> Goal | None:
-    """The first goal that one of them has of its own."""
+    """Returns the first agent's own goal; None if no agent has one."""
     goals = (getattr(agent, "goal", None) for agent in agents)
     return next((goal for goal in goals if isinstance(goal, Goal)), None)
 
@@ -118,7 +118,7 @@ def _action(agent: Predictor, answer: Any) -> Any:
 
 
 def _success(goal: Goal | None, observation: Any, info: dict[str, Any]) -> bool | None:
-    """What the environment says, or else the goal."""
+    """Returns success as the environment, or else the goal, defines it."""
     reported = info.get("is_success", info.get("success"))
     if reported is None and goal is not None:
         reported = goal.reached(np.asarray(observation, np.float32)[None])[0]
@@ -126,7 +126,7 @@ def _success(goal: Goal | None, observation: Any, info: dict[str, Any]) -> bool 
 
 
 def _distance(goal: Goal | None, env: gym.Env[Any, Any], observation: Any) -> tuple[float | None, np.ndarray | None]:
-    """The distance to the environment's goal, or to a given one where it has none, and what is achieved of it."""
+    """Returns the distance to the environment's goal, or to `goal` where it has none, and the achieved goal."""
     if goal is not None and not isinstance(observation, dict):
         observation = goal.dressed(observation)
     if not isinstance(observation, dict) or not {"achieved_goal", "desired_goal"} <= set(observation):

@@ -1,4 +1,4 @@
-"""Agents that are trained for a comparison, all from nothing and for the same number of environment steps."""
+"""Training of agents for a comparison, all from scratch and for the same number of environment steps."""
 
 from __future__ import annotations
 
@@ -22,82 +22,83 @@ from grasp_agent.zoo.resumable import ResumableTraining
 from grasp_agent.zoo.rl_zoo import tuned
 
 LONGER = 10
-"""Agents of Stable-Baselines3 are trained for so many times the steps, too."""
-_SHARES = (0.25, 0.5, 1, 2, 5, LONGER)
-_EPISODES, _SEED = 20, 30_000
+"""Factor by which agents of Stable-Baselines3 are trained longer, in addition."""
+_FRACTIONS = (0.25, 0.5, 1, 2, 5, LONGER)
+"""Fractions of the steps at which agents of Stable-Baselines3 are evaluated."""
+_EPISODES, _SEED = 20, 30_000  # of these evaluations
 
 
 class Point(NamedTuple):
-    """How good an agent was on the way."""
+    """A point of a learning curve."""
 
     steps: int
     """Environment steps that it had learned from."""
     success: float
-    """Success at the end of 20 episodes, or the mean return where none is reported."""
+    """Success at the end of 20 episodes, or the mean return where success is not reported."""
 
 
-class Schooled(NamedTuple):
-    """What came of one agent's training."""
+class TrainedAgent(NamedTuple):
+    """The result of one agent's training."""
 
     files: tuple[Path, ...]
-    """Its files: after as many steps as were wanted, and for some after ten times as many."""
+    """Its files: after the given number of steps, and for agents of Stable-Baselines3 after ten times as many."""
     curve: tuple[Point, ...]
-    """On the way."""
+    """Its learning curve."""
 
 
-def school(
+def train_agent(
     name: str, env_id: str, steps: int, folder: Path, *, seed: int = 0, on_steps: Callable[[int], object] | None = None
-) -> Schooled:
-    """Trains one agent; what is there already is not trained again.
+) -> TrainedAgent:
+    """Trains one agent; a finished training is not repeated.
 
     Args:
         name: "grasp", or an algorithm of Stable-Baselines3.
-        env_id: where.
+        env_id: of the environment.
         steps: environment steps.
-        folder: where its files go.
+        folder: of its files.
         seed: of everything random.
-        on_steps: called with the number of steps that are done, as they are.
+        on_steps: called with the number of steps taken, as they are taken.
 
     Raises:
         ValueError: for an environment that the agent cannot learn in.
     """
     settings = {} if name == "grasp" else _settings(name, env_id, steps)
     digits = zlib.crc32(json.dumps([env_id, seed, settings]).encode())
-    place = folder / f"{name}-{steps}-{digits:08x}"  # a training's own folder: another one's files are not its
-    path = place / "schooled.json"
+    home = folder / f"{name}-{steps}-{digits:08x}"  # a folder for each combination of settings
+    path = home / "schooled.json"
     if path.exists():
         held = json.loads(path.read_text(encoding="utf-8"))
-        files = tuple(place / file for file in held["files"])
+        files = tuple(home / file for file in held["files"])
         if all(file.exists() for file in files):
-            return Schooled(files, tuple(Point(*point) for point in held["curve"]))
+            return TrainedAgent(files, tuple(Point(*point) for point in held["curve"]))
     done = on_steps or (lambda _: None)
     if name == "grasp":
-        schooled = _teach_grasp(env_id, steps, place, seed, done)
+        trained = _train_grasp(env_id, steps, home, seed, done)
     else:
-        schooled = _teach(name, env_id, steps, place, seed, settings, done)
+        trained = _train_baseline(name, env_id, steps, home, seed, settings, done)
     with atomic_write(path) as aside:
-        content = {"files": [file.name for file in schooled.files], "curve": schooled.curve}
+        content = {"files": [file.name for file in trained.files], "curve": trained.curve}
         aside.write_text(json.dumps(content) + "\n", encoding="utf-8")
-    return schooled
+    return trained
 
 
-def wanted(names: Sequence[str], steps: int) -> int:
-    """Environment steps that the training of these takes in all."""
+def total_steps(names: Sequence[str], steps: int) -> int:
+    """Returns the environment steps of the training of all these agents."""
     return sum(steps if name == "grasp" else LONGER * steps for name in names if name in ("grasp", *ALGORITHMS))
 
 
-def _teach_grasp(env_id: str, steps: int, place: Path, seed: int, done: Callable[[int], object]) -> Schooled:
-    """Goes on from its checkpoint where it was stopped."""
-    path = place / f"grasp-{steps}.zip"
-    place.mkdir(parents=True, exist_ok=True)
+def _train_grasp(env_id: str, steps: int, home: Path, seed: int, done: Callable[[int], object]) -> TrainedAgent:
+    """Trains `GraspAgent`; continues from its checkpoint."""
+    path = home / f"grasp-{steps}.zip"
+    home.mkdir(parents=True, exist_ok=True)
     agent = GraspAgent("MultiInputPolicy", env_id, seed=seed, device="cpu")
-    agent.learn(steps, _Ticks(done), checkpoint=place / "checkpoint.zip")
+    agent.learn(steps, _StepCounter(done), checkpoint=home / "checkpoint.zip")
     agent.save(path)
-    return Schooled((path,), (Point(steps, _score(agent, env_id)),))
+    return TrainedAgent((path,), (Point(steps, _score(agent, env_id)),))
 
 
 def _settings(name: str, env_id: str, steps: int) -> dict[str, Any]:
-    """RL Zoo's, where there are any; steps that come in lots come in small enough ones."""
+    """Returns RL Zoo's hyperparameters, where there are any; rollouts are short enough for four updates in `steps`."""
     settings = tuned(name, env_id) or {}
     if issubclass(algorithm(name), OnPolicyAlgorithm):
         count = settings.get("n_envs", 1)
@@ -106,40 +107,40 @@ def _settings(name: str, env_id: str, steps: int) -> dict[str, Any]:
     return settings
 
 
-def _teach(
+def _train_baseline(
     name: str,
     env_id: str,
     steps: int,
-    place: Path,
+    home: Path,
     seed: int,
     settings: Mapping[str, Any],
     done: Callable[[int], object],
-) -> Schooled:
-    """One course, looked at on the way; what was seen before it was stopped is in a file beside its checkpoint."""
+) -> TrainedAgent:
+    """Trains an agent of Stable-Baselines3, with evaluations; the curve so far is saved next to its checkpoint."""
     own = {key: value for key, value in settings.items() if key != "n_envs"}
     count = settings.get("n_envs", 1)
     env: Any = gym.make(env_id) if count == 1 else make_vec_env(env_id, count, seed=seed)
-    checkpoint, seen, ticks = place / "checkpoint", place / "seen.json", _Ticks(done)
+    checkpoint, curve_file, ticks = home / "checkpoint", home / "seen.json", _StepCounter(done)
     curve: list[Point] = []
-    if checkpoint.exists() and seen.exists():
-        curve = [Point(*point) for point in json.loads(seen.read_text(encoding="utf-8"))]
-    course = ResumableTraining(name, env, steps=LONGER * steps, seed=seed, checkpoint=checkpoint, **own)
-    files = {share: place / f"{name}-{share * steps}.zip" for share in (1, LONGER)}
-    for share in _SHARES[len(curve) :]:
-        course.run(round(share * steps), ticks)
-        curve.append(Point(course.model.num_timesteps, _score(course.model, env_id)))
-        if share in files:
-            saved(course.model, name, env_id, files[int(share)], seconds=course.seconds, settings=own)
-        with atomic_write(seen) as aside:
+    if checkpoint.exists() and curve_file.exists():
+        curve = [Point(*point) for point in json.loads(curve_file.read_text(encoding="utf-8"))]
+    training = ResumableTraining(name, env, steps=LONGER * steps, seed=seed, checkpoint=checkpoint, **own)
+    files = {fraction: home / f"{name}-{fraction * steps}.zip" for fraction in (1, LONGER)}
+    for fraction in _FRACTIONS[len(curve) :]:
+        training.run(round(fraction * steps), ticks)
+        curve.append(Point(training.model.num_timesteps, _score(training.model, env_id)))
+        if fraction in files:
+            saved(training.model, name, env_id, files[int(fraction)], seconds=training.seconds, settings=own)
+        with atomic_write(curve_file) as aside:
             aside.write_text(json.dumps(curve) + "\n", encoding="utf-8")
-    course.end()
-    seen.unlink()
+    training.end()
+    curve_file.unlink()
     env.close()
-    return Schooled(tuple(files.values()), tuple(curve))
+    return TrainedAgent(tuple(files.values()), tuple(curve))
 
 
-class _Ticks(BaseCallback):
-    """Says how many steps were taken."""
+class _StepCounter(BaseCallback):
+    """Reports the number of steps taken."""
 
     def __init__(self, done: Callable[[int], object]) -> None:
         super().__init__()

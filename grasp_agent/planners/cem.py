@@ -17,7 +17,7 @@ from grasp_agent.planners.blocks import gather_parts
 from grasp_agent.planners.candidates import Candidates
 from grasp_agent.planners.noise import Coloured, NoiseSource
 from grasp_agent.planners.problem import Problem
-from grasp_agent.validation import at_least, more_than, share, whole
+from grasp_agent.validation import at_least, fraction, more_than, whole
 
 
 class Search(NamedTuple):
@@ -106,7 +106,7 @@ class ICEM(Planner[Search]):
         super().__post_init__()
         _check(self.samples, self.elites, self.sigma)
         at_least(1, decay=self.decay)
-        share(kept=self.kept, momentum=self.momentum)
+        fraction(kept=self.kept, momentum=self.momentum)
 
     def init(self, problem: Problem, given: Candidates | None, noise: NoiseSource) -> Search:
         """See `Planner.init`."""

@@ -1,4 +1,4 @@
-"""How a video looks, for all that is recorded."""
+"""Settings of videos."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TypedDict
 
 from grasp_agent.validation import more_than
 
-_SMALLEST, _LARGEST = 32, 4096  # width of a picture [pixels]
+_SMALLEST, _LARGEST = 32, 4096  # limits of an image's width [pixels]
 
 
 class VideoOptions(TypedDict, total=False):
@@ -23,16 +23,16 @@ class VideoOptions(TypedDict, total=False):
 
 @dataclass(frozen=True, kw_only=True)
 class VideoConfig:
-    """How a video looks, and whether it may replace a file.
+    """Rate, size and contents of a video, and whether it may replace a file.
 
     Attributes:
         fps: frames per second; None for the environment's own.
-        speed: how much faster than that it is shown.
+        speed: factor by which the video is faster than that.
         size: width of each of the environment's images [pixels]; None for its own.
         draw_plan: whether to draw the plan.
         caption: whether to add a band with the agent, the step, the distance to the goal (or the return, where there is
             none), the time of `predict` and a mark that is green while the goal is reached.
-        force: whether a file that exists may be replaced.
+        force: whether an existing file may be replaced.
 
     Raises:
         ValueError: if a number is out of range.

@@ -1,4 +1,4 @@
-"""What an agent that sees pictures imagines: its virtual states, decoded, beside what comes true."""
+"""Videos and images of decoded predictions, for agents with image observations."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from grasp_agent.evaluation.rollout import rollout
 from grasp_agent.planners import Planner
 from grasp_agent.video.config import VideoConfig
 from grasp_agent.video.overlay import Band, tiled, titled
-from grasp_agent.video.search_trace import watched
-from grasp_agent.video.writer import film, rate
+from grasp_agent.video.search_trace import trace_search
+from grasp_agent.video.writer import open_video, rate
 
-Pictures = NDArray[np.uint8]
+Images = NDArray[np.uint8]
 
 
 def record_imagination(
@@ -32,44 +32,44 @@ def record_imagination(
     fps: float | None = None,
     force: bool = False,
 ) -> int:
-    """Films an episode: what is seen, what the plan had foreseen for now, where it ends, and the goal.
+    """Records an episode: the observation, the plan's prediction for now, the end of the plan, and the goal.
 
     Args:
-        agent: one that sees pictures and has learned.
-        env: an environment whose observations hold them.
+        agent: a trained agent with image observations.
+        env: an environment whose observations contain images.
         path: a name that ends in .mp4 or .gif.
         seed: of the episode.
-        size: width of each of the four pictures [pixels].
-        fps: pictures per second; None for the environment's own.
-        force: whether a file that is there may be written over.
+        size: width of each of the four images [pixels].
+        fps: frames per second; None for the environment's own.
+        force: whether an existing file may be replaced.
 
     Returns:
-        Pictures written.
+        The number of frames written.
 
     Raises:
-        ValueError: if the agent does not see, or as `record`.
+        ValueError: if the agent has no encoder, or as `record`.
     """
-    perception = _seeing(agent)
+    perception = _pixel_perception(agent)
     band, plan_before = Band(agent, env), None
-    with film(path, rate(env, path, VideoConfig(fps=fps, size=size)), force=force) as reel:
+    with open_video(path, rate(env, path, VideoConfig(fps=fps, size=size)), force=force) as writer:
         for moment in rollout(agent, env, seed):
-            seen, _ = perception.layout.read(moment.observation)
-            now = seen.images[0, ..., -perception.layout.shape[2] :]
+            observed, _ = perception.layout.read(moment.observation)
+            now = observed.images[0, ..., -perception.layout.shape[2] :]
             panels = {"seen": now}
             plan = moment.plan
             if plan is not None:
-                foreseen = plan.path[min(plan.step, len(plan.path) - 1)], plan.path[-1]
-            elif plan_before is not None:  # the last picture, for which no action was asked
-                foreseen = plan_before.path[min(plan_before.step + 1, len(plan_before.path) - 1)], plan_before.path[-1]
+                predicted = plan.path[min(plan.step, len(plan.path) - 1)], plan.path[-1]
+            elif plan_before is not None:  # the last frame, for which no action was chosen
+                predicted = plan_before.path[min(plan_before.step + 1, len(plan_before.path) - 1)], plan_before.path[-1]
             else:
                 raise ValueError("agent: expected one that shows its plan")
             plan_before = plan
-            panels["foreseen for now"], panels["where the plan ends"] = perception.decode(np.stack(foreseen))
-            if seen.goals is not None:
-                panels["goal"] = seen.goals[0]
-            drawn = [titled(enlarged(picture, size), name, "") for name, picture in panels.items()]
-            reel.add(band.below(tiled(drawn, len(drawn)), moment, ended=moment.seconds is None))
-        return reel.frames
+            panels["foreseen for now"], panels["where the plan ends"] = perception.decode(np.stack(predicted))
+            if observed.goals is not None:
+                panels["goal"] = observed.goals[0]
+            drawn = [titled(upscaled(image, size), name, "") for name, image in panels.items()]
+            writer.add(band.below(tiled(drawn, len(drawn)), moment, ended=moment.seconds is None))
+        return writer.frames
 
 
 def imagined(
@@ -81,41 +81,41 @@ def imagined(
     columns: int = 8,
     size: int = 112,
 ) -> Image.Image:
-    """One candidate's virtual states through a search, decoded: time to the right, iterations downward.
+    """Draws one candidate's decoded virtual states during a search: time to the right, iterations downward.
 
     Args:
-        agent: one that sees pictures and has learned.
-        observation: a single one.
+        agent: a trained agent with image observations.
+        observation: a single observation.
         planner: None for the agent's own.
-        rows: iterations that are shown, from the first to the last; the plan that came of the search follows.
+        rows: iterations that are shown, from the first to the last; the resulting plan follows.
         columns: steps that are shown.
-        size: width of a picture [pixels].
+        size: width of an image [pixels].
 
     Raises:
-        ValueError: if the agent does not see.
+        ValueError: if the agent has no encoder.
     """
-    perception, search = _seeing(agent), watched(agent, observation, planner)
-    found = search.candidates[:, 0] if len(search.candidates) else search.path[None, 1:]
+    perception, trace = _pixel_perception(agent), trace_search(agent, observation, planner)
+    found = trace.candidates[:, 0] if len(trace.candidates) else trace.path[None, 1:]
     shown = np.unique(np.linspace(0, len(found) - 1, rows).round().astype(int))
     steps = np.linspace(0, found.shape[1] - 1, columns).round().astype(int)
-    ways = {f"iteration {index}": found[index, steps] for index in shown}
-    ways["the plan"] = search.path[1:][steps]
+    paths = {f"iteration {index}": found[index, steps] for index in shown}
+    paths["the plan"] = trace.path[1:][steps]
     drawn = [
-        titled(enlarged(picture, size), name if not column else "", f"step {steps[column] + 1}")
-        for name, way in ways.items()
-        for column, picture in enumerate(perception.decode(way))
+        titled(upscaled(image, size), name if not column else "", f"step {steps[column] + 1}")
+        for name, path in paths.items()
+        for column, image in enumerate(perception.decode(path))
     ]
     return tiled(drawn, columns)
 
 
-def _seeing(agent: GraspAgent) -> PixelPerception:
+def _pixel_perception(agent: GraspAgent) -> PixelPerception:
     if not isinstance(agent.perception, PixelPerception) or agent.perception.encoder is None:
         raise ValueError("agent: expected one that has learned from images")
     return agent.perception
 
 
-def enlarged(picture: Pictures, size: int) -> Image.Image:
-    """A picture `[height, width, colours]`, so many pixels wide."""
-    colours = np.repeat(picture, 3, -1) if picture.shape[-1] == 1 else picture[..., :3]
-    image = Image.fromarray(np.ascontiguousarray(colours))
-    return image.resize((size, round(image.height * size / image.width)), Image.Resampling.NEAREST)
+def upscaled(image: Images, size: int) -> Image.Image:
+    """Returns an image `[height, width, channels]`, resized to `size` pixels in width."""
+    channels = np.repeat(image, 3, -1) if image.shape[-1] == 1 else image[..., :3]
+    small = Image.fromarray(np.ascontiguousarray(channels))
+    return small.resize((size, round(small.height * size / small.width)), Image.Resampling.NEAREST)

@@ -1,4 +1,4 @@
-"""Pictures of moments: the plan drawn in, charts beside it, a caption below."""
+"""Images of moments: the plan drawn in, charts to the right, a caption below."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ RULE: Colour = (226, 228, 226)
 RING: Colour = (196, 200, 204)
 SUCCESS: Colour = (34, 148, 96)
 
-_FADE_FRAMES = 8
-_CHARTS, _PAST = 6, 30  # at most, beside a picture, and how many steps each looks back
-_NARROWEST = 240  # pixels that a caption needs
+_FADE_FRAMES = 8  # frames in which candidates fade
+_CHARTS, _PAST = 6, 30  # largest number of charts, and of past steps in each
+_NARROWEST = 240  # smallest width of a caption [pixels]
 
 
 class Overlay:
-    """What the agent did and means to do, in one episode."""
+    """Draws the agent's trajectory and plan in one episode."""
 
     def __init__(self, env: gym.Env[Any, Any]) -> None:
         self._to_pixels = getattr(env.unwrapped, "goal_to_pixels", None)
@@ -40,29 +40,29 @@ class Overlay:
 
     @property
     def knows_where(self) -> bool:
-        """Whether the environment says where goals lie in its picture."""
+        """Whether the environment maps goals to pixels of its image."""
         return self._to_pixels is not None
 
     def drawn(self, image: Image.Image, moment: Moment) -> Image.Image:
-        """Draws onto a picture whose pixels are those of `goal_to_pixels`."""
+        """Draws onto an image whose pixels are those of `goal_to_pixels`."""
         if self._to_pixels is None or moment.achieved is None:
             return image
         pen = Pen(image, image.width / 480)
         here = self._pixels(moment.achieved)
         self._trail.append(here)
-        for way in np.stack(self._trail, axis=1):
-            pen.line(way, 1.6, TRAIL, np.linspace(40, 130, len(way)))
+        for path in np.stack(self._trail, axis=1):
+            pen.line(path, 1.6, TRAIL, np.linspace(40, 130, len(path)))
         self._draw_candidates(pen, moment.plan)
         if moment.plan is not None:
             ahead = self._pixels(moment.plan.path[moment.plan.step + 1 :])
-            for way in np.concatenate([here[:, None], ahead], axis=1):
-                _draw_plan(pen, way, PLAN if moment.plan.accepted else UNSURE)
+            for path in np.concatenate([here[:, None], ahead], axis=1):
+                _draw_plan(pen, path, PLAN if moment.plan.accepted else UNSURE)
         return pen.drawn()
 
     def _draw_candidates(self, pen: Pen, plan: Any | None) -> None:
         self._age += 1
         if plan is not None and plan.fresh:
-            self._candidates, self._age = [way for place in self._pixels(plan.virtual) for way in place], 0
+            self._candidates, self._age = [path for point in self._pixels(plan.virtual) for path in point], 0
         if self._age < _FADE_FRAMES:
             strength = 1 - self._age / _FADE_FRAMES
             for states in self._candidates:
@@ -71,7 +71,7 @@ class Overlay:
                 pen.dots(states, 1.5, CANDIDATE, np.full(len(states), 120 * strength))
 
     def _pixels(self, goals: Any) -> np.ndarray:
-        """Where goals `[*, G]` lie in the picture: `[P, *, 2]` for the P places that a goal names."""
+        """Returns the pixels `[P, *, 2]` of goals `[*, G]`, for the P points that a goal consists of."""
         assert self._to_pixels is not None
         goals = np.asarray(goals, dtype=np.float64)
         if not goals.size:
@@ -79,15 +79,15 @@ class Overlay:
         pixels = np.asarray(self._to_pixels(goals))
         return np.moveaxis(pixels.reshape(*goals.shape[:-1], -1, 2), -2, 0)
 
-    def searched(self, image: Image.Image, ways: Any, path: Any | None, accepted: bool) -> Image.Image:
-        """Draws candidates `[N, H, G]` of a search and, if it is over, the plan `[H + 1, G]` that came of it."""
+    def draw_search(self, image: Image.Image, candidates: Any, plan: Any | None, accepted: bool) -> Image.Image:
+        """Draws candidates `[N, H, G]` of a search and, at its end, the resulting plan `[H + 1, G]`."""
         pen = Pen(image, image.width / 480)
-        for way in (way for place in self._pixels(ways) for way in place):
-            pen.line(way, 1.0, CANDIDATE, np.full(len(way), 70.0))
-            pen.dots(way, 2.0, CANDIDATE, np.full(len(way), 150.0))
-        if path is not None:
-            for way in self._pixels(path):
-                _draw_plan(pen, way, PLAN if accepted else UNSURE)
+        for path in (path for point in self._pixels(candidates) for path in point):
+            pen.line(path, 1.0, CANDIDATE, np.full(len(path), 70.0))
+            pen.dots(path, 2.0, CANDIDATE, np.full(len(path), 150.0))
+        if plan is not None:
+            for path in self._pixels(plan):
+                _draw_plan(pen, path, PLAN if accepted else UNSURE)
         return pen.drawn()
 
 
@@ -103,9 +103,9 @@ def _draw_plan(pen: Pen, points: np.ndarray, colour: Colour) -> None:
 
 
 class Strip:
-    """The plan beside the picture, for environments that do not say where goals lie in theirs.
+    """Charts of the plan next to the image, for environments without `goal_to_pixels`.
 
-    A small chart for each entry of the goal: the way so far in rust, what is left of the plan in blue, the wish in
+    A small chart for each entry of the goal: the trajectory so far in rust, the rest of the plan in blue, the target in
     green.
 
     Args:
@@ -116,8 +116,8 @@ class Strip:
         self._goal = goal
         self._trail: list[np.ndarray] = []
 
-    def beside(self, image: Image.Image, moment: Moment) -> Image.Image:
-        """Adds the charts to the right of a picture; none where the observation has no goal."""
+    def attached(self, image: Image.Image, moment: Moment) -> Image.Image:
+        """Adds the charts to the right of an image; none where the observation has no goal."""
         if moment.achieved is None:
             return image
         self._trail.append(moment.achieved)
@@ -125,15 +125,15 @@ class Strip:
         whole = Image.new("RGB", (image.width + width, height), PAPER)
         whole.paste(image)
         pen, margin = Pen(Image.new("RGB", (width, height), PAPER), image.width / 480), image.width / 48
-        wish = moment.observation["desired_goal"] if self._goal is None else self._goal.desired
+        target = moment.observation["desired_goal"] if self._goal is None else self._goal.desired
         plan = moment.plan
-        ahead = np.empty((0, len(wish))) if plan is None else np.asarray(plan.path[plan.step + 1 :])
+        ahead = np.empty((0, len(target))) if plan is None else np.asarray(plan.path[plan.step + 1 :])
         colour = UNSURE if plan is None or not plan.accepted else PLAN
         past = np.stack(self._trail[-_PAST:])
-        count = min(len(wish), _CHARTS)
+        count = min(len(target), _CHARTS)
         for entry in range(count):
             box = (margin, (entry + 0.1) * height / count, width - margin, (entry + 0.9) * height / count)
-            _chart(pen, box, past[:, entry], ahead[:, entry], float(wish[entry]), colour)
+            _chart(pen, box, past[:, entry], ahead[:, entry], float(target[entry]), colour)
         whole.paste(pen.drawn(), (image.width, 0))
         return whole
 
@@ -143,29 +143,29 @@ def _chart(
     box: tuple[float, float, float, float],
     past: np.ndarray,
     ahead: np.ndarray,
-    wish: float,
+    target: float,
     colour: Colour,
 ) -> None:
-    """Values `[T]` up to now, those that are planned, and the wished one, in a box (left, top, right, bottom)."""
+    """Draws past values `[T]`, planned ones and the target into a box (left, top, right, bottom)."""
     left, top, right, bottom = box
     numbers = np.concatenate([past, ahead])
-    low, high = min(numbers.min(), wish), max(numbers.max(), wish)
+    low, high = min(numbers.min(), target), max(numbers.max(), target)
     stride = (right - left) / (_PAST + max(len(ahead), _PAST))
 
-    def places(values: np.ndarray, first: int) -> np.ndarray:
+    def coordinates(values: np.ndarray, first: int) -> np.ndarray:
         across = left + (_PAST + first + np.arange(len(values))) * stride
         return np.stack([across, bottom - (values - low) / max(high - low, 1e-9) * (bottom - top)], axis=-1)
 
-    ends = places(np.full(2, wish), 0)[:, 1]
+    ends = coordinates(np.full(2, target), 0)[:, 1]
     pen.line(np.stack([[left, right], ends], axis=-1), 1.4, SUCCESS, np.full(2, 130.0))
-    pen.line(places(past, 1 - len(past)), 1.8, TRAIL, np.full(len(past), 220.0))
-    plan = places(np.concatenate([past[-1:], ahead]), 0)
+    pen.line(coordinates(past, 1 - len(past)), 1.8, TRAIL, np.full(len(past), 220.0))
+    plan = coordinates(np.concatenate([past[-1:], ahead]), 0)
     pen.line(plan, 2.2, colour, np.full(len(plan), 235.0))
     pen.dots(plan[:1], 3.2, INK, np.full(1, 255.0))
 
 
 class Band:
-    """The caption below the picture."""
+    """The caption below the image."""
 
     def __init__(self, agent: Predictor, env: gym.Env[Any, Any], name: str | None = None) -> None:
         self._name = label(agent) if name is None else name
@@ -174,9 +174,9 @@ class Band:
         self._last_seconds: float | None = None
 
     def below(self, image: Image.Image, moment: Moment, *, ended: bool = False) -> Image.Image:
-        """Adds the band to a picture; `ended` says that the episode is over and the picture stays."""
+        """Adds the band to an image; `ended` marks an episode that is over while its last image stays."""
         width = max(image.width, _NARROWEST)
-        unit = max(width / 480, 0.7)  # smaller letters cannot be read
+        unit = max(width / 480, 0.7)  # smaller letters are illegible
         whole = Image.new("RGB", (width, image.height + round(48 * unit)), PAPER)
         whole.paste(image, ((width - image.width) // 2, 0))
         draw = ImageDraw.Draw(whole)
@@ -213,7 +213,7 @@ class Band:
 
 
 def _shortened(draw: ImageDraw.ImageDraw, text: str, font: Any, room: float) -> str:
-    """As much of a text as there is room for, in pixels."""
+    """Returns the start of a text that fits into `room` [pixels]."""
     kept = text
     while kept and draw.textlength(kept if kept == text else f"{kept}…", font) > room:
         kept = kept[:-1]
@@ -222,7 +222,7 @@ def _shortened(draw: ImageDraw.ImageDraw, text: str, font: Any, room: float) -> 
 
 @lru_cache(maxsize=4)
 def _mark(size: int, success: bool) -> Image.Image:
-    """A green disc with a tick, or an empty ring."""
+    """Returns a green disc with a tick, or an empty ring."""
     large = size * 4
     mark = Image.new("RGB", (large, large), PAPER)
     draw = ImageDraw.Draw(mark)
@@ -239,41 +239,41 @@ def _font(size: int) -> ImageFont.ImageFont | ImageFont.FreeTypeFont:
     return ImageFont.load_default(size=size)
 
 
-def titled(picture: Image.Image, left: str, right: str) -> Image.Image:
-    """A picture with a line of text below."""
-    unit = max(picture.width, 340) / 480
-    whole = Image.new("RGB", (picture.width, picture.height + round(32 * unit)), PAPER)
-    whole.paste(picture)
-    draw, line, font = ImageDraw.Draw(whole), picture.height + 16 * unit, _font(round(13 * unit))
+def titled(image: Image.Image, left: str, right: str) -> Image.Image:
+    """Returns an image with a line of text below."""
+    unit = max(image.width, 340) / 480
+    whole = Image.new("RGB", (image.width, image.height + round(32 * unit)), PAPER)
+    whole.paste(image)
+    draw, line, font = ImageDraw.Draw(whole), image.height + 16 * unit, _font(round(13 * unit))
     draw.text((14 * unit, line), left, INK, font, anchor="lm")
-    draw.text((picture.width - 14 * unit, line), right, FAINT_INK, font, anchor="rm")
+    draw.text((image.width - 14 * unit, line), right, FAINT_INK, font, anchor="rm")
     return whole
 
 
 def framed(
     env: gym.Env[Any, Any], moment: Moment, size: int | None, overlay: Overlay | None, strip: Strip | None
 ) -> Image.Image:
-    """The environment's picture of now, `size` pixels wide, with the plan drawn into it or beside it."""
-    picture = Image.fromarray(np.ascontiguousarray(env.render(), dtype=np.uint8))
+    """Returns the environment's current image, `size` pixels wide, with the plan drawn into it or in charts."""
+    image = Image.fromarray(np.ascontiguousarray(env.render(), dtype=np.uint8))
     if overlay is not None:
-        picture = overlay.drawn(picture, moment)
-    if size is not None and size != picture.width:
-        picture = picture.resize((size, round(picture.height * size / picture.width)), Image.Resampling.LANCZOS)
-    return picture if strip is None else strip.beside(picture, moment)
+        image = overlay.drawn(image, moment)
+    if size is not None and size != image.width:
+        image = image.resize((size, round(image.height * size / image.width)), Image.Resampling.LANCZOS)
+    return image if strip is None else strip.attached(image, moment)
 
 
 def tiled(images: list[Image.Image], columns: int) -> Image.Image:
-    """Pictures side by side, in rows of so many."""
+    """Returns images in a grid with so many columns."""
     gap, rows = 6, -(-len(images) // columns)
     width, height = max(p.width for p in images) + gap, max(p.height for p in images) + gap
     whole = Image.new("RGB", (columns * width - gap, rows * height - gap), PAPER)
-    for index, picture in enumerate(images):
-        whole.paste(picture, (index % columns * width, index // columns * height))
+    for index, image in enumerate(images):
+        whole.paste(image, (index % columns * width, index // columns * height))
     return whole
 
 
-def even(picture: Image.Image) -> np.ndarray:
-    """A picture of even size, as H.264 needs it, uint8 `[height, width, 3]`."""
-    padded = Image.new("RGB", (picture.width + picture.width % 2, picture.height + picture.height % 2), PAPER)
-    padded.paste(picture)
+def even(image: Image.Image) -> np.ndarray:
+    """Returns an image padded to even size, as H.264 needs it, uint8 `[height, width, 3]`."""
+    padded = Image.new("RGB", (image.width + image.width % 2, image.height + image.height % 2), PAPER)
+    padded.paste(image)
     return np.asarray(padded)

@@ -7,11 +7,11 @@ from PIL import Image, ImageDraw
 
 Colour = tuple[int, int, int]
 
-_SUPERSAMPLING = 3
+_SUPERSAMPLING = 3  # pixels of the layer per pixel of the image, along an axis
 
 
 class Pen:
-    """Draws lines and dots onto an image, on a supersampled layer; lengths and places in pixels of the image."""
+    """Draws lines and dots onto an image, on a supersampled layer; lengths and positions in pixels of the image."""
 
     def __init__(self, image: Image.Image, unit: float) -> None:
         self._image = image
@@ -20,7 +20,7 @@ class Pen:
         self._unit = max(unit, 0.4) * _SUPERSAMPLING
 
     def drawn(self) -> Image.Image:
-        """The image with what was drawn."""
+        """Returns the image with the drawing."""
         box = self._layer.getbbox()
         if box is None:
             return self._image
@@ -36,18 +36,18 @@ class Pen:
     def line(self, points: np.ndarray, width: float, colour: Colour, alphas: np.ndarray) -> None:
         """Joins points `[P, 2]`; `alphas` `[P]` in [0, 255] belong to the points."""
         thick = max(1, round(width * self._unit))
-        places = _finite(points * _SUPERSAMPLING)
-        for start, end, alpha in zip(places, places[1:], alphas[1:], strict=False):
+        centres = _finite(points * _SUPERSAMPLING)
+        for start, end, alpha in zip(centres, centres[1:], alphas[1:], strict=False):
             self._draw.line([*start, *end], fill=(*colour, int(alpha)), width=thick)
             self._disc(end, thick / 2, colour, alpha)
 
     def dots(self, points: np.ndarray, radius: float, colour: Colour, alphas: np.ndarray) -> None:
-        """Discs at points `[P, 2]`."""
-        for place, alpha in zip(_finite(points * _SUPERSAMPLING), alphas, strict=False):
-            self._disc(place, radius * self._unit, colour, alpha)
+        """Draws discs at points `[P, 2]`."""
+        for centre, alpha in zip(_finite(points * _SUPERSAMPLING), alphas, strict=False):
+            self._disc(centre, radius * self._unit, colour, alpha)
 
-    def _disc(self, place: np.ndarray, radius: float, colour: Colour, alpha: float) -> None:
-        x, y = place
+    def _disc(self, centre: np.ndarray, radius: float, colour: Colour, alpha: float) -> None:
+        x, y = centre
         self._draw.ellipse([x - radius, y - radius, x + radius, y + radius], fill=(*colour, int(alpha)))
 
 

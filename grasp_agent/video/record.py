@@ -1,4 +1,4 @@
-"""Videos of seeded episodes, complete to the last frame, with the agent's plan drawn into the picture."""
+"""Videos of seeded episodes, complete to the last frame, with the agent's plan drawn into the image."""
 
 from __future__ import annotations
 
@@ -20,36 +20,36 @@ from grasp_agent.task.goal import Goal
 from grasp_agent.validation import whole
 from grasp_agent.video.config import VideoConfig, VideoOptions
 from grasp_agent.video.overlay import Band, Overlay, Strip, framed, tiled, titled
-from grasp_agent.video.search_trace import Search, watched
-from grasp_agent.video.writer import film, rate
+from grasp_agent.video.search_trace import SearchTrace, trace_search
+from grasp_agent.video.writer import open_video, rate
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-_MOST_BESIDE = 4  # in one row
+_MOST_BESIDE = 4  # largest number of agents in one row
 OnFrame = Callable[[Moment], None]
 
 
 class Recording(NamedTuple):
-    """What a video shows."""
+    """A recorded video, and the outcomes of its episodes."""
 
     path: Path
     """The file."""
     frames: int
-    """Pictures in it: for each episode its steps and one; side by side, those of the longest."""
+    """Number of frames: for each episode its steps plus one; side by side, those of the longest."""
     fps: float
-    """Pictures per second."""
+    """Frames per second."""
     successes: tuple[bool | None, ...]
     """Success at the end of each episode; None where the environment does not report it."""
 
 
-class Shot(NamedTuple):
-    """One picture of an episode."""
+class VideoFrame(NamedTuple):
+    """One frame of an episode."""
 
-    picture: Image.Image
-    """Without its caption."""
+    image: Image.Image
+    """The image, without its caption."""
     moment: Moment
-    """What it shows."""
+    """The moment that it shows."""
 
 
 def record(
@@ -62,39 +62,38 @@ def record(
     on_frame: OnFrame | None = None,
     **video: Unpack[VideoOptions],
 ) -> Recording:
-    """Films seeded episodes, one after the other.
+    """Records seeded episodes, one after the other.
 
-    The plan is drawn where the environment offers `goal_to_pixels` and the agent `last_plan`: what is left of
-    it as a blue line that fades with time (grey if the planner could not vouch for it), the virtual states of
+    The plan is drawn where the environment offers `goal_to_pixels` and the agent `last_plan`: the rest of
+    it as a blue line that fades with time (grey if the planner did not accept it), the virtual states of
     its candidates as violet dots that fade after the moment of planning, the path so far as a rusty line. For other
-    environments it stands in charts beside the picture, one for each entry of the goal.
+    environments the plan is drawn in charts next to the image, one for each entry of the goal.
 
     Args:
         agent: anything with Stable-Baselines3's `predict`.
         env: a Gymnasium id, or a single environment with `render_mode="rgb_array"` (left open).
-        path: where to write; `.mp4` (H.264) or `.gif`, which keeps equal neighbours as one picture that lasts
-            longer.
-        episodes: how many, at least 1.
+        path: the file; `.mp4` (H.264) or `.gif`, which merges equal neighbouring frames into a longer one.
+        episodes: number of episodes, at least 1.
         seed: episode i is reset with `seed + i`.
-        on_frame: called after each picture, e.g. to move a progress bar.
-        **video: how it looks, see `VideoConfig`.
+        on_frame: called after each frame, e.g. to move a progress bar.
+        **video: settings of the video, see `VideoConfig`.
 
     Raises:
         ValueError: if the suffix is unknown, the file exists, a number is out of range, or `env` does not render
-            pictures.
+            images.
     """
     whole(1, episodes=episodes)
     config, ends = VideoConfig(**video), list[bool | None]()
-    with _filming(agent, env, path, config) as (plain, reel):
+    with _open(agent, env, path, config) as (plain, writer):
         for index in range(episodes):
             band, success = Band(agent, plain) if config.caption else None, None
-            for shot in shots(agent, plain, seed + index, draw_plan=config.draw_plan, size=config.size):
-                reel.add(shot.picture if band is None else band.below(shot.picture, shot.moment))
-                success = shot.moment.success
+            for frame in rendered_frames(agent, plain, seed + index, draw_plan=config.draw_plan, size=config.size):
+                writer.add(frame.image if band is None else band.below(frame.image, frame.moment))
+                success = frame.moment.success
                 if on_frame is not None:
-                    on_frame(shot.moment)
+                    on_frame(frame.moment)
             ends.append(success)
-    return Recording(reel.path, reel.frames, reel.fps, tuple(ends))
+    return Recording(writer.path, writer.frames, writer.fps, tuple(ends))
 
 
 def record_beside(
@@ -107,19 +106,19 @@ def record_beside(
     on_frame: OnFrame | None = None,
     **video: Unpack[VideoOptions],
 ) -> Recording:
-    """Films several agents side by side on the same seeded episodes; more than four in two rows.
+    """Records several agents side by side on the same seeded episodes; more than four in two rows.
 
-    One that has ended stays as it was, marked, until the last one has.
+    The last image of a finished episode stays, marked, until all episodes are finished.
 
     Args:
-        agents: anything with Stable-Baselines3's `predict`; a dict gives the names that stand below. Where the
-            environment does not report success, the first goal that one of them has of its own judges all.
+        agents: anything with Stable-Baselines3's `predict`; a dict gives the names in the captions. Where the
+            environment does not report success, the first agent's own goal, if any has one, defines it for all.
         env: as in `record`, like all that follows.
-        path: where to write.
-        episodes: how many.
+        path: the file.
+        episodes: number of episodes.
         seed: episode i is reset with `seed + i`, for every agent.
         on_frame: called for each moment of each agent.
-        **video: how it looks, see `VideoConfig`; `size` is that of each picture.
+        **video: settings of the video, see `VideoConfig`; `size` is that of each image.
 
     Raises:
         ValueError: as `record`, or if there is no agent.
@@ -144,7 +143,7 @@ def record_grid(
     on_frame: OnFrame | None = None,
     **video: Unpack[VideoOptions],
 ) -> Recording:
-    """Films many seeded episodes of one agent at once, in a grid; see `record_beside`. Pictures are 240 pixels wide."""
+    """Records many seeded episodes of one agent in a grid; see `record_beside`. Images are 240 pixels wide."""
     whole(1, episodes=episodes)
     cells = [Cell(agent, seed + index, f"seed {seed + index}") for index in range(episodes)]
     config = VideoConfig(**{"size": 240, **video})
@@ -152,14 +151,14 @@ def record_grid(
 
 
 class Cell(NamedTuple):
-    """An episode that is shown beside others."""
+    """An episode that is shown next to others."""
 
     agent: Predictor
-    """Who plays it."""
+    """The agent that plays it."""
     seed: int
     """Of the reset."""
     label: str
-    """What stands below."""
+    """The text below it."""
 
 
 def _record_tiled(
@@ -171,17 +170,17 @@ def _record_tiled(
     on_frame: OnFrame | None,
     goal: Goal | None = None,
 ) -> Recording:
-    """Films cells side by side, page after page."""
-    look = {"draw_plan": config.draw_plan, "size": config.size, "goal": goal}
+    """Records cells side by side, page after page."""
+    options = {"draw_plan": config.draw_plan, "size": config.size, "goal": goal}
     ends: list[bool | None] = []
-    with _filming(pages[0][0].agent, env, path, config) as (plain, reel):
+    with _open(pages[0][0].agent, env, path, config) as (plain, writer):
         for cells in pages:
-            takes = [_take(shots(cell.agent, plain, cell.seed, **look), on_frame) for cell in cells]
+            runs = [_collect(rendered_frames(cell.agent, plain, cell.seed, **options), on_frame) for cell in cells]
             bands = [Band(cell.agent, plain, cell.label) if config.caption else None for cell in cells]
-            for step in range(max(map(len, takes))):
-                reel.add(tiled([_at(band, take, step) for band, take in zip(bands, takes, strict=True)], columns))
-            ends += [take[-1].moment.success for take in takes]
-    return Recording(reel.path, reel.frames, reel.fps, tuple(ends))
+            for step in range(max(map(len, runs))):
+                writer.add(tiled([_at(band, frames, step) for band, frames in zip(bands, runs, strict=True)], columns))
+            ends += [frames[-1].moment.success for frames in runs]
+    return Recording(writer.path, writer.frames, writer.fps, tuple(ends))
 
 
 def record_search(
@@ -195,81 +194,81 @@ def record_search(
     speed: float = 1.0,
     size: int | None = None,
     force: bool = False,
-    search: Search | None = None,
+    search: SearchTrace | None = None,
 ) -> Recording:
-    """Films how a plan is found: its candidates moving over the iterations, in violet, then the plan, in blue.
+    """Records a planner's search: its candidates over the iterations, in violet, then the plan, in blue.
 
     GRASP's candidates are its virtual states; those of other planners, rollouts.
 
     Args:
-        agent: one that has learned something.
+        agent: a trained agent.
         env: as in `record`; it must offer `goal_to_pixels`.
-        path: where to write.
+        path: the file.
         seed: of the reset.
         planner: None for the agent's own.
         fps: iterations per second.
-        speed: how much faster than that it is shown.
-        size: width of the picture [pixels].
-        force: whether a file that exists may be replaced.
-        search: the search itself, where it was made already from that reset; None makes it.
+        speed: factor by which the video is faster than that.
+        size: width of the image [pixels].
+        force: whether an existing file may be replaced.
+        search: a search that was already traced from that reset; None traces it.
 
     Returns:
-        A recording with a picture for each iteration, one for the beginning and two seconds of the plan.
+        A recording with a frame for each iteration, one for the initial candidates and two seconds of the plan.
 
     Raises:
-        ValueError: as `record`; or if the environment does not say where goals lie in its picture.
+        ValueError: as `record`; or if the environment has no `goal_to_pixels`.
     """
     config = VideoConfig(fps=fps, speed=speed, size=size, force=force)
-    with _filming(agent, env, path, config) as (plain, reel):
+    with _open(agent, env, path, config) as (plain, writer):
         overlay = Overlay(plain)
         if not overlay.knows_where:
-            raise ValueError("env: expected one that says where goals lie in its picture (goal_to_pixels)")
+            raise ValueError("env: expected one that maps goals to pixels of its image (goal_to_pixels)")
         observation, _ = plain.reset(seed=seed)
-        found = search or watched(agent, observation, planner)
+        found = search or trace_search(agent, observation, planner)
         scene = Image.fromarray(np.ascontiguousarray(plain.render(), dtype=np.uint8))
 
         def show(paths: Any, plan: Any | None, text: str) -> None:
-            picture = overlay.searched(scene, paths, plan, found.accepted)
+            image = overlay.draw_search(scene, paths, plan, found.accepted)
             if config.size is not None:
-                picture = picture.resize((config.size, round(picture.height * config.size / picture.width)))
-            reel.add(titled(picture, type(planner or agent.planner).__name__, text))
+                image = image.resize((config.size, round(image.height * config.size / image.width)))
+            writer.add(titled(image, type(planner or agent.planner).__name__, text))
 
         for iteration, paths in enumerate(found.candidates):
             show(paths, None, f"iteration {iteration} / {len(found.candidates) - 1}")
-        for _ in range(round(2 * reel.fps)):
+        for _ in range(round(2 * writer.fps)):
             show(found.candidates[-1:].reshape(-1, *found.path[1:].shape), found.path, "the plan")
-    return Recording(reel.path, reel.frames, reel.fps, ())
+    return Recording(writer.path, writer.frames, writer.fps, ())
 
 
 @contextmanager
-def _filming(
+def _open(
     agent: object, env: str | gym.Env[Any, Any], path: str | Path, config: VideoConfig
 ) -> Iterator[tuple[gym.Env[Any, Any], Any]]:
-    """The environment, and the file that is written."""
+    """Yields the environment and the video in writing."""
     with (
-        filmed(agent, env) as plain,
-        film(path, rate(plain, path, config), force=config.force) as reel,
+        rendering_env(agent, env) as plain,
+        open_video(path, rate(plain, path, config), force=config.force) as writer,
     ):
-        yield plain, reel
+        yield plain, writer
 
 
-def _take(episode: Iterator[Shot], on_frame: Callable[[Moment], None] | None) -> list[Shot]:
-    """All pictures of an episode."""
-    take = []
-    for shot in episode:
-        take.append(shot)
+def _collect(episode: Iterator[VideoFrame], on_frame: Callable[[Moment], None] | None) -> list[VideoFrame]:
+    """Returns all frames of an episode."""
+    frames = []
+    for frame in episode:
+        frames.append(frame)
         if on_frame is not None:
-            on_frame(shot.moment)
-    return take
+            on_frame(frame.moment)
+    return frames
 
 
-def _at(band: Band | None, take: list[Shot], step: int) -> Image.Image:
-    """The picture of a step, or the last one."""
-    shot = take[min(step, len(take) - 1)]
-    return shot.picture if band is None else band.below(shot.picture, shot.moment, ended=step >= len(take))
+def _at(band: Band | None, frames: list[VideoFrame], step: int) -> Image.Image:
+    """Returns the image of a step, or the last one."""
+    frame = frames[min(step, len(frames) - 1)]
+    return frame.image if band is None else band.below(frame.image, frame.moment, ended=step >= len(frames))
 
 
-def shots(
+def rendered_frames(
     agent: Predictor,
     env: gym.Env[Any, Any],
     seed: int,
@@ -277,23 +276,23 @@ def shots(
     draw_plan: bool = True,
     size: int | None = None,
     goal: Goal | None = None,
-) -> Iterator[Shot]:
-    """Plays an episode and pictures each of its moments."""
+) -> Iterator[VideoFrame]:
+    """Plays an episode and renders each of its moments."""
     own = own_goal(agent)
-    judged = goal in (None, own)  # a plan for another goal cannot be drawn beside this one
+    same_goal = goal in (None, own)  # a plan for another goal does not fit into these charts
     overlay = Overlay(env) if draw_plan else None
-    charts = overlay is not None and not overlay.knows_where and hasattr(agent, "last_plan") and judged
+    charts = overlay is not None and not overlay.knows_where and hasattr(agent, "last_plan") and same_goal
     strip = Strip(own) if charts else None
     for moment in rollout(agent, env, seed, goal=goal):
-        yield Shot(framed(env, moment, size, overlay, strip), moment)
+        yield VideoFrame(framed(env, moment, size, overlay, strip), moment)
 
 
 @contextmanager
-def filmed(agent: object, env: str | gym.Env[Any, Any]) -> Iterator[gym.Env[Any, Any]]:
-    """The environment, made to be filmed.
+def rendering_env(agent: object, env: str | gym.Env[Any, Any]) -> Iterator[gym.Env[Any, Any]]:
+    """Yields the environment, built for rendering.
 
     Raises:
-        ValueError: if it does not render pictures.
+        ValueError: if it does not render images.
     """
     with opened(env, agent, render_mode="rgb_array") as plain:
         if plain.render_mode != "rgb_array":

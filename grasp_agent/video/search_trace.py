@@ -1,4 +1,4 @@
-"""How a plan is found: the candidates of a search, iteration by iteration."""
+"""Traces of a planner's search: its candidates, iteration by iteration."""
 
 from __future__ import annotations
 
@@ -13,32 +13,32 @@ from grasp_agent.planners import GraspState, Planner, Problem
 from grasp_agent.task.observation import batched, raw_vectors
 
 
-class Search(NamedTuple):
-    """A search for a plan from one observation."""
+class SearchTrace(NamedTuple):
+    """The trace of a search for a plan from one observation."""
 
     candidates: NDArray[np.float32]
-    """`[I + 1, N, H, G]`, achieved goals along the candidates at first and after each iteration [the environment's
+    """`[I + 1, N, H, G]`, achieved goals along the initial candidates and those after each iteration [the environment's
     units]: of GRASP's virtual states, of other planners' rollouts."""
     path: NDArray[np.float32]
-    """`[H + 1, G]`, those of the plan that came of it, from the start."""
+    """`[H + 1, G]`, achieved goals along the resulting plan, from the start."""
     accepted: bool
-    """Whether it was found good enough."""
+    """Whether the plan was accepted."""
     iterations: int
-    """Of the planner; 0 where a proposal was good enough."""
+    """Iterations of the planner; 0 where a proposal was accepted."""
     seconds: float
-    """Time that it took, being watched [s]."""
+    """Time of the search, including that of tracing [s]."""
 
 
-def watched(agent: GraspAgent, observation: Any, planner: Planner[Any] | None = None) -> Search:
+def trace_search(agent: GraspAgent, observation: Any, planner: Planner[Any] | None = None) -> SearchTrace:
     """Plans once from an observation, without a running plan.
 
     Args:
-        agent: one that has learned something.
-        observation: a single one.
+        agent: a trained agent.
+        observation: a single observation.
         planner: None for the agent's own.
 
     Raises:
-        ValueError: if the agent has learned nothing, or the observation does not fit.
+        ValueError: if the agent is untrained, or the observation does not fit.
     """
     policy, world = agent.policy, agent.policy.world
     if world is None:
@@ -46,21 +46,21 @@ def watched(agent: GraspAgent, observation: Any, planner: Planner[Any] | None = 
     arrays, is_batch = batched(agent.perception.to_goal_dict(observation), policy.observation_space)
     if is_batch:
         raise ValueError("observation: expected a single one, got a batch")
-    start, seen = world.encode(raw_vectors(arrays)), []
+    start, candidates_seen = world.encode(raw_vectors(arrays)), []
     problem = world.problem(start, arrays["desired_goal"], agent.horizon, agent.criteria)
     planner = planner or agent.planner
 
-    def look(_: int, state: Any) -> None:
-        seen.append(world.achieved(_states(problem, planner, state)[0]))
+    def append_candidates(_: int, state: Any) -> None:
+        candidates_seen.append(world.achieved(_states(problem, planner, state)[0]))
 
     with torch.inference_mode(False), torch.no_grad():
-        plan = planner.plan(problem, seed=policy.controller.seed, on_step=look)
+        plan = planner.plan(problem, seed=policy.controller.seed, on_step=append_candidates)
         path = world.achieved(torch.cat([start, plan.states[0]]))
     shape = (0, 0, agent.horizon, path.shape[-1])
-    candidates = np.stack(seen) if seen else np.zeros(shape, np.float32)
-    return Search(candidates, path, bool(plan.accepted[0]), plan.iterations, plan.seconds)
+    candidates = np.stack(candidates_seen) if candidates_seen else np.zeros(shape, np.float32)
+    return SearchTrace(candidates, path, bool(plan.accepted[0]), plan.iterations, plan.seconds)
 
 
 def _states(problem: Problem, planner: Planner[Any], state: Any) -> torch.Tensor:
-    """Where a search's candidates lead, `[B, N, H, S]`."""
+    """Returns the states of a search's candidates, `[B, N, H, S]`."""
     return state.states if isinstance(state, GraspState) else problem.follow(planner.actions(problem, state))

@@ -1,4 +1,4 @@
-"""Files of videos: whole or not there, at rates that viewers can show."""
+"""Atomic writing of videos, at frame rates that viewers support."""
 
 from __future__ import annotations
 
@@ -15,44 +15,44 @@ from grasp_agent.serialization import atomic_write
 from grasp_agent.video.config import VideoConfig
 from grasp_agent.video.overlay import even
 
-_MOST = {".mp4": 240.0, ".gif": 50.0}
-"""Pictures per second that are shown at most."""
+_MAX_FPS = {".mp4": 240.0, ".gif": 50.0}
+"""Largest frame rate of each file type [frames per second]."""
 
 
-class Reel:
-    """A video that is being written.
+class VideoWriter:
+    """A video in writing.
 
     Args:
-        path: the file that it will be.
-        writer: imageio's.
-        fps: pictures per second.
+        path: the final file.
+        writer: imageio's writer.
+        fps: frames per second.
     """
 
     def __init__(self, path: Path, writer: Any, fps: float) -> None:
         self.path, self.fps, self.frames = path, fps, 0
         self._writer = writer
 
-    def add(self, picture: Image.Image) -> None:
-        """One more picture."""
-        self._writer.append_data(even(picture))
+    def add(self, image: Image.Image) -> None:
+        """Adds a frame."""
+        self._writer.append_data(even(image))
         self.frames += 1
 
 
 @contextmanager
-def film(path: str | Path, fps: float, *, force: bool) -> Iterator[Reel]:
-    """Writes a video aside, and moves it to its place when it is whole.
+def open_video(path: str | Path, fps: float, *, force: bool) -> Iterator[VideoWriter]:
+    """Writes a video to a temporary file, and moves it to `path` when it is complete.
 
     Raises:
         ValueError: if the suffix is unknown or the file exists.
     """
     path = Path(path)
-    if path.suffix.lower() not in _MOST:
-        raise ValueError(f"path: expected a name that ends in {' or '.join(_MOST)}, got {path.name!r}")
+    if path.suffix.lower() not in _MAX_FPS:
+        raise ValueError(f"path: expected a name that ends in {' or '.join(_MAX_FPS)}, got {path.name!r}")
     if path.exists() and not force:
         raise ValueError(f"path: {path} exists; choose another name or force=True")
-    # imageio's own `with` leaves the writer open after an error, and ffmpeg at work in a folder that is removed
+    # imageio's own `with` leaves the writer open after an error, and ffmpeg writing into a folder that is removed
     with atomic_write(path) as aside, closing(_writer(aside, fps)) as writer:
-        yield Reel(path, writer, fps)
+        yield VideoWriter(path, writer, fps)
 
 
 def _writer(path: Path, fps: float) -> Any:
@@ -62,19 +62,21 @@ def _writer(path: Path, fps: float) -> Any:
 
 
 def rate(env: gym.Env[Any, Any], path: str | Path, config: VideoConfig) -> float:
-    """Pictures per second, those of the environment where nothing is said.
+    """Returns frames per second: the configured rate, or else the environment's.
 
     Args:
-        env: what is filmed.
-        path: the file; GIFs keep times in hundredths of a second.
-        config: what was asked for.
+        env: the recorded environment.
+        path: the file; GIFs store durations in hundredths of a second.
+        config: settings of the video.
 
     Raises:
-        ValueError: if it is more than can be shown.
+        ValueError: if the rate exceeds that of the file type.
     """
     suffix = Path(path).suffix.lower()
-    most = _MOST.get(suffix, 240.0)
-    wanted = float(min(env.metadata.get("render_fps", 30), most) if config.fps is None else config.fps) * config.speed
-    if wanted > most:
-        raise ValueError(f"fps, speed: expected at most {most:.0f} pictures per second, got {wanted:g}")
+    max_fps = _MAX_FPS.get(suffix, 240.0)
+    wanted = (
+        float(min(env.metadata.get("render_fps", 30), max_fps) if config.fps is None else config.fps) * config.speed
+    )
+    if wanted > max_fps:
+        raise ValueError(f"fps, speed: expected at most {max_fps:.0f} frames per second, got {wanted:g}")
     return 100 / round(100 / wanted) if suffix == ".gif" else wanted

@@ -1,4 +1,4 @@
-"""Stable-Baselines3's algorithms as their users train them, for comparison with ours."""
+"""Stable-Baselines3's algorithms with common settings, for comparison with `GraspAgent`."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ ALGORITHMS = {
     "trpo": "sb3_contrib.TRPO",
     "crossq": "sb3_contrib.CrossQ",
 }
-"""Those for continuous actions, by the names that RL Zoo gives them."""
+"""Algorithms for continuous actions, by their names in RL Zoo."""
 
 _GOAL = {"policy_kwargs": {"net_arch": [64, 64]}, "learning_rate": 1e-3, "gamma": 0.95}
-"""For goal environments: with these SAC + HER learns a ball's 2-D task in some thousand steps."""
+"""Settings for goal environments: with these SAC + HER learns a ball's 2-D task in some thousand steps."""
 _OFF_POLICY = {"batch_size": 256, "learning_starts": 500}
 _HINDSIGHT = {
     "replay_buffer_class": HerReplayBuffer,
@@ -36,7 +36,7 @@ _HINDSIGHT = {
 
 
 def algorithm(name: str) -> type[BaseAlgorithm]:
-    """An algorithm's class.
+    """Returns an algorithm's class.
 
     Raises:
         ValueError: for an unknown name, or one of a package that is not installed.
@@ -51,17 +51,17 @@ def algorithm(name: str) -> type[BaseAlgorithm]:
 
 
 def untrained(name: str, env: gym.Env[Any, Any] | VecEnv, *, steps: int, seed: int, **changes: Any) -> BaseAlgorithm:
-    """A model that has learned nothing.
+    """Returns an untrained model.
 
-    In goal environments off-policy algorithms learn in hindsight (HER, Andrychowicz et al. 2017, arXiv 1707.01495),
-    with small networks; elsewhere the settings are Stable-Baselines3's own.
+    In goal environments off-policy algorithms use hindsight (HER, Andrychowicz et al. 2017, arXiv 1707.01495),
+    with small networks; elsewhere the settings are Stable-Baselines3's defaults.
 
     Args:
         name: of the algorithm.
-        env: where it will learn.
-        steps: how many steps it will take: what its replay buffer holds.
+        env: its environment.
+        steps: environment steps of the training, and the size of the replay buffer.
         seed: of everything random.
-        **changes: settings in place of these.
+        **changes: settings that replace these.
     """
     kind = algorithm(name)
     goals = isinstance(env.observation_space, spaces.Dict)

@@ -1,4 +1,4 @@
-"""One training of an algorithm of Stable-Baselines3, which stops at so many steps and goes on where it was stopped."""
+"""A resumable training of an algorithm of Stable-Baselines3, which may be stopped at any moment."""
 
 from __future__ import annotations
 
@@ -19,27 +19,27 @@ from stable_baselines3.common.vec_env import VecEnv
 from grasp_agent.serialization import atomic_write
 from grasp_agent.zoo.algorithms import untrained
 
-_SLICE = 1000  # steps between two looks at the clock
-_EVERY = 60.0  # seconds between two checkpoints
+_SLICE = 1000  # environment steps between two checks of the clock
+_EVERY = 60.0  # time between two checkpoints [s]
 
 
 class ResumableTraining:
-    """A model that learns, how long it has taken, and a file that keeps both.
+    """A model in training, the time that it has taken, and a checkpoint of both.
 
-    The file holds tensors and numbers alone; no code in it is run. Random numbers and the episode at hand are not kept:
-    a training that was stopped goes on, but not as it would have without the stop.
+    The file holds only tensors and numbers; no code in it is run. The states of the random generators and the running
+    episode are not saved: a resumed training differs from one that was not interrupted.
 
     Args:
         name: of the algorithm.
-        env: where it learns.
-        steps: how many it will take in all.
+        env: its environment.
+        steps: environment steps of the whole training.
         seed: of everything random.
-        checkpoint: the file; what it holds is gone on from. None for none.
+        checkpoint: the file; if it exists, the training continues from it. None writes none.
         **settings: see `grasp_agent.zoo.algorithms.untrained`.
 
     Attributes:
-        model: what learns.
-        seconds: time spent on learning, now and before it was stopped [s].
+        model: the model in training.
+        seconds: time spent on learning, including that before interruptions [s].
 
     Raises:
         ValueError: if the file is of another training.
@@ -63,7 +63,7 @@ class ResumableTraining:
             self.model.set_random_seed(seed + self.model.num_timesteps)
 
     def run(self, steps: int, callback: MaybeCallback = None) -> None:
-        """Learns on until it has taken so many steps in all; algorithms whose steps come in lots take some more."""
+        """Trains until `steps` were taken in all; algorithms that collect rollouts of fixed size take some more."""
         while self.model.num_timesteps < steps:
             began = time.monotonic()
             self.model.learn(min(_SLICE, steps - self.model.num_timesteps), callback, reset_num_timesteps=False)
@@ -96,7 +96,7 @@ class ResumableTraining:
     def _resume(self, path: Path) -> None:
         try:
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # torch's, of other pickles, which it then refuses
+                warnings.simplefilter("ignore")  # torch warns of other pickles, which it then refuses
                 held = torch.load(path, weights_only=True)
             about = held["about"]
         except (RuntimeError, EOFError, LookupError, TypeError, OSError, pickle.UnpicklingError) as error:
@@ -111,7 +111,7 @@ class ResumableTraining:
         self.model.num_timesteps, self.seconds = int(held["num_timesteps"]), float(held["seconds"])
 
     def _variables(self) -> list[str]:
-        """What it learns beside its networks: for example SAC's entropy coefficient."""
+        """Returns the names of learned variables other than networks, for example SAC's entropy coefficient."""
         return self.model._get_torch_save_params()[1]
 
 
@@ -121,7 +121,7 @@ def _id_of(env: gym.Env[Any, Any] | VecEnv) -> str:
 
 
 def _contents(buffer: ReplayBuffer) -> dict[str, Any]:
-    """What was experienced: arrays as tensors, and counters."""
+    """Returns the content of a replay buffer: arrays as tensors, and counters."""
     found: dict[str, Any] = {}
     for name, value in vars(buffer).items():
         if isinstance(value, np.ndarray) and value.dtype != object:
@@ -134,7 +134,7 @@ def _contents(buffer: ReplayBuffer) -> dict[str, Any]:
 
 
 def _refill(buffer: ReplayBuffer, contents: dict[str, Any]) -> None:
-    """The inverse; an episode that was not at its end is cut there."""
+    """Inverts `_contents`; an unfinished episode is truncated."""
     for name, value in contents.items():
         if isinstance(value, dict):
             value = {key: part.numpy() for key, part in value.items()}

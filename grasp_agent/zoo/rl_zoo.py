@@ -1,4 +1,4 @@
-"""Tuned settings of RL Zoo (Raffin 2020, github.com/DLR-RM/rl-baselines3-zoo), where that is installed."""
+"""Tuned hyperparameters of RL Zoo (Raffin 2020, github.com/DLR-RM/rl-baselines3-zoo), where it is installed."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _NOT_SETTINGS = ("n_timesteps", "policy", "callback")
 
 
 def tuned(algorithm: str, env_id: str) -> dict[str, Any] | None:
-    """An algorithm's tuned settings for an environment, ready for JSON.
+    """Returns an algorithm's tuned hyperparameters for an environment, ready for JSON.
 
     Returns:
         Constructor arguments, and `n_envs` where it is not 1. None where RL Zoo is not installed, has no entry, or one
@@ -30,7 +30,7 @@ def tuned(algorithm: str, env_id: str) -> dict[str, Any] | None:
 
 
 def read(entry: dict[str, Any] | None) -> dict[str, Any] | None:
-    """The settings of an entry as it stands in RL Zoo's files; see `tuned`."""
+    """Returns the hyperparameters of an entry of RL Zoo's files; see `tuned`."""
     if entry is None or any(entry.get(name) for name in _NEED_WRAPPERS):
         return None
     settings = {name: value for name, value in entry.items() if name not in (*_NOT_SETTINGS, *_NEED_WRAPPERS)}
@@ -46,7 +46,7 @@ def read(entry: dict[str, Any] | None) -> dict[str, Any] | None:
 
 
 def _keywords(text: str) -> dict[str, Any]:
-    """The values of `dict(name=literal, ...)`; raises ValueError for anything else."""
+    """Returns the values of `dict(name=literal, ...)`; raises ValueError for anything else."""
     match ast.parse(text.strip(), mode="eval").body:
         case ast.Call(func=ast.Name(id="dict"), args=[], keywords=keywords):
             return {str(keyword.arg): ast.literal_eval(keyword.value) for keyword in keywords}

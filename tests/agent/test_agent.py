@@ -106,7 +106,7 @@ def test_wrong_observations_are_refused_in_stable_baselines_words(agent: GraspAg
 
 @pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode, torch.enable_grad])
 @pytest.mark.parametrize("planner", [GRASP(), GRASP.paper(iterations=3)])
-def test_predict_works_in_any_grad_mode_and_touches_nothing(agent: GraspAgent, obs, mode: Any, planner: GRASP):
+def test_predict_works_in_any_grad_mode_without_side_effects(agent: GraspAgent, obs, mode: Any, planner: GRASP):
     agent.planner = planner
     random.seed(1)
     before = random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()  # type: ignore[index,union-attr]
@@ -126,7 +126,9 @@ def test_predict_works_in_any_grad_mode_and_touches_nothing(agent: GraspAgent, o
 
 
 @pytest.mark.parametrize("deterministic", [True, False])
-def test_the_same_arguments_give_the_same_answer_whatever_came_between(agent: GraspAgent, obs, deterministic: bool):
+def test_the_same_arguments_give_the_same_action_whatever_was_called_between(
+    agent: GraspAgent, obs, deterministic: bool
+):
     other = {key: value[0] for key, value in batch(1).items()}
     first, state = agent.predict(obs, deterministic=deterministic)
     expected = first.copy()
@@ -140,7 +142,7 @@ def test_the_same_arguments_give_the_same_answer_whatever_came_between(agent: Gr
     np.testing.assert_array_equal(second, expected)
 
 
-def test_the_answer_does_not_depend_on_what_was_asked_before(agent_file, agent: GraspAgent, obs: dict[str, Any]):
+def test_actions_do_not_depend_on_earlier_calls(agent_file, agent: GraspAgent, obs: dict[str, Any]):
     for row in range(3):
         agent.predict({key: value[row] for key, value in batch(3).items()}, deterministic=True)
     late, _ = agent.predict(obs, deterministic=True)
@@ -148,7 +150,7 @@ def test_the_answer_does_not_depend_on_what_was_asked_before(agent_file, agent: 
     np.testing.assert_array_equal(late, early)
 
 
-def test_passed_states_are_all_that_counts(agent: GraspAgent):
+def test_only_passed_states_matter(agent: GraspAgent):
     observations = batch(3)
     start = np.array([False, True, False])
     fresh, state = agent.predict(observations, episode_start=np.ones(3, bool), deterministic=True)
@@ -164,7 +166,7 @@ def test_passed_states_are_all_that_counts(agent: GraspAgent):
     assert after[3][1] == 1
 
 
-def test_a_plan_goes_on_while_nothing_disturbs_it(env: gym.Env[Any, Any]):
+def test_a_plan_is_kept_without_disturbances(env: gym.Env[Any, Any]):
     agent = grasp_agent.load("ball-nav", device="cpu")  # one whose model is exact
     observation, shown = placed(env, (-0.5, 0.1), (-0.4, 0.6)), []
     for _ in range(8):
@@ -241,7 +243,7 @@ def test_another_environment_must_have_the_same_spaces(agent: GraspAgent, env: g
         agent.set_env(Odd(GOALS, spaces.Box(-2, 2, (2,))))
 
 
-def test_an_untaught_agent_acts_at_random_and_can_be_saved(env: gym.Env[Any, Any], obs: dict[str, Any], tmp_path):
+def test_an_untrained_agent_acts_at_random_and_can_be_saved(env: gym.Env[Any, Any], obs: dict[str, Any], tmp_path):
     agent = GraspAgent("MultiInputPolicy", env, seed=1)
     actions = np.stack([agent.predict(obs)[0] for _ in range(50)])
     assert all(action in agent.action_space for action in actions)
@@ -251,7 +253,7 @@ def test_an_untaught_agent_acts_at_random_and_can_be_saved(env: gym.Env[Any, Any
     assert GraspAgent.load(tmp_path / "empty.zip", env=env).policy.world is None
 
 
-def test_the_same_observation_for_long_is_taken_for_a_plan_that_does_not_work(agent: GraspAgent, obs: dict[str, Any]):
+def test_the_same_observation_for_long_counts_as_a_failed_plan(agent: GraspAgent, obs: dict[str, Any]):
     world = agent.policy.world
     assert world is not None
     agent.policy.learned(world._replace(error=1e-5))  # a model that would notice
@@ -274,7 +276,7 @@ def test_actions_fill_the_bounds_of_their_space_and_never_leave_them():
     assert all(space.contains(action) for action in corners)
 
 
-def test_observations_normalised_apart_are_refused(env: gym.Env[Any, Any], agent: GraspAgent):
+def test_observations_normalised_separately_are_refused(env: gym.Env[Any, Any], agent: GraspAgent):
     normalised = VecNormalize(DummyVecEnv([lambda: env]), norm_reward=False)
     for make_it in (lambda: GraspAgent("MultiInputPolicy", normalised), lambda: agent.set_env(normalised)):
         with pytest.raises(ValueError, match="expected norm_obs=False"):

@@ -1,4 +1,4 @@
-"""A training that is stopped, or killed, goes on from its file with nothing lost."""
+"""A training that is stopped, or killed, resumes from its file without loss."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ class Stop(BaseCallback):
 
 
 @pytest.mark.parametrize("at", [7, 101, 250])
-def test_a_stopped_training_goes_on_where_it_stood(tmp_path: Path, at: int):
+def test_a_stopped_training_resumes_where_it_was_stopped(tmp_path: Path, at: int):
     path = tmp_path / "run.zip"
     with pytest.raises(KeyboardInterrupt):
         tiny().learn(260, Stop(at), checkpoint=path)
     stopped = GraspAgent.load(path, device="cpu")
     assert stopped.num_timesteps == at
-    assert len(stopped.trainer.dataset) == at - 1  # the step that was interrupted came to nothing
+    assert len(stopped.trainer.dataset) == at - 1  # the interrupted step is lost
     again = tiny().learn(260, checkpoint=path)
     assert again.num_timesteps == 260
     assert len(again.trainer.dataset) == 259
@@ -49,7 +49,7 @@ def test_a_stopped_training_goes_on_where_it_stood(tmp_path: Path, at: int):
     assert GraspAgent.load(path, device="cpu").policy.world is not None
 
 
-def test_a_training_that_is_done_is_not_done_again(tmp_path: Path):
+def test_a_finished_training_is_not_repeated(tmp_path: Path):
     path = tmp_path / "run"
     first = tiny().learn(150, checkpoint=path)
     content = path.with_suffix(".zip").read_bytes()
@@ -62,7 +62,7 @@ def test_a_training_that_is_done_is_not_done_again(tmp_path: Path):
     assert tiny().learn(180, checkpoint=path).num_timesteps == 180
 
 
-def test_the_time_of_training_is_counted_and_kept(tmp_path: Path):
+def test_the_time_of_training_is_counted_and_saved(tmp_path: Path):
     path, began = tmp_path / "run.zip", time.monotonic()
     first = tiny().learn(150, checkpoint=path)
     spent = time.monotonic() - began
@@ -84,17 +84,17 @@ def test_a_checkpoint_knows_how_much_of_its_experience_is_rehearsed(agent_file: 
     fits = agent.trainer.fits
     assert 0 < fits.rehearsed == fits.seen - 20 == fits.completed - 20
     assert GraspAgent.load(path, device="cpu").trainer.fits == fits
-    assert _fits({"fitted_at": 7}) == Fits(seen=7, completed=7, kind_chosen=7)  # what older files say
+    assert _fits({"fitted_at": 7}) == Fits(seen=7, completed=7, kind_chosen=7)  # of older files
 
 
-def test_what_follows_is_not_what_was_seen_already(tmp_path: Path):
+def test_a_resumed_training_gets_new_episodes(tmp_path: Path):
     path = tmp_path / "run.zip"
     tiny().learn(100, checkpoint=path)
     states = tiny().learn(200, checkpoint=path).trainer.dataset.states
     assert not np.array_equal(states[:50], states[101:151])
 
 
-def test_running_episodes_are_in_the_file_whole_and_go_on(tmp_path: Path):
+def test_running_episodes_are_complete_in_the_file_and_continue(tmp_path: Path):
     path = tmp_path / "run.zip"
 
     class Write(BaseCallback):
@@ -122,7 +122,7 @@ def test_the_file_is_written_before_a_fit_begins(tmp_path: Path, monkeypatch: py
         tiny().learn(150, checkpoint=path)
 
 
-def test_the_file_is_written_as_time_goes_by(tmp_path: Path):
+def test_the_file_is_written_periodically(tmp_path: Path):
     checkpoint = Checkpoint(tmp_path / "run.zip", seconds=0.05)
     assert not checkpoint.due
     time.sleep(0.1)
@@ -144,7 +144,7 @@ def test_a_file_of_another_task_is_refused(tmp_path: Path):
     assert path.read_bytes() == b"no zip"
 
 
-def test_a_limit_of_minutes_ends_gathering_and_the_last_fit_follows():
+def test_a_limit_of_minutes_ends_gathering_before_the_final_fit():
     agent = tiny().learn(10**6, minutes=0.02)
     assert 0 < agent.num_timesteps < 10**6
     assert agent.policy.world is not None
@@ -161,7 +161,7 @@ GraspAgent("MultiInputPolicy", "grasp/BallNav-v0", seed=0, device="cpu").learn(2
 
 
 @pytest.mark.slow
-def test_killed_ten_times_it_learns_as_well(tmp_path: Path):
+def test_a_training_that_is_killed_ten_times_learns_as_well(tmp_path: Path):
     random = np.random.default_rng(0)
     killed, whole = ([sys.executable, "-c", SCRIPT, str(tmp_path / f"{name}.zip")] for name in ("killed", "whole"))
     for _ in range(10):
@@ -183,7 +183,7 @@ def test_killed_ten_times_it_learns_as_well(tmp_path: Path):
     assert success[0] >= success[1] - 0.2
 
 
-def test_callbacks_are_told_how_many_steps_are_left_to_take(tmp_path: Path):
+def test_callbacks_get_the_number_of_remaining_steps(tmp_path: Path):
     class Left(BaseCallback):
         left: int
 
@@ -193,13 +193,13 @@ def test_callbacks_are_told_how_many_steps_are_left_to_take(tmp_path: Path):
         def _on_step(self) -> bool:
             return True
 
-    told = Left()
-    agent = tiny().learn(30, told, checkpoint=tmp_path / "run.zip")
-    assert told.left == 30
-    agent.learn(10, told, reset_num_timesteps=False)
-    assert told.left == 10
-    tiny().learn(45, told, checkpoint=tmp_path / "run.zip")
-    assert told.left == 15
+    remaining = Left()
+    agent = tiny().learn(30, remaining, checkpoint=tmp_path / "run.zip")
+    assert remaining.left == 30
+    agent.learn(10, remaining, reset_num_timesteps=False)
+    assert remaining.left == 10
+    tiny().learn(45, remaining, checkpoint=tmp_path / "run.zip")
+    assert remaining.left == 15
 
 
 def test_a_damaged_checkpoint_is_named(tmp_path: Path):
@@ -213,18 +213,18 @@ def test_a_damaged_checkpoint_is_named(tmp_path: Path):
     assert agent.num_timesteps == len(agent.trainer.dataset) == 0
 
 
-def test_what_environments_said_of_success_is_kept_once(tmp_path: Path):
+def test_reported_successes_are_stored_once(tmp_path: Path):
     path, flips = tmp_path / "run.zip", torch.arange(12.0).view(2, 3, 2)
     tiny().learn(40, checkpoint=path)
     config, tensors = serialization.read(path)
     serialization.write(path, config, {**tensors, "experience.verdicts": flips})
     agent = tiny().learn(40, checkpoint=path)
-    assert len(agent.trainer.verdicts) == 2
+    assert len(agent.trainer.success_radius) == 2
     agent.learn(40, checkpoint=path)
-    assert len(agent.trainer.verdicts) == 2
+    assert len(agent.trainer.success_radius) == 2
 
 
-def test_a_checkpoint_of_format_1_is_gone_on_from(tmp_path: Path):
+def test_learning_continues_from_a_checkpoint_of_format_1(tmp_path: Path):
     path, old = tmp_path / "new.zip", tmp_path / "old.zip"
     agent = tiny_seer().learn(120, checkpoint=path)
     config, tensors = serialization.read(path)
@@ -241,5 +241,5 @@ def test_a_checkpoint_of_format_1_is_gone_on_from(tmp_path: Path):
     again = tiny_seer().learn(120, checkpoint=old)
     np.testing.assert_array_equal(again.trainer.dataset.states, agent.trainer.dataset.states)
     np.testing.assert_array_equal(images_of(again).buffer.images, images_of(agent).buffer.images)
-    assert len(again.trainer.verdicts) == 2
+    assert len(again.trainer.success_radius) == 2
     assert again.policy.world is not None and again.policy.world.error == pytest.approx(agent.policy.world.error)  # type: ignore[union-attr]

@@ -1,6 +1,6 @@
-"""One list of cases, run on our agent and on Stable-Baselines3's SAC: what holds for the one holds for the other.
+"""Conformance to Stable-Baselines3: the same cases run on `GraspAgent` and on SAC.
 
-What we do otherwise on purpose stands at the end, and nowhere else.
+Intended differences are tested at the end.
 """
 
 from __future__ import annotations
@@ -9,117 +9,23 @@ import copy
 import io
 import json
 import random
-import sys
 import zipfile
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
 import pytest
 import torch
-from agents import ENV, PIXELS, tiny, tiny_seer
+from agents import ENV, tiny
+from kinds import Kind, Observation, observations, row, sac, short
 from stable_baselines3 import SAC
 from stable_baselines3.common.base_class import BaseAlgorithm
-from stable_baselines3.common.callbacks import (
-    BaseCallback,
-    CallbackList,
-    CheckpointCallback,
-    EvalCallback,
-    EveryNTimesteps,
-    StopTrainingOnMaxEpisodes,
-)
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.evaluation import evaluate_policy
-from stable_baselines3.common.logger import configure
-from stable_baselines3.common.monitor import Monitor
-from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecFrameStack, VecNormalize
+from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
 from grasp_agent import GRASP, GraspAgent
-
-Observation = dict[str, Any]
-
-
-class Kind(NamedTuple):
-    """An algorithm as a user meets it."""
-
-    algorithm: type[BaseAlgorithm]
-    make: Callable[..., Any]
-    """From an environment and settings to a model that has learned nothing."""
-    file: Path
-    """One that has learned a little, saved."""
-
-    def load(self, **how: Any) -> Any:
-        """The one that has learned."""
-        return self.algorithm.load(self.file, device="cpu", **how)
-
-
-def sac(env: Any = ENV, **settings: Any) -> SAC:
-    """As small as `tiny`."""
-    given: dict[str, Any] = {
-        "policy_kwargs": {"net_arch": [16]},
-        "learning_starts": 20,
-        "batch_size": 16,
-        "buffer_size": 1000,
-        "seed": 3,
-        "device": "cpu",
-    }
-    return SAC("MultiInputPolicy", env, **{**given, **settings})
-
-
-@pytest.fixture(scope="module")
-def soft(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("sac") / "sac.zip"
-    sac().learn(60).save(path)
-    return path
-
-
-@pytest.fixture(scope="module")
-def sharp(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("pixels") / "tiny.zip"
-    tiny_seer().learn(150).save(path)
-    return path
-
-
-@pytest.fixture(params=["grasp", "grasp from pixels", "sac"])
-def kind(
-    request: pytest.FixtureRequest, agent_file: Path, soft: Path, sharp: Path, monkeypatch: pytest.MonkeyPatch
-) -> Kind:
-    if request.param == "grasp from pixels":
-        monkeypatch.setattr(sys.modules[__name__], "ENV", PIXELS)  # what all helpers here make
-    return {
-        "grasp": Kind(GraspAgent, tiny, agent_file),
-        "grasp from pixels": Kind(GraspAgent, tiny_seer, sharp),
-        "sac": Kind(SAC, sac, soft),
-    }[request.param]
-
-
-@pytest.fixture
-def model(kind: Kind) -> Any:
-    return kind.load()
-
-
-@pytest.fixture
-def obs(kind: Kind) -> Observation:
-    assert kind.file.exists()
-    return observations(1, first=1, single=True)
-
-
-def observations(count: int, first: int = 0, *, single: bool = False) -> Observation:
-    """Those of different episodes' starts, as a batch; or one alone."""
-    env = gym.make(ENV)
-    drawn = [env.reset(seed=first + row)[0] for row in range(count)]
-    space = env.observation_space
-    env.close()
-    assert isinstance(space, gym.spaces.Dict)
-    if single:
-        return drawn[0]
-    return {k: np.array([o[k] for o in drawn], b.dtype).reshape(-1, *(b.shape or ())) for k, b in space.items()}
-
-
-def row(batch: Observation, index: int) -> Observation:
-    return {key: value[index] for key, value in batch.items()}
 
 
 class TestPredict:
@@ -148,7 +54,7 @@ class TestPredict:
         by_place, _ = model.predict(obs, None, None, True)
         np.testing.assert_array_equal(by_place, by_name)
 
-    def test_what_it_returns_may_be_passed_on(self, model: Any):
+    def test_the_returned_state_may_be_passed_on(self, model: Any):
         batch = observations(2)
         _, state = model.predict(batch, deterministic=True)
         starts = np.array([True, False])
@@ -164,7 +70,7 @@ class TestPredict:
             alone, _ = kind.load().predict(row(batch, index), deterministic=True)
             np.testing.assert_allclose(alone, together[index], atol=1e-3)
 
-    def test_deterministic_answers_are_the_same_each_time(self, model: Any, obs: Observation):
+    def test_deterministic_actions_are_the_same_each_time(self, model: Any, obs: Observation):
         first, _ = model.predict(obs, deterministic=True)
         model.predict(observations(2), deterministic=False)
         second, _ = model.predict(obs, deterministic=True)
@@ -206,19 +112,19 @@ class TestPredict:
     @pytest.mark.parametrize("key", ["observation", "achieved_goal", "desired_goal"])
     def test_a_wrong_shape_is_refused(self, model: Any, obs: Observation, key: str):
         if key not in obs:
-            pytest.skip("images of goals have no vectors beside them")
+            pytest.skip("goals as images have no vectors")
         with pytest.raises(ValueError, match="Unexpected observation shape"):
             model.predict({**obs, key: np.zeros(5, np.float32)})
 
     @pytest.mark.parametrize("key", ["observation", "achieved_goal", "desired_goal"])
     def test_a_missing_key_is_named(self, model: Any, obs: Observation, key: str):
         if key not in obs:
-            pytest.skip("images of goals have no vectors beside them")
+            pytest.skip("goals as images have no vectors")
         with pytest.raises((KeyError, ValueError), match=key):
             model.predict({name: value for name, value in obs.items() if name != key})
 
     @pytest.mark.parametrize("count", [1, 3])
-    def test_gymnasiums_vector_environments_are_answered(self, model: Any, count: int):
+    def test_gymnasiums_vector_environments_are_supported(self, model: Any, count: int):
         env = gym.make_vec(ENV, num_envs=count, vectorization_mode="sync")
         observation, _ = env.reset(seed=0)
         for _ in range(3):
@@ -236,213 +142,9 @@ class TestPredict:
         assert lengths == [12] * 4 and all(-12 <= reward <= 0 for reward in rewards)
 
 
-class Notes(BaseCallback):
-    """Writes down what it is called for."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.events: list[str] = []
-
-    def _on_training_start(self) -> None:
-        self.events.append("training starts")
-        assert self.model is not None and self.logger is self.model.logger
-
-    def _on_rollout_start(self) -> None:
-        self.events.append("rollout starts")
-
-    def _on_step(self) -> bool:
-        assert {"self", "new_obs", "rewards", "dones", "infos"} <= set(self.locals)
-        self.events.append("step")
-        return True
-
-    def _on_rollout_end(self) -> None:
-        self.events.append("rollout ends")
-
-    def _on_training_end(self) -> None:
-        self.events.append("training ends")
-
-
-class Until(BaseCallback):
-    """Stops after so many steps, with an answer of some type."""
-
-    def __init__(self, steps: int, answer: Callable[[bool], Any]) -> None:
-        super().__init__()
-        self.steps, self.answer = steps, answer
-
-    def _on_step(self) -> bool:
-        return self.answer(self.num_timesteps < self.steps)
-
-
-def short(**options: Any) -> gym.Env[Any, Any]:
-    return gym.make(ENV, max_episode_steps=20, **options)
-
-
-class TestLearn:
-    def test_a_callback_is_called_for_everything(self, kind: Kind):
-        notes = Notes()
-        model = kind.make(short()).learn(60, callback=notes)
-        assert model.num_timesteps == 60 and notes.events.count("step") == 60
-        assert notes.events[:2] == ["training starts", "rollout starts"]
-        assert notes.events[-2:] == ["rollout ends", "training ends"]
-        assert notes.events.count("rollout starts") == notes.events.count("rollout ends")
-
-    @pytest.mark.parametrize("form", ["function", "list", "CallbackList", "none"])
-    def test_callbacks_come_in_several_forms(self, kind: Kind, form: str):
-        calls: list[int] = []
-
-        def count(local: dict[str, Any], _: dict[str, Any]) -> bool:
-            calls.append(local["self"].num_timesteps)
-            return True
-
-        notes = Notes()
-        given = {"function": count, "list": [notes, Notes()], "CallbackList": CallbackList([notes]), "none": None}[form]
-        assert kind.make(short()).learn(30, callback=given).num_timesteps == 30
-        assert form in ("list", "CallbackList") or not notes.events
-        assert (len(calls) == 30) == (form == "function")
-
-    @pytest.mark.parametrize("answer", [bool, np.bool_, torch.tensor], ids=["bool", "np.bool_", "tensor"])
-    def test_a_callback_stops_learning(self, kind: Kind, answer: Any):
-        notes = Notes()
-        model = kind.make(short()).learn(60, callback=[Until(33, answer), notes])
-        assert model.num_timesteps == 33
-        assert notes.events[-1] == "training ends"
-        assert kind.make(short()).learn(60, lambda *_: answer(False)).num_timesteps == 1
-
-    @pytest.mark.filterwarnings("ignore:Training and eval env are not of the same type")  # of images, they never are
-    def test_stable_baselines_own_callbacks(self, kind: Kind, tmp_path: Path):
-        notes = Notes()
-        model = kind.make(short())
-        model.learn(
-            60,
-            callback=[
-                EvalCallback(
-                    Monitor(short()), eval_freq=30, n_eval_episodes=1, best_model_save_path=str(tmp_path), verbose=0
-                ),
-                CheckpointCallback(25, str(tmp_path), verbose=0),
-                EveryNTimesteps(20, notes),
-            ],
-        )
-        assert notes.events.count("step") == 3
-        assert {path.name for path in tmp_path.glob("*.zip")} >= {
-            "best_model.zip",
-            "rl_model_25_steps.zip",
-            "rl_model_50_steps.zip",
-        }
-        assert kind.algorithm.load(tmp_path / "best_model", device="cpu").num_timesteps in (30, 60)
-        model = kind.make(make_vec_env(short, n_envs=2)).learn(400, StopTrainingOnMaxEpisodes(1))
-        assert model.num_timesteps == 40  # an episode in each of two environments
-
-    def test_counting_goes_on_or_begins_anew(self, kind: Kind):
-        model = kind.make(short()).learn(30)
-        assert model.learn(20, reset_num_timesteps=False).num_timesteps == 50
-        assert model.learn(25).num_timesteps == 25
-
-    def test_arguments_may_be_given_by_position(self, kind: Kind):
-        assert kind.make(short()).learn(20, None, 4, "run", True, False).num_timesteps == 20
-
-    def test_tensorboard_gets_a_folder_by_the_runs_name(self, kind: Kind, tmp_path: Path):
-        pytest.importorskip("tensorboard")
-        model = kind.make(short(), tensorboard_log=str(tmp_path))
-        model.learn(60, tb_log_name="mine", log_interval=1)
-        model.learn(60, tb_log_name="mine", log_interval=1)
-        model.learn(40, tb_log_name="mine", log_interval=1, reset_num_timesteps=False)
-        assert sorted(path.name for path in tmp_path.iterdir()) == ["mine_1", "mine_2"]
-        from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-
-        events = EventAccumulator(str(tmp_path / "mine_2"))
-        events.Reload()
-        assert {"rollout/ep_len_mean", "rollout/ep_rew_mean", "rollout/success_rate", "time/fps"} <= set(
-            events.Tags()["scalars"]
-        )
-        assert events.Scalars("rollout/ep_len_mean")[-1].value == 20
-        assert [event.step for event in events.Scalars("time/fps")] == sorted(
-            event.step for event in events.Scalars("time/fps")
-        )
-
-    def test_a_logger_of_ones_own(self, kind: Kind, tmp_path: Path):
-        model = kind.make(short())
-        model.set_logger(configure(str(tmp_path), ["csv"]))
-        model.learn(60, log_interval=1)
-        model.logger.close()
-        assert "rollout/success_rate" in (tmp_path / "progress.csv").read_text().splitlines()[0]
-
-    def test_the_same_seed_learns_the_same(self, kind: Kind, obs: Observation):
-        actions = [kind.make(short(), seed=seed).learn(120).predict(obs, deterministic=True)[0] for seed in (1, 1, 2)]
-        np.testing.assert_array_equal(actions[0], actions[1])
-        assert not np.array_equal(actions[0], actions[2])
-
-    def test_set_random_seed_is_a_seed(self, kind: Kind, obs: Observation):
-        def learned(seed: int) -> Any:
-            model = kind.make(short(), seed=None)
-            seen: list[Any] = []
-            model.set_random_seed(seed)
-            model.learn(15, lambda local, _: seen.append(local["new_obs"]["observation"].copy()))
-            return np.concatenate(seen)
-
-        np.testing.assert_array_equal(learned(5), learned(5))
-        assert not np.array_equal(learned(5), learned(6))
-
-
-VECTORS: dict[str, Callable[[], Any]] = {
-    "DummyVecEnv": lambda: DummyVecEnv([short, short]),
-    "SubprocVecEnv": lambda: SubprocVecEnv([short, short]),
-    "VecNormalize": lambda: VecNormalize(DummyVecEnv([short]), norm_obs=False),
-    "VecFrameStack": lambda: VecFrameStack(DummyVecEnv([short]), 2),
-    "Monitor": lambda: Monitor(short()),
-}
-
-
-class TestEnvironments:
-    @pytest.mark.parametrize("name", VECTORS)
-    def test_vector_environments_are_learned_in(self, kind: Kind, name: str):
-        if name == "SubprocVecEnv" and kind.make is tiny_seer:
-            pytest.skip("each process takes seconds to start; its pipe is tested with vectors")
-        env = VECTORS[name]()
-        model = kind.make(env).learn(40)
-        assert model.num_timesteps == 40
-        vec = model.get_env()
-        observation = vec.reset()
-        for _ in range(2):
-            actions, _ = model.predict(observation)
-            assert actions.shape == (vec.num_envs, 2)
-            observation, *_ = vec.step(actions)
-        env.close()
-
-    def test_what_normalises_is_told(self, kind: Kind):
-        env = VECTORS["VecNormalize"]()
-        assert kind.make(env).get_vec_normalize_env() is env
-        assert kind.make(short()).get_vec_normalize_env() is None
-
-    def test_another_environment_may_be_set(self, kind: Kind):
-        model = kind.make(short()).learn(20)
-        other = short()
-        model.set_env(other)
-        assert model.get_env().envs[0].unwrapped is other.unwrapped
-        assert model.learn(20, reset_num_timesteps=False).num_timesteps == 40
-
-    def test_a_loaded_model_takes_another_number_of_environments(self, kind: Kind):
-        env = make_vec_env(short, n_envs=3)
-        model = kind.load(env=env)
-        assert (model.n_envs, model.get_env().num_envs) == (3, 3)
-        before = model.num_timesteps
-        assert model.learn(30, reset_num_timesteps=False).num_timesteps == before + 30
-
-    def test_an_environment_with_other_spaces_is_refused(self, kind: Kind, model: Any):
-        with pytest.raises(ValueError, match=r"[Ss]paces do not match"):
-            model.set_env(gym.make("grasp/Reacher-v0"))
-        with pytest.raises(ValueError, match=r"[Ss]paces do not match"):
-            kind.load(env=gym.make("grasp/Reacher-v0"))
-
-    def test_one_without_an_environment_predicts_but_does_not_learn(self, model: Any, obs: Observation):
-        assert model.get_env() is None
-        assert model.predict(obs)[0].shape == (2,)
-        with pytest.raises((ValueError, AssertionError, AttributeError)):
-            model.learn(10)
-
-
 class TestSaving:
     @pytest.mark.parametrize("form", ["Path", "str", "without suffix", "file object", "open file"])
-    def test_a_saved_model_answers_the_same(self, kind: Kind, tmp_path: Path, form: str):
+    def test_a_saved_model_predicts_the_same(self, kind: Kind, tmp_path: Path, form: str):
         model, path = kind.load(), tmp_path / "model.zip"
         batch = observations(3)
         expected, _ = model.predict(batch, deterministic=True)
@@ -463,7 +165,7 @@ class TestSaving:
         np.testing.assert_array_equal(found, expected)
         assert loaded.num_timesteps == model.num_timesteps
 
-    def test_parameters_are_taken_and_given(self, kind: Kind, tmp_path: Path):
+    def test_parameters_are_set_and_returned(self, kind: Kind, tmp_path: Path):
         batch, taught = observations(3), kind.load()
         expected, _ = taught.predict(batch, deterministic=True)
         other = kind.load(env=short()).learn(40)
@@ -490,7 +192,7 @@ class TestSaving:
         assert getattr(kind.load(**settings), name) == value
 
 
-class TestWhatWeDoOtherwise:
+class TestIntendedDifferences:
     """On purpose, and why."""
 
     def test_files_hold_no_pickle(self, agent_file: Path, soft: Path):
@@ -505,8 +207,8 @@ class TestWhatWeDoOtherwise:
             json.loads(archive.read("config.json"))
         assert not pickled(agent_file) and pickled(soft)
 
-    def test_what_normalises_observations_is_refused(self):
-        """Achieved and desired goals would be scaled apart; the world model normalises by itself."""
+    def test_normalised_observations_are_refused(self):
+        """Achieved and desired goals would be scaled differently; the world model normalises by itself."""
         env = VecNormalize(DummyVecEnv([short]))
         with pytest.raises(ValueError, match="expected norm_obs=False"):
             tiny(env)
@@ -517,8 +219,8 @@ class TestWhatWeDoOtherwise:
             GraspAgent.load(agent_file, horizen=3)
         SAC.load(soft, horizen=3)
 
-    def test_an_agent_alone_in_a_loop_goes_on_with_its_plan(self, agent_file: Path, soft: Path):
-        """What was asked before counts where neither `state` nor `episode_start` is given."""
+    def test_an_agent_alone_in_a_loop_follows_its_plan(self, agent_file: Path, soft: Path):
+        """Earlier calls matter where neither `state` nor `episode_start` is given."""
         obs = observations(1, first=1, single=True)
         agent = GraspAgent.load(agent_file, device="cpu")
         assert agent.last_plan is None

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def agent() -> GraspAgent:
-    """One whose model is exact: what is tested here is not how well it has learned."""
+    """An agent with an exact model: its accuracy is not tested here."""
     return grasp_agent.load("ball-nav", device="cpu")
 
 
@@ -32,7 +32,7 @@ def explored(
 ) -> tuple[NDArray[np.float64], float]:
     """Distances from the goal, which is where the episode begins, along an exploring episode; and their tolerance.
 
-    Its random actions change at each step, so that they lead nowhere.
+    Its random actions change at each step, so that they stay near the start.
     """
     env = gym.make("grasp/BallNav-v0")
     world, size = agent.policy.world, env.action_space.shape[0]  # type: ignore[index]
@@ -53,7 +53,7 @@ def explored(
     return np.array(distances), world.tolerance
 
 
-def test_an_episode_that_has_kept_its_goal_goes_on_to_explore(agent: GraspAgent):
+def test_an_episode_that_held_its_goal_continues_to_explore(agent: GraspAgent):
     farthest = []
     for seed in range(6):
         distances, tolerance = explored(agent, 40, seed, frontier_share=0.0, hold=6)
@@ -62,13 +62,13 @@ def test_an_episode_that_has_kept_its_goal_goes_on_to_explore(agent: GraspAgent)
     assert max(farthest) > AIMED
 
 
-def test_going_on_from_a_goal_is_no_surprise(agent: GraspAgent):
+def test_leaving_a_goal_does_not_count_as_a_deviation(agent: GraspAgent):
     calm, startled = (explored(agent, 8, 1, share, frontier_share=0.0, hold=4)[0] for share in (0.0, 1.0))
-    assert calm[-1] > calm[3]  # it has gone on
+    assert calm[-1] > calm[3]  # it has left the goal
     np.testing.assert_array_equal(calm, startled)
 
 
-def test_an_episode_stays_at_its_goal_for_as_long_as_it_is_told_to(agent: GraspAgent):
+def test_an_episode_stays_at_its_goal_for_the_configured_time(agent: GraspAgent):
     distances, tolerance = explored(agent, 40, frontier_share=0.0, hold=100)
     assert (distances <= tolerance).all()
 
@@ -84,13 +84,13 @@ def test_wrong_settings_are_named():
 
 
 @pytest.mark.parametrize("rest", [0.0, 0.3])
-def test_a_share_of_the_random_actions_is_none(agent: GraspAgent, rest: float):
+def test_a_fraction_of_the_random_actions_is_zero(agent: GraspAgent, rest: float):
     explorer = Explorer(500, 2, ExploreConfig(rest=rest), seed=0)
     none = np.zeros((500, 2), np.float32)
     actions = explorer.act(agent.policy, none, none, none)
     assert (actions == 0).all(1).mean() == pytest.approx(rest, abs=0.07 if rest else 0)
 
 
-def test_a_share_of_more_than_all_is_refused():
-    with pytest.raises(ValueError, match="rest: expected a share"):
+def test_a_fraction_above_one_is_refused():
+    with pytest.raises(ValueError, match="rest: expected a fraction"):
         ExploreConfig(rest=1.1)

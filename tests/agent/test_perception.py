@@ -1,4 +1,4 @@
-"""Agents that see: layouts of observations, albums of images, goals as images."""
+"""Agents that learn from images: encoders, goals as images, checkpoints."""
 
 from __future__ import annotations
 
@@ -21,20 +21,11 @@ from stable_baselines3.common.vec_env import VecFrameStack
 from grasp_agent import GraspAgent
 from grasp_agent.agent.pixel_perception import PixelPerception
 from grasp_agent.models import EncoderConfig, EncoderReport, PixelEncoder
-from grasp_agent.replay.image_buffer import ImageReplayBuffer
-from grasp_agent.task.pixels import PixelLayout, PixelObservation
 from grasp_agent.video.imagination import imagined, record_imagination
 
-PICTURE = spaces.Box(0, 255, (24, 32, 3), np.uint8)
-VECTOR = spaces.Box(-1, 1, (4,), np.float64)
 
-
-def images(count: int, shape: tuple[int, ...] = (24, 32, 3), seed: int = 0) -> NDArray[np.uint8]:
-    return np.random.default_rng(seed).integers(0, 256, (count, *shape), np.uint8)
-
-
-class Seer(gym.Env[Any, Any]):
-    """A dot that is moved; alone, stacked, or with what is felt beside it."""
+class MovingDot(gym.Env[Any, Any]):
+    """A moving dot, as an image, stacked images, or an image and a vector."""
 
     action_space = spaces.Box(-1, 1, (2,), np.float32)
 
@@ -49,162 +40,35 @@ class Seer(gym.Env[Any, Any]):
 
     def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[Any, dict[str, Any]]:
         super().reset(seed=seed)
-        self.place, self.count = self.np_random.uniform(3, 13, 2), 0
-        self.before = self.draw(self.place)
-        return self.look(), {}
+        self.position, self.count = self.np_random.uniform(3, 13, 2), 0
+        self.before = self.draw(self.position)
+        return self.observe(), {}
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
-        self.before = self.draw(self.place)
-        self.place = np.clip(self.place + action, 2, 14)
+        self.before = self.draw(self.position)
+        self.position = np.clip(self.position + action, 2, 14)
         self.count += 1
-        return self.look(), 0.0, False, self.count >= 20, {}
+        return self.observe(), 0.0, False, self.count >= 20, {}
 
-    def draw(self, place: NDArray[np.float64]) -> NDArray[np.uint8]:
+    def draw(self, position: NDArray[np.float64]) -> NDArray[np.uint8]:
         grid = np.stack(np.meshgrid(np.arange(16), np.arange(16), indexing="ij"), -1)
-        return (255 * np.exp(-np.square(grid - place).sum(-1, keepdims=True) / 4)).astype(np.uint8)
+        return (255 * np.exp(-np.square(grid - position).sum(-1, keepdims=True) / 4)).astype(np.uint8)
 
-    def look(self) -> Any:
-        now = self.draw(self.place)
+    def observe(self) -> Any:
+        now = self.draw(self.position)
         if self.form == "felt":
-            return {"eye": now, "arm": np.float32(self.place[:1] / 16), "desired_goal": self.draw(np.full(2, 8.0))}
+            return {"eye": now, "arm": np.float32(self.position[:1] / 16), "desired_goal": self.draw(np.full(2, 8.0))}
         return np.concatenate([self.before, now], -1) if self.form == "stacked" else now
-
-
-class TestLayout:
-    def test_what_it_finds_in_spaces(self):
-        alone = PixelLayout.of(PICTURE)
-        assert alone == PixelLayout((24, 32, 3), 1, None, (), (), None)
-        first = PixelLayout.of(spaces.Box(0, 255, (3, 24, 32), np.uint8))
-        assert first == alone
-        stacked = PixelLayout.of(spaces.Box(0, 255, (24, 32, 4), np.uint8))
-        assert stacked is not None and (stacked.shape, stacked.frames) == ((24, 32, 1), 4)
-        grey = PixelLayout.of(spaces.Box(0, 255, (24, 32, 3), np.uint8), frames=3)
-        assert grey is not None and (grey.shape, grey.frames) == ((24, 32, 1), 3)
-        both = PixelLayout.of(spaces.Dict({"eye": PICTURE, "arm": VECTOR, "desired_goal": PICTURE}))
-        assert both == PixelLayout((24, 32, 3), 1, "eye", ("arm",), (4,), "desired_goal")
-        goals = spaces.Dict({"observation": PICTURE, "achieved_goal": VECTOR, "desired_goal": VECTOR})
-        assert PixelLayout.of(goals) == PixelLayout((24, 32, 3), 1, "observation", (), (), None)
-        assert PixelLayout.of(VECTOR) is None
-        assert PixelLayout.of(spaces.Dict({"observation": VECTOR})) is None
-
-    @pytest.mark.parametrize(
-        ("space", "words"),
-        [
-            (spaces.Dict({"left": PICTURE, "right": PICTURE}), "expected one image, got left, right"),
-            (spaces.Dict({"eye": PICTURE, "mode": spaces.Discrete(3)}), "expected images and vectors"),
-            (spaces.Dict({"eye": PICTURE, "desired_goal": spaces.Box(0, 255, (9, 9, 3), np.uint8)}), "look like"),
-        ],
-    )
-    def test_what_it_cannot_read_is_refused(self, space: spaces.Space[Any], words: str):
-        with pytest.raises(ValueError, match=words):
-            PixelLayout.of(space)
-
-    @pytest.mark.parametrize(
-        ("space", "words"),
-        [
-            (PICTURE, "expected a divisor of the 3 channels"),
-            (
-                spaces.Dict({"eye": spaces.Box(0, 255, (24, 32, 6), np.uint8), "desired_goal": PICTURE}),
-                "expected 2, as",
-            ),
-        ],
-    )
-    def test_frames_that_cannot_be_are_refused(self, space: spaces.Space[Any], words: str):
-        with pytest.raises(ValueError, match=words):
-            PixelLayout.of(space, frames=6)
-
-    @pytest.mark.parametrize("high", [1.0, 255.0, np.inf])
-    def test_floats_are_shares_where_none_is_greater_than_1(self, high: float):
-        layout = PixelLayout.of(spaces.Box(0, high, (24, 32, 3), np.float32))
-        assert layout is not None
-        some = np.zeros((24, 32, 3), np.float32)
-        some[0, 0] = 1
-        assert layout.as_bytes(some, layout.shape)[0, 0].tolist() == [255] * 3
-        some[1, 1] = 200
-        if high > 1:
-            assert layout.as_bytes(some, layout.shape)[:2, :2].max(-1).tolist() == [[1, 0], [0, 200]]
-        else:
-            with pytest.raises(ValueError, match=r"in \[0, 1\], got 0.0 to 200.0"):
-                layout.as_bytes(some, layout.shape)
-
-    @pytest.mark.parametrize(("channels", "frames"), [(9, None), (9, 3), (3, 3), (4, 2)])
-    def test_goals_may_be_stacked_too(self, channels: int, frames: int | None):
-        stack = spaces.Box(0, 255, (24, 32, channels), np.uint8)
-        layout = PixelLayout.of(spaces.Dict({"eye": stack, "desired_goal": stack}), frames)
-        assert layout is not None
-        colours = channels // (frames or 3)
-        assert layout.frames == layout.goal_frames == (frames or 3) and layout.shape == (24, 32, colours)
-        some = images(2, (24, 32, channels))
-        seen, _ = layout.read({"eye": some, "desired_goal": some})
-        np.testing.assert_array_equal(seen.goals, some[..., -colours:])
-
-    @pytest.mark.parametrize("shape", [(24, 32), (3, 24, 32, 3)])
-    def test_pictures_of_other_dimensions_are_refused(self, shape: tuple[int, ...]):
-        with pytest.raises(ValueError, match=r"expected images \[height, width, channels\] or"):
-            PixelLayout.of(spaces.Box(0, 255, shape, np.uint8))
-
-    def test_colours_come_first_or_last_as_bytes_or_shares(self):
-        layout = PixelLayout.of(PICTURE)
-        assert layout is not None
-        some = images(5)
-        for form in (some, np.moveaxis(some, -1, 1), some / 255, some.astype(np.float64), some.tolist()):
-            seen, batch = layout.read(form)
-            assert batch
-            np.testing.assert_array_equal(seen.images, some)
-        seen, batch = layout.read(some[0])
-        assert not batch and seen.images.shape == (1, 24, 32, 3)
-        for wrong in (some[..., :2], some[0, 0], np.full((24, 32, 3), np.nan), np.full((24, 32, 3), -1.0)):
-            with pytest.raises(ValueError, match=r"Unexpected observation shape|finite values in"):
-                layout.read(wrong)
-
-
-class TestAlbum:
-    def test_it_gives_back_what_was_put_in_and_maps_it_from_its_file(self):
-        buffer, shape = ImageReplayBuffer((4, 5, 1)), (4, 5, 1)
-        shots = images(7, shape)
-        seen = [PixelObservation(shots[i : i + 1], np.full((1, 2), i, np.float32), None) for i in range(7)]
-        action = np.zeros(2, np.float32)
-        buffer.record(0, seen[0], action, seen[1], False)
-        buffer.record(1, seen[4], action + 1, seen[5], True)
-        buffer.record(0, seen[1], action, seen[2], False)
-        buffer.record(0, seen[2], action, seen[3], True)
-        buffer.record(1, seen[5], action + 2, seen[6], False)
-        assert len(buffer) == 4
-        buffer.end()
-        assert len(buffer) == 5 and isinstance(buffer.images, np.memmap)
-        found = [buffer.images[episode.rows] for episode in buffer.episodes]
-        for one, wanted in zip(found, (shots[4:6], shots[:4], shots[5:7]), strict=True):
-            np.testing.assert_array_equal(one, wanted)
-        np.testing.assert_array_equal(buffer.episodes[1].vectors[:, 0], [0, 1, 2, 3])
-        np.testing.assert_array_equal(buffer.windows(1)[2], [0, 1, 1, 1, 2])
-        rows, actions, _ = buffer.windows(2)
-        assert rows.shape == (2, 3) and actions.shape == (2, 2, 2)
-        np.testing.assert_array_equal(buffer.images[rows[1]], shots[1:4])
-        with pytest.raises(ValueError, match="an episode of at least 4 steps"):
-            buffer.windows(4)
-
-    def test_it_goes_on_from_its_file(self, tmp_path: Path):
-        path, shape = tmp_path / "some.pictures", (4, 5, 1)
-        buffer = ImageReplayBuffer(shape, path)
-        buffer.add(images(4, shape), np.zeros((4, 0), np.float32), np.zeros((3, 2), np.float32))
-        kept = buffer.tensors()
-        buffer.add(images(3, shape, 1), np.zeros((3, 0), np.float32), np.zeros((2, 2), np.float32))  # not in `kept`
-        again = ImageReplayBuffer.restore(kept, shape, path)
-        again.add(images(3, shape, 2), np.zeros((3, 0), np.float32), np.zeros((2, 2), np.float32))
-        np.testing.assert_array_equal(again.images, np.concatenate([images(4, shape), images(3, shape, 2)]))
-        path.write_bytes(b"short")
-        with pytest.raises(ValueError, match="expected 4 images, the file is shorter"):
-            ImageReplayBuffer.restore(kept, shape, path)
 
 
 class TestAgent:
     @pytest.mark.parametrize("form", ["alone", "stacked", "felt"])
-    def test_pictures_are_learned_from_in_any_form(self, form: str, tmp_path: Path):
-        env = Seer(form)
+    def test_images_are_learned_from_in_any_form(self, form: str, tmp_path: Path):
+        env = MovingDot(form)
         agent = tiny_seer(env, policy="MultiInputPolicy" if form == "felt" else "CnnPolicy").learn(150)
         observation, _ = env.reset(seed=0)
         if form != "felt":
-            with pytest.raises(ValueError, match="expected an image of it, by set_goal"):
+            with pytest.raises(ValueError, match="expected an image, by set_goal"):
                 agent.predict(observation)
             agent.set_goal(env.draw(np.full(2, 8.0)))
         action, _ = agent.predict(observation, deterministic=True)
@@ -212,8 +76,8 @@ class TestAgent:
         encoder = images_of(agent).encoder
         assert encoder is not None
         size = encoder.latent
-        beside = {"alone": 0, "stacked": size, "felt": 1}[form]
-        assert agent.policy.observation_space["observation"].shape == (size + beside,)
+        extra = {"alone": 0, "stacked": size, "felt": 1}[form]
+        assert agent.policy.observation_space["observation"].shape == (size + extra,)
         agent.save(tmp_path / "seer.zip")
         again = GraspAgent.load(tmp_path / "seer.zip", env=env, device="cpu")
         if form != "felt":
@@ -226,7 +90,7 @@ class TestAgent:
             config = EncoderConfig(
                 points=2, channels=(2, 4), ahead=(1, 2), gradient_steps=5, batch_size=8, frames=frames
             )
-            env = VecFrameStack(make_vec_env(Seer), 3)
+            env = VecFrameStack(make_vec_env(MovingDot), 3)
             return tiny_seer(env, policy="CnnPolicy", encoder=config)
 
         agent = seer(3).learn(150)
@@ -239,7 +103,7 @@ class TestAgent:
         with pytest.raises(ValueError, match="expected frames as here"):
             other.set_parameters(tmp_path / "grey.zip")
 
-    def test_a_goal_that_was_set_counts_until_it_is_taken_back(self):
+    def test_a_goal_that_was_set_is_used_until_it_is_reset(self):
         agent = tiny_seer().learn(150)
         env: Any = gym.make(PIXELS)
         observation, _ = env.reset(seed=0)
@@ -254,16 +118,16 @@ class TestAgent:
         with pytest.raises(ValueError, match="whose observations are images"):
             tiny().set_goal(observation["observation"])
 
-    def test_each_picture_is_encoded_once(self, monkeypatch: pytest.MonkeyPatch):
+    def test_each_image_is_encoded_once(self, monkeypatch: pytest.MonkeyPatch):
         agent = tiny_seer().learn(150)
         encoder = images_of(agent).encoder
         assert encoder is not None
         count, forward = 0, encoder.forward
 
-        def counted(seen: Any) -> Any:
+        def counted(batch: Any) -> Any:
             nonlocal count
-            count += len(seen)
-            return forward(seen)
+            count += len(batch)
+            return forward(batch)
 
         monkeypatch.setattr(encoder, "forward", counted)
         env = gym.make(PIXELS)
@@ -275,7 +139,7 @@ class TestAgent:
         agent.predict(observation)
         assert count == len(shown) >= 3
 
-    def test_a_replay_buffer_of_pictures_is_learned_from(self):
+    def test_an_agent_learns_from_a_replay_buffer_of_images(self):
         env = gym.make(PIXELS)
         model = SAC("MultiInputPolicy", env, buffer_size=200, learning_starts=200, device="cpu", seed=0).learn(120)
         assert isinstance(model.replay_buffer, DictReplayBuffer)
@@ -287,7 +151,7 @@ class TestAgent:
         kept = model.replay_buffer.observations["observation"][0, 0]
         np.testing.assert_array_equal(first, np.moveaxis(kept, 0, -1) if kept.shape[0] == 3 else kept)
 
-    def test_a_training_goes_on_from_its_checkpoint(self, tmp_path: Path):
+    def test_a_training_resumes_from_its_checkpoint(self, tmp_path: Path):
         path = tmp_path / "long.zip"
         tiny_seer().learn(150, checkpoint=path)
         assert (tmp_path / "long.zip.pictures").stat().st_size >= 151 * 64 * 64 * 3
@@ -295,7 +159,7 @@ class TestAgent:
         assert agent.num_timesteps == 220 and len(images_of(agent).buffer) == 220
         assert len(agent.trainer.dataset) == 220
 
-    def test_checkpoints_side_by_side_have_pictures_of_their_own(self, tmp_path: Path):
+    def test_checkpoints_in_one_folder_have_separate_images(self, tmp_path: Path):
         one, two = tmp_path / "ball.v1", tmp_path / "ball.v2"
         for path in (one, two):
             tiny_seer().learn(110, checkpoint=path)
@@ -309,7 +173,7 @@ class TestAgent:
             tiny_seer(encoder=other).learn(150, checkpoint=one)
 
     @pytest.mark.slow
-    def test_pictures_that_show_nothing_are_told(self):
+    def test_images_without_content_raise_a_warning(self):
         config = EncoderConfig(points=2, channels=(2, 4), ahead=(1, 2), gradient_steps=150, batch_size=8)
         perception = images_of(tiny_seer(encoder=config))
         shown = np.full((31, *perception.layout.stacked), 90, np.uint8)
@@ -318,12 +182,12 @@ class TestAgent:
         with pytest.warns(UserWarning, match="found nothing in them that moves"):
             perception.fit(last=True, progress_bar=False)
 
-    def test_pictures_known_before_are_kept_with_a_checkpoint(self, tmp_path: Path):
+    def test_earlier_images_are_kept_with_a_checkpoint(self, tmp_path: Path):
         agent = tiny_seer().learn(150)
         agent.learn(50, reset_num_timesteps=False, checkpoint=tmp_path / "more.zip")
         assert len(images_of(agent).buffer) == len(agent.trainer.dataset) == 200
 
-    def test_pictures_are_kept_where_their_checkpoint_was_deleted(self, tmp_path: Path):
+    def test_images_are_kept_where_their_checkpoint_was_deleted(self, tmp_path: Path):
         agent = tiny_seer().learn(60, checkpoint=tmp_path / "seer.zip")
         before = images_of(agent).buffer.images.copy()
         (tmp_path / "seer.zip").unlink()
@@ -331,7 +195,7 @@ class TestAgent:
         assert len(images_of(agent).buffer) == 90
         np.testing.assert_array_equal(images_of(agent).buffer.images[: len(before)], before)
 
-    def test_one_longer_episode_does_not_say_how_far_all_look_ahead(self, monkeypatch: pytest.MonkeyPatch):
+    def test_one_longer_episode_does_not_set_the_horizon_of_all(self, monkeypatch: pytest.MonkeyPatch):
         seer, windows = images_of(tiny_seer()), list[int]()
         perception = PixelPerception(seer.layout, EncoderConfig(ahead=(1, 2, 4, 8)), 0, "cpu")
         for length in (*[7] * 20, 8):
@@ -341,22 +205,22 @@ class TestAgent:
                 np.zeros((length, 2), np.float32),
             )
 
-        def watched(_: PixelEncoder, __: Any, rows: NDArray[np.int64], *___: Any, **____: Any) -> EncoderReport:
+        def recorded_fit(_: PixelEncoder, __: Any, rows: NDArray[np.int64], *___: Any, **____: Any) -> EncoderReport:
             windows.append(len(rows))
             return EncoderReport(1.0, 1.0, 2.0, 1.0, 1.0)
 
-        monkeypatch.setattr("grasp_agent.models.encoder.learning.fit_encoder", watched)
+        monkeypatch.setattr("grasp_agent.models.encoder.learning.fit_encoder", recorded_fit)
         perception.fit(last=True, progress_bar=False)
         assert windows == [20 * 4 + 5]  # of 4 steps: all episodes have some
 
-    def test_one_that_was_loaded_learns_on_in_the_same_unit(self, tmp_path: Path):
+    def test_a_loaded_agent_continues_learning_in_the_same_unit(self, tmp_path: Path):
         tiny_seer().learn(150).save(tmp_path / "seer.zip")
         agent = GraspAgent.load(tmp_path / "seer.zip", env=PIXELS, device="cpu").learn(60)
         assert agent.policy.model is not None
         for group in images_of(agent).unit_groups:
             assert len(set(agent.policy.model.normalizer.std[list(group)].tolist())) == 1
 
-    def test_what_is_imagined_can_be_looked_at(self, tmp_path: Path):
+    def test_predictions_can_be_drawn_and_recorded(self, tmp_path: Path):
         agent = tiny_seer().learn(150)
         with gym.make(PIXELS, max_episode_steps=6) as env:
             frames = record_imagination(agent, env, tmp_path / "seen.gif", seed=1, size=64)
@@ -366,7 +230,7 @@ class TestAgent:
             record_imagination(tiny(), env, tmp_path / "not.mp4")
         assert not (tmp_path / "not.mp4").exists()
 
-    def test_an_encoder_is_handed_over_with_the_model(self, tmp_path: Path):
+    def test_an_encoder_is_transferred_with_the_model(self, tmp_path: Path):
         one = tiny_seer().learn(150)
         one.save(tmp_path / "one")
         other = GraspAgent.load(tmp_path / "one.zip", device="cpu")

@@ -57,13 +57,13 @@ def agent(monkeypatch) -> Straight:
     return known
 
 
-def test_the_version_is_told(capsys):
+def test_the_version_is_printed(capsys):
     assert main(["--version"]) == 0
     assert capsys.readouterr().out == f"grasp_agent {grasp_agent.__version__}\n"
 
 
 @pytest.mark.parametrize("command", ["--version", "models"])
-def test_output_that_nobody_reads_is_no_error(command: str):
+def test_closed_output_is_not_an_error(command: str):
     """As in `grasp models | head -1`."""
     read, write = os.pipe()
     os.close(read)
@@ -96,21 +96,21 @@ def test_output_that_nobody_reads_is_no_error(command: str):
         ("evaluate ball-nav --env nowhere:Ball-v0", "choose from grasp/BallNav-v0"),
         ("evaluate ball-nav --env CartPole-v1", "spaces do not match"),
         ("evaluate ball-nav --json .", "is a folder"),
-        ("record ball-nav film.avi", ".mp4 or .gif"),
-        ("record ball-nav film.mp4 --fps 0", "fps: expected"),
-        ("record bal-nav film.mp4", "choose from ball-nav"),
+        ("record ball-nav video.avi", ".mp4 or .gif"),
+        ("record ball-nav video.mp4 --fps 0", "fps: expected"),
+        ("record bal-nav video.mp4", "choose from ball-nav"),
         ("train grasp/Ball-v0 --steps 9 --out a.zip", "choose from grasp/BallNav-v0"),
         ("train grasp/BallNav-v0 --out a.zip", "--steps INT"),
         ("train grasp/BallNav-v0 --steps 9 --out .", "is a folder"),
-        ("record ball-nav film.mp4 --size 0", "size: expected 32 to 4096 pixels, got 0"),
-        ("record ball-nav film.mp4 --speed 100", "at most 240 pictures per second"),
+        ("record ball-nav video.mp4 --size 0", "size: expected 32 to 4096 pixels, got 0"),
+        ("record ball-nav video.mp4 --speed 100", "at most 240 frames per second"),
         ("plan ball-nav --planner best", "--planner: expected own or one of grasp-paper, shooting"),
-        ("plan ball-nav --out film.avi", ".mp4 or .gif"),
+        ("plan ball-nav --out video.avi", ".mp4 or .gif"),
         ("demo --episodes -2", "expected at least 1, got -2"),
     ],
 )
 @pytest.mark.usefixtures("agent")
-def test_a_mistake_gets_one_line_that_names_what_is_valid(arguments, named, capsys, monkeypatch, tmp_path):
+def test_a_usage_error_gets_one_line_with_the_valid_choices(arguments, named, capsys, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     assert main(arguments.split()) == 2
     out, err = capsys.readouterr()
@@ -153,7 +153,7 @@ def test_another_environment_can_be_named(agent, tmp_path):
     assert json.loads(path.read_text())["env_id"] == trap
 
 
-def test_plan_says_what_came_of_it_and_films_the_search(capsys, tmp_path):
+def test_plan_prints_its_result_and_records_the_search(capsys, tmp_path):
     path = tmp_path / "a.mp4"
     assert main(["plan", "ball-nav", "--seed", "3", "--search", "--planner", "icem", "--out", str(path)]) == 0
     said = capsys.readouterr().out
@@ -164,7 +164,7 @@ def test_plan_says_what_came_of_it_and_films_the_search(capsys, tmp_path):
     assert "exists" in capsys.readouterr().err
 
 
-def test_models_lists_all_that_comes_with_the_package(capsys):
+def test_models_lists_all_bundled_models_and_baselines(capsys):
     assert main(["models"]) == 0
     said = capsys.readouterr().out
     assert all(name in said for name in grasp_agent.bundled())
@@ -175,7 +175,7 @@ def test_models_lists_all_that_comes_with_the_package(capsys):
 def test_record_writes_a_video_and_replaces_it_only_by_force(capsys, tmp_path):
     path = tmp_path / "a.mp4"
     assert main(["record", "ball-nav", str(path), "--seed", "3"]) == 0
-    assert "101 pictures, success in 1 of 1" in capsys.readouterr().out
+    assert "101 frames, success in 1 of 1" in capsys.readouterr().out
     first = path.read_bytes()
     assert main(["record", "ball-nav", str(path), "--seed", "4"]) == 2
     assert "--force" in capsys.readouterr().err
@@ -185,7 +185,7 @@ def test_record_writes_a_video_and_replaces_it_only_by_force(capsys, tmp_path):
 
 
 @pytest.mark.usefixtures("agent")
-def test_demo_says_how_each_episode_ends_and_what_its_videos_show_even_twice(capsys, monkeypatch, tmp_path):
+def test_demo_prints_each_outcome_and_describes_its_videos_even_twice(capsys, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     for _ in range(2):
         assert main(["demo", "--episodes", "2"]) == 0
@@ -199,8 +199,8 @@ def test_demo_says_how_each_episode_ends_and_what_its_videos_show_even_twice(cap
 
 
 @pytest.mark.usefixtures("agent")
-def test_demo_shows_some_models_beside_a_baseline_in_one_video(capsys, monkeypatch, tmp_path):
-    monkeypatch.setattr("grasp_agent.cli.demo._BESIDE", {"ball-nav": "random"})
+def test_demo_shows_some_models_next_to_a_baseline_in_one_video(capsys, monkeypatch, tmp_path):
+    monkeypatch.setattr("grasp_agent.cli.demo._RIVALS", {"ball-nav": "random"})
     assert main(["demo", "--episodes", "2", "--out", str(tmp_path)]) == 0
     lines = capsys.readouterr().out.splitlines()
     played = [line.split(":")[0].strip() for line in lines if ", seed " in line]
@@ -210,10 +210,10 @@ def test_demo_shows_some_models_beside_a_baseline_in_one_video(capsys, monkeypat
     assert width >= 2 * 320 > height
 
 
-def test_the_demos_models_and_the_baselines_beside_them_are_bundled():
+def test_the_demos_models_and_their_baselines_are_bundled():
     models, known = grasp_agent.bundled(), {(one.algorithm, one.env_id, one.steps) for one in baselines()}
-    assert set(demo._SHOWN) <= set(models)
-    for name, rival in demo._BESIDE.items():
+    assert set(demo._DEFAULT_MODELS) <= set(models)
+    for name, rival in demo._RIVALS.items():
         algorithm, steps = rival.split("@")
         assert (algorithm, models[name].env_id, int(steps)) in known
 
@@ -222,7 +222,7 @@ def test_the_demos_models_and_the_baselines_beside_them_are_bundled():
 def test_demo_in_several_processes_shows_what_one_does(capfd, tmp_path):
     assert main(["demo", "--episodes", "1", "--jobs", "2", "--out", str(tmp_path)]) == 0
     out = capfd.readouterr().out
-    assert {path.stem for path in tmp_path.iterdir()} == set(demo._SHOWN)
+    assert {path.stem for path in tmp_path.iterdir()} == set(demo._DEFAULT_MODELS)
     assert out.count("1/1") >= 4
 
 
@@ -273,7 +273,7 @@ class FakeAgent:
         path.write_text("saved")
 
 
-def test_train_learns_and_saves_and_replaces_nothing_unasked(capsys, monkeypatch, tmp_path):
+def test_train_learns_and_saves_and_replaces_no_file_unasked(capsys, monkeypatch, tmp_path):
     monkeypatch.setattr(grasp_agent, "GraspAgent", FakeAgent, raising=False)
     out = tmp_path / "new" / "a"
     arguments = ["train", ENV_ID, "--steps", "9", "--out", str(out), "--seed", "4"]
@@ -285,7 +285,7 @@ def test_train_learns_and_saves_and_replaces_nothing_unasked(capsys, monkeypatch
     assert main([*arguments, "--force"]) == 0
 
 
-def test_train_goes_on_where_it_was_stopped(capsys, monkeypatch, tmp_path):
+def test_train_resumes_where_it_was_stopped(capsys, monkeypatch, tmp_path):
     out = tmp_path / "a.zip"
     arguments = ["train", ENV_ID, "--out", str(out), "--resume", "--steps", "9"]
     out.write_text("no agent")

@@ -37,13 +37,13 @@ def make(env_id: str, **settings: Any) -> BallNavEnv:
     return cast(BallNavEnv, gym.make(env_id, **settings).unwrapped)
 
 
-def inside(region: Rectangle, places: np.ndarray) -> np.ndarray:
-    """Which places [*, 2] lie in a rectangle."""
-    return np.all((places >= region[:2]) & (places <= region[2:]), axis=-1)
+def inside(region: Rectangle, positions: np.ndarray) -> np.ndarray:
+    """Which positions [*, 2] lie in a rectangle."""
+    return np.all((positions >= region[:2]) & (positions <= region[2:]), axis=-1)
 
 
 def steps_to(target: np.ndarray, free: np.ndarray) -> np.ndarray:
-    """Steps of the shortest way from every centre of the grid to a set of them; infinite where there is none."""
+    """Steps of the shortest path from every centre of the grid to a set of them; infinite where there is none."""
     king = np.ones((3, 3), bool)
     moves, front, done = np.full(free.shape, np.inf), target & free, 0
     while front.any():
@@ -117,7 +117,7 @@ def test_a_ball_rests_in_a_concave_corner_against_both_walls() -> None:
     )
 
 
-def test_a_ball_that_was_put_inside_a_wall_leaves_it_by_the_nearest_face() -> None:
+def test_a_ball_inside_a_wall_leaves_it_by_the_nearest_face() -> None:
     np.testing.assert_allclose(push([0.02, 0.1], [0.0, 0.0], "barrier", 1), [0.06 + RADIUS, 0.1], atol=1e-12)
 
 
@@ -143,7 +143,7 @@ def test_a_trap_goal_is_reached_by_going_around() -> None:
 
 
 @every_layout
-def test_free_positions_are_drawn_from_the_region_and_overlap_nothing(layout: str) -> None:
+def test_free_positions_are_drawn_from_the_region_and_overlap_no_wall(layout: str) -> None:
     chosen = LAYOUTS[layout]
     drawn = sample_free(np.random.default_rng(0), 1_000, chosen.wall_array(), chosen.start)
     assert drawn.shape == (1_000, 2)
@@ -157,7 +157,7 @@ def test_a_region_without_room_is_refused() -> None:
         sample_free(np.random.default_rng(0), 1, LAYOUTS["barrier"].wall_array(), (-0.05, -0.1, 0.05, 0.1))
 
 
-def test_a_layout_of_ones_own_is_taken_and_an_unknown_name_refused() -> None:
+def test_a_custom_layout_is_accepted_and_an_unknown_name_refused() -> None:
     env = BallNavEnv(layout=Layout(walls=((0.2, -0.1, 0.4, 0.1),), start=(-0.5, -0.5, -0.4, -0.4)))
     env.reset(seed=0)
     assert (env.state <= -0.4).all()
@@ -182,7 +182,7 @@ def test_a_million_transitions_take_less_than_a_second(layout: str) -> None:
     assert 10_000 / min(seconds) >= 1e6
 
 
-def test_the_way_through_the_maze_is_long() -> None:
+def test_the_path_through_the_maze_is_long() -> None:
     maze = LAYOUTS["maze"]
     free, starts = is_free(CENTRES, maze.wall_array()), inside(maze.start, CENTRES)
     assert steps_to(inside(maze.goal, CENTRES), free)[starts].min() >= 80
@@ -196,12 +196,12 @@ def test_the_corridors_of_the_maze_are_wide() -> None:
     free = is_free(CENTRES, maze.wall_array())
     # What is left are the middles of free squares 0.25 m wide.
     wide = ndimage.binary_erosion(free, np.ones((26, 26), bool))
-    ways = steps_to(inside(maze.goal, CENTRES), wide)
-    assert np.isfinite(ways[inside(maze.start, CENTRES) & wide]).all()
+    lengths = steps_to(inside(maze.goal, CENTRES), wide)
+    assert np.isfinite(lengths[inside(maze.start, CENTRES) & wide]).all()
     assert np.isfinite(steps_to(inside(maze.goal, CENTRES), free)[free]).all()
 
 
-def test_the_maze_is_walked_in_as_many_steps_as_its_shortest_way() -> None:
+def test_the_maze_is_solved_in_as_many_steps_as_its_shortest_path() -> None:
     env = make("grasp/BallNavMaze-v0")
     env.reset(seed=0, options={"state": [-0.8, 0.8], "goal": [-0.8, -0.8]})
     corners = [(0.69, 0.6), (0.69, 0.4), (-0.21, 0.1), (-0.21, -0.1), (0.69, -0.4), (0.69, -0.6), (-0.8, -0.8)]
@@ -228,16 +228,16 @@ def test_an_episode_of_several_balls_is_the_episodes_of_each() -> None:
     several, single = BallNavEnv(balls=5, layout="trap"), BallNavEnv(layout="trap")
     several.reset(seed=0)
     start, goal = several.state.reshape(5, 2), several.goal.reshape(5, 2)
-    # Two that start at one place and move alike would push each other away if they could.
+    # Two that start at one position and move alike would collide if collisions were simulated.
     start[4] = start[3]
     several.reset(options={"state": start.ravel()})
     actions = rng.uniform(-1, 1, (40, 5, 2))
     actions[:, 4] = actions[:, 3]
-    seen = np.array([several.step(action.ravel())[0]["observation"] for action in actions]).reshape(40, 5, 2)
+    shown = np.array([several.step(action.ravel())[0]["observation"] for action in actions]).reshape(40, 5, 2)
     for ball in range(5):
         single.reset(options={"state": start[ball], "goal": goal[ball]})
         alone = [single.step(action)[0]["observation"] for action in actions[:, ball]]
-        np.testing.assert_array_equal(seen[:, ball], alone)
+        np.testing.assert_array_equal(shown[:, ball], alone)
 
 
 def test_every_ball_draws_a_start_and_a_goal_of_its_own_from_the_regions() -> None:
@@ -247,8 +247,8 @@ def test_every_ball_draws_a_start_and_a_goal_of_its_own_from_the_regions() -> No
     goals = np.array([observation["desired_goal"] for observation, _ in drawn]).reshape(-1, 3, 2)
     assert inside(env.layout.start, starts).all()
     assert inside(env.layout.goal, goals).all()
-    for places in (starts, goals):
-        between = np.corrcoef(places[..., 0], rowvar=False) - np.eye(3)
+    for positions in (starts, goals):
+        between = np.corrcoef(positions[..., 0], rowvar=False) - np.eye(3)
         assert np.abs(between).max() < 0.4
 
 
@@ -291,19 +291,19 @@ def test_blocks_name_each_balls_entries() -> None:
 def test_anywhere_draws_starts_and_goals_all_over_the_arena(layout: str) -> None:
     env = BallNavEnv(layout=layout, anywhere=True)
     drawn = [(env.reset(seed=seed)[0]["desired_goal"], env.state) for seed in range(300)]
-    for places in np.array(drawn).swapaxes(0, 1):
-        assert is_free(places, env.walls).all()
-        counts = np.histogram2d(*places.T, bins=3, range=[(-LIMIT, LIMIT)] * 2)[0]
+    for positions in np.array(drawn).swapaxes(0, 1):
+        assert is_free(positions, env.walls).all()
+        counts = np.histogram2d(*positions.T, bins=3, range=[(-LIMIT, LIMIT)] * 2)[0]
         assert counts.min() >= 5
 
 
 @pytest.mark.parametrize("balls", [0, 2.0, "two", None])
-def test_a_number_of_balls_that_makes_no_sense_is_refused(balls: Any) -> None:
+def test_an_invalid_number_of_balls_is_refused(balls: Any) -> None:
     with pytest.raises(ValueError, match="balls must be an integer of at least 1, got"):
         BallNavEnv(balls=balls)
 
 
-def test_a_refused_state_of_several_balls_names_those_to_blame() -> None:
+def test_a_refused_state_of_several_balls_names_the_invalid_ones() -> None:
     state = [-0.5, 0.0, 0.0, 0.0, 0.5, 0.0, 0.99, 0.0]
     with pytest.raises(ValueError, match=r"free position for every ball \(not so for 1, 3\)"):
         make("grasp/BallNav4-v0").reset(options={"state": state})
@@ -317,15 +317,15 @@ def test_each_goal_is_drawn_in_the_colour_of_its_ball_and_a_single_one_in_green(
     env.reset(options={"state": state.ravel(), "goal": goal.ravel()})
     rims = goal + np.array([env.distance_threshold, 0.0])
     columns, rows = env.goal_to_pixels([state.ravel(), rims.ravel()]).reshape(2, balls, 2).astype(int).T
-    seen = cast(np.ndarray, env.render())[rows.T, columns.T].astype(float)
+    shown = cast(np.ndarray, env.render())[rows.T, columns.T].astype(float)
     palette = np.array([*(ball.body for ball in BALLS), GOAL, FLOOR], float)
-    nearest = np.linalg.norm(seen[..., None, :] - palette, axis=-1).argmin(axis=-1)
+    nearest = np.linalg.norm(shown[..., None, :] - palette, axis=-1).argmin(axis=-1)
     expected = np.arange(balls) % len(BALLS)
     np.testing.assert_array_equal(nearest[0], expected)
     np.testing.assert_array_equal(nearest[1], [len(BALLS)] if balls == 1 else expected)
 
 
-def test_the_colours_of_balls_are_told_apart() -> None:
+def test_the_colours_of_balls_are_distinct() -> None:
     colours = np.array([FLOOR, WALL, *(ball.body for ball in BALLS)], float)
     gaps = np.linalg.norm(colours[:, None] - colours, axis=-1) + 1e3 * np.eye(len(colours))
     assert gaps.min() > 50

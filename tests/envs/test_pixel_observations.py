@@ -1,4 +1,4 @@
-"""Pictures of goals, stacked frames and doors: what environments show to agents that see."""
+"""Image observations of environments: images of goals, stacked frames, doors."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ import grasp_envs
 DRAWN = [i for i in grasp_envs.ENV_IDS if "Maze-v0" not in i and "Medium" not in i and "Large" not in i]
 
 
-def see(env_id: str, **settings: Any) -> gym.Env[Any, Any]:
+def make_pixels(env_id: str, **settings: Any) -> gym.Env[Any, Any]:
     return gym.make(env_id, observation="pixels", goal="pixels", **settings)
 
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("env_id", DRAWN)
-def test_goals_are_pictures_of_the_goal_being_reached(env_id: str):
-    env = see(env_id)
+def test_goals_are_images_of_the_goal_being_reached(env_id: str):
+    env = make_pixels(env_id)
     plain: Any = env.unwrapped
     check_by_gymnasium(plain, skip_render_check=True)
     observation, _ = env.reset(seed=3)
@@ -36,22 +36,22 @@ def test_goals_are_pictures_of_the_goal_being_reached(env_id: str):
 
 @pytest.mark.parametrize("env_id", ["grasp/PushT-v0", "grasp/WallDoor-v0"])
 def test_a_goal_may_be_a_whole_state(env_id: str):
-    env: Any = see(env_id)
+    env: Any = make_pixels(env_id)
     env.reset(seed=1)
     for _ in range(5):
         env.step(env.action_space.sample())
-    wished = env.unwrapped.state
+    target = env.unwrapped.state
     shown = env.unwrapped._observe()["observation"]
-    observation, _ = env.reset(seed=2, options={"goal_state": wished})
+    observation, _ = env.reset(seed=2, options={"goal_state": target})
     np.testing.assert_array_equal(observation["desired_goal"], shown)
     with pytest.raises(ValueError, match="goal and goal_state: expected one of them"):
-        env.reset(options={"goal_state": wished, "goal": env.unwrapped.goal})
+        env.reset(options={"goal_state": target, "goal": env.unwrapped.goal})
     with pytest.raises(ValueError, match="goal_state must have shape"):
         env.reset(options={"goal_state": [1.0]})
 
 
-def test_frames_are_the_last_pictures_the_newest_last():
-    env = see("grasp/Wall-v0", frames=3)
+def test_frames_are_the_last_images_the_newest_last():
+    env = make_pixels("grasp/Wall-v0", frames=3)
     first, _ = env.reset(seed=0)
     assert first["observation"].shape == (64, 64, 9)
     np.testing.assert_array_equal(first["observation"][..., :3], first["observation"][..., 6:])

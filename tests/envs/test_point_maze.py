@@ -18,19 +18,19 @@ def make(layout: object = "umaze") -> PointMazeEnv:
     return cast(PointMazeEnv, gym.make("grasp/PointMaze-v0", layout=layout).unwrapped)
 
 
-def test_a_constant_force_speeds_the_ball_up_as_newton_says() -> None:
+def test_a_constant_force_accelerates_the_ball_by_newtons_law() -> None:
     env = make(("#" * 12, "#" + " " * 10 + "#", "#" * 12))
     env.reset(seed=0, options={"state": [-4.5, 0.0, 0.0, 0.0], "goal": [4.0, 0.0]})
     for step in range(1, 16):
-        x, y, speed, sideways = env.step(np.array([1.0, 0.0], np.float32))[0]["observation"]
+        x, y, velocity, sideways = env.step(np.array([1.0, 0.0], np.float32))[0]["observation"]
         time = 0.1 * step
         # m dv/dt = F - c v with F = 4 N, c = 2 N s/m, m = 1 kg; implicit Euler at 0.01 s is good to two per cent.
-        assert speed == pytest.approx(2 * (1 - np.exp(-2 * time)), rel=0.02)
+        assert velocity == pytest.approx(2 * (1 - np.exp(-2 * time)), rel=0.02)
         assert x + 4.5 == pytest.approx(2 * time - (1 - np.exp(-2 * time)), rel=0.12)
         assert y == sideways == 0.0
 
 
-def test_the_ball_runs_out_when_nothing_pushes_it() -> None:
+def test_the_ball_stops_without_a_force() -> None:
     env = make(HALL)
     env.reset(seed=0, options={"state": [-1.0, 0.0, 1.0, 0.0], "goal": [1.0, 1.0]})
     for _ in range(40):
@@ -47,9 +47,9 @@ def test_no_push_brings_the_ball_into_a_wall(layout: str) -> None:
         for _ in range(15):
             action = rng.uniform(-1, 1, 2).astype(np.float32)
             for _ in range(8):
-                place = env.step(action)[0]["achieved_goal"]
+                position = env.step(action)[0]["achieved_goal"]
                 # The contact is soft: a ball that runs into a wall gets a hair's breadth into it.
-                nearby = place + 0.02 * np.array(
+                nearby = position + 0.02 * np.array(
                     [[0, 0], [1, 0], [-1, 0], [0, 1], [0, -1], [1, 1], [1, -1], [-1, 1], [-1, -1]]
                 )
                 assert env.is_free(nearby).any()
@@ -70,7 +70,7 @@ def test_every_cell_of_a_maze_can_be_reached_from_every_other(layout: str) -> No
     assert regions == 1
 
 
-def test_where_the_ball_fits_is_known() -> None:
+def test_free_positions_of_the_ball_are_known() -> None:
     env = make(HALL)
     assert env.is_free([[0.0, 0.0], [1.4, 1.4], [1.41, 0.0], [2.0, 0.0], [9.0, 0.0]]).tolist() == [
         True,

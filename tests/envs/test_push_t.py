@@ -24,7 +24,7 @@ def pose(x: float, y: float, angle: float) -> np.ndarray:
     return np.array([x, y, np.cos(angle), np.sin(angle)])
 
 
-def test_the_board_remembers_nothing_but_its_state() -> None:
+def test_the_board_has_no_hidden_state() -> None:
     board, again = Board(), Board()
     board.state = [160.0, 215.0, 0.0, 0.0, *UPRIGHT]
     for _ in range(6):
@@ -46,7 +46,7 @@ def test_a_block_that_is_not_touched_stays_exactly_where_it_is() -> None:
     np.testing.assert_allclose(board.state[:4], [60.0, 460.0, 0.0, 0.0], atol=1e-2)
 
 
-def test_a_push_through_the_middle_moves_a_block_straight_on_and_a_push_beside_it_turns_it() -> None:
+def test_a_central_push_moves_a_block_straight_and_an_off_centre_push_turns_it() -> None:
     board = Board()
     board.state = [256.0, 180.0, 0.0, 0.0, *UPRIGHT]
     for _ in range(5):
@@ -72,17 +72,17 @@ def test_the_block_stays_on_the_board() -> None:
         assert ((board.state[4:6] >= -RIM) & (board.state[4:6] <= SIZE + RIM)).all()
 
 
-def test_touching_is_known_to_the_millimetre() -> None:
-    above, beside = (256.0, 200.0 - AGENT_RADIUS), (256.0 + 15.0 + AGENT_RADIUS, 300.0)
-    for place, out in ((above, (0.0, -1.0)), (beside, (1.0, 0.0))):
-        assert touches(np.array(place) - 0.01 * np.array(out), UPRIGHT)
-        assert not touches(np.array(place) + 0.01 * np.array(out), UPRIGHT)
+def test_touching_is_exact_to_the_millimetre() -> None:
+    above, right_of = (256.0, 200.0 - AGENT_RADIUS), (256.0 + 15.0 + AGENT_RADIUS, 300.0)
+    for position, out in ((above, (0.0, -1.0)), (right_of, (1.0, 0.0))):
+        assert touches(np.array(position) - 0.01 * np.array(out), UPRIGHT)
+        assert not touches(np.array(position) + 0.01 * np.array(out), UPRIGHT)
     turned = (256.0, 200.0, np.pi / 2)  # what pointed down points left now
     assert touches((256.0 - 100.0, 200.0), turned)
     assert not touches((256.0, 300.0), turned)
 
 
-def test_success_is_a_matter_of_place_and_angle() -> None:
+def test_success_depends_on_position_and_angle() -> None:
     env, goal = make(), pose(300.0, 250.0, 3.1)
     inside = [pose(300.0 + 19.9, 250.0, 3.1), pose(300.0, 250.0, 3.1 + ANGLE_TOLERANCE - 0.01)]
     outside = [pose(300.0, 250.0 - 20.1, 3.1), pose(300.0, 250.0, 3.1 - ANGLE_TOLERANCE - 0.01)]
@@ -93,29 +93,29 @@ def test_success_is_a_matter_of_place_and_angle() -> None:
 
 
 @pytest.mark.parametrize(
-    ("goal", "share"),
+    ("goal", "fraction"),
     [
         (pose(*UPRIGHT), 1.0),
         (pose(256.0, 201.0, 0.0), 1 - (120 * 1) / 6300),  # both bars end one unit lower, side by side
         (pose(400.0, 400.0, 0.0), 0.0),
     ],
 )
-def test_coverage_has_its_known_values(goal: np.ndarray, share: float) -> None:
+def test_coverage_has_its_known_values(goal: np.ndarray, fraction: float) -> None:
     env = make()
     _, info = env.reset(seed=0, options={"state": [60.0, 60.0, 0.0, 0.0, *UPRIGHT], "goal": goal})
-    assert info["coverage"] == pytest.approx(share, abs=1e-9)
+    assert info["coverage"] == pytest.approx(fraction, abs=1e-9)
 
 
 def test_a_full_action_is_a_target_a_hundred_units_away() -> None:
     env = make()
     env.reset(seed=0, options={"state": [100.0, 100.0, 0.0, 0.0, 400.0, 400.0, 0.0]})
-    seen = env.step(np.array([1.0, -0.5], np.float32))[0]["observation"]
+    vector = env.step(np.array([1.0, -0.5], np.float32))[0]["observation"]
     board = Board()
     board.state = [100.0, 100.0, 0.0, 0.0, 400.0, 400.0, 0.0]
     board.push((200.0, 50.0))
-    np.testing.assert_allclose(seen[:4], board.state[:4], rtol=0, atol=1e-9)
-    assert seen[0] > 115.0
-    assert seen[1] < 95.0
+    np.testing.assert_allclose(vector[:4], board.state[:4], rtol=0, atol=1e-9)
+    assert vector[0] > 115.0
+    assert vector[1] < 95.0
 
 
 @pytest.mark.slow
@@ -140,10 +140,10 @@ def test_the_expert_solves_it_and_plays_the_same_for_a_seed() -> None:
 def test_the_goal_is_drawn_in_its_pose() -> None:
     env = make()
     env.reset(seed=0, options={"state": [60.0, 60.0, 0.0, 0.0, 400.0, 100.0, 0.0], "goal": pose(200.0, 300.0, 0.7)})
-    painted = (env._picture(480, env.goal) != env._picture(480, None)).any(axis=-1)
+    painted = (env._render_image(480, env.goal) != env._render_image(480, None)).any(axis=-1)
     corners = block_corners((200.0, 300.0, 0.7)).reshape(-1, 2)
-    places = env.goal_to_pixels(np.concatenate([corners, np.zeros((8, 2))], axis=1)).reshape(2, 4, 2)
-    outline = shapely.unary_union([shapely.Polygon(bar) for bar in places])
+    corners_drawn = env.goal_to_pixels(np.concatenate([corners, np.zeros((8, 2))], axis=1)).reshape(2, 4, 2)
+    outline = shapely.unary_union([shapely.Polygon(bar) for bar in corners_drawn])
     rows, columns = np.nonzero(painted)
     dots = shapely.points(columns + 0.5, rows + 0.5)
     assert shapely.contains(outline.buffer(1.5), dots).all()

@@ -61,12 +61,12 @@ def make(env_id: str, **settings: Any) -> GoalEnv:
 
 
 def middle_of(mask: np.ndarray) -> np.ndarray:
-    """Pixel coordinates of the middle of what is True (x, y)."""
+    """Pixel coordinates of the centroid of the True entries (x, y)."""
     rows, columns = np.nonzero(mask)
     return np.array([columns.mean(), rows.mean()]) + 0.5
 
 
-def test_a_frame_is_a_contiguous_uint8_picture_of_the_chosen_size(env: GoalEnv) -> None:
+def test_a_frame_is_a_contiguous_uint8_image_of_the_chosen_size(env: GoalEnv) -> None:
     env.reset(seed=0)
     frame = env.render()
     assert frame is not None
@@ -90,17 +90,17 @@ def test_the_same_scene_gives_the_same_frame_and_another_scene_another(env: Goal
     np.testing.assert_array_equal(first, second)
 
 
-def test_the_goal_is_drawn_where_goal_to_pixels_says(env: GoalEnv) -> None:
+def test_the_goal_is_drawn_at_goal_to_pixels(env: GoalEnv) -> None:
     if isinstance(env, PushTEnv):
-        pytest.skip("its goal is no disc: see test_push_t.py")
+        pytest.skip("its goal is not a disc: see test_push_t.py")
     checked = 0
     for seed in range(40):
         env.reset(seed=seed)
-        difference = (env._picture(480, env.goal) != env._picture(480, None)).any(axis=-1)
-        places = env.goal_to_pixels(env.goal).reshape(-1, 2)
+        difference = (env._render_image(480, env.goal) != env._render_image(480, None)).any(axis=-1)
+        centres = env.goal_to_pixels(env.goal).reshape(-1, 2)
         marks, count = cast(tuple[np.ndarray, int], ndimage.label(difference))
         for mark in (marks == number + 1 for number in range(count)):
-            owners = [place for place in places if mark[int(place[1]), int(place[0])]]
+            owners = [centre for centre in centres if mark[int(centre[1]), int(centre[0])]]
             # A goal that a ball, the arm, a wall or another goal covers in part has its middle elsewhere.
             height, width = np.ptp(np.nonzero(mark), axis=1)
             if len(owners) == 1 and abs(height - width) <= 1 and mark.sum() > 0.97 * height * width * np.pi / 4:
@@ -129,18 +129,18 @@ def test_points_are_projected_with_any_leading_axes_and_scale_with_the_frame(env
 
 
 @pytest.mark.usefixtures("_mujoco_draws")
-def test_the_fingertip_is_seen_where_it_is_projected() -> None:
+def test_the_fingertip_is_rendered_where_it_is_projected() -> None:
     env = make("grasp/Reacher-v0")
     for state in ([0.5, 0.5, 0, 0], [2.0, -1.0, 0, 0], [-2.0, 0.3, 0, 0]):
         env.reset(seed=0, options={"state": state})
-        red, _, blue = np.moveaxis(env._picture(480, None).astype(int), -1, 0)
+        red, _, blue = np.moveaxis(env._render_image(480, None).astype(int), -1, 0)
         rows, columns = np.nonzero(red > 1.3 * blue)
         middle = [(columns.min() + columns.max() + 1) / 2, (rows.min() + rows.max() + 1) / 2]
         np.testing.assert_allclose(middle, env.goal_to_pixels(env._get_achieved_goal()), atol=2.0)
     env.close()
 
 
-def test_render_without_a_mode_warns_and_gives_nothing() -> None:
+def test_render_without_a_mode_warns_and_returns_none() -> None:
     env = gym.make("grasp/BallNav-v0").unwrapped
     env.reset(seed=0)
     with pytest.warns(UserWarning, match='pass render_mode="rgb_array"'):
@@ -162,7 +162,7 @@ def test_walls_and_floor_have_their_colours_where_they_are() -> None:
         np.testing.assert_array_equal(image[row, column], colour)
 
 
-def test_a_wall_that_ends_at_the_frame_fills_the_arena_up_to_it_and_paints_nothing_beyond() -> None:
+def test_a_wall_that_ends_at_the_frame_is_painted_up_to_it_and_not_beyond() -> None:
     scene, bare = Scene(480, ((0.5, -0.1, 1.0, 0.1),)), Scene(480, ())
     image = scene.canvas().image
     column, row = scene.to_pixels((0.99, 0.09)).astype(int)
@@ -179,7 +179,7 @@ def test_edges_are_anti_aliased_with_the_right_cover() -> None:
     assert len(np.unique(canvas.image)) > 20
 
 
-def test_shapes_beyond_the_edge_of_the_picture_are_cut() -> None:
+def test_shapes_beyond_the_edge_of_the_image_are_cut() -> None:
     canvas = Canvas(np.zeros((50, 50, 3), np.uint8), half_width=1.0)
     canvas.ball((0.98, 0.98), 0.2)
     assert canvas.image[0, -1].any()
@@ -195,13 +195,13 @@ def test_two_models_rendered_in_turn_give_the_frames_that_each_gives_alone() -> 
     data = mujoco.MjData(model)
     mujoco.mj_forward(model, data)
     camera = FixedCamera(model, "view", hidden_group=3)
-    arm, box = cast(np.ndarray, env.render()), camera.picture(data, 120)
+    arm, box = cast(np.ndarray, env.render()), camera.render(data, 120)
     env.close()
     camera.close()
     for _ in range(3):
         np.testing.assert_array_equal(env.render(), arm)
-        np.testing.assert_array_equal(camera.picture(data, 120), box)
-        np.testing.assert_array_equal(env._picture(64, None), env._picture(64, None))
+        np.testing.assert_array_equal(camera.render(data, 120), box)
+        np.testing.assert_array_equal(env._render_image(64, None), env._render_image(64, None))
     red = box[..., 0] > 2.0 * np.maximum(box[..., 1], box[..., 2])
     assert red.sum() > 200
     env.close()
@@ -214,7 +214,7 @@ def test_a_hidden_group_is_left_out_and_points_are_projected() -> None:
     data = mujoco.MjData(model)
     mujoco.mj_forward(model, data)
     camera = FixedCamera(model, "view", hidden_group=3)
-    shown, hidden = camera.picture(data, 120), camera.picture(data, 120, hide=True)
+    shown, hidden = camera.render(data, 120), camera.render(data, 120, hide=True)
     camera.close()
     changed = (shown != hidden).any(axis=-1)
     np.testing.assert_allclose(middle_of(changed), camera.to_pixels([0.5, 0.5, 0.0], 120), atol=1.0)
@@ -248,9 +248,7 @@ def test_without_any_backend_the_error_names_the_packages(monkeypatch: pytest.Mo
 
 @pytest.mark.usefixtures("_no_display")
 @pytest.mark.parametrize(("name", "value"), [("MUJOCO_GL", "glfw"), ("DISPLAY", ":0"), ("WAYLAND_DISPLAY", "w")])
-def test_nothing_is_changed_where_a_choice_or_a_display_exists(
-    monkeypatch: pytest.MonkeyPatch, name: str, value: str
-) -> None:
+def test_a_given_backend_or_a_display_is_left_unchanged(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
     monkeypatch.setenv(name, value)
     monkeypatch.setattr(rendering, "_backend_works", lambda backend: pytest.fail("must not probe"))
     before = dict(os.environ)
@@ -281,7 +279,7 @@ env.close()
 
 
 @pytest.mark.usefixtures("_mujoco_draws")
-def test_the_code_in_the_gallery_runs_and_makes_its_pictures(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_the_code_in_the_gallery_runs_and_makes_its_images(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     readme = (ENVS_FOLDER / "README.md").read_text()
     (tmp_path / "envs" / "pictures").mkdir(parents=True)
     monkeypatch.chdir(tmp_path)

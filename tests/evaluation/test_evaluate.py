@@ -57,7 +57,7 @@ class Stopper:
         return np.clip(observation["desired_goal"] - observation["achieved_goal"], -1, 1), None
 
 
-def test_success_at_the_end_and_on_the_way_are_told_apart():
+def test_success_at_the_end_and_at_any_step_are_separate():
     walked = evaluate(Walker(), Line(), episodes=6, seed=3)
     stayed = evaluate(Stopper(), Line(), episodes=6, seed=3)
     assert walked.summary()["success_end"] == 0.0
@@ -85,7 +85,7 @@ def test_replans_leave_out_the_first_plan_and_are_unknown_without_plans():
     assert evaluate(Stopper(), Line(), episodes=1).episodes[0].replans is None
 
 
-def test_only_the_throw_away_call_marks_its_episode_start():
+def test_only_the_warm_up_call_marks_its_episode_start():
     agent = Walker()
     evaluate(agent, Line(), episodes=2)
     assert [call["episode_start"] is None for call in agent.calls] == [False] + [True] * 10
@@ -107,7 +107,7 @@ def test_planning_time_counts_and_start_up_does_not():
     assert outcome["seconds_per_action_p50"] < outcome["seconds_per_action_p99"]
 
 
-def test_the_way_is_measured_and_starts_are_told_apart():
+def test_the_path_length_is_measured_and_starts_are_identified():
     walked, stayed = (evaluate(agent, Line(), episodes=6, seed=3).episodes for agent in (Walker(), Stopper()))
     assert [row.path_length for row in walked] == [5.0] * 6
     assert [row.path_length for row in stayed] == [row.steps_to_success for row in stayed]
@@ -153,7 +153,7 @@ def test_json_and_csv_hold_every_episode(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.csv", "new"]
 
 
-def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
+def test_a_failed_write_only_leaves_the_old_file(tmp_path):
     (tmp_path / "a.json").write_text("old")
 
     def interrupted():
@@ -167,9 +167,9 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
 
 
 def test_the_callback_sees_each_episode_in_order():
-    seen = []
-    outcome = evaluate(Stopper(), Line(), episodes=3, on_episode=seen.append)
-    assert tuple(seen) == outcome.episodes
+    episodes_reported = []
+    outcome = evaluate(Stopper(), Line(), episodes=3, on_episode=episodes_reported.append)
+    assert tuple(episodes_reported) == outcome.episodes
 
 
 def test_the_agents_own_environment_is_made_with_its_options():

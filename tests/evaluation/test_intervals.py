@@ -5,16 +5,16 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from grasp_agent.evaluation.intervals import mean, paired, paired_means, share
+from grasp_agent.evaluation.intervals import mean, paired, paired_means, proportion
 
 
 def outcomes(text: str) -> list[bool | None]:
     return [{"1": True, "0": False, "?": None}[c] for c in text]
 
 
-def test_a_share_has_wilsons_interval():
-    assert share([]) is share([None]) is None
-    found = share(outcomes("1" * 10 + "?"))
+def test_a_proportion_has_wilsons_interval():
+    assert proportion([]) is proportion([None]) is None
+    found = proportion(outcomes("1" * 10 + "?"))
     assert found is not None and (found.value, found.high) == (1.0, 1.0)
     assert found.low == pytest.approx(1 / (1 + 1.959964**2 / 10), abs=1e-5)
 
@@ -58,7 +58,7 @@ def test_agents_that_solve_the_same_few_episodes_may_differ():
     assert -0.02 < many.difference.low < 0 < many.difference.high < 0.02
 
 
-def test_what_is_not_known_is_not_compared():
+def test_unknown_outcomes_are_not_compared():
     assert paired([], []) is paired(outcomes("1?"), outcomes("11")) is None
     with pytest.raises(ValueError, match="as many of both, got 1 and 2"):
         paired(outcomes("1"), outcomes("11"))
@@ -74,7 +74,7 @@ def test_a_mean_lies_between_its_limits_and_they_narrow():
     assert mean([2.0, 2.0]) == mean([2.0]) == (2.0, 2.0, 2.0)
 
 
-def test_nine_in_ten_intervals_and_more_hold_the_truth():
+def test_more_than_nine_in_ten_intervals_hold_the_true_value():
     draws = np.random.default_rng(1).exponential(1.0, (120, 30))
     assert sum(low <= 1.0 <= high for _, low, high in (mean(list(row)) for row in draws)) > 0.82 * 120
 
@@ -90,7 +90,7 @@ def test_differences_of_means_are_of_pairs():
     assert other.p == 1.0 and other.difference.low < 0 < other.difference.high
 
 
-def test_differences_of_means_where_there_is_little_to_say():
+def test_differences_of_means_in_degenerate_cases():
     assert paired_means([3.0], [1.0]) == ((2.0, 2.0, 2.0), 1.0)
     assert paired_means([3.0, 1.0], [3.0, 1.0]) == ((0.0, 0.0, 0.0), 1.0)
     lost = paired_means([float("nan"), 1.0], [3.0, 1.0])

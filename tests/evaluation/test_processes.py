@@ -60,7 +60,7 @@ def alive(process: int) -> bool:
         return not Path("/proc/self").exists()
 
 
-def told(folder: Path) -> bool:
+def stop_reported(folder: Path) -> bool:
     """Whether each call that was begun and has not come to its end has tidied up."""
     begun = {path.name for path in folder.iterdir() if not path.suffix and path.name != "0"}
     return begun == {path.stem for path in folder.glob("*.tidy")}
@@ -77,13 +77,13 @@ def test_an_error_is_raised_where_it_is_iterated(jobs: int):
         list(in_processes(double, [1, -1], jobs))
 
 
-def test_who_stops_interrupts_the_calls_that_run_and_begins_no_other(tmp_path: Path):
+def test_stopping_interrupts_running_calls_and_starts_no_others(tmp_path: Path):
     with closing(in_processes(wait, paths(tmp_path), 2)) as calls:
         assert next(calls)[0].name == "0"
         until((tmp_path / "1").exists() and (tmp_path / "2").exists() for _ in iter(int, 1))
         started = time.monotonic()
     assert time.monotonic() - started < 5
-    assert told(tmp_path)
+    assert stop_reported(tmp_path)
     assert {path.name for path in tmp_path.iterdir() if not path.suffix} == {"0", "1", "2"}
 
 
@@ -91,7 +91,7 @@ def test_who_stops_interrupts_the_calls_that_run_and_begins_no_other(tmp_path: P
     ("signum", "terminal"),
     [(signal.SIGINT, False), (signal.SIGINT, True), (signal.SIGTERM, False), (signal.SIGKILL, False)],
 )
-def test_calls_end_with_the_process_that_asked_for_them(tmp_path: Path, signum: signal.Signals, terminal: bool):
+def test_calls_end_with_the_process_that_started_them(tmp_path: Path, signum: signal.Signals, terminal: bool):
     """A terminal sends its interrupt to all of a command's processes."""
     here = Path(__file__)
     script = f"""
@@ -118,4 +118,4 @@ if __name__ == "__main__":
         asking.wait()
     working = [int((tmp_path / name).read_text()) for name in ("1", "2")]
     until(not any(map(alive, working)) for _ in iter(int, 1))
-    assert told(tmp_path)
+    assert stop_reported(tmp_path)

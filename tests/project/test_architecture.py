@@ -74,7 +74,7 @@ def folder(name: str) -> str:
 
 @pytest.mark.parametrize("name", [name for name in FILES if folder(name)])
 def test_folders_import_in_one_direction(name: str):
-    assert folder(name) in FOLDERS, f"give {folder(name)} its place in FOLDERS"
+    assert folder(name) in FOLDERS, f"add {folder(name)} to FOLDERS"
     others = set(imported(name))
     assert folder(name) == "cli" or "grasp_agent" not in others, f"{name} imports the package that imports it"
     wrong = [other for other in others if other != "grasp_agent" and _before(other, name)]
@@ -95,14 +95,14 @@ def test_no_files_import_each_other_in_a_circle():
 
 
 @pytest.mark.parametrize("path", sorted((AGENT / "planners").rglob("*.py")), ids=lambda path: path.name)
-def test_planners_need_nothing_but_torch(path: Path):
+def test_planners_need_only_torch(path: Path):
     for top in _tops(path):
         assert top in {"torch", "grasp_agent"} or top in sys.stdlib_module_names, top
     assert {folder(other) for other in imported(name_of(path))} <= {"planners", "validation"}
 
 
 @pytest.mark.parametrize("path", sorted(ENVS.rglob("*.py")), ids=lambda path: path.name)
-def test_environments_know_nothing_of_the_agent(path: Path):
+def test_environments_do_not_import_the_agent(path: Path):
     assert "grasp_agent" not in _tops(path)
 
 

@@ -15,7 +15,7 @@ ENVS = ROOT / "envs" / "grasp_envs"
 HEAVY = {"torch", "stable_baselines3", "gymnasium", "mujoco", "scipy", "imageio", "numpy"}
 DISTRIBUTIONS = {"PIL": "pillow", "stable_baselines3": "stable-baselines3"}
 OPTIONAL = {"yaml"}  # comes with RL Zoo, of which it reads a file
-# imageio loads its ffmpeg, and Stable-Baselines3 its progress bar, from packages that nothing here imports.
+# imageio loads its ffmpeg, and Stable-Baselines3 its progress bar, from packages without an import here.
 INDIRECT = {"imageio-ffmpeg", "tqdm"}
 
 
@@ -43,12 +43,12 @@ def imports(path: Path, top_level: bool = False) -> Iterator[str]:
 
 
 @pytest.mark.parametrize("path", modules(AGENT / "cli"), ids=lambda path: path.name)
-def test_the_command_line_loads_nothing_heavy_before_it_knows_the_command(path):
+def test_the_command_line_loads_no_heavy_module_before_it_knows_the_command(path):
     loaded = {module.split(".")[0] for module in imports(path, top_level=True)}
     assert not loaded & HEAVY
 
 
-def test_importing_touches_nothing():
+def test_importing_has_no_side_effects():
     names = [".".join(path.relative_to(ROOT).with_suffix("").parts) for path in modules(AGENT)]
     script = f"""
 import os, sys
@@ -79,7 +79,7 @@ def declared(group: str) -> set[str]:
     return set(re.findall(r'"([a-z0-9-]+)>=', block[1]))
 
 
-def test_the_package_depends_on_what_it_imports_and_on_nothing_else():
+def test_the_package_depends_exactly_on_its_imports():
     paths = [*modules(AGENT), *modules(ENVS)]
     names = {name.split(".")[0] for path in paths for name in imports(path)}
     foreign = names - set(sys.stdlib_module_names) - {"grasp_agent", "grasp_envs"} - OPTIONAL

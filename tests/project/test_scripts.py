@@ -42,9 +42,9 @@ def test_every_cell_of_a_study_names_a_task_and_a_planner_and_has_a_key_of_its_o
         assert setting.mode in counts
 
 
-def test_a_share_has_wilsons_interval():
-    assert report.share([1] * 90 + [0] * 10) == "0.90 (0.83-0.94)"
-    assert report.share([0] * 200) == "0.00 (0.00-0.02)"
+def test_a_success_rate_has_wilsons_interval():
+    assert report.rate([1] * 90 + [0] * 10) == "0.90 (0.83-0.94)"
+    assert report.rate([0] * 200) == "0.00 (0.00-0.02)"
 
 
 def test_mcnemar_counts_the_pairs_that_differ():
@@ -53,7 +53,7 @@ def test_mcnemar_counts_the_pairs_that_differ():
     assert report.mcnemar([1, 0] * 5, [0, 1] * 5) == 1.0
 
 
-def test_a_ledger_keeps_what_several_write_at_once_and_nothing_of_another_model(tmp_path: Path):
+def test_a_ledger_keeps_concurrent_rows_and_drops_those_of_another_model(tmp_path: Path):
     path = tmp_path / "measured.json"
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(lambda step: Ledger(path, "one").add(f"part {step % 2}", {"step": step}), range(40)))

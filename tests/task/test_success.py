@@ -135,14 +135,14 @@ def test_in_several_environments_each_has_its_own_verdicts():
 
 def changed(agent: GraspAgent) -> NDArray[Any]:
     """What was achieved before and after each change, and the goal, `[n, 3, ...]`."""
-    return agent.trainer.verdicts.tensors()["verdicts"].numpy()
+    return agent.trainer.success_radius.tensors()["verdicts"].numpy()
 
 
 def test_what_is_said_beforehand_counts():
     agent = learned(Disc(), goal_tolerance=0.01).learn(900)
     assert agent.policy.world is not None
     assert agent.policy.world.tolerance == 0.01
-    assert not agent.trainer.verdicts.tensors()
+    assert not agent.trainer.success_radius.tensors()
 
 
 @pytest.mark.parametrize("images", [False, True])
@@ -150,6 +150,6 @@ def test_verdicts_survive_a_training_that_was_stopped(images: bool, tmp_path: Pa
     learned(Disc(images=images)).learn(600, checkpoint=tmp_path / "part.zip")
     other = learned(Disc(images=images))
     other.learn(600, checkpoint=tmp_path / "part.zip")
-    (kept,) = other.trainer.verdicts.tensors().values()
+    (kept,) = other.trainer.success_radius.tensors().values()
     assert len(kept) >= 5
     assert kept.shape[1:] == ((3, 16, 16, 1) if images else (3, 2))

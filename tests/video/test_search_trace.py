@@ -1,4 +1,4 @@
-"""How a plan is found, to look at."""
+"""Traces and videos of searches."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from test_record import decode
 
 from grasp_agent import GraspAgent, record_search
 from grasp_agent.planners import CEM, GRASP, Criteria
-from grasp_agent.video.search_trace import watched
+from grasp_agent.video.search_trace import trace_search
 
 ENV = "grasp/BallNav-v0"
 SEARCH = GRASP(proposals=None, candidates=4, iterations=6, verify_every=3)
@@ -26,23 +26,23 @@ def hard(agent: GraspAgent) -> GraspAgent:
 
 
 @pytest.mark.parametrize("planner", [SEARCH, CEM(iterations=6, samples=4, elites=2)])
-def test_each_iteration_is_seen_from_the_start_to_the_plan(hard: GraspAgent, planner: GRASP | CEM):
+def test_each_iteration_is_traced_from_the_start_to_the_plan(hard: GraspAgent, planner: GRASP | CEM):
     env = gym.make(ENV)
     observation, _ = env.reset(seed=2)
-    search = watched(hard, observation, planner)
+    trace = trace_search(hard, observation, planner)
     horizon = hard.horizon
-    assert search.candidates.shape[0] == 7 and search.candidates.shape[2:] == (horizon, 2)
-    assert search.path.shape == (horizon + 1, 2) and not search.accepted
-    np.testing.assert_allclose(search.path[0], observation["achieved_goal"], atol=1e-5)
-    moved = np.abs(search.candidates[-1] - search.candidates[0]).max()
-    assert np.isfinite(search.candidates).all() and moved > 0.05
+    assert trace.candidates.shape[0] == 7 and trace.candidates.shape[2:] == (horizon, 2)
+    assert trace.path.shape == (horizon + 1, 2) and not trace.accepted
+    np.testing.assert_allclose(trace.path[0], observation["achieved_goal"], atol=1e-5)
+    moved = np.abs(trace.candidates[-1] - trace.candidates[0]).max()
+    assert np.isfinite(trace.candidates).all() and moved > 0.05
     assert hard.last_plan is None  # the agent's own running plan is not touched
-    again = watched(hard, observation, planner)
-    np.testing.assert_array_equal(again.candidates, search.candidates)
+    again = trace_search(hard, observation, planner)
+    np.testing.assert_array_equal(again.candidates, trace.candidates)
     env.close()
 
 
-def test_the_video_has_a_picture_for_each_iteration_and_two_seconds_of_the_plan(hard: GraspAgent, tmp_path: Path):
+def test_the_video_has_a_frame_for_each_iteration_and_two_seconds_of_the_plan(hard: GraspAgent, tmp_path: Path):
     made = record_search(hard, ENV, tmp_path / "a.mp4", seed=2, planner=SEARCH, fps=4.0, size=160)
     frames = decode(made.path).astype(int)
     assert made.frames == len(frames) == 7 + 8
@@ -52,13 +52,13 @@ def test_the_video_has_a_picture_for_each_iteration_and_two_seconds_of_the_plan(
     assert (changes[7:] < 20).all()
 
 
-def test_what_cannot_be_watched_is_refused(agent: GraspAgent, tmp_path: Path):
+def test_searches_that_cannot_be_traced_are_refused(agent: GraspAgent, tmp_path: Path):
     env = gym.make(ENV)
     observation, _ = env.reset(seed=0)
     with pytest.raises(ValueError, match="expected one that has learned something"):
-        watched(tiny(), observation)
+        trace_search(tiny(), observation)
     with pytest.raises(ValueError, match="expected a single one, got a batch"):
-        watched(agent, {key: value[None] for key, value in observation.items()})
+        trace_search(agent, {key: value[None] for key, value in observation.items()})
     env.close()
     with pytest.raises(ValueError, match="goal_to_pixels"):
         record_search(agent, "Pendulum-v1", tmp_path / "a.mp4")

@@ -56,7 +56,7 @@ def test_files_and_catalog_fit():
     assert {path.name for path in FOLDER.glob("*.zip")} == {entry.file for entry in KNOWN}
 
 
-def test_what_is_not_there_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_missing_baseline_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     with pytest.raises(ValueError, match=r"no bundled baseline 'ppo' for grasp/Wall-v0 \(choose from sac@"):
         grasp_agent.baseline("ppo", "grasp/Wall-v0")
     with pytest.raises(ValueError, match="'sac@5' for grasp/Wall-v0"):
@@ -71,7 +71,7 @@ def test_what_is_not_there_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 @pytest.mark.parametrize("name", ["sac", "td3", "ppo", "tqc"])
 @pytest.mark.parametrize("env_id", ["grasp/BallNav-v0", "Pendulum-v1"])
-def test_what_is_saved_answers_the_same_and_may_learn_on(name: str, env_id: str, tmp_path: Path):
+def test_a_saved_model_predicts_the_same_and_may_continue_learning(name: str, env_id: str, tmp_path: Path):
     env, settings = gym.make(env_id), {"policy_kwargs": {"net_arch": [8, 8]}}
     if name == "ppo":
         settings |= {"n_steps": 32, "batch_size": 16}
@@ -93,7 +93,7 @@ def test_what_is_saved_answers_the_same_and_may_learn_on(name: str, env_id: str,
     env.close()
 
 
-def test_a_file_does_not_say_what_to_import():
+def test_a_file_does_not_name_a_module_to_import():
     config = {"algorithm": "sac", "env_id": "os:Nothing-v0", "settings": {}, "num_timesteps": 1}
     with pytest.raises(ValueError, match="must not name a module"):
         baselines.restored(config, {})
@@ -139,7 +139,7 @@ def test_settings_of_rl_zoo_are_taken_where_they_can_be(entry: Any, settings: An
     assert zoo.read(entry) == settings
 
 
-def test_without_rl_zoo_nothing_is_tuned(monkeypatch: pytest.MonkeyPatch):
+def test_without_rl_zoo_there_are_no_tuned_settings(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(zoo, "find_spec", lambda _: None)
     assert zoo.tuned("sac", "Pendulum-v1") is None
 

@@ -28,7 +28,7 @@ def begun(name: str, env_id: str, checkpoint: Path, seed: int = 3) -> ResumableT
 
 
 @pytest.mark.parametrize(("name", "env_id"), SETTINGS)
-def test_all_that_was_learned_and_seen_is_there_again(name: str, env_id: str, tmp_path: Path):
+def test_parameters_and_experience_are_restored(name: str, env_id: str, tmp_path: Path):
     one = begun(name, env_id, tmp_path / "run")
     one.run(130)
     two = begun(name, env_id, tmp_path / "run")
@@ -73,7 +73,7 @@ def flat(parameters: Any) -> list[torch.Tensor]:
     return [tensor for part in parts if isinstance(part, (dict, list, torch.Tensor)) for tensor in flat(part)]
 
 
-def test_another_training_is_not_gone_on_with(tmp_path: Path):
+def test_another_training_is_not_resumed(tmp_path: Path):
     begun("ppo", "Pendulum-v1", tmp_path / "run").run(10)
     with pytest.raises(
         ValueError, match=r"expected the training ppo in Pendulum-v1 .* seed 4, .*, got ppo in .* seed 3, .*remove it"
@@ -89,7 +89,7 @@ class Evil:
 
 
 @pytest.mark.parametrize("content", [b"", b"no", pickle.dumps({"about": Evil()})])
-def test_what_is_no_checkpoint_is_refused_and_runs_no_code(
+def test_a_file_that_is_not_a_checkpoint_is_refused_and_runs_no_code(
     content: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.chdir(tmp_path)
@@ -99,7 +99,9 @@ def test_what_is_no_checkpoint_is_refused_and_runs_no_code(
     assert not (tmp_path / "ran").exists()
 
 
-def test_without_a_checkpoint_nothing_is_written_and_a_seed_says_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_without_a_checkpoint_no_file_is_written_and_a_seed_determines_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     monkeypatch.chdir(tmp_path)
     runs = []
     for _ in range(2):

@@ -1,4 +1,4 @@
-"""Who takes part in a comparison: from a name, a file or an object to something with `predict`."""
+"""Participants of a comparison, resolved from a name, a file or an object to an agent with `predict`."""
 
 from grasp_agent.evaluation.participants.base import Given, Participant
 from grasp_agent.evaluation.participants.resolve import HOW, PLANNERS, Random, participant, participants, planner_called

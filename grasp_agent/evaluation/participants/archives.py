@@ -1,4 +1,4 @@
-"""Saved agents, of either make, that take part."""
+"""Participants from saved agents, of this package or of Stable-Baselines3."""
 
 from __future__ import annotations
 
@@ -23,30 +23,30 @@ from grasp_agent.zoo.algorithms import algorithm
 from grasp_agent.zoo.pretrained import bundled, load
 
 _ON_POLICY = {"trpo": "cg_max_steps", "ppo": "clip_range", "a2c": "gae_lambda"}
-"""Settings that only these have, the first that fits: their policies tell nothing."""
-_OWN_POLICY = ("sac", "tqc", "crossq", "td3")  # DDPG's is TD3's, and plays as such
+"""Settings that identify on-policy algorithms, whose policies do not; the first match counts."""
+_OWN_POLICY = ("sac", "tqc", "crossq", "td3")  # DDPG has TD3's policy, and is loaded as TD3
 
 
 class Archive(NamedTuple):
     """A saved agent's file."""
 
     path: Path
-    """Where it is."""
+    """Path of the file."""
     digest: str
-    """SHA-256 of it."""
+    """SHA-256 of the file."""
     size: int
-    """[bytes]"""
+    """Size of the file [bytes]."""
     config: dict[str, Any]
-    """What one of ours says: an agent, or, if it names an "algorithm", a policy of Stable-Baselines3; else empty."""
+    """Settings in a file of this package, of an agent or (with "algorithm") a Stable-Baselines3 policy; else empty."""
     data: dict[str, Any]
-    """What one that Stable-Baselines3 has written says; else empty."""
+    """Settings in a file that Stable-Baselines3 has written; else empty."""
 
 
-def looked_at(path: Path) -> Archive:
-    """Reads what a file says of itself; no code in it is run.
+def read_archive(path: Path) -> Archive:
+    """Reads the settings of a file; no code in it is run.
 
     Raises:
-        ValueError: if it is no saved agent.
+        ValueError: if it is not a saved agent.
     """
     try:
         content = path.read_bytes()
@@ -61,12 +61,12 @@ def looked_at(path: Path) -> Archive:
 
 
 def existing(given: str) -> Path | None:
-    """The file that is meant, with or without its `.zip`; None if there is none."""
+    """Returns the path of a file, given with or without its `.zip`; None if there is none."""
     return next((path for path in (Path(given), Path(f"{given}.zip")) if given and path.is_file()), None)
 
 
 def written_by(archive: Archive) -> str | None:
-    """The name of the algorithm that wrote a file of Stable-Baselines3, if that can be seen; "td3" for DDPG, too."""
+    """Returns the algorithm that wrote a file of Stable-Baselines3, None if unknown; "td3" also stands for DDPG."""
     home = str(archive.data.get("policy_class", {}).get("__module__", ""))
     found = [name for name in _OWN_POLICY if f".{name}." in home]
     found += [name for name, setting in _ON_POLICY.items() if setting in archive.data]
@@ -74,10 +74,10 @@ def written_by(archive: Archive) -> str | None:
 
 
 def algorithm_of(archive: Archive) -> str:
-    """As `written_by`.
+    """Returns the algorithm that wrote a file of Stable-Baselines3, as `written_by`.
 
     Raises:
-        ValueError: if it cannot be seen.
+        ValueError: if it is unknown.
     """
     found, path = written_by(archive), archive.path
     if found is None:
@@ -86,13 +86,13 @@ def algorithm_of(archive: Archive) -> str:
 
 
 def from_bundled(name: str) -> Participant:
-    """A bundled model."""
+    """Returns a bundled model."""
     path = Path(str(resources.files("grasp_agent.zoo.pretrained") / f"{name}.zip"))
-    return from_agent(looked_at(path), partial(load, name), bundled()[name].steps)
+    return from_agent(read_archive(path), partial(load, name), bundled()[name].steps)
 
 
 def from_agent(archive: Archive, read: Callable[..., GraspAgent], steps: int | None = None) -> Participant:
-    """One of ours, whose file tells how it was trained; named after another planner where it has one."""
+    """Returns an agent of this package; its name contains its planner where that is not GRASP."""
     config = archive.config
     try:
         steps = int(config["num_timesteps"]) if steps is None else steps
@@ -112,7 +112,7 @@ def from_agent(archive: Archive, read: Callable[..., GraspAgent], steps: int | N
 
 
 def from_baseline(entry: baselines.Baseline) -> Participant:
-    """A bundled baseline; its hash is looked at when it is made."""
+    """Returns a bundled baseline; its hash is checked when it is built."""
     return Participant(
         name=f"{entry.algorithm}@{entry.steps}",
         make=lambda *_: baselines.baseline(entry.algorithm, entry.env_id, entry.steps),
@@ -124,9 +124,9 @@ def from_baseline(entry: baselines.Baseline) -> Participant:
 
 
 def from_policy(archive: Archive) -> Participant:
-    """What Stable-Baselines3 has learned, in a file of ours."""
+    """Returns a policy of Stable-Baselines3, from a file of this package."""
     try:
-        baselines.restored(*serialization.read(archive.path))  # refused here, if at all
+        baselines.restored(*serialization.read(archive.path))  # refuses damaged files early
         config = archive.config
         name, steps, seconds = config["algorithm"], int(config["num_timesteps"]), config.get("training_seconds")
     except (ValueError, LookupError, TypeError) as error:
@@ -138,7 +138,7 @@ def from_policy(archive: Archive) -> Participant:
 
 
 def from_theirs(archive: Archive, name: str) -> Participant:
-    """A file of Stable-Baselines3, which runs code when it is loaded; with hindsight it wants an environment."""
+    """Returns an agent from a file of Stable-Baselines3, which runs code when loaded; HER needs an environment."""
     stem, steps = archive.path.stem, archive.data.get("num_timesteps")
 
     def make(env: gym.Env[Any, Any], _: int) -> Predictor:

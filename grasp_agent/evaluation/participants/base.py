@@ -1,4 +1,4 @@
-"""What one who takes part in a comparison is."""
+"""The participant of a comparison."""
 
 from __future__ import annotations
 
@@ -17,31 +17,31 @@ Make = Callable[[gym.Env[Any, Any], int], Predictor]
 
 
 class Participant(NamedTuple):
-    """One who takes part."""
+    """A participant of a comparison."""
 
     name: str
-    """In tables."""
+    """Name in tables."""
     make: Make
-    """Makes it for an environment; the seed is for what is random in it."""
+    """Builds the agent for an environment; the seed is for its random draws."""
     key: str | None
-    """Changes when it becomes another one; None where that cannot be seen, and its episodes must not be kept."""
+    """Identifies the agent's content; None where it has no stable identity, and its episodes must not be saved."""
     steps: int | None = None
-    """Environment steps that it learned from; None where that is not known, 0 where it learns nothing."""
+    """Environment steps that it learned from; None where that is not known, 0 where it does not learn."""
     seconds: float | None = None
     """Time of its training [s], where that is known."""
     size: int | None = None
     """Of its file [bytes], where there is one."""
     goal: Goal | None = None
-    """Its own, for environments that have none."""
-    tried: bool = True
-    """False where its goal is not known before it is made."""
+    """Its own goal, for environments that have none."""
+    goal_known: bool = True
+    """False where its goal is not known before it is built."""
 
 
 def check(agent: object, given: str) -> None:
-    """Refuses what cannot be asked for an action as Stable-Baselines3's models can.
+    """Refuses objects without the `predict` of Stable-Baselines3's models.
 
     Raises:
-        ValueError: that says what is wrong with it.
+        ValueError: if `predict` is missing or has another signature.
     """
     predict = getattr(agent, "predict", None)
     if not callable(predict):

@@ -1,4 +1,4 @@
-"""Who takes part in a comparison: from a name, a file or an object to something with `predict`."""
+"""Resolves participants of a comparison from a name, a file or an object."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ PLANNERS: dict[str, Callable[[], Planner[Any]]] = {
     "mppi": planners.MPPI,
     "latco": planners.Collocation,
 }
-"""Planners that take part with the model of `grasp`, or of a file."""
+"""Planners that are compared on the model of `grasp`, or of a file."""
 
 HOW = (
     f"grasp, {', '.join(PLANNERS)}, random, {', '.join(ALGORITHMS)} (with @STEPS for one of several), a bundled model, "
@@ -43,10 +43,10 @@ HOW = (
 
 
 class Random:
-    """Draws actions from their space.
+    """Draws actions from the action space.
 
     Args:
-        env: whose actions.
+        env: the environment.
         seed: of the draws.
     """
 
@@ -59,19 +59,19 @@ class Random:
     def predict(
         self, observation: Any, state: Any = None, episode_start: Any = None, deterministic: bool = False
     ) -> tuple[NDArray[Any], None]:
-        """An action for one observation; nothing here is deterministic."""
+        """Returns a random action; `deterministic` is ignored."""
         return self._space.sample(), None
 
 
 def participant(given: Given, env_id: str) -> Participant:
-    """Finds out who is meant.
+    """Resolves one participant.
 
     Args:
         given: a name, a file, `module:object`, or anything with `predict`.
         env_id: the environment of the comparison.
 
     Raises:
-        ValueError: if nobody is, or a package is missing.
+        ValueError: if it is unknown, or a package is missing.
     """
     if not isinstance(given, (str, Path)):
         return _object(given)
@@ -83,44 +83,48 @@ def participant(given: Given, env_id: str) -> Participant:
 
 
 def participants(agents: Sequence[Given] | Mapping[str, Given], env_id: str) -> list[Participant]:
-    """Finds out who is meant by each; their names are all different.
+    """Resolves several participants, with distinct names.
 
     Args:
         agents: see `participant`; by name, if they have names.
         env_id: the environment of the comparison.
 
     Raises:
-        ValueError: if nobody is meant by one, or there is none.
+        ValueError: if one is unknown, or there is none.
     """
     if not agents:
         raise ValueError("agents: expected at least one, got none")
     if isinstance(agents, Mapping):
-        return [_tried(participant(given, env_id), env_id)._replace(name=name) for name, given in agents.items()]
+        return [_probed(participant(given, env_id), env_id)._replace(name=name) for name, given in agents.items()]
     if isinstance(agents, str) or not isinstance(agents, Sequence):
         raise ValueError(f"agents: expected a list, or a dict by name, got {agents!r}")
-    known = [_tried(participant(given, env_id), env_id) for given in agents]
+    known = [_probed(participant(given, env_id), env_id) for given in agents]
     stems = [Path(given).stem if isinstance(given, (str, Path)) and "/" in str(given) else "" for given in agents]
-    return [who._replace(name=name) for who, name in zip(known, told_apart(known, stems), strict=True)]
+    return [who._replace(name=name) for who, name in zip(known, distinct_names(known, stems), strict=True)]
 
 
-def _tried(who: Participant, env_id: str) -> Participant:
-    """Makes one of which nothing is known before that: to see its goal, and whether it can play."""
-    if who.tried:
+def _probed(who: Participant, env_id: str) -> Participant:
+    """Builds an agent whose goal is not known before that, which also checks that it can be built."""
+    if who.goal_known:
         return who
     env = gym.make(env_id)
     goal = own_goal(who.make(env, 0))
     env.close()
-    return who._replace(goal=goal, tried=True)
+    return who._replace(goal=goal, goal_known=True)
 
 
-def told_apart(known: Sequence[Participant], extras: Sequence[str]) -> list[str]:
-    """Names that are all different: with what else is known, or a number, where they are not."""
+def distinct_names(known: Sequence[Participant], extras: Sequence[str]) -> list[str]:
+    """Returns distinct names; equal ones get the file's stem, or a number."""
     names = [who.name for who in known]
-    told = [
-        name if names.count(name) == 1 else f"{name} {extra or f'#{place}'}"
-        for place, (name, extra) in enumerate(zip(names, extras, strict=True), 1)
+    distinct = [
+        name if names.count(name) == 1 else f"{name} {extra or f'#{number}'}"
+        for number, (name, extra) in enumerate(zip(names, extras, strict=True), 1)
     ]
-    return told if len(set(told)) == len(told) else [f"{name} #{place}" for place, name in enumerate(names, 1)]
+    return (
+        distinct
+        if len(set(distinct)) == len(distinct)
+        else [f"{name} #{number}" for number, name in enumerate(names, 1)]
+    )
 
 
 def _object(given: Predictor) -> Participant:
@@ -135,7 +139,7 @@ def _file(given: str, env_id: str) -> Participant | None:
         raise ValueError(f"agents: no such file {given}")
     if path is None:
         return None
-    archive = archives.looked_at(path)
+    archive = archives.read_archive(path)
     if "algorithm" in archive.config:
         return archives.from_policy(archive)
     return (
@@ -155,14 +159,14 @@ def _grasp(given: str, env_id: str) -> Participant | None:
 
 
 def _planner(given: str, env_id: str) -> Participant | None:
-    """Another planner with the environment's bundled model, or with that of a file."""
+    """Resolves another planner with the environment's bundled model, or with that of a file."""
     name, _, rest = given.partition(":")
     base, steps = _with_steps(name)
     if base not in PLANNERS:
         return None
     if rest:
         path = archives.existing(rest)
-        archive = archives.looked_at(path) if path else None
+        archive = archives.read_archive(path) if path else None
         if archive is None or not archive.config or "algorithm" in archive.config:
             raise ValueError(f"agents: {given}: expected a saved agent of ours, got {rest}")
         who, source = archives.from_agent(archive, partial(GraspAgent.load, archive.path)), archive.path
@@ -176,7 +180,7 @@ def _planner(given: str, env_id: str) -> Participant | None:
 
 
 def planner_called(name: str) -> Planner[Any]:
-    """One of `PLANNERS`, with the proposals of GRASP; the published algorithm has none."""
+    """Returns one of `PLANNERS`, with the proposals of GRASP; the published algorithm has none."""
     planner = PLANNERS[name]()
     return planner if name == "grasp-paper" else replace(planner, proposals=planners.GRASP().proposals)
 
@@ -191,7 +195,7 @@ def _model(given: str, env_id: str) -> Participant | None:
 
 
 def _algorithm(given: str, env_id: str) -> Participant | None:
-    """A bundled baseline, or a file and the algorithm that wrote it."""
+    """Resolves a bundled baseline, or a file and the algorithm that wrote it."""
     name, _, rest = given.partition(":")
     base, steps = _with_steps(name)
     if base not in ALGORITHMS:
@@ -201,7 +205,7 @@ def _algorithm(given: str, env_id: str) -> Participant | None:
     path = archives.existing(rest)
     if path is None:
         raise ValueError(f"agents: no such file {rest}")
-    archive = archives.looked_at(path)
+    archive = archives.read_archive(path)
     if archive.config.get("algorithm") == base:
         return archives.from_policy(archive)
     if not archive.data:
@@ -213,7 +217,7 @@ def _algorithm(given: str, env_id: str) -> Participant | None:
 
 
 def _module(given: str, env_id: str) -> Participant | None:
-    """An object of the user's, or what a class or a function of theirs makes for an environment."""
+    """Resolves a user's object, or a user's class or function that builds one for an environment."""
     home, colon, name = given.partition(":")
     if not colon:
         return None
@@ -227,13 +231,13 @@ def _module(given: str, env_id: str) -> Participant | None:
         if not callable(found):
             raise ValueError(f"agents: {given}: expected something with predict, or what makes it from an environment")
         build = cast("Callable[[gym.Env[Any, Any]], Predictor]", found)
-        return Participant(name, lambda env, _: _built(build, env, given), key, tried=False)
+        return Participant(name, lambda env, _: _built(build, env, given), key, goal_known=False)
     check(found, given)
     return Participant(name, lambda *_: found, key, goal=own_goal(found))
 
 
 def _source_key(module: Any, given: str) -> str | None:
-    """Changes with the module's code; what that imports is not looked at."""
+    """Returns a key of the module's source code, without that of its imports."""
     try:
         source = inspect.getsource(module)
     except (OSError, TypeError):
@@ -249,7 +253,7 @@ def _with_steps(given: str) -> tuple[str, int | None]:
 
 
 def _model_for(env_id: str, steps: int | None) -> str:
-    """The bundled model of an environment as it is registered; that with most steps where none are named."""
+    """Returns the bundled model of an environment as it is registered; without `steps`, the one with most."""
     known = {name: entry.steps for name, entry in bundled().items() if entry.env_id == env_id and not entry.options}
     fitting = {name: count for name, count in known.items() if steps in (None, count)}
     if not fitting:

@@ -11,7 +11,7 @@ from torch import Tensor
 from grasp_agent.planners.candidates import Candidates
 from grasp_agent.planners.linalg.least_squares import least_squares
 from grasp_agent.planners.problem import Problem
-from grasp_agent.validation import at_least, more_than, share
+from grasp_agent.validation import at_least, fraction, more_than
 
 
 class Moments(NamedTuple):
@@ -77,7 +77,7 @@ class Adam:
 
     def __post_init__(self) -> None:
         more_than(0, lr=self.lr)
-        share(beta1=self.beta1, beta2=self.beta2)
+        fraction(beta1=self.beta1, beta2=self.beta2)
 
     def start(self, values: Tensor) -> Moments:
         """Zero averages."""

@@ -1,4 +1,4 @@
-"""Agents of Stable-Baselines3 that come with the package, trained in the environments of the bundled models."""
+"""Bundled agents of Stable-Baselines3, trained in the environments of the bundled models."""
 
 from __future__ import annotations
 
@@ -49,13 +49,13 @@ class Baseline:
 
 
 def baselines() -> tuple[Baseline, ...]:
-    """The baselines that come with the package."""
+    """Returns the bundled baselines."""
     path = files(__name__) / "catalog.json"
     return tuple(Baseline(**entry) for entry in json.loads(path.read_text(encoding="utf-8")))
 
 
 def find(algorithm: str, env_id: str, steps: int | None = None) -> Baseline:
-    """An entry of the catalog; that with most steps where none are named.
+    """Returns an entry of the catalog; without `steps`, the one with most.
 
     Raises:
         ValueError: if there is none.
@@ -71,12 +71,12 @@ def find(algorithm: str, env_id: str, steps: int | None = None) -> Baseline:
 
 
 def baseline(algorithm: str, env_id: str, steps: int | None = None) -> BaseAlgorithm:
-    """Loads a baseline: a model of Stable-Baselines3, to predict and evaluate with; no code in its file is run.
+    """Loads a baseline: a model of Stable-Baselines3, for prediction and evaluation; no code in its file is run.
 
     Args:
         algorithm: for example "sac".
         env_id: for example "grasp/BallNav-v0".
-        steps: how many it learned from, where there are several; None for most.
+        steps: environment steps that it learned from; None for the baseline with most.
 
     Raises:
         ValueError: if there is none, or its file is damaged.
@@ -91,15 +91,15 @@ def baseline(algorithm: str, env_id: str, steps: int | None = None) -> BaseAlgor
 def saved(
     model: BaseAlgorithm, name: str, env_id: str, path: Path, *, seconds: float, settings: Mapping[str, Any]
 ) -> None:
-    """Writes an algorithm's policy to a file from which `restored` makes it again.
+    """Writes an algorithm's policy to a file that `restored` reads.
 
     Args:
-        model: what was trained.
+        model: the trained model.
         name: of the algorithm.
-        env_id: where it was trained.
+        env_id: the environment that it was trained in.
         path: the file.
         seconds: time of its training [s].
-        settings: what it was made with in place of `untrained`'s own settings, ready for JSON.
+        settings: settings that replaced those of `untrained`, ready for JSON.
     """
     about = {"algorithm": name, "env_id": env_id.split(":")[-1], "settings": dict(settings)}
     config = {**about, "num_timesteps": model.num_timesteps, "training_seconds": round(seconds, 1)}
@@ -107,10 +107,10 @@ def saved(
 
 
 def restored(config: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> BaseAlgorithm:
-    """The algorithm of a file's content, ready to predict; its replay buffer is one step long.
+    """Returns the algorithm of a file's content, ready to predict; its replay buffer holds one step.
 
     Raises:
-        ValueError: if it does not fit together.
+        ValueError: if the content is inconsistent.
     """
     try:
         env_id, settings = str(config["env_id"]), dict(config.get("settings", {}))

@@ -1,4 +1,4 @@
-"""Models that come with the package and work offline."""
+"""Bundled models, which are loaded offline."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class BundledModel:
         score: success at the end of the catalog's evaluation.
         evaluation: the command that measured the score.
         sha256: hash of the file.
-        options: of the environment; none for a model that plays it as it is registered, from its state.
+        options: of the environment; empty for a model of the environment as it is registered, from its state.
     """
 
     env_id: str
@@ -41,7 +41,7 @@ class BundledModel:
 
 
 def bundled() -> dict[str, BundledModel]:
-    """The models that come with the package, by name."""
+    """Returns the bundled models, by name."""
     catalog = json.loads((files(__name__) / "catalog.json").read_text(encoding="utf-8"))
     return {name: BundledModel(**entry) for name, entry in catalog.items()}
 
@@ -53,9 +53,9 @@ def load(
 
     Args:
         name_or_path: for example "ball-nav", or the path of a file that `GraspAgent.save` wrote.
-        env: environment to go on with, or its id.
+        env: environment to continue in, or its id.
         device: where the model lives.
-        **settings: what replaces saved settings, e.g. `planner` (see `GraspAgent.load`).
+        **settings: settings that replace the saved ones, e.g. `planner` (see `GraspAgent.load`).
 
     Raises:
         ValueError: for an unknown name, a missing, cut or foreign file, or an environment with other spaces.

@@ -1,0 +1,62 @@
+"""Algorithms on which the cases of conformance run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import gymnasium as gym
+import numpy as np
+from agents import ENV
+from stable_baselines3 import SAC
+from stable_baselines3.common.base_class import BaseAlgorithm
+
+Observation = dict[str, Any]
+
+
+class Kind(NamedTuple):
+    """An algorithm and a saved model of it."""
+
+    algorithm: type[BaseAlgorithm]
+    make: Callable[..., Any]
+    """Builds an untrained model from an environment and settings."""
+    file: Path
+    """File of a briefly trained model."""
+
+    def load(self, **how: Any) -> Any:
+        """Loads the briefly trained model."""
+        return self.algorithm.load(self.file, device="cpu", **how)
+
+
+def sac(env: Any = ENV, **settings: Any) -> SAC:
+    """As small as `tiny`."""
+    given: dict[str, Any] = {
+        "policy_kwargs": {"net_arch": [16]},
+        "learning_starts": 20,
+        "batch_size": 16,
+        "buffer_size": 1000,
+        "seed": 3,
+        "device": "cpu",
+    }
+    return SAC("MultiInputPolicy", env, **{**given, **settings})
+
+
+def observations(count: int, first: int = 0, *, single: bool = False) -> Observation:
+    """First observations of different episodes, as a batch or a single one."""
+    env = gym.make(ENV)
+    drawn = [env.reset(seed=first + row)[0] for row in range(count)]
+    space = env.observation_space
+    env.close()
+    assert isinstance(space, gym.spaces.Dict)
+    if single:
+        return drawn[0]
+    return {k: np.array([o[k] for o in drawn], b.dtype).reshape(-1, *(b.shape or ())) for k, b in space.items()}
+
+
+def row(batch: Observation, index: int) -> Observation:
+    return {key: value[index] for key, value in batch.items()}
+
+
+def short(**options: Any) -> gym.Env[Any, Any]:
+    return gym.make(ENV, max_episode_steps=20, **options)
