@@ -68,7 +68,7 @@ def walled(state: Tensor, action: Tensor, margin: float = 0.0) -> Tensor:
     return torch.where(stopped[..., None], torch.cat([before, following[..., 1:]], -1), following)
 
 
-roomy_wall = partial(walled, margin=0.05)
+wall_with_clearance = partial(walled, margin=0.05)
 """What roadmaps are built from: ways along the gap's very edge are passed or not by chance."""
 
 
@@ -252,7 +252,7 @@ def wall() -> Problem:
 
 @cache
 def wall_roadmap() -> RoadmapGraph | None:
-    return RoadmapGraph.build(grid(), steering(make(roomy_wall)))
+    return RoadmapGraph.build(grid(), steering(make(wall_with_clearance)))
 
 
 PROBLEMS = {

@@ -89,7 +89,7 @@ class Explorer:
         world = policy.world
         if world is None:
             return
-        points = world.memory.points
+        points = world.index.points
         nearest = torch.cdist(states[-50_000:], points).argmin(-1)
         visits = torch.bincount(nearest, minlength=len(points)).double().cpu().numpy()
         places = world.achieved(points)
@@ -124,7 +124,7 @@ class Explorer:
         world = policy.world
         if world is None or not self._planning.any():
             return actions
-        self._arrive(world.apart(achieved, self._aims(desired)) <= world.tolerance)
+        self._arrive(world.goal_distance(achieved, self._aims(desired)) <= world.tolerance)
         rows = np.flatnonzero(self._planning & (self._burst == 0))
         self._burst = np.maximum(self._burst - 1, 0)
         if not len(rows):
@@ -137,7 +137,7 @@ class Explorer:
         noise = self._random.normal(0, self._config.noise, planned.shape)
         actions[rows] = np.clip(planned + noise, -1, 1)
         # Own noise is no surprise: what is expected next is what should follow the action really taken.
-        after.states[np.arange(len(rows)), after.step] = world.foresee(raw[rows], actions[rows]).cpu().numpy()
+        after.states[np.arange(len(rows)), after.step] = world.predict(raw[rows], actions[rows]).cpu().numpy()
         self._keep(rows, after, len(raw))
         return actions
 

@@ -184,14 +184,15 @@ def _settings(config: Mapping[str, Any], changes: Mapping[str, Any]) -> AgentSet
         AgentSettings(goal=new_goal)
         new_goal.check_saved(saved_goal)
         changes = {"goal_tolerance": new_goal.tolerance, **changes}
-    known = {name: config[name] for name in _CODED if name != "encoder"}  # older files know nothing of encoders
+    known = {name: config[name] for name in _CODED if name != "encoder"}  # older files have no encoder
     structure = CODEC.decode(config["structure"]) if "structure" in config else Structure(blocks=config["blocks"])
     saved = {
         "horizon": int(config["horizon"]),
         "goal_tolerance": config["goal_tolerance"],
         "goal": None if saved_goal is None or new_goal is not None else Goal.from_config(saved_goal),
         "structure": structure,
-        **{name: CODEC.decode(value) for name, value in {**known, "encoder": config.get("encoder")}.items()},
+        **{name: CODEC.decode(value) for name, value in known.items()},
+        "encoder": CODEC.decode(_renamed_encoder(config.get("encoder"))),
     }
     return AgentSettings(**{**saved, **changes})
 
@@ -221,12 +222,21 @@ def _group(tensors: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:
     return {key.removeprefix(f"{name}."): value for key, value in tensors.items() if key.startswith(f"{name}.")}
 
 
+def _renamed_encoder(config: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """Returns an encoder's settings by their current names; older files call `reconstruction` `picture`."""
+    if config is None:
+        return None
+    return {"reconstruction" if name == "picture" else name: value for name, value in config.items()}
+
+
 def _renamed(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Tensors by the names of today; files of format 1 had others."""
+    """Returns tensors by their current names; older files have others."""
 
     def today(name: str) -> str:
-        if name == "verdicts":
-            return "experience.verdicts"
+        if name in ("verdicts", "experience.verdicts"):
+            return "experience.success_changes"
+        if name.startswith("encoder.painter."):
+            return name.replace("painter", "decoder", 1)
         if name.startswith("album."):
             return name.replace("album.", "images.", 1)
         return f"index.{name}" if name.startswith(_INDEX) else name

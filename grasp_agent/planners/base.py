@@ -257,7 +257,7 @@ class _Best:
                 merit = self._problem.scoring.merit(self._problem.follow(actions))
                 index = merit.topk(self._shortlist, largest=False).indices.sort(1).values
                 actions = actions.take_along_dim(index[..., None, None], 1)
-            verdict = self._problem.score(actions) if rollouts is None else self._problem.scoring.verdict(rollouts)
+            verdict = self._problem.score(actions) if rollouts is None else self._problem.scoring.evaluate(rollouts)
             # An accepted candidate comes before a cheaper one that is not.
             index = (verdict.cost.masked_fill(~verdict.accepted, torch.inf)).argmin(1)
             index = torch.where(verdict.accepted.any(1), index, verdict.cost.argmin(1))

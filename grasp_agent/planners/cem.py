@@ -20,7 +20,7 @@ from grasp_agent.planners.problem import Problem
 from grasp_agent.validation import at_least, more_than, share, whole
 
 
-class Search(NamedTuple):
+class CEMState(NamedTuple):
     """Normal distributions over plans, and the best samples that were met."""
 
     mean: Tensor
@@ -35,7 +35,7 @@ class Search(NamedTuple):
 
 
 @dataclass(frozen=True, kw_only=True)
-class CEM(Planner[Search]):
+class CEM(Planner[CEMState]):
     """Samples plans around a mean, and moves mean and spread to the best of them.
 
     Attributes:
@@ -58,23 +58,23 @@ class CEM(Planner[Search]):
         super().__post_init__()
         _check(self.samples, self.elites, self.sigma)
 
-    def init(self, problem: Problem, given: Candidates | None, noise: NoiseSource) -> Search:
+    def init(self, problem: Problem, given: Candidates | None, noise: NoiseSource) -> CEMState:
         """See `Planner.init`."""
-        return begun(problem, given, self.candidates, self.elites, self.sigma, factored=False)
+        return initial_distributions(problem, given, self.candidates, self.elites, self.sigma, factored=False)
 
-    def step(self, problem: Problem, state: Search, noise: NoiseSource) -> Search:
+    def step(self, problem: Problem, state: CEMState, noise: NoiseSource) -> CEMState:
         """One iteration."""
-        samples = drawn(problem, state, self.noise, self.samples, noise)
-        elites, costs = best(problem, samples, costs_of(problem, samples, factored=False), self.elites)
-        return Search(elites.mean(2), elites.std(2), elites, costs, state.iteration + 1)
+        samples = sample_plans(problem, state, self.noise, self.samples, noise)
+        elites, costs = select_elites(problem, samples, plan_costs(problem, samples, factored=False), self.elites)
+        return CEMState(elites.mean(2), elites.std(2), elites, costs, state.iteration + 1)
 
-    def actions(self, problem: Problem, state: Search) -> Tensor:
+    def actions(self, problem: Problem, state: CEMState) -> Tensor:
         """The means, then the best samples: `[B, 2 N, H, A]`."""
         return torch.cat([state.mean, state.elites[:, :, 0]], 1)
 
 
 @dataclass(frozen=True, kw_only=True)
-class ICEM(Planner[Search]):
+class ICEM(Planner[CEMState]):
     """The improved cross-entropy method; the defaults are the published ones where the paper gives one for all tasks.
 
     Attributes:
@@ -108,31 +108,31 @@ class ICEM(Planner[Search]):
         at_least(1, decay=self.decay)
         share(kept=self.kept, momentum=self.momentum)
 
-    def init(self, problem: Problem, given: Candidates | None, noise: NoiseSource) -> Search:
+    def init(self, problem: Problem, given: Candidates | None, noise: NoiseSource) -> CEMState:
         """See `Planner.init`."""
-        return begun(problem, given, self.candidates, self.elites, self.sigma, factored=self.factored)
+        return initial_distributions(problem, given, self.candidates, self.elites, self.sigma, factored=self.factored)
 
-    def step(self, problem: Problem, state: Search, noise: NoiseSource) -> Search:
+    def step(self, problem: Problem, state: CEMState, noise: NoiseSource) -> CEMState:
         """One iteration."""
         count = max(2 * self.elites, int(self.samples / self.decay**state.iteration))
-        samples = drawn(problem, state, self.noise, count, noise)
-        costs = costs_of(problem, samples, factored=self.factored)
+        samples = sample_plans(problem, state, self.noise, count, noise)
+        costs = plan_costs(problem, samples, factored=self.factored)
         kept = round(self.kept * self.elites)
         samples = torch.cat([state.elites[:, :, :kept], samples], 2)
         costs = torch.cat([state.costs[:, :, :kept].expand(*costs.shape[:2], -1, costs.shape[-1]), costs], 2)
-        elites, costs = best(problem, samples, costs, self.elites)
+        elites, costs = select_elites(problem, samples, costs, self.elites)
         mean = torch.lerp(elites.mean(2), state.mean, self.momentum)
         std = torch.lerp(elites.std(2), state.std, self.momentum)
-        return Search(mean, std, elites, costs, state.iteration + 1)
+        return CEMState(mean, std, elites, costs, state.iteration + 1)
 
-    def actions(self, problem: Problem, state: Search) -> Tensor:
+    def actions(self, problem: Problem, state: CEMState) -> Tensor:
         """The best samples, then the means: `[B, 2 N, H, A]`."""
         return torch.cat([state.elites[:, :, 0], state.mean], 1)
 
 
-def begun(
+def initial_distributions(
     problem: Problem, given: Candidates | None, count: int, elites: int, sigma: float, *, factored: bool
-) -> Search:
+) -> CEMState:
     """Distributions around the given plans, or around rest; the given are the first elites."""
     means = problem.resting(max(count, 1) if given is None else max(count, given.size)).clone()
     if given is not None:
@@ -141,11 +141,11 @@ def begun(
     parts = len(problem.independent) if factored else 1
     costs = means.new_full((*means.shape[:2], elites, parts), torch.inf)
     if given is not None:
-        costs[:, : given.size, 0] = costs_of(problem, given.actions[:, None], factored=factored)[:, 0]
-    return Search(means, std, means[:, :, None].expand(-1, -1, elites, -1, -1), costs, 0)
+        costs[:, : given.size, 0] = plan_costs(problem, given.actions[:, None], factored=factored)[:, 0]
+    return CEMState(means, std, means[:, :, None].expand(-1, -1, elites, -1, -1), costs, 0)
 
 
-def drawn(problem: Problem, state: Search, noise: Coloured, count: int, source: NoiseSource) -> Tensor:
+def sample_plans(problem: Problem, state: CEMState, noise: Coloured, count: int, source: NoiseSource) -> Tensor:
     """At least `count` plans from each distribution, `[B, N, P, H, A]`, inside the bounds, as many for each member."""
     sides, horizon, size = state.mean.shape[1:]
     count = problem.shared(count)
@@ -153,13 +153,13 @@ def drawn(problem: Problem, state: Search, noise: Coloured, count: int, source: 
     return problem.clamp(state.mean[:, :, None] + state.std[:, :, None] * draw)
 
 
-def costs_of(problem: Problem, samples: Tensor, *, factored: bool) -> Tensor:
+def plan_costs(problem: Problem, samples: Tensor, *, factored: bool) -> Tensor:
     """Costs of plans `[B, N, P, H, A]`: `[B, N, P, G]`, part by part, or their sum with G = 1."""
     costs = problem.scoring.part_merits(problem.follow(samples.flatten(1, 2))).unflatten(1, samples.shape[1:3])
     return costs if factored else costs.sum(-1, keepdim=True)
 
 
-def best(problem: Problem, samples: Tensor, costs: Tensor, count: int) -> tuple[Tensor, Tensor]:
+def select_elites(problem: Problem, samples: Tensor, costs: Tensor, count: int) -> tuple[Tensor, Tensor]:
     """The best plans `[B, N, count, H, A]`, each block's actions chosen by its own cost, and their costs."""
     lowest = costs.topk(count, dim=2, largest=False)
     return gather_parts(problem, samples, lowest.indices), lowest.values

@@ -175,5 +175,5 @@ class Problem:
         return torch.where(late[..., None], self.rest, actions)
 
     def score(self, actions: Tensor) -> Verdict:
-        """Scores candidates `[B, N, H, A]` by their rollouts under all members; see `Scoring.verdict`."""
-        return self.scoring.verdict(self.rollout(actions))
+        """Scores candidates `[B, N, H, A]` by their rollouts under all members; see `Scoring.evaluate`."""
+        return self.scoring.evaluate(self.rollout(actions))

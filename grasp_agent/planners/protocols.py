@@ -104,11 +104,11 @@ class Driver(Protocol):
         """
         ...
 
-    def apart(self, start: Tensor, target: Tensor) -> Tensor:
+    def distance(self, start: Tensor, target: Tensor) -> Tensor:
         """How far targets are from states, `[..., S], [..., S] -> [...]`: only its order matters."""
         ...
 
-    def roomy(self, states: Tensor) -> Tensor:
+    def has_clearance(self, states: Tensor) -> Tensor:
         """Whether there is room around states `[M, S]`, `[M]`: nothing hinders pushes."""
         ...
 

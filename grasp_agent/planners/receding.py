@@ -15,7 +15,7 @@ from grasp_agent.planners.problem import Problem
 from grasp_agent.validation import instance, whole
 
 
-class Wholes(NamedTuple):
+class RecedingState(NamedTuple):
     """The plans of now."""
 
     actions: Tensor
@@ -23,7 +23,7 @@ class Wholes(NamedTuple):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Receding(Planner[Wholes]):
+class Receding(Planner[RecedingState]):
     """Puts a plan together from short ones, each made where the last has led, again and again until one is accepted.
 
     Long plans with contacts are hard to find at once, and easy to find piece by piece. The pieces follow the members'
@@ -47,11 +47,11 @@ class Receding(Planner[Wholes]):
             raise ValueError(f"commit: expected at most the length of a piece, {self.length}, got {self.commit}")
         instance(Planner, pieces=self.pieces)
 
-    def init(self, problem: Problem, given: Candidates | None, noise: NoiseSource) -> Wholes:
+    def init(self, problem: Problem, given: Candidates | None, noise: NoiseSource) -> RecedingState:
         """See `Planner.init`."""
-        return Wholes(problem.resting(1) if given is None else given.actions)
+        return RecedingState(problem.resting(1) if given is None else given.actions)
 
-    def step(self, problem: Problem, state: Wholes, noise: NoiseSource) -> Wholes:
+    def step(self, problem: Problem, state: RecedingState, noise: NoiseSource) -> RecedingState:
         """One whole plan more, in the place of the worst one, where it is better."""
         offered = torch.cat([state.actions, self._whole(problem, noise)[:, None]], 1)
         verdict = problem.score(offered)
@@ -60,9 +60,9 @@ class Receding(Planner[Wholes]):
         last = offered.shape[1] - 1
         places = torch.arange(last, device=worst.device).expand(len(worst), -1)
         chosen = torch.where(places == worst[:, None], last, places)
-        return Wholes(offered.take_along_dim(chosen[..., None, None], 1))
+        return RecedingState(offered.take_along_dim(chosen[..., None, None], 1))
 
-    def actions(self, problem: Problem, state: Wholes) -> Tensor:
+    def actions(self, problem: Problem, state: RecedingState) -> Tensor:
         """See `Planner.actions`."""
         return state.actions
 

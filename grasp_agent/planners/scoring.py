@@ -74,7 +74,7 @@ class Scoring:
     """Scores rollouts, by the distance to the goal and the steps off the support.
 
     While planners search, candidates are compared by `merit`, under their own members; what is accepted is decided by
-    `verdict`, under all.
+    `evaluate`, under all.
 
     Args:
         goal: the goals of B problems.
@@ -150,7 +150,7 @@ class Scoring:
         """The sum of the parts' merits, `[B, N]`: lower is better."""
         return self.part_merits(states).sum(-1)
 
-    def verdict(self, rollouts: Tensor) -> Verdict:
+    def evaluate(self, rollouts: Tensor) -> Verdict:
         """Scores rollouts `[K, B, N, H, S]`; the worst member and part count."""
         rule = self._criteria
         rollouts = rollouts[-rule.unused :]  # all of them where none is unused

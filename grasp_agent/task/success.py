@@ -91,9 +91,9 @@ class SuccessRadius:
 
     def tensors(self) -> dict[str, Tensor]:
         """What has to be saved."""
-        return {"verdicts": torch.from_numpy(np.stack(self._changes))} if self._changes else {}
+        return {"success_changes": torch.from_numpy(np.stack(self._changes))} if self._changes else {}
 
     def restore(self, tensors: Mapping[str, Tensor]) -> None:
         """The inverse of `tensors`."""
-        if "verdicts" in tensors:
-            self._changes.extend(tensors["verdicts"].cpu().numpy())
+        if "success_changes" in tensors:
+            self._changes.extend(tensors["success_changes"].cpu().numpy())

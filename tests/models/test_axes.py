@@ -47,7 +47,7 @@ def turned(seen: Tensor, pushes: Tensor | None = None, share: float = 0.08) -> A
     axes = Axes(8)
     origins = torch.arange(EPISODES).repeat_interleave(LENGTH + 1)
     changes = None if pushes is None else (seen[:, 1:] - seen[:, :-1]).flatten(0, 1)
-    axes.turn(seen.flatten(0, 1), share, origins, changes, None if pushes is None else pushes.flatten(0, 1))
+    axes.fit(seen.flatten(0, 1), share, origins, changes, None if pushes is None else pushes.flatten(0, 1))
     return axes
 
 
@@ -80,7 +80,7 @@ def test_what_is_not_pushed_but_moves_comes_between():
     assert latents.shape[1] == 4
     assert missed(latents[:, 2:3], other[..., :1].flatten(0, 1)).item() < 0.1
     assert missed(latents[:, 3:], door.flatten(0, 1)).item() < 1e-3
-    painted = axes.spotted(latents).flatten(-2)
+    painted = axes.keypoints_of(latents).flatten(-2)
     assert (painted - seen.flatten(0, 1)).square().mean() < 0.1 * seen.var()
 
 
@@ -97,7 +97,7 @@ def test_a_cubic_of_the_rest_gets_no_axis_where_episodes_are_not_known():
     ball, pushes, _ = watched()
     seen = mixed(ball, 0.3 * ball[..., :1].square())  # whose own square, a quartic, is next to nothing
     axes = Axes(8)
-    axes.turn(seen.flatten(0, 1), 0.08, None, (seen[:, 1:] - seen[:, :-1]).flatten(0, 1), pushes.flatten(0, 1))
+    axes.fit(seen.flatten(0, 1), 0.08, None, (seen[:, 1:] - seen[:, :-1]).flatten(0, 1), pushes.flatten(0, 1))
     assert axes.size == 2
 
 
@@ -131,8 +131,8 @@ def test_pushes_of_what_moves_by_itself_are_seen_beside_the_step_before():
     seen = mixed(ball, watched()[2][:, :1].expand(-1, length + 2, 1))
     before, after = seen[:, 1:-1] - seen[:, :-2], seen[:, 2:] - seen[:, 1:-1]
     where, told, alone = seen.flatten(0, 1), Axes(8), Axes(8)
-    told.turn(where, 0.02, None, torch.cat([after, before], -1).flatten(0, 1), pushes.flatten(0, 1))
-    alone.turn(where, 0.02, None, after.flatten(0, 1), pushes.flatten(0, 1))
+    told.fit(where, 0.02, None, torch.cat([after, before], -1).flatten(0, 1), pushes.flatten(0, 1))
+    alone.fit(where, 0.02, None, after.flatten(0, 1), pushes.flatten(0, 1))
     latents = told(where)[:, :2]
     assert (missed(latents, ball.flatten(0, 1)) < 1e-3).all()
     far, push = told(after.flatten(0, 1) + told.middle)[:, :2], pushes.flatten(0, 1)
@@ -153,14 +153,14 @@ def test_episodes_that_do_not_differ_choose_no_axis():
     ball, _, _ = watched()
     seen = mixed(ball[:, :, :2] - ball.mean(1, keepdim=True))
     axes, plain = turned(seen), Axes(8)
-    plain.turn(seen.flatten(0, 1), 0.08)
+    plain.fit(seen.flatten(0, 1), 0.08)
     torch.testing.assert_close(axes.axes, plain.axes)
 
 
 @pytest.mark.parametrize("share", [0.0, 0.08, 0.9])
 def test_nothing_at_all_still_gets_an_axis(share: float):
     axes = Axes(8)
-    axes.turn(torch.ones(60, 8), share, torch.arange(60) // 10)
+    axes.fit(torch.ones(60, 8), share, torch.arange(60) // 10)
     assert axes.size >= 1 and axes.axes.isfinite().all()
 
 

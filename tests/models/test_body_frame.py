@@ -107,10 +107,10 @@ def test_both_axes_share_their_scales_and_a_turn_counts_as_its_arc(model: Framed
 
 def test_what_it_looks_like_from_the_body_tells_where_all_is(model: FramedMLP):
     state = model.encode(scenes(30))
-    looks = model.apart(state)
-    assert looks.shape == (30, 5)
-    torch.testing.assert_close(model.placed(looks, state), state)
-    torch.testing.assert_close(model.apart(model.encode(moved(scenes(30), 1.0, (5.0, 6.0)))), looks)
+    invariants = model.invariants(state)
+    assert invariants.shape == (30, 5)
+    torch.testing.assert_close(model.from_invariants(invariants, state), state)
+    torch.testing.assert_close(model.invariants(model.encode(moved(scenes(30), 1.0, (5.0, 6.0)))), invariants)
 
 
 def test_the_region_is_that_of_looks(model: FramedMLP):
@@ -297,7 +297,7 @@ def test_an_agent_takes_what_push_t_offers_and_keeps_it_in_its_file(tmp_path: An
     loaded = GraspAgent.load(tmp_path / "push.zip", device="cpu")
     assert loaded.structure == structure and loaded.criteria == agent.criteria
     worlds = [a.policy.world for a in (agent, loaded)]
-    assert all(w is not None and isinstance(w.model, FramedMLP) and w.memory.roadmap is None for w in worlds)
+    assert all(w is not None and isinstance(w.model, FramedMLP) and w.index.roadmap is None for w in worlds)
     env = gym.make("grasp/PushT-v0")
     observation, _ = env.reset(seed=3)
     start = np.array([True])
@@ -321,12 +321,12 @@ def test_goals_are_as_far_apart_as_the_environment_says():
     ]
     goal = np.array([250, 250, 1, 0], np.float32)
     aside, turned = np.array([262, 266, 1, 0], np.float32), np.array([250, 250, np.cos(0.3), np.sin(0.3)], np.float32)
-    assert world.apart(aside, goal) == pytest.approx(20.0)
-    assert world.apart(turned, goal) == pytest.approx(env.goal_distance(turned, goal), rel=0.01)
+    assert world.goal_distance(aside, goal) == pytest.approx(20.0)
+    assert world.goal_distance(turned, goal) == pytest.approx(env.goal_distance(turned, goal), rel=0.01)
     observation, _ = env.reset(seed=0)
     raw = np.concatenate([observation["observation"], observation["achieved_goal"]]).astype(np.float32)[None]
     start = world.encode(raw)
     for pose in poses:
         problem = world.problem(start, pose[None], 3, agent.criteria)
-        apart = world.apart(observation["achieved_goal"].astype(np.float32), pose) / world.tolerance
+        apart = world.goal_distance(observation["achieved_goal"].astype(np.float32), pose) / world.tolerance
         assert problem.scoring.distances(start[:, None, None]).item() == pytest.approx(float(apart), rel=1e-4)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from grasp_agent.models import EncoderConfig, EncoderReport, PixelEncoder, fit_encoder
 from grasp_agent.models.encoder.axes import Axes
 from grasp_agent.models.encoder.fitting import training_steps
-from grasp_agent.models.encoder.losses import Pairs, scattered
+from grasp_agent.models.encoder.losses import EpisodePairs, relative_spread
 
 SHAPE = (32, 32, 1)
 QUICK = EncoderConfig(points=3, channels=(6, 6), ahead=(1, 3), gradient_steps=150, batch_size=24, lr=1e-2)
@@ -76,14 +76,14 @@ def test_episodes_are_told_apart_where_that_has_a_weight(contrast: float, monkey
     """What that is worth is measured over seeds by `benchmarks/encoders.py`."""
     images, rows, actions, _ = walks()
     episodes = np.arange(len(images))[rows[:, 0]] // LENGTH
-    batches, confused = list[NDArray[np.int64]](), Pairs.confused
+    batches, contrastive_loss = list[NDArray[np.int64]](), EpisodePairs.contrastive_loss
 
     def weights(told: bool) -> torch.Tensor:
-        def heard(pairs: Pairs, read: torch.Tensor, batch: NDArray[np.int64]) -> torch.Tensor:
+        def heard(pairs: EpisodePairs, read: torch.Tensor, batch: NDArray[np.int64]) -> torch.Tensor:
             batches.append(batch)
-            return confused(pairs, read, batch) if told else 0 * read.sum()
+            return contrastive_loss(pairs, read, batch) if told else 0 * read.sum()
 
-        monkeypatch.setattr(Pairs, "confused", heard)
+        monkeypatch.setattr(EpisodePairs, "contrastive_loss", heard)
         encoder = PixelEncoder(SHAPE, replace(QUICK, contrast=contrast), seed=0)
         fit_encoder(encoder, images, rows, actions, episodes=episodes, steps=4)
         return next(encoder.layers.parameters())
@@ -99,21 +99,23 @@ def test_episodes_are_told_apart_where_that_has_a_weight(contrast: float, monkey
 def test_a_term_falls_where_it_weighs_more_than_all_others(term: str, monkeypatch: pytest.MonkeyPatch):
     images, rows, actions, _ = walks()
     episodes = np.arange(len(images))[rows[:, 0]] // LENGTH
-    found, confused = list[float](), Pairs.confused
+    found, contrastive_loss = list[float](), EpisodePairs.contrastive_loss
 
     def noted(value: torch.Tensor) -> torch.Tensor:
         found.append(float(value.detach().mean()))
         return value
 
-    monkeypatch.setattr(Pairs, "confused", lambda *given: noted(confused(*given)))
-    monkeypatch.setattr("grasp_agent.models.encoder.objective.scattered", lambda *given: noted(scattered(*given)))
+    monkeypatch.setattr(EpisodePairs, "contrastive_loss", lambda *given: noted(contrastive_loss(*given)))
+    monkeypatch.setattr(
+        "grasp_agent.models.encoder.objective.relative_spread", lambda *given: noted(relative_spread(*given))
+    )
     config = replace(QUICK, **{"contrast": 0.0, "focus": 0.0, term: 1000.0})
     fit_encoder(PixelEncoder(SHAPE, config, seed=0), images, rows, actions, episodes=episodes, steps=150)
     assert np.mean(found[-10:]) < 0.9 * np.mean(found[:10])
 
 
 def test_each_window_of_a_batch_has_another_of_its_episode():
-    pairs, generator = Pairs(np.array([7, 3, 7, 7, 3, 5])), torch.Generator().manual_seed(0)
+    pairs, generator = EpisodePairs(np.array([7, 3, 7, 7, 3, 5])), torch.Generator().manual_seed(0)
     found = set[tuple[int, int]]()
     for _ in range(100):
         one, other = pairs.batch(np.array([0, 1, 2, 5, 3, 4, 4, 4, 4]), generator).reshape(2, 4)
@@ -123,15 +125,15 @@ def test_each_window_of_a_batch_has_another_of_its_episode():
 
 
 def test_what_is_read_alike_in_different_episodes_is_confused():
-    pairs, apart = Pairs(np.array([0, 1, 2, 0, 1, 2, 3, 0])), 9.0 * torch.eye(3)
+    pairs, apart = EpisodePairs(np.array([0, 1, 2, 0, 1, 2, 3, 0])), 9.0 * torch.eye(3)
     batch = np.array([0, 1, 2, 3, 4, 5])
-    assert pairs.confused(torch.cat([apart, apart]), batch) < 1e-6
-    assert pairs.confused(torch.zeros(6, 3), batch).item() == pytest.approx(np.log(3))
-    assert pairs.confused(torch.cat([apart, -apart]), batch) > 1
-    assert pairs.confused(torch.zeros(4, 3), np.array([0, 3, 7, 0])) == 0  # others of one episode are no rivals
+    assert pairs.contrastive_loss(torch.cat([apart, apart]), batch) < 1e-6
+    assert pairs.contrastive_loss(torch.zeros(6, 3), batch).item() == pytest.approx(np.log(3))
+    assert pairs.contrastive_loss(torch.cat([apart, -apart]), batch) > 1
+    assert pairs.contrastive_loss(torch.zeros(4, 3), np.array([0, 3, 7, 0])) == 0  # others of one episode are no rivals
     alone = torch.cat([apart, apart[:2], 5 - apart[2:]])
-    assert pairs.confused(alone, np.array([0, 1, 6, 3, 4, 6])) < 1e-6  # one without a partner is only a rival
-    assert pairs.confused(torch.ones(2, 3, requires_grad=True), np.array([6, 6])) == 0
+    assert pairs.contrastive_loss(alone, np.array([0, 1, 6, 3, 4, 6])) < 1e-6  # one without a partner is only a rival
+    assert pairs.contrastive_loss(torch.ones(2, 3, requires_grad=True), np.array([6, 6])) == 0
 
 
 @pytest.mark.parametrize("episodes", [[0] * 12, [*range(12)], [0, 0, 0, 1, 1, 1, 1, 1, 2, 3, 4, 5]])
@@ -154,7 +156,7 @@ def test_an_encoder_learns_whatever_the_episodes(episodes: list[int], batch_size
 
 def test_a_collapse_is_told():
     """Without what keeps them, latents shrink until the normalisation cannot help."""
-    nothing = replace(QUICK, variance=0.0, covariance=0.0, inverse=0.0, picture=0.0, focus=0.0)
+    nothing = replace(QUICK, variance=0.0, covariance=0.0, inverse=0.0, reconstruction=0.0, focus=0.0)
     _, report = trained(nothing)
     assert report.spread < 0.1
 
@@ -171,13 +173,13 @@ def test_axes_are_told_by_many_moments_of_few_episodes(monkeypatch: pytest.Monke
     monkeypatch.setattr("grasp_agent.models.encoder.fitting._SAMPLES", 40)
     monkeypatch.setattr("grasp_agent.models.encoder.fitting._EPISODES", 4)
     told = list[torch.Tensor]()
-    turn = Axes.turn
+    fit = Axes.fit
 
     def watched(axes: Axes, normalised: torch.Tensor, share: float, episodes: torch.Tensor, *pushed: torch.Tensor):
         told.append(episodes)
-        turn(axes, normalised, share, episodes, *pushed)
+        fit(axes, normalised, share, episodes, *pushed)
 
-    monkeypatch.setattr(Axes, "turn", watched)
+    monkeypatch.setattr(Axes, "fit", watched)
     fit_encoder(PixelEncoder(SHAPE, QUICK), images, rows, actions, episodes=np.arange(len(rows)) // 17, steps=2)
     (episodes,) = told
     assert len(episodes.unique()) == 4
@@ -266,7 +268,7 @@ def test_what_makes_learning_easier_is_folded_into_the_weights():
     images = torch.from_numpy(walks()[0][:50])
     encoder = PixelEncoder(SHAPE, QUICK, seed=0).eval()
     plain = encoder(images)
-    encoder.ease(images)
+    encoder.precondition(images)
     eased = encoder(images)
     encoder.fold()
     assert (eased - plain).abs().max() > 1e-3
@@ -299,13 +301,13 @@ def test_faint_colours_count_once_they_are_whitened_but_not_the_faintest(most: i
     images = torch.from_numpy(np.concatenate([loud, loud, loud + faint], -1).astype(np.uint8))
     shape = (*SHAPE[:2], 3)
     encoder = PixelEncoder(shape, QUICK)
-    encoder.ease(images)
-    seen = (images.float() / 255).flatten(0, -2) @ encoder._colours
+    encoder.precondition(images)
+    seen = (images.float() / 255).flatten(0, -2) @ encoder._whitening
     before, after = (torch.linalg.eigvalsh(colours.mT.cov()) for colours in ((images / 255).flatten(0, -2), seen))
     assert low * before[1] / before[2] < after[1] / after[2] < high * before[1] / before[2]
     encoder = PixelEncoder(shape, EncoderConfig(whiten=False))
-    encoder.ease(images)
-    torch.testing.assert_close(encoder._colours, torch.eye(3))
+    encoder.precondition(images)
+    torch.testing.assert_close(encoder._whitening, torch.eye(3))
 
 
 def test_maps_are_scattered_as_far_as_they_reach_by_as_far_as_they_move():
@@ -317,7 +319,7 @@ def test_maps_are_scattered_as_far_as_they_reach_by_as_far_as_they_move():
     spots[:, 1] = 1 / (height * width)  # even everywhere
     spots[:, 2, 3, 3] = spots[:, 2, 9, 3] = 0.5  # in two places, which stay
     maps = spots.flatten(2)
-    settled, even, split = scattered(encoder, maps, encoder.placed(maps)).tolist()
+    settled, even, split = relative_spread(encoder, maps, encoder.centres_of_mass(maps)).tolist()
     assert settled < 1e-3 < 1 < min(even, split)
 
 
@@ -329,9 +331,9 @@ def test_maps_have_to_settle_once_they_have_looked_around(focus: float, steps: i
 
     def heard(encoder: PixelEncoder, maps: torch.Tensor, points: torch.Tensor) -> torch.Tensor:
         asked.append(len(told))
-        return scattered(encoder, maps, points)
+        return relative_spread(encoder, maps, points)
 
-    monkeypatch.setattr("grasp_agent.models.encoder.objective.scattered", heard)
+    monkeypatch.setattr("grasp_agent.models.encoder.objective.relative_spread", heard)
     config = replace(QUICK, focus=focus)
     fit_encoder(PixelEncoder(SHAPE, config), images, rows, actions, steps=steps, on_step=lambda: told.append(0))
     assert asked == [step for step in range(steps) if focus and step / steps > 0.2]

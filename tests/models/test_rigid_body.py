@@ -94,8 +94,8 @@ def test_agent_place_and_heading_are_read_up_to_a_constant_turn(found: tuple[Wor
 def test_what_a_latent_stands_for_is_rigid(found: tuple[World, RigidBody]):
     known, body = found
     with torch.no_grad():
-        spots = body.spotted(body(known.seen[:20, 0]))
-    assert spots.shape == (20, body.spots, 2)
+        spots = body.keypoints_of(body(known.seen[:20, 0]))
+    assert spots.shape == (20, body.keypoints, 2)
     apart = torch.cdist(spots[:, 1:], spots[:, 1:])
     torch.testing.assert_close(apart, apart[:1].expand_as(apart), atol=1e-4, rtol=1e-4)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,10 @@ import grasp_envs  # noqa: F401
 from grasp_agent import ExploreConfig, GraspAgent, MLPConfig, Structure, TrainConfig
 from grasp_agent.agent.plan_state import PlanState
 from grasp_agent.models import EnsembleMLP
-from grasp_agent.models.learning import unchanging
+from grasp_agent.models.learning import static_entries_of
 from grasp_agent.models.world import World
 from grasp_agent.planners import ContextRoadmap, RoadmapGraph, Steering
-from grasp_agent.planners.roadmap.graph import charted
+from grasp_agent.planners.roadmap.graph import build_roadmap
 from grasp_agent.replay.episodes import Dataset, Episode
 
 WIDTH = 0.3
@@ -118,7 +119,8 @@ def test_there_is_room_where_no_push_is_hindered():
     driver = roadmap().driver
     assert isinstance(driver, Steering)
     assert (
-        driver.roomy(torch.cat([states, states[:1].expand(9, -1)])).tolist() == [True, False, True, False] + [True] * 9
+        driver.has_clearance(torch.cat([states, states[:1].expand(9, -1)])).tolist()
+        == [True, False, True, False] + [True] * 9
     )
 
 
@@ -127,12 +129,12 @@ def test_nodes_keep_a_steps_distance_where_that_leads_everywhere(monkeypatch: py
     assert isinstance(driver, Steering)
     points = 2 * torch.rand(400, 3, generator=generator, dtype=torch.float64) - 1
     points[:, 2] = 0.6
-    room = driver.roomy(points)
-    ordered, graph = charted(points, driver, 400)
+    room = driver.has_clearance(points)
+    ordered, graph = build_roadmap(points, driver, 400)
     assert 0 < (~room).sum() < 200 and isinstance(graph, RoadmapGraph)
     assert torch.equal(graph.nodes, points[room]) and torch.equal(ordered[: len(graph.nodes)], graph.nodes)
-    monkeypatch.setattr("grasp_agent.planners.roadmap.graph._EVERYWHERE", 1.0)
-    ordered, graph = charted(points, driver, 400)
+    monkeypatch.setattr("grasp_agent.planners.roadmap.graph._CONNECTED", 1.0)
+    ordered, graph = build_roadmap(points, driver, 400)
     assert isinstance(graph, RoadmapGraph)
     assert torch.equal(ordered, points) and torch.equal(graph.nodes, points)
 
@@ -158,7 +160,7 @@ def episodes(count: int, noise: float, seed: int = 0) -> Dataset:
 
 @pytest.mark.parametrize("noise", [0.0, 0.03])
 def test_what_nothing_moves_is_found_and_what_seldom_moves_is_not_taken_for_it(noise: float):
-    assert unchanging(episodes(40, noise)) == (2,)
+    assert static_entries_of(episodes(40, noise)) == (2,)
 
 
 def test_in_short_episodes_what_moves_little_moves():
@@ -168,14 +170,14 @@ def test_in_short_episodes_what_moves_little_moves():
         door = np.full((4, 1), random.uniform(-1, 1))
         data.add(Episode(np.concatenate([ball, door], 1).astype(np.float32), np.zeros((3, 2), np.float32)))
     assert np.max([episode.states.std(0) for episode in data.episodes], 0).max() < 0.2 * data.states.std(0).min()
-    assert unchanging(data) == (2,)
+    assert static_entries_of(data) == (2,)
 
 
 def test_few_episodes_or_constants_tell_nothing():
-    assert unchanging(episodes(10, 0.0)) == ()
+    assert static_entries_of(episodes(10, 0.0)) == ()
     data = Dataset()
     data.add_all(Episode(np.ones((31, 3), np.float32), episode.actions) for episode in episodes(40, 0.0).episodes)
-    assert unchanging(data) == ()
+    assert static_entries_of(data) == ()
 
 
 def test_a_models_derivatives_know_the_features_of_mixtures():
@@ -239,13 +241,13 @@ def world_of(agent: GraspAgent) -> World:
 def test_an_agent_that_learned_of_lamps_plans_and_is_loaded_with_its_contexts(taught: GraspAgent, tmp_path: Path):
     world = world_of(taught)
     assert world.model.unchanging == (2,)
-    assert isinstance(world.memory.roadmap, ContextRoadmap)
+    assert isinstance(world.index.roadmap, ContextRoadmap)
     taught.save(tmp_path / "lamps")
     loaded = GraspAgent.load(tmp_path / "lamps", device="cpu")
-    other = world_of(loaded).memory.roadmap
+    other = world_of(loaded).index.roadmap
     assert isinstance(other, ContextRoadmap)
-    assert torch.equal(other.seen, world.memory.roadmap.seen)
-    assert other.fixed == world.memory.roadmap.fixed == (2,)
+    assert torch.equal(other.states, world.index.roadmap.states)
+    assert other.fixed == world.index.roadmap.fixed == (2,)
     observation, _ = Lit().reset(seed=0)
     one, two = (agent.predict(observation, deterministic=True)[0] for agent in (taught, loaded))
     assert np.array_equal(one, two)
@@ -253,13 +255,13 @@ def test_an_agent_that_learned_of_lamps_plans_and_is_loaded_with_its_contexts(ta
 
 def test_goals_do_not_ask_for_what_nothing_changes(taught: GraspAgent):
     world = world_of(taught)
-    of_all = world._replace(state_map=type(world.state_map)(columns=(0, 1, 2), goal_index=(0, 1, 2)))
+    of_all = replace(world, state_map=type(world.state_map)(columns=(0, 1, 2), goal_index=(0, 1, 2)))
     assert of_all.goal_weights == (1.0, 1.0, 0.0)
     start = world.encode(np.array([[0.1, 0.2, 0.3]], np.float32))
     problem = of_all.problem(start, np.array([[0.5, 0.5, -0.9]], np.float32), 10, taught.criteria)
     aimed = problem.goal.project(start[:, None, None])[0, 0, 0]
     assert aimed[2] == start[0, 2]
-    assert of_all.apart(np.zeros((1, 3), np.float32), np.array([[0, 0, 9]], np.float32)) == 0
+    assert of_all.goal_distance(np.zeros((1, 3), np.float32), np.array([[0, 0, 9]], np.float32)) == 0
 
 
 def test_only_states_that_look_like_those_of_their_running_plan_are_held():

@@ -9,7 +9,7 @@ from typing import Any
 import problems
 import pytest
 import torch
-from problems import GAP, STEP, grid, make, noise, point, roomy_wall, rows, slide, steering, tensor, walled
+from problems import GAP, STEP, grid, make, noise, point, rows, slide, steering, tensor, wall_with_clearance, walled
 from torch import Tensor
 
 from grasp_agent.planners import (
@@ -130,7 +130,7 @@ def test_ways_lead_round_to_goals_and_from_starts_where_nothing_was_seen():
     inside, outside = [-0.2, 0.0], [0.5, -0.8]
     start, target = tensor(inside, [-0.8, -0.8], [-0.8, -0.8]), tensor(outside, [0.2, 0.0], outside)
     problem = make(walled, start, target, horizon=24)
-    graph = RoadmapGraph.build(seen, steering(make(roomy_wall)))
+    graph = RoadmapGraph.build(seen, steering(make(wall_with_clearance)))
     assert graph is not None
     problem = replace(problem, roadmap=graph)
     points, times = graph.routes(start, lambda s: problem.goal.project(s[..., None, :])[..., 0, :], 2)

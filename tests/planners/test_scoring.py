@@ -74,27 +74,27 @@ def at_distances(distances: list[list[float]], start: float = 9.0, **rule: float
 )
 def test_a_plan_that_has_come_to_the_goal_must_not_leave_it_again(distances: list[float], accepted: bool):
     problem, rollouts = at_distances([distances])
-    verdict = problem.scoring.verdict(rollouts)
+    verdict = problem.scoring.evaluate(rollouts)
     assert verdict.accepted.tolist() == [[accepted]]
     assert verdict.cost.item() == pytest.approx(distances[-1])
     wide, _ = at_distances([distances], excursion=9.0)
-    assert wide.scoring.verdict(rollouts).accepted.item() == (distances[-1] <= 0.6)
+    assert wide.scoring.evaluate(rollouts).accepted.item() == (distances[-1] <= 0.6)
     assert (
-        wide.scoring.verdict(rollouts).cost.item() == verdict.cost.item()
+        wide.scoring.evaluate(rollouts).cost.item() == verdict.cost.item()
     )  # an excursion refuses a plan; it has no price
 
 
 @pytest.mark.parametrize(("start", "accepted"), [(0.5, False), (0.7, True)])
 def test_a_start_at_the_goal_counts_as_having_come_there(start: float, accepted: bool):
     problem, rollouts = at_distances([[1.1, 0.5, 0.5]], start)
-    assert problem.scoring.verdict(rollouts).accepted.item() == accepted
+    assert problem.scoring.evaluate(rollouts).accepted.item() == accepted
 
 
 def test_one_member_that_leaves_the_goal_is_enough_to_refuse():
     stays, leaves, later = [5.0, 0.5, 0.9, 0.5], [5.0, 0.5, 1.1, 0.5], [5.0, 5.0, 1.1, 0.5]
     for members, accepted in (([stays, stays], True), ([stays, leaves], False), ([stays, later], True)):
         problem, rollouts = at_distances(members)
-        assert problem.scoring.verdict(rollouts).accepted.item() == accepted
+        assert problem.scoring.evaluate(rollouts).accepted.item() == accepted
 
 
 def test_a_plan_of_blocks_has_come_to_the_goal_when_the_last_block_has():
@@ -104,7 +104,7 @@ def test_a_plan_of_blocks_has_come_to_the_goal_when_the_last_block_has():
     away[:, :, 1, 0] = 0.15
     together = target + away
     away[:, :, 0, 2] = 0.07  # at the first step the second block is not there yet
-    accepted = torch.cat([problem.scoring.verdict(path[None]).accepted for path in (together, target + away)], 1)
+    accepted = torch.cat([problem.scoring.evaluate(path[None]).accepted for path in (together, target + away)], 1)
     assert accepted.tolist() == [[False, True]] * 5
 
 
@@ -113,7 +113,7 @@ def test_a_score_is_the_verdict_on_the_rollouts(feedback: bool):
     problem = point(4)
     problem = replace(problem, criteria=replace(problem.criteria, feedback=feedback))
     actions = torch.ones(5, 2, 12, 2, dtype=torch.float64)
-    for one, other in zip(problem.score(actions), problem.scoring.verdict(problem.rollout(actions)), strict=True):
+    for one, other in zip(problem.score(actions), problem.scoring.evaluate(problem.rollout(actions)), strict=True):
         assert torch.equal(one, other)
 
 
@@ -153,11 +153,11 @@ def test_unused_members_step_no_candidate_and_judge_alone():
         torch.testing.assert_close(paths[0, candidate], rollouts[candidate % 2, 0, candidate])
     broken = rollouts.clone()
     broken[:3] = torch.nan
-    assert bool(problem.scoring.verdict(broken).cost.isfinite().all())
-    assert torch.equal(problem.scoring.verdict(broken).states, rollouts[3])
+    assert bool(problem.scoring.evaluate(broken).cost.isfinite().all())
+    assert torch.equal(problem.scoring.evaluate(broken).states, rollouts[3])
     broken = rollouts.clone()
     broken[3] = torch.nan
-    assert not bool(problem.scoring.verdict(broken).cost.isfinite().any())
+    assert not bool(problem.scoring.evaluate(broken).cost.isfinite().any())
 
 
 def test_at_least_one_member_must_be_in_use():

@@ -169,7 +169,7 @@ def test_a_drive_that_one_member_cannot_follow_is_none():
 def test_what_is_nearer_in_time_is_nearer_however_far_it_lies():
     drive, moving = driver(double_integrator()), tensor([0.0, 0.0, 0.5, 0.0])
     ahead, behind = tensor([0.3, 0.0, 0.5, 0.0]), tensor([-0.1, 0.0, 0.5, 0.0])
-    assert drive.apart(moving, ahead) < drive.apart(moving, behind)
+    assert drive.distance(moving, ahead) < drive.distance(moving, behind)
 
 
 def test_a_trace_passes_its_points_on_time_and_holds_the_last():

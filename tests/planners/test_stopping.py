@@ -12,7 +12,7 @@ from test_planners import PLANNERS
 from torch import Tensor
 
 from grasp_agent.planners import ICEM, Criteria, Plan, Problem, Receding, Support
-from grasp_agent.planners.receding import Wholes
+from grasp_agent.planners.receding import RecedingState
 
 STOP = Criteria(stop=True, running=0.1, off_support=0.0)
 
@@ -144,12 +144,12 @@ def test_the_worst_whole_goes_even_where_all_are_good_enough():
     problem = point(4)
     goal = replace(problem.goal, tolerance=100.0)  # type: ignore[type-var]
     problem = replace(problem, horizon=12, goal=goal, criteria=replace(STOP, accept=100.0))
-    good = PIECES.step(problem, Wholes(problem.resting(1)), noise()).actions
+    good = PIECES.step(problem, RecedingState(problem.resting(1)), noise()).actions
     kept = torch.cat([good, -torch.ones_like(good)], 1)
     verdict = problem.score(kept)
     assert verdict.accepted.all()
-    better = torch.cat([kept, PIECES.step(problem, Wholes(kept[:, :1]), noise()).actions], 1)
-    after = PIECES.step(problem, Wholes(kept), noise()).actions
+    better = torch.cat([kept, PIECES.step(problem, RecedingState(kept[:, :1]), noise()).actions], 1)
+    after = PIECES.step(problem, RecedingState(kept), noise()).actions
     worst = problem.score(better).cost.argmax(1)
     assert (worst == 1).any()
     for row in (worst == 1).nonzero()[:, 0]:
@@ -165,7 +165,7 @@ def test_each_piece_begins_where_the_members_mean_has_come_to():
             return super().plan(problem, **how)
 
     planner = replace(PIECES, pieces=Watched(iterations=2, samples=64))
-    whole = planner.step(problem, Wholes(problem.resting(1)), noise()).actions[:, 0]
+    whole = planner.step(problem, RecedingState(problem.resting(1)), noise()).actions[:, 0]
     state = problem.start
     for step, action in enumerate(whole.unbind(1)):
         if step % 3 == 0:

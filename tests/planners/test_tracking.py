@@ -85,7 +85,7 @@ def test_proposals_are_judged_by_their_own_rollouts_where_feedback_counts(feedba
     def known(problem: Problem, count: int, noise: NoiseSource) -> Candidates:
         return Candidates(*offers.pair, arriving)
 
-    seen = problem.scoring.verdict(arriving) if feedback else problem.score(offers.actions)
+    seen = problem.scoring.evaluate(arriving) if feedback else problem.score(offers.actions)
     planner = GRASP(proposals=known, proposed=3, iterations=1, candidates=3, sigma=0.0)
     accepting = replace(problem, criteria=replace(problem.criteria, accept=0.6))
     plan = planner.plan(accepting)

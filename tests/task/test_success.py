@@ -135,7 +135,7 @@ def test_in_several_environments_each_has_its_own_verdicts():
 
 def changed(agent: GraspAgent) -> NDArray[Any]:
     """What was achieved before and after each change, and the goal, `[n, 3, ...]`."""
-    return agent.trainer.verdicts.tensors()["verdicts"].numpy()
+    return agent.trainer.verdicts.tensors()["success_changes"].numpy()
 
 
 def test_what_is_said_beforehand_counts():

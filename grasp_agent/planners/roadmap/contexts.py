@@ -12,8 +12,8 @@ from grasp_agent.planners.protocols import Aim, Driver
 from grasp_agent.planners.roadmap.graph import RoadmapGraph, farthest_points
 
 _NODES, _DEGREE = 300, 16  # of a roadmap, and neighbours that are tried for each: it is made while somebody waits
-_LOCAL = 6  # times as many states, those whose contexts are nearest, are what nodes are chosen from
-_KEPT = 16  # roadmaps that are kept at hand
+_CANDIDATES_PER_NODE = 6  # times as many states, those whose contexts are nearest, are what nodes are chosen from
+_CACHED = 16  # roadmaps that are kept at hand
 
 
 class ContextRoadmap:
@@ -28,15 +28,15 @@ class ContextRoadmap:
         driver: verifies the edges; contexts in the same cell of a grid as wide as its tolerance share a roadmap.
     """
 
-    def __init__(self, seen: Tensor, fixed: Sequence[int], driver: Driver) -> None:
-        self.seen, self.fixed, self.driver = seen, tuple(fixed), driver
-        self._moving = [entry for entry in range(seen.shape[1]) if entry not in self.fixed]
+    def __init__(self, states: Tensor, fixed: Sequence[int], driver: Driver) -> None:
+        self.states, self.fixed, self.driver = states, tuple(fixed), driver
+        self._moving = [entry for entry in range(states.shape[1]) if entry not in self.fixed]
         self._graphs: OrderedDict[tuple[int, ...], RoadmapGraph | None] = OrderedDict()
 
     @property
     def connected(self) -> float:
         """See `Router.connected`: on average over the contexts of a few states."""
-        graphs = [self.graph(state[list(self.fixed)]) for state in self.seen[:3]]
+        graphs = [self.graph(state[list(self.fixed)]) for state in self.states[:3]]
         return sum(0.0 if graph is None else graph.connected for graph in graphs) / len(graphs)
 
     def graph(self, context: Tensor) -> RoadmapGraph | None:
@@ -53,8 +53,8 @@ class ContextRoadmap:
 
     def _nodes(self, context: Tensor) -> Tensor:
         """States `[P', S]` of a context `[F]` that cover what was seen in the nearest ones."""
-        far = (self.seen[:, list(self.fixed)] - context).square().sum(-1)
-        local = self.seen[far.topk(min(_LOCAL * _NODES, len(far)), largest=False).indices]
+        far = (self.states[:, list(self.fixed)] - context).square().sum(-1)
+        local = self.states[far.topk(min(_CANDIDATES_PER_NODE * _NODES, len(far)), largest=False).indices]
         nodes = local[farthest_points(local[:, self._moving], _NODES)[0]]
         nodes[:, list(self.fixed)] = context
         return nodes
@@ -74,7 +74,7 @@ class ContextRoadmap:
                 found.append(one.new_full((1, count, horizon, one.shape[-1]), torch.nan))
             else:
                 found.append(graph.paths(one, row_aim, count, horizon, stretch))
-        while len(self._graphs) > max(_KEPT, len(start)):
+        while len(self._graphs) > max(_CACHED, len(start)):
             self._graphs.popitem(last=False)
         return torch.cat(found)
 

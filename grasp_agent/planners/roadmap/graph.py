@@ -10,10 +10,10 @@ from torch import Tensor
 
 from grasp_agent.planners.protocols import Aim, Block, Driver, Dynamics, Jacobian, Router
 
-_NEAR = 16  # nodes that starts and goals are joined to
-_INSTANT = 0.01  # steps that an edge takes at least
-_EVERYWHERE = 0.95  # share of pairs that nodes with room around must join, to do without the others
-_SPREAD = 64  # the same where none of those will do: the first ones cover the space
+_ENTRY_NODES = 16  # nodes that starts and goals are joined to
+_LEAST_TIME = 0.01  # steps that an edge takes at least
+_CONNECTED = 0.95  # share of pairs that nodes with room around must join, to do without the others
+_FALLBACK_NODES = 64  # the same where none of those will do: the first ones cover the space
 
 
 def farthest_points(states: Tensor, count: int) -> tuple[Tensor, float]:
@@ -39,21 +39,23 @@ def farthest_points(states: Tensor, count: int) -> tuple[Tensor, float]:
     return torch.stack(chosen), float(nearest.max().sqrt())
 
 
-def charted(points: Tensor, driver: Driver, count: int, *, degree: int = 24) -> tuple[Tensor, RoadmapGraph | None]:
+def build_roadmap(
+    points: Tensor, driver: Driver, count: int, *, degree: int = 24
+) -> tuple[Tensor, RoadmapGraph | None]:
     """Points `[P, S]` in the order of nodes, and a roadmap of `count`: of those with room, if that leads everywhere.
 
     Ways past obstacles then keep a step's distance, and do not graze them: there models are at their worst.
     """
-    room = driver.roomy(points)
+    room = driver.has_clearance(points)
     if not room.all():
         ordered = torch.cat([points[room], points[~room]])
         graph = RoadmapGraph.build(ordered[: min(count, int(room.sum()))], driver, degree=degree)
-        if graph is not None and graph.connected > _EVERYWHERE:
+        if graph is not None and graph.connected > _CONNECTED:
             return ordered, graph
     return points, RoadmapGraph.build(points[:count], driver, degree=degree)
 
 
-class _Ways(NamedTuple):
+class _Routes(NamedTuple):
     """The best ways of B problems over R copies of a graph of P nodes."""
 
     onward: Tensor
@@ -109,12 +111,14 @@ class RoadmapGraph:
         degree = min(degree, count - 1)
         if degree < 1:
             return None
-        distance = driver.apart(states[:, None], states[None])
+        distance = driver.distance(states[:, None], states[None])
         distance.fill_diagonal_(torch.inf)
         neighbours = distance.topk(degree, largest=False).indices
         targets = states[neighbours].flatten(0, 1)
         steps = driver(states, lambda _: targets, each=degree).view(count, degree)
-        steps = steps.clamp_min(_INSTANT)  # the time left must fall at each hop, also between nodes that lie together
+        steps = steps.clamp_min(
+            _LEAST_TIME
+        )  # the time left must fall at each hop, also between nodes that lie together
         steps = steps.to(torch.float16).to(states.dtype)  # as they are saved
         graph = cls(states, neighbours, steps, driver)
         return graph if graph.connected > 0.5 else None
@@ -149,14 +153,14 @@ class RoadmapGraph:
         batch = start.shape[0]
         index = torch.arange(copies, device=start.device) % self._between.shape[0]
         nodes = self.nodes.expand(batch, -1, -1)
-        near = min(_NEAR, len(self.nodes))
-        first = self.driver.apart(start[:, None], nodes).topk(near, largest=False).indices
-        last = self.driver.apart(nodes, aim(nodes)).topk(near, largest=False).indices
+        near = min(_ENTRY_NODES, len(self.nodes))
+        first = self.driver.distance(start[:, None], nodes).topk(near, largest=False).indices
+        last = self.driver.distance(nodes, aim(nodes)).topk(near, largest=False).indices
         enter, leave = self._enter(start, first), self._leave(aim, last)
-        ways = self._ways(index, first, enter, last, leave)
-        lost = ~ways.total.isfinite().any(-1)
+        routes_found = self._best_routes(index, first, enter, last, leave)
+        lost = ~routes_found.total.isfinite().any(-1)
         if lost.any():  # a start or goal where nothing was seen: from or to wherever the model thinks it can
-            spread = torch.arange(min(_SPREAD, len(self.nodes)), device=start.device).expand(batch, -1)
+            spread = torch.arange(min(_FALLBACK_NODES, len(self.nodes)), device=start.device).expand(batch, -1)
             astray = ~enter.isfinite().any(-1)
             outward = lost & astray
             onward = lost & (~leave.isfinite().any(-1) | ~astray)  # also where no route joins the two ends' nodes
@@ -166,8 +170,8 @@ class RoadmapGraph:
             if onward.any():
                 far = self._leave(aim, spread, far=True).masked_fill(~onward[:, None], torch.inf)
                 last, leave = torch.cat([last, spread], 1), torch.cat([leave, far], 1)
-            ways = self._ways(index, first, enter, last, leave)
-        return self._descend(start, aim, ways, index)
+            routes_found = self._best_routes(index, first, enter, last, leave)
+        return self._descend(start, aim, routes_found, index)
 
     def _enter(self, start: Tensor, first: Tensor, *, far: bool = False) -> Tensor:
         """Times from starts `[B, S]` to nodes `[B, F]`."""
@@ -182,22 +186,22 @@ class RoadmapGraph:
 
         return self.driver(self.nodes[last].flatten(0, 1), goal_aim, far=far).view(last.shape)
 
-    def _ways(self, index: Tensor, first: Tensor, enter: Tensor, last: Tensor, leave: Tensor) -> _Ways:
+    def _best_routes(self, index: Tensor, first: Tensor, enter: Tensor, last: Tensor, leave: Tensor) -> _Routes:
         """Ways in over nodes `[B, F]` and out over nodes `[B, L]`, for copies `[R]` of the graph."""
         between = self._between[index]  # [R, P, P]
         onward = (between[:, :, last].permute(2, 0, 1, 3) + leave[:, None, None]).amin(-1)
         total = (enter[:, None] + onward.gather(2, first[:, None].expand(-1, len(index), -1))).min(-1)
-        return _Ways(onward, first.gather(1, total.indices), enter.gather(1, total.indices), total.values)
+        return _Routes(onward, first.gather(1, total.indices), enter.gather(1, total.indices), total.values)
 
     def _descend(
         self,
         start: Tensor,
         aim: Aim,
-        ways: _Ways,
+        routes_found: _Routes,
         index: Tensor,
     ) -> tuple[Tensor, Tensor]:
         """Follows the time to the goal downhill, from the entry nodes, until the best last node."""
-        onward, node, time, total = ways
+        onward, node, time, total = routes_found
         batch, copies = node.shape
         rows = torch.arange(batch, device=node.device)[:, None]
         columns = torch.arange(copies, device=node.device)

@@ -73,11 +73,11 @@ class Steering:
         """Next states of `[K, M, S]` at rest, `[A]`, and their derivative by the action, `[K, M, S, A]`."""
         return self.action_jacobian(state, rest.expand(*state.shape[:-1], -1))
 
-    def apart(self, start: Tensor, target: Tensor) -> Tensor:
+    def distance(self, start: Tensor, target: Tensor) -> Tensor:
         """See `Driver`: the Euclidean distance."""
         return (target - start).norm(dim=-1)
 
-    def roomy(self, states: Tensor) -> Tensor:
+    def has_clearance(self, states: Tensor) -> Tensor:
         """See `Driver`: every push moves the state about as far as it moves most of them, in every member."""
         count, rest = len(self.low), (self.low + self.high) / 2
         alone = torch.cat([torch.eye(count), -torch.eye(count)]).tolist()
@@ -153,7 +153,7 @@ class InertialSteering:
         missed = ((state - target).norm(dim=-1) > self.tolerance).any(0) | ~state.isfinite().all(-1).all(0)
         return steps.masked_fill(missed, torch.inf)
 
-    def apart(self, start: Tensor, target: Tensor) -> Tensor:
+    def distance(self, start: Tensor, target: Tensor) -> Tensor:
         """See `Driver`: the least sum of steps and squared actions."""
         horizons, start, target = self._horizons, *torch.broadcast_tensors(start, target)
         costs = [
@@ -162,7 +162,7 @@ class InertialSteering:
         ]
         return torch.stack(costs).amin(0)
 
-    def roomy(self, states: Tensor) -> Tensor:
+    def has_clearance(self, states: Tensor) -> Tensor:
         """See `Driver`: how far pushes go depends on the speed, which tells nothing of obstacles."""
         return torch.ones(len(states), dtype=torch.bool, device=states.device)
 
