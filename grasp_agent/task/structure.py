@@ -54,7 +54,7 @@ class Frame:
             raise ValueError(f"frame: expected a lever of more than 0, got {self.lever}")
 
     @property
-    def places(self) -> tuple[Pair, ...]:
+    def positions(self) -> tuple[Pair, ...]:
         """All positions, the body's first."""
         return (self.origin, *self.points)
 
@@ -64,7 +64,7 @@ class Frame:
         Raises:
             ValueError: if it names an entry that is not there.
         """
-        named = max(chain(*self.places, self.heading, *self.vectors)), max(chain(*self.actions), default=-1)
+        named = max(chain(*self.positions, self.heading, *self.vectors)), max(chain(*self.actions), default=-1)
         if named[0] >= state_size or named[1] >= action_size:
             raise ValueError(f"frame: expected entries below {state_size} and {action_size}, got {self}")
 

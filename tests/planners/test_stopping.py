@@ -188,7 +188,7 @@ def test_a_way_longer_than_a_piece_is_found_piece_by_piece():
     [
         ({"length": 0}, "length: expected a whole number of at least 1, got 0"),
         ({"commit": 2.5}, "commit: expected a whole number"),
-        ({"commit": 7, "length": 6}, "commit: expected at most the length of a piece, 6, got 7"),
+        ({"commit": 7, "length": 6}, "commit: expected at most the length of a segment, 6, got 7"),
         ({"pieces": ICEM}, "pieces: expected a Planner, got <class"),
         ({"pieces": "ICEM"}, "pieces: expected a Planner, got 'ICEM'"),
     ],

@@ -71,9 +71,9 @@ class FramedMLP(EnsembleMLP):
         self.frame = frame
         self.register_buffer("low", torch.full((state_size,), -torch.inf))
         self.register_buffer("high", torch.full((state_size,), torch.inf))
-        self._vector_pairs = (*frame.places, frame.heading, *frame.vectors)
+        self._vector_pairs = (*frame.positions, frame.heading, *frame.vectors)
         shift = torch.zeros(state_size, state_size)
-        for pair in frame.places:
+        for pair in frame.positions:
             shift[list(frame.origin), list(pair)] = 1
         self.register_buffer("_shift", shift, persistent=False)
         self.register_buffer("_quarter_turn", _right_angle(state_size, self._vector_pairs), persistent=False)
@@ -98,8 +98,8 @@ class FramedMLP(EnsembleMLP):
         The linear path comes from a regression, and the network starts at zero. In the body's frame, what it does not
         touch moves linearly; a network with random weights would keep disturbing that.
         """
-        places = torch.stack([observations, following])[..., self._points]
-        self.low[self._points], self.high[self._points] = places.amin((0, 1)), places.amax((0, 1))
+        positions = torch.stack([observations, following])[..., self._points]
+        self.low[self._points], self.high[self._points] = positions.amin((0, 1)), positions.amax((0, 1))
         kept = self.usable(torch.stack([observations, following], 1))
         observations, actions, following = observations[kept], actions[kept], following[kept]
         self._normalise(observations)
@@ -129,8 +129,10 @@ class FramedMLP(EnsembleMLP):
         """
         low, high = (edge[self._points] for edge in (self.low, self.high))
         margin = _EDGE_MARGIN * (high - low)
-        places = windows[..., self._points]
-        inside = ((places > low + margin) & (places < high - margin)) | (low == high)  # a constant entry meets no wall
+        positions = windows[..., self._points]
+        inside = ((positions > low + margin) & (positions < high - margin)) | (
+            low == high
+        )  # a constant entry meets no wall
         free = inside.all(-1).all(-1)
         return free if free.any() else torch.ones_like(free)
 
@@ -208,9 +210,9 @@ class FramedMLP(EnsembleMLP):
         """Fits the normalisation; both axes of the plane, and all positions, share their scales."""
         frame, mean, std = self.frame, self.normalizer.mean, self.normalizer.std
         self.normalizer.fit(observations)
-        places = torch.tensor(frame.places, device=mean.device)
-        size = std[places].square().mean().sqrt()
-        mean[places], std[places] = mean[places[0]].clone(), size
+        positions = torch.tensor(frame.positions, device=mean.device)
+        size = std[positions].square().mean().sqrt()
+        mean[positions], std[positions] = mean[positions[0]].clone(), size
         mean[list(frame.heading)], std[list(frame.heading)] = 0, size / frame.lever
         for x, y in frame.vectors:
             square = observations[:, [x, y]].square().mean()

@@ -154,10 +154,10 @@ def _action_effects(
     encoder: PixelEncoder, windows: ImageWindows, now: int, moments: list[int]
 ) -> tuple[Tensor, Tensor]:
     """Returns normalised keypoints `[W, T', 2 K]`, and the sums of actions that changed them (see `ImageWindows`)."""
-    index, place, actions = windows.action_effects(now, moments)
+    index, position, actions = windows.action_effects(now, moments)
     batches = [windows.frames(batch) for batch in np.array_split(index, -(-len(index) // 256))]
     keypoints = torch.cat([encoder.normalised(encoder.points(batch)) for batch in batches])
-    features = keypoints[torch.from_numpy(place).to(encoder.device)]
+    features = keypoints[torch.from_numpy(position).to(encoder.device)]
     return features, torch.from_numpy(actions).to(features)
 
 

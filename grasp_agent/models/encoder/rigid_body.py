@@ -67,10 +67,10 @@ class RigidBody(nn.Module):
 
     def keypoints_of(self, latents: Tensor) -> Tensor:
         """Returns keypoints `[..., P, 2]` of the agent and of the template on the body, for latents `[..., 6]`."""
-        agent, place, heading = latents[..., None, :].split(2, -1)
+        agent, position, heading = latents[..., None, :].split(2, -1)
         heading = heading / self.radius
         across = heading.flip(-1) * heading.new_tensor([-1, 1])
-        return torch.cat([agent, place + self.template[:, :1] * heading + self.template[:, 1:] * across], -2)
+        return torch.cat([agent, position + self.template[:, :1] * heading + self.template[:, 1:] * across], -2)
 
     def read(self, normalised: Tensor) -> Tensor:
         """Returns latents whose cosine and sine have any length."""

@@ -67,5 +67,5 @@ class ImageWindows:
             after `now`; sums of the actions in between, `[W, A]`.
         """
         later = min(now + _EFFECT_STEPS, self.rows.shape[1] - 1)
-        index, place = np.unique(self.rows[:, [*moments, later]], return_inverse=True)
-        return index, place.reshape(len(self.rows), -1), self.actions[:, now:later].sum(1)
+        index, position = np.unique(self.rows[:, [*moments, later]], return_inverse=True)
+        return index, position.reshape(len(self.rows), -1), self.actions[:, now:later].sum(1)
