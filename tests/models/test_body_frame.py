@@ -251,7 +251,7 @@ def test_attributes_that_mean_something_else_are_named(attribute: str, value: An
     setattr(Own, attribute, value)
     with pytest.raises(ValueError, match=words) as caught:
         tiny(Own())
-    assert attribute in str(caught.value) and "structure=Structure() leaves them aside" in str(caught.value)
+    assert attribute in str(caught.value) and "structure=Structure() ignores them" in str(caught.value)
     assert tiny(Own(), structure=Structure()).structure == Structure()
 
 

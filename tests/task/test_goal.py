@@ -90,10 +90,10 @@ def test_entries_are_named_by_index_or_by_name():
             r"shape \(1, 1\)",
         ),
         (lambda: Goal.at({0: 1.0}, tolerance=0.1).dict_space(spaces.Box(0, 1, (3, 3))), "a Box with one axis"),
-        (lambda: Goal.at({0: 1.0}, tolerance=0.1).dressed(3.0), "a vector or a batch"),
+        (lambda: Goal.at({0: 1.0}, tolerance=0.1).goal_observation(3.0), "a vector or a batch"),
         (lambda: GraspAgent("MultiInputPolicy", "Pendulum-v1"), r"or a Box and, in Python, goal=Goal\.at"),
         (lambda: GraspAgent("MultiInputPolicy", "CartPole-v1", goal=UPRIGHT), r"expected a Box \(continuous actions\)"),
-        (lambda: GraspAgent("MultiInputPolicy", "grasp/BallNav-v0", goal=UPRIGHT), "a Box with one axis beside it"),
+        (lambda: GraspAgent("MultiInputPolicy", "grasp/BallNav-v0", goal=UPRIGHT), "a Box with one axis, got"),
     ],
 )
 def test_what_does_not_fit_is_refused_in_one_line(make_it: Any, words: str):
@@ -148,7 +148,7 @@ def test_it_predicts_for_vectors_batches_tensors_and_dicts_alike(slider: GraspAg
         batch, _ = slider.predict(same, episode_start=start, deterministic=True)
         np.testing.assert_array_equal(batch[0], alone)
     assert slider.goal is not None
-    dressed, _ = slider.predict(slider.goal.dressed(observation), episode_start=start, deterministic=True)
+    dressed, _ = slider.predict(slider.goal.goal_observation(observation), episode_start=start, deterministic=True)
     np.testing.assert_array_equal(dressed, alone)
 
 
