@@ -1,4 +1,4 @@
-"""An encoder finds where things are in images, and says when its latents have collapsed."""
+"""An encoder finds positions in images, and reports a collapse of its latents."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ LENGTH, SIZE = 20, 32
 def walks(
     count: int = 40,
 ) -> tuple[NDArray[np.uint8], NDArray[np.int64], NDArray[np.float32], NDArray[np.float64]]:
-    """A bright spot that actions move: images, windows of rows, actions, and where the spot was."""
+    """Returns images of a bright blob that actions move, windows of rows, actions, and the blob's positions."""
     random = np.random.default_rng(0)
     place = random.uniform(6, SIZE - 6, (count, 2))
     places, actions = [], []
@@ -52,7 +52,7 @@ def good() -> tuple[PixelEncoder, EncoderReport]:
     return trained()
 
 
-def test_where_things_are_can_be_read_from_latents(good: tuple[PixelEncoder, EncoderReport]):
+def test_positions_can_be_regressed_from_latents(good: tuple[PixelEncoder, EncoderReport]):
     images, _, _, seen = walks()
     with torch.no_grad():
         latents = good[0](torch.from_numpy(images)).numpy()
@@ -72,8 +72,8 @@ def test_latents_have_no_more_axes_than_things_move_along(good: tuple[PixelEncod
 
 
 @pytest.mark.parametrize("contrast", [0.0, 0.3])
-def test_episodes_are_told_apart_where_that_has_a_weight(contrast: float, monkeypatch: pytest.MonkeyPatch):
-    """What that is worth is measured over seeds by `benchmarks/encoders.py`."""
+def test_episodes_are_contrasted_if_that_has_a_weight(contrast: float, monkeypatch: pytest.MonkeyPatch):
+    """The effect over seeds is measured by `benchmarks/encoders.py`."""
     images, rows, actions, _ = walks()
     episodes = np.arange(len(images))[rows[:, 0]] // LENGTH
     batches, contrastive_loss = list[NDArray[np.int64]](), EpisodePairs.contrastive_loss
@@ -124,15 +124,19 @@ def test_each_window_of_a_batch_has_another_of_its_episode():
     assert found == {(0, 2), (0, 3), (1, 4), (2, 0), (2, 3), (5, 5)}  # the last one is alone
 
 
-def test_what_is_read_alike_in_different_episodes_is_confused():
+def test_the_contrastive_loss_is_high_for_equal_projections_of_different_episodes():
     pairs, apart = EpisodePairs(np.array([0, 1, 2, 0, 1, 2, 3, 0])), 9.0 * torch.eye(3)
     batch = np.array([0, 1, 2, 3, 4, 5])
     assert pairs.contrastive_loss(torch.cat([apart, apart]), batch) < 1e-6
     assert pairs.contrastive_loss(torch.zeros(6, 3), batch).item() == pytest.approx(np.log(3))
     assert pairs.contrastive_loss(torch.cat([apart, -apart]), batch) > 1
-    assert pairs.contrastive_loss(torch.zeros(4, 3), np.array([0, 3, 7, 0])) == 0  # others of one episode are no rivals
+    assert (
+        pairs.contrastive_loss(torch.zeros(4, 3), np.array([0, 3, 7, 0])) == 0
+    )  # others of one episode are no negatives
     alone = torch.cat([apart, apart[:2], 5 - apart[2:]])
-    assert pairs.contrastive_loss(alone, np.array([0, 1, 6, 3, 4, 6])) < 1e-6  # one without a partner is only a rival
+    assert (
+        pairs.contrastive_loss(alone, np.array([0, 1, 6, 3, 4, 6])) < 1e-6
+    )  # one without a partner is a negative only
     assert pairs.contrastive_loss(torch.ones(2, 3, requires_grad=True), np.array([6, 6])) == 0
 
 
@@ -154,21 +158,21 @@ def test_an_encoder_learns_whatever_the_episodes(episodes: list[int], batch_size
     assert np.isfinite(report).all()
 
 
-def test_a_collapse_is_told():
-    """Without what keeps them, latents shrink until the normalisation cannot help."""
+def test_a_collapse_is_reported():
+    """Without the terms against a collapse, latents shrink until the normalisation cannot help."""
     nothing = replace(QUICK, variance=0.0, covariance=0.0, inverse=0.0, reconstruction=0.0, focus=0.0)
     _, report = trained(nothing)
     assert report.spread < 0.1
 
 
-def test_where_nothing_is_to_be_seen_rank_and_spread_are_least():
+def test_constant_images_have_the_least_rank_and_spread():
     images, rows, actions, _ = walks()
     report = fit_encoder(PixelEncoder(SHAPE, QUICK, seed=0), np.full_like(images, 100), rows, actions, steps=3)
     assert report.rank < 1.1 and report.spread < 1e-3
 
 
-def test_axes_are_told_by_many_moments_of_few_episodes(monkeypatch: pytest.MonkeyPatch):
-    """With a few moments of each of many episodes, what moves slowly would seem to stay within them."""
+def test_axes_are_fitted_to_many_steps_of_few_episodes(monkeypatch: pytest.MonkeyPatch):
+    """With a few steps of each of many episodes, slow motion would seem static."""
     images, rows, actions, _ = walks()
     monkeypatch.setattr("grasp_agent.models.encoder.fitting._SAMPLES", 40)
     monkeypatch.setattr("grasp_agent.models.encoder.fitting._EPISODES", 4)
@@ -186,14 +190,14 @@ def test_axes_are_told_by_many_moments_of_few_episodes(monkeypatch: pytest.Monke
     assert (episodes.unique(return_counts=True)[1] >= 10).all()
 
 
-def test_one_picture_looks_like_a_batch_of_one(good: tuple[PixelEncoder, EncoderReport]):
+def test_one_image_is_encoded_like_a_batch_of_one(good: tuple[PixelEncoder, EncoderReport]):
     encoder, image = good[0], torch.from_numpy(walks()[0][0])
     latent = encoder(image)
     assert torch.equal(latent, encoder(image[None])[0])
     assert torch.equal(encoder.decode(latent), encoder.decode(latent[None])[0])
 
 
-def test_what_cannot_be_learned_from_is_refused_at_once():
+def test_unsuitable_training_data_is_refused_at_once():
     images, rows, actions, _ = walks(4)
     with pytest.raises(ValueError, match="batch_size: expected a whole number of at least 2"):
         EncoderConfig(batch_size=1)
@@ -208,7 +212,7 @@ def test_what_cannot_be_learned_from_is_refused_at_once():
         fit_encoder(body, np.full_like(images, 100), rows, actions, steps=3)
 
 
-def test_latents_can_be_looked_at(good: tuple[PixelEncoder, EncoderReport]):
+def test_latents_can_be_decoded(good: tuple[PixelEncoder, EncoderReport]):
     images, (encoder, report) = walks()[0], good
     assert report.picture < 0.5
     shown = encoder.decode(encoder(torch.from_numpy(images[:50])))
@@ -226,7 +230,7 @@ def test_latents_do_not_depend_on_their_neighbours_or_on_the_batchs_form(good: t
     torch.testing.assert_close(together.flatten(0, 1), alone, atol=1e-4, rtol=1e-4)
 
 
-def test_a_seed_says_all_and_no_global_generator_is_touched():
+def test_a_seed_determines_all_and_no_global_generator_is_used():
     state = torch.get_rng_state()
     quick = replace(QUICK, gradient_steps=5)
     (one, _), (two, _), (other, _) = trained(quick), trained(quick), trained(quick, seed=1)
@@ -236,7 +240,7 @@ def test_a_seed_says_all_and_no_global_generator_is_touched():
     assert not torch.equal(next(one.parameters()), next(other.parameters()))
 
 
-def test_progress_is_told_of_all_that_is_learned():
+def test_progress_is_reported_for_all_gradient_steps():
     (images, rows, actions, _), ticks = walks(4), list[int]()
     config = replace(QUICK, gradient_steps=6)
     fit_encoder(PixelEncoder(SHAPE, config), images, rows, actions, on_step=lambda: ticks.append(1))
@@ -244,7 +248,7 @@ def test_progress_is_told_of_all_that_is_learned():
 
 
 @pytest.mark.parametrize("shape", [(16, 16, 1), (96, 96, 3), (50, 84, 1), (240, 320, 3)])
-def test_pictures_may_have_any_size(shape: tuple[int, int, int]):
+def test_images_may_have_any_size(shape: tuple[int, int, int]):
     encoder = PixelEncoder(shape, QUICK).eval()
     latents = encoder(torch.zeros(2, *shape, dtype=torch.uint8))
     assert latents.shape == (2, 2 * QUICK.points)
@@ -263,8 +267,8 @@ def test_what_does_not_fit_is_refused():
         fit_encoder(PixelEncoder(SHAPE, QUICK), images, rows[:0], actions[:0])
 
 
-def test_what_makes_learning_easier_is_folded_into_the_weights():
-    """Trained encoders see the same by their weights alone: a file holds nothing else."""
+def test_sharpness_and_whitening_are_folded_into_the_weights():
+    """Trained encoders give the same latents by their weights only, as a file holds nothing else."""
     images = torch.from_numpy(walks()[0][:50])
     encoder = PixelEncoder(SHAPE, QUICK, seed=0).eval()
     plain = encoder(images)
@@ -280,7 +284,7 @@ def test_what_makes_learning_easier_is_folded_into_the_weights():
 def test_training_is_on_whitened_colours_and_sharp():
     images, rows, actions, _ = walks(8)
     coloured = np.concatenate([images, images // 2 + 40, images // 4], -1)
-    coloured[::2, :8, :8, 1] = 120  # a second thing, in another colour
+    coloured[::2, :8, :8, 1] = 120  # a second object, in another colour
 
     def learned(**changes: Any) -> torch.Tensor:
         encoder = PixelEncoder(coloured.shape[1:], replace(QUICK, **changes))
@@ -310,22 +314,22 @@ def test_faint_colours_count_once_they_are_whitened_but_not_the_faintest(most: i
     torch.testing.assert_close(encoder._whitening, torch.eye(3))
 
 
-def test_maps_are_scattered_as_far_as_they_reach_by_as_far_as_they_move():
+def test_the_spread_of_maps_is_relative_to_the_motion_of_their_keypoints():
     encoder = PixelEncoder(SHAPE, QUICK)
     height, width = encoder.cells
-    spots = torch.zeros(4, 3, height, width)  # four images, three maps
+    blobs = torch.zeros(4, 3, height, width)  # four images, three maps
     for image in range(4):
-        spots[image, 0, 2 + image, 5] = 1.0  # strong in one place, which moves
-    spots[:, 1] = 1 / (height * width)  # even everywhere
-    spots[:, 2, 3, 3] = spots[:, 2, 9, 3] = 0.5  # in two places, which stay
-    maps = spots.flatten(2)
+        blobs[image, 0, 2 + image, 5] = 1.0  # at one position, which moves
+    blobs[:, 1] = 1 / (height * width)  # even everywhere
+    blobs[:, 2, 3, 3] = blobs[:, 2, 9, 3] = 0.5  # at two positions, which stay
+    maps = blobs.flatten(2)
     settled, even, split = relative_spread(encoder, maps, encoder.centres_of_mass(maps)).tolist()
     assert settled < 1e-3 < 1 < min(even, split)
 
 
 @pytest.mark.parametrize(("focus", "steps"), [(0.0, 10), (0.2, 2), (0.2, 10)])
-def test_maps_have_to_settle_once_they_have_looked_around(focus: float, steps: int, monkeypatch: pytest.MonkeyPatch):
-    """Of ten gradient steps, the first two are free of that; what it is worth is in `docs/pixels.md`."""
+def test_the_focus_term_begins_after_a_part_of_the_training(focus: float, steps: int, monkeypatch: pytest.MonkeyPatch):
+    """The first two of ten gradient steps are without it; its effect is in `docs/pixels.md`."""
     images, rows, actions, _ = walks(2)
     asked, told = list[int](), list[int]()
 
@@ -340,7 +344,7 @@ def test_maps_have_to_settle_once_they_have_looked_around(focus: float, steps: i
 
 
 @pytest.mark.slow
-def test_what_moves_by_itself_is_foreseen_from_the_step_before():
+def test_motion_by_inertia_is_predicted_from_the_step_before():
     random = np.random.default_rng(0)
     speed = random.uniform(-1.5, 1.5, (60, 1, 2))
     places = random.uniform(12, 20, (60, 1, 2)) + speed * np.arange(5)[:, None]

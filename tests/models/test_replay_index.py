@@ -53,7 +53,7 @@ def model() -> EnsembleMLP:
 
 
 def replayed() -> tuple[Tensor, Tensor, ReplayWindows]:
-    """States along the diagonals that the actions can drive, their episodes, and pieces of them."""
+    """Returns states along the diagonals that the actions can drive, their episodes, and windows of them."""
     generator = torch.Generator().manual_seed(0)
     actions = 2 * torch.rand(20, 9, 2, generator=generator) - 1
     moved = 0.25 * torch.cat([torch.zeros(20, 1, 2), actions.cumsum(1)], 1)[..., [1, 0, 0, 1]]
@@ -135,7 +135,7 @@ def test_every_tensor_that_is_cut_or_missing_is_refused_by_its_name(model: Ensem
 
 
 @pytest.mark.parametrize("part", [0, 1])
-def test_one_damaged_block_is_enough_to_refuse_the_memory(model: EnsembleMLP, part: int):
+def test_one_damaged_block_is_enough_to_refuse_the_index(model: EnsembleMLP, part: int):
     states, episodes, replay = replayed()
     index = ReplayIndex.build(model, states, episodes, blocks=PAIRS, replay=replay)
     saved = index.tensors()
@@ -163,7 +163,7 @@ def test_one_damaged_block_is_enough_to_refuse_the_memory(model: EnsembleMLP, pa
         ([Block((0, 1), (0,)), Block((2, 3), (1,))], r"a part of the goal in each, found none in Block.*\(2, 3\)"),
     ],
 )
-def test_blocks_that_do_not_part_state_action_and_goal_are_refused(blocks: list[Block], words: str):
+def test_blocks_that_do_not_partition_state_action_and_goal_are_refused(blocks: list[Block], words: str):
     with pytest.raises(ValueError, match=f"blocks: expected {words}"):
         check_blocks(blocks, MAP, 2)
 
@@ -193,7 +193,7 @@ BALLS = tuple(Block((2 * ball, 2 * ball + 1), (2 * ball, 2 * ball + 1)) for ball
 
 @pytest.fixture(scope="module")
 def balls(tmp_path_factory: pytest.TempPathFactory) -> tuple[GraspAgent, Path]:
-    """An agent that has seen a little of four balls, and its file."""
+    """Returns an agent that was trained on few steps of four balls, and its file."""
     path = tmp_path_factory.mktemp("balls") / "balls.zip"
     agent = fresh().learn(250)
     agent.save(path)
@@ -242,7 +242,7 @@ def test_blocks_survive_saving_and_loading(balls: tuple[GraspAgent, Path], tmp_p
     env.close()
 
 
-def test_an_agent_told_of_other_blocks_believes_that():
+def test_given_blocks_replace_those_of_the_environment():
     halves = (Block((0, 1, 2, 3), (0, 1, 2, 3)), Block((4, 5, 6, 7), (4, 5, 6, 7)))
     assert fresh(Still(BALLS), structure=Structure(blocks=halves)).structure.blocks == halves
     assert fresh(Still([([0, 1], [0, 1])])).structure.blocks == (Block((0, 1), (0, 1)),)
@@ -260,7 +260,7 @@ def test_wrong_blocks_are_refused_when_the_world_is_learned():
         agent.learn(120)
 
 
-def test_the_reach_of_edges_between_states_with_speeds_is_saved():
+def test_the_reach_of_edges_between_states_with_velocities_is_saved():
     world = grasp_agent.load("point-maze", device="cpu").policy.world
     assert world is not None
     saved, named = world.index.tensors(), world.state_map.goal_index

@@ -51,7 +51,7 @@ def aim(states: Tensor) -> Tensor:
     return torch.cat([torch.zeros_like(states[..., :2]) + states.new_tensor([0.5, 0.0]), states[..., 2:]], -1)
 
 
-def test_each_way_leads_through_the_door_of_its_own_world():
+def test_each_route_leads_through_the_door_of_its_own_world():
     ways = roadmap().paths(tensor([-0.5, 0.0, 0.6], [-0.5, 0.0, -0.6]), aim, 2, 40, 2.0)
     assert ways.isfinite().all()
     for way, door in zip(ways, (0.6, -0.6), strict=True):
@@ -72,7 +72,7 @@ def test_no_node_lies_where_only_other_worlds_have_a_door(door: float):
     random = torch.Generator().manual_seed(0)
     seen = 2 * torch.rand(40_000, 3, generator=random, dtype=torch.float64) - 1
     within = seen[:, 0].abs() < 0.1
-    seen = seen[~within | ((seen[:, 1] - seen[:, 2]).abs() < WIDTH)]  # in the wall, but for each world's own door
+    seen = seen[~within | ((seen[:, 1] - seen[:, 2]).abs() < WIDTH)]  # in the wall, except each world's own door
     driver = roadmap().driver
     graph = ContextRoadmap(seen, [2], driver).graph(tensor(door))
     assert graph is not None
@@ -83,7 +83,7 @@ def test_no_node_lies_where_only_other_worlds_have_a_door(door: float):
     assert ((graph.nodes[:, :2] - torch.tensor([[-0.9, -0.9]])).norm(dim=-1) < 0.2).any()  # and they cover the rest
 
 
-def test_a_roadmap_is_made_once_for_each_context_and_old_ones_are_given_up():
+def test_a_roadmap_is_built_once_for_each_context_and_old_ones_are_discarded():
     graphs = roadmap()
     near = 10 * graphs.driver.tolerance
     one = graphs.graph(tensor(near))
@@ -94,7 +94,7 @@ def test_a_roadmap_is_made_once_for_each_context_and_old_ones_are_given_up():
     assert one is not graphs.graph(tensor(near))
 
 
-def test_a_roadmap_that_is_asked_for_again_and_again_is_not_given_up():
+def test_a_roadmap_in_frequent_use_is_not_discarded():
     graphs = roadmap(40)
     one = graphs.graph(tensor(0.5))
     for door in torch.linspace(-0.9, 0.2, 20, dtype=torch.float64):
@@ -102,7 +102,7 @@ def test_a_roadmap_that_is_asked_for_again_and_again_is_not_given_up():
         assert one is graphs.graph(tensor(0.5))
 
 
-def test_a_way_depends_on_nothing_that_was_asked_before_or_beside_it():
+def test_a_route_does_not_depend_on_other_queries():
     graphs, tolerance = roadmap(), Steering.tolerance
     start = tensor([-0.5, 0.0, 0.3], [-0.5, 0.0, 0.3 + 0.9 * tolerance])
     both = graphs.paths(start, aim, 2, 40, 2.0)
@@ -110,11 +110,11 @@ def test_a_way_depends_on_nothing_that_was_asked_before_or_beside_it():
         torch.testing.assert_close(roadmap().paths(row[None], aim, 2, 40, 2.0)[0], way, rtol=0, atol=0)
 
 
-def test_a_world_that_is_no_number_has_no_roadmap():
+def test_a_context_that_is_not_finite_has_no_roadmap():
     assert roadmap().graph(tensor(torch.nan)) is None
 
 
-def test_there_is_room_where_no_push_is_hindered():
+def test_there_is_clearance_where_no_action_is_hindered():
     states = tensor([-0.5, 0.0, 0.6], [-0.5 * STEP, 0.0, 0.6], [-0.5 * STEP, 0.6, 0.6], [0.5 * STEP, 0.0, 0.6])
     driver = roadmap().driver
     assert isinstance(driver, Steering)
@@ -124,7 +124,7 @@ def test_there_is_room_where_no_push_is_hindered():
     )
 
 
-def test_nodes_keep_a_steps_distance_where_that_leads_everywhere(monkeypatch: pytest.MonkeyPatch):
+def test_nodes_keep_a_steps_distance_if_the_graph_stays_connected(monkeypatch: pytest.MonkeyPatch):
     driver, generator = roadmap().driver, torch.Generator().manual_seed(0)
     assert isinstance(driver, Steering)
     points = 2 * torch.rand(400, 3, generator=generator, dtype=torch.float64) - 1
@@ -139,7 +139,7 @@ def test_nodes_keep_a_steps_distance_where_that_leads_everywhere(monkeypatch: py
     assert torch.equal(ordered, points) and torch.equal(graph.nodes, points)
 
 
-def test_where_no_door_leads_there_is_no_way():
+def test_without_a_door_there_is_no_route():
     ways = roadmap().paths(tensor([-0.5, 0.0, 5.0]), aim, 1, 20, 1.1)
     assert not ways.isfinite().any()
 
@@ -159,11 +159,11 @@ def episodes(count: int, noise: float, seed: int = 0) -> Dataset:
 
 
 @pytest.mark.parametrize("noise", [0.0, 0.03])
-def test_what_nothing_moves_is_found_and_what_seldom_moves_is_not_taken_for_it(noise: float):
+def test_static_entries_are_found_and_those_that_seldom_move_are_not_among_them(noise: float):
     assert static_entries_of(episodes(40, noise)) == (2,)
 
 
-def test_in_short_episodes_what_moves_little_moves():
+def test_an_entry_that_moves_little_in_short_episodes_is_not_static():
     random, data = np.random.default_rng(0), Dataset()
     for _ in range(40):
         ball = random.uniform(-1, 1, 2) + 0.05 * random.uniform(-1, 1, (4, 2)).cumsum(0)
@@ -173,14 +173,14 @@ def test_in_short_episodes_what_moves_little_moves():
     assert static_entries_of(data) == (2,)
 
 
-def test_few_episodes_or_constants_tell_nothing():
+def test_few_episodes_or_constants_give_no_static_entries():
     assert static_entries_of(episodes(10, 0.0)) == ()
     data = Dataset()
     data.add_all(Episode(np.ones((31, 3), np.float32), episode.actions) for episode in episodes(40, 0.0).episodes)
     assert static_entries_of(data) == ()
 
 
-def test_a_models_derivatives_know_the_features_of_mixtures():
+def test_a_models_derivatives_include_the_features_of_mixtures():
     torch.manual_seed(0)
     model = EnsembleMLP(4, 2, positions=(0, 1), config=MLPConfig(members=2, width=16, octaves=3), fixed=(2,)).double()
     with torch.no_grad():
@@ -253,7 +253,7 @@ def test_an_agent_that_learned_of_lamps_plans_and_is_loaded_with_its_contexts(ta
     assert np.array_equal(one, two)
 
 
-def test_goals_do_not_ask_for_what_nothing_changes(taught: GraspAgent):
+def test_goals_give_no_weight_to_static_entries(taught: GraspAgent):
     world = world_of(taught)
     of_all = replace(world, state_map=type(world.state_map)(columns=(0, 1, 2), goal_index=(0, 1, 2)))
     assert of_all.goal_weights == (1.0, 1.0, 0.0)
@@ -264,7 +264,7 @@ def test_goals_do_not_ask_for_what_nothing_changes(taught: GraspAgent):
     assert of_all.goal_distance(np.zeros((1, 3), np.float32), np.array([[0, 0, 9]], np.float32)) == 0
 
 
-def test_only_states_that_look_like_those_of_their_running_plan_are_held():
+def test_only_states_near_those_of_their_running_plan_are_held():
     carry = PlanState.blank(3, 4, 2, 3, 2)
     carry.states[:] = [[[5.0, 1.0, 2.0]]]
     carry.valid[:] = [True, True, False]
@@ -276,7 +276,7 @@ def test_only_states_that_look_like_those_of_their_running_plan_are_held():
 
 
 @pytest.mark.parametrize(("nearness", "begins", "held"), [(0.5, False, True), (0.5, True, False), (2.0, False, False)])
-def test_a_running_plan_holds_on_to_what_nothing_changes_as_long_as_it_looks_alike(
+def test_a_running_plan_keeps_its_static_entries_within_the_radius(
     taught: GraspAgent, nearness: float, begins: bool, held: bool
 ):
     world, policy = world_of(taught), taught.policy

@@ -45,7 +45,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated
 
 
 def hits_the_wall(before: Tensor, after: Tensor, margin: float = 1e-3) -> Tensor:
-    """True where the way between positions `[..., 2]`, each entry as fast as it can, meets the wall, less a margin."""
+    """Returns whether the path between positions `[..., 2]`, entries at full speed, meets the wall minus a margin."""
     hit = torch.zeros(before.shape[:-1], dtype=torch.bool)
     for _ in range(3):
         following = before + (after - before).clamp(-STEP, STEP)
@@ -125,8 +125,8 @@ def test_a_goal_without_a_route_leaves_the_other_problems_theirs():
     torch.testing.assert_close(states[1:, 1:], Line(sigma=0.0)(rows(problem, [1]), 2, noise()).states)
 
 
-def test_ways_lead_round_to_goals_and_from_starts_where_nothing_was_seen():
-    seen = grid()[(grid() >= -0.3).all(-1)]  # neither the start's corner nor the goal's, which the wall parts
+def test_routes_lead_to_goals_and_from_starts_off_the_support():
+    seen = grid()[(grid() >= -0.3).all(-1)]  # neither the start's corner nor the goal's, which the wall separates
     inside, outside = [-0.2, 0.0], [0.5, -0.8]
     start, target = tensor(inside, [-0.8, -0.8], [-0.8, -0.8]), tensor(outside, [0.2, 0.0], outside)
     problem = make(walled, start, target, horizon=24)
@@ -159,7 +159,7 @@ def test_routes_do_not_depend_on_the_other_problems():
 
 
 def test_a_goal_on_an_island_is_reached_from_the_mainland():
-    # Seen: a broad patch where the start is, and a small one at the goal, too far away for an edge.
+    # Replayed: a broad patch where the start is, and a small one at the goal, too far away for an edge.
     island = tensor([0.85, 0.85], [0.9, 0.85], [0.85, 0.9], [0.9, 0.9])
     seen = torch.cat([grid()[(grid() < -0.05).all(-1)], island])
     free = make(slide(), tensor([-0.8, -0.8]), tensor([0.88, 0.88]), horizon=24)
