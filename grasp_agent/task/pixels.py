@@ -93,7 +93,7 @@ class PixelLayout:
         stacked = wanted == shape and usual > 1 and (frames is not None or channels % 3 == 0)
         frame_channels = channels // usual if wanted is None or stacked else wanted[2]
         if channels % frame_channels or (wanted is not None and wanted[:2] != (height, width)):
-            raise ValueError(f"observation space: expected goals of the observations' shape, {shape}, got {wanted}")
+            raise ValueError(f"observation space: expected goals that look like observations, {shape}, got {wanted}")
         if frames is not None and frame_channels * frames != channels:
             expected = f"{channels // frame_channels}, as goals have {frame_channels} channels"
             raise ValueError(f"frames: expected {expected}, got {frames}")

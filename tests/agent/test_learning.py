@@ -271,7 +271,7 @@ def test_what_a_model_says_itself_is_rehearsed_and_makes_no_error_small_until_mo
         trainer.replace([Episode(states[: count + 1], actions[:count])])
         assert trainer.dataset.episodes[:first] == imagined and len(trainer.dataset) == first + count
         trainer.fit(agent.policy, world.tolerance, last=True, progress_bar=False)
-    earlier = [one["earlier"] for one in given]
+    earlier = [one["previous"] for one in given]
     assert [one.owed for one in earlier] == [one.unseen for one in earlier] == [10, first - 20, first + 10]
     assert [one.least_error for one in earlier] == [world.error, world.error, 0.0]
 

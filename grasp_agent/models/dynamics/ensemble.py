@@ -55,8 +55,7 @@ class MLPConfig:
             raise ValueError(f"activation: expected 'relu' or 'silu', got {self.activation!r}")
 
 
-# Drift of the data's mean [standard deviations], and ratio of their scales, up to which a warm start is made.
-_SHIFT, _STRETCH = 0.3, 1.3  # chosen by hand
+_SHIFT, _STRETCH = 0.3, 1.3  # drift of mean [standard deviations] and scale up to a warm start; chosen by hand
 _RANDOM_FEATURES, _RANDOM_FREQUENCY = (
     64,
     3.0,
@@ -104,8 +103,7 @@ class EnsembleMLP(WorldModel):
         of_positions[list(self.positions), range(len(self.positions))] = frequencies
         mixed = torch.randn(state_size, _RANDOM_FEATURES, generator=torch.Generator().manual_seed(0))
         mixed = mixed * _RANDOM_FREQUENCY if fixed and self.config.octaves else mixed[:, :0]
-        angular = torch.cat([of_positions.flatten(1), mixed], 1)
-        self.register_buffer("_angular_frequencies", angular, persistent=False)
+        self.register_buffer("_angular_frequencies", torch.cat([of_positions.flatten(1), mixed], 1), persistent=False)
         self.weights, self.biases = nn.ParameterList(), nn.ParameterList()
         generator = torch.Generator().manual_seed(seed)
         inputs = state_size + 2 * self._angular_frequencies.shape[1] + action_size
@@ -241,8 +239,8 @@ class EnsembleMLP(WorldModel):
         Args:
             first: `[K, M, S + A, width]`, changed in place.
             angles: angles of each position at each octave, which depend on that position alone, then of mixtures.
-            sines: `[K, F, width]`, the layer's weights of the sines.
-            cosines: `[K, F, width]`, its weights of the cosines.
+            sines: `[K, F, width]`, the layer's weights.
+            cosines: `[K, F, width]`.
         """
         shape = len(self.positions), self.config.octaves
         own, size = math.prod(shape), self.state_size
