@@ -85,7 +85,7 @@ def goal_distances(agent: GraspAgent) -> tuple[NDArray[Any], NDArray[Any]]:
         except ValueError:  # inside a wall
             continue
         both = agent.perception.to_goal_dict(observation)
-        distances.append(agent.policy.world.apart(both["achieved_goal"], both["desired_goal"]))
+        distances.append(agent.policy.world.goal_distance(both["achieved_goal"], both["desired_goal"]))
         reached.append(info["is_success"])
     return np.array(distances), np.array(reached)
 

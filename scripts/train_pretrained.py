@@ -198,7 +198,14 @@ RECIPES |= {
         steps=24_000,
         model=MLPConfig(width=192, octaves=3),
         encoder=EncoderConfig(
-            points=16, body=True, gradient_steps=900, picture=2.0, sharpness=3.0, whiten=False, focus=0.0, contrast=0.0
+            points=16,
+            body=True,
+            gradient_steps=900,
+            reconstruction=2.0,
+            sharpness=3.0,
+            whiten=False,
+            focus=0.0,
+            contrast=0.0,
         ),
         horizon=30,
         train=TrainConfig(gradient_steps=4000, weight_decay=0.1, batch_size=512),

@@ -37,6 +37,6 @@ def images_of(agent: GraspAgent) -> PixelPerception:
 
 
 def tiny_seer(env: Any = PIXELS, **settings: Any) -> GraspAgent:
-    """The same, from pictures."""
+    """Returns the same, from images."""
     encoder = EncoderConfig(points=2, channels=(2, 4), ahead=(1, 2), gradient_steps=5, batch_size=8)
     return tiny(env, **{"encoder": encoder, **settings})

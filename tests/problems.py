@@ -68,8 +68,8 @@ def walled(state: Tensor, action: Tensor, margin: float = 0.0) -> Tensor:
     return torch.where(stopped[..., None], torch.cat([before, following[..., 1:]], -1), following)
 
 
-roomy_wall = partial(walled, margin=0.05)
-"""What roadmaps are built from: ways along the gap's very edge are passed or not by chance."""
+wall_with_clearance = partial(walled, margin=0.05)
+"""The dynamics of roadmaps: whether a path along the gap's edge is free is chance."""
 
 
 def nowhere(state: Tensor, action: Tensor) -> Tensor:
@@ -207,7 +207,7 @@ def double_integrator() -> Problem:
 
 
 def several(count: int = 3, members: int = 1, **settings: Any) -> Problem:
-    """Free points side by side, each with the start of one row of `STARTS` and the target of another: a block each."""
+    """Returns free points, one for each block, with the start of one row of `STARTS` and the target of another."""
     problem = make(slide(members), STARTS.repeat(1, count), members=members, **settings)
     shifts = [(torch.arange(5) + 2 * block) % 5 for block in range(count)]
     start = torch.cat([STARTS[shift] for shift in shifts], 1)
@@ -244,7 +244,7 @@ def steering(problem: Problem, tolerance: float = 0.02) -> Steering:
 
 
 def wall() -> Problem:
-    """From the left of the wall to the right, low down: the way leads up, through the gap, and down again."""
+    """Returns the problem from the left of the wall to the right: the path leads up, through the gap, and down."""
     start, target = tensor([-0.4, -0.5], [-0.6, 0.0], [0.5, -0.3]), tensor([0.4, -0.5], [0.7, -0.6], [-0.5, -0.2])
     problem = make(walled, start, target, horizon=24)
     return replace(problem, roadmap=wall_roadmap())
@@ -252,7 +252,7 @@ def wall() -> Problem:
 
 @cache
 def wall_roadmap() -> RoadmapGraph | None:
-    return RoadmapGraph.build(grid(), steering(make(roomy_wall)))
+    return RoadmapGraph.build(grid(), steering(make(wall_with_clearance)))
 
 
 PROBLEMS = {

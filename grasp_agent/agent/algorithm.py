@@ -190,7 +190,7 @@ class WorldModelAlgorithm(WorldModelBase):
             self.logger.record(f"model/{name}", getattr(trainer.report, name))
         self.logger.record("model/transitions", len(trainer.dataset))
         self.logger.record("model/goal_tolerance", world.tolerance)
-        roadmap = world.memory.roadmap
+        roadmap = world.index.roadmap
         self.logger.record("model/roadmap", 0.0 if roadmap is None else roadmap.connected)
         self._dump_logs()
 

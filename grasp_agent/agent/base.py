@@ -246,7 +246,7 @@ class WorldModelBase(BaseAlgorithm, ABC):
         given = load_path_or_dict["policy"]
         encoder = {k.removeprefix("encoder."): v for k, v in given.items() if k.startswith("encoder.")}
         others = {name: tensor for name, tensor in given.items() if not name.startswith("encoder.")}
-        world = self.policy.world.replaced(others, exact_match=exact_match)
+        world = self.policy.world.with_parameters(others, exact_match=exact_match)
         if encoder:
             self.perception.restore(encoder)
             self.policy.take_space(self.perception.space)

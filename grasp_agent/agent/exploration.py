@@ -97,8 +97,8 @@ class Explorer:
         world = policy.world
         if world is None:
             return
-        points = world.memory.points
-        nearest = torch.cdist(states[-_COUNTED:], points).argmin(-1)
+        points = world.index.points
+        nearest = torch.cdist(states[-50_000:], points).argmin(-1)
         visits = torch.bincount(nearest, minlength=len(points)).double().cpu().numpy()
         goals = world.achieved(points)
         chances = 1 / np.maximum(visits, 1) ** self._config.visit_exponent
@@ -132,7 +132,7 @@ class Explorer:
         world = policy.world
         if world is None or not self._planning.any():
             return actions
-        self._update_targets(world.apart(achieved, self._targets(desired)) <= world.tolerance)
+        self._update_targets(world.goal_distance(achieved, self._targets(desired)) <= world.tolerance)
         rows = np.flatnonzero(self._planning & (self._burst == 0))
         self._burst = np.maximum(self._burst - 1, 0)
         if not len(rows):
@@ -146,8 +146,8 @@ class Explorer:
             self._start_bursts(rows[running.valid & (running.step < policy.controller.rule.commit) & (after.step == 1)])
         noise = self._random.normal(0, self._config.noise, planned.shape)
         actions[rows] = np.clip(planned + noise, -1, 1)
-        # The added noise is known: the next expected state is the one predicted for the action really taken.
-        after.states[np.arange(len(rows)), after.step] = world.foresee(raw[rows], actions[rows]).cpu().numpy()
+        # Own noise is no surprise: what is expected next is what should follow the action really taken.
+        after.states[np.arange(len(rows)), after.step] = world.predict(raw[rows], actions[rows]).cpu().numpy()
         self._store_plans(rows, after, len(raw))
         return actions
 

@@ -161,4 +161,4 @@ class GoalPerception(VectorPerception):
 
     def to_goal_dict(self, observation: Any) -> Any:
         """See `Perception.to_goal_dict`."""
-        return observation if isinstance(observation, (Mapping, tuple)) else self._goal.dressed(observation)
+        return observation if isinstance(observation, (Mapping, tuple)) else self._goal.goal_observation(observation)

@@ -206,9 +206,9 @@ class PixelPerception(Perception):
         if known >= len(self.buffer):
             return None
         parts = []
-        for images in self.buffer.pieces():
-            pixels = PixelObservation(images, np.zeros((len(images), 0), np.float32), None)
-            parts.append(np.concatenate(self._states(pixels, cached.batch), -1))
+        for images in self.buffer.batches():
+            seen = PixelObservation(images, np.zeros((len(images), 0), np.float32), None)
+            parts.append(np.concatenate(self._states(seen, cached.batch), -1))
         states, size = np.concatenate(parts), self._parts * cached.latent
         return [
             Episode(
@@ -250,7 +250,7 @@ class PixelPerception(Perception):
             self.buffer = ImageReplayBuffer.restore(tensors, self.layout.stacked, path)
             self._fitted_to, self._frozen = len(self.buffer), False
             return
-        if self.buffer.lies_in(path):
+        if self.buffer.is_stored_in(path):
             return
         known, self.buffer = self.buffer, ImageReplayBuffer(self.layout.stacked, path)
         images = known.images

@@ -93,8 +93,8 @@ class AgentSettings:
     def _structure(self, env: VecEnv | None, layout: PixelLayout | None) -> Structure:
         if env is None:
             return Structure()
-        if layout is None:  # an environment's goal weights are for its own goal, not for another one
-            return Structure.offered(env, weighs_goal=self.goal is None)
+        if layout is None:  # an environment weighs the entries of its own goal, not of another one
+            return Structure.from_env(env, weighs_goal=self.goal is None)
         rests = env.has_attr("rests") and bool(env.get_attr("rests")[0])
         count = env.action_space.shape[0]  # type: ignore[index]
         return PixelPerception.structure(layout, self.encoder or EncoderConfig(), actions=count, rests=rests)

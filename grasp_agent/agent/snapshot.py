@@ -191,7 +191,8 @@ def _settings(config: Mapping[str, Any], changes: Mapping[str, Any]) -> AgentSet
         "goal_tolerance": config["goal_tolerance"],
         "goal": None if saved_goal is None or new_goal is not None else Goal.from_config(saved_goal),
         "structure": structure,
-        **{name: CODEC.decode(value) for name, value in {**known, "encoder": config.get("encoder")}.items()},
+        **{name: CODEC.decode(value) for name, value in known.items()},
+        "encoder": CODEC.decode(_renamed_encoder(config.get("encoder"))),
     }
     return AgentSettings(**{**saved, **changes})
 
@@ -221,12 +222,21 @@ def _group(tensors: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:
     return {key.removeprefix(f"{name}."): value for key, value in tensors.items() if key.startswith(f"{name}.")}
 
 
+def _renamed_encoder(config: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """Returns an encoder's settings by their current names; older files call `reconstruction` `picture`."""
+    if config is None:
+        return None
+    return {"reconstruction" if name == "picture" else name: value for name, value in config.items()}
+
+
 def _renamed(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Returns tensors by their present names; files of format 1 have others."""
+    """Returns tensors by their current names; older files have others."""
 
     def present(name: str) -> str:
-        if name == "verdicts":
-            return "experience.verdicts"
+        if name in ("verdicts", "experience.verdicts"):
+            return "experience.success_changes"
+        if name.startswith("encoder.painter."):
+            return name.replace("painter", "decoder", 1)
         if name.startswith("album."):
             return name.replace("album.", "images.", 1)
         return f"index.{name}" if name.startswith(_INDEX) else name

@@ -15,7 +15,7 @@ from grasp_agent.agent.exploration import Explorer
 from grasp_agent.agent.policy import WorldModelPolicy
 from grasp_agent.agent.settings import AgentSettings
 from grasp_agent.models.dynamics.fitting import FitReport
-from grasp_agent.models.learning import Earlier, learn_world
+from grasp_agent.models.learning import PreviousFit, learn_world
 from grasp_agent.models.world import World
 from grasp_agent.replay.episodes import Dataset, Episode, Recorder
 from grasp_agent.task.state_map import StateMap
@@ -90,7 +90,7 @@ class ModelTrainer:
             self._kind = self._model or policy.world.model.config
             if not len(self.dataset):
                 observation_size = policy.observation_space["observation"].shape[0]  # type: ignore[index]
-                self.dataset.add_all(policy.world.imagined(observation_size, seed=self._seed))
+                self.dataset.add_all(policy.world.rehearsal_episodes(observation_size, seed=self._seed))
                 self.fits = Fits.imagined(len(self.dataset), policy.world.error)
             self._explorer.learned(policy, policy.world.encode(self.dataset.states))
 
@@ -181,7 +181,7 @@ class ModelTrainer:
         if known is not None:
             owed = count - (fits.completed if last else fits.seen)
             least_error = fits.least_error if 2 * fits.rehearsed > count else 0.0
-            earlier = Earlier(known.model, owed, count - fits.seen, least_error)
+            earlier = PreviousFit(known.model, owed, count - fits.seen, least_error)
         world, self.report = learn_world(
             self.dataset,
             known.state_map if known else StateMap.discover(self.dataset.states, goal_size),
@@ -191,7 +191,7 @@ class ModelTrainer:
             structure=self._structure,
             seed=self._seed + count,
             device=policy.device,
-            earlier=earlier,
+            previous=earlier,
             unit_groups=unit_groups,
             progress_bar=progress_bar,
         )

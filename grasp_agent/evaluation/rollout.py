@@ -128,7 +128,7 @@ def _success(goal: Goal | None, observation: Any, info: dict[str, Any]) -> bool 
 def _distance(goal: Goal | None, env: gym.Env[Any, Any], observation: Any) -> tuple[float | None, np.ndarray | None]:
     """Returns the distance to the environment's goal, or to `goal` where it has none, and the achieved goal."""
     if goal is not None and not isinstance(observation, dict):
-        observation = goal.dressed(observation)
+        observation = goal.goal_observation(observation)
     if not isinstance(observation, dict) or not {"achieved_goal", "desired_goal"} <= set(observation):
         return None, None
     achieved, desired = (np.asarray(observation[key], np.float64) for key in ("achieved_goal", "desired_goal"))

@@ -1,4 +1,4 @@
-"""How a world is learned from data: a model is fitted, from fresh weights or known ones; the rest is derived."""
+"""Learning of a world from data: a model is fitted, from fresh or known weights; the replay index is derived."""
 
 from __future__ import annotations
 
@@ -21,23 +21,24 @@ from grasp_agent.replay.episodes import Dataset
 from grasp_agent.task.state_map import StateMap
 from grasp_agent.task.structure import Structure
 
-_TRIAL, _TRIAL_STEPS = 0.25, 300  # share of a fit, and most steps, after which one kind of network is preferred
-_FEW = 0.25  # share of new transitions up to which a warm start is made wherever the data lie
-_STILL, _MANY = 0.2, 20  # what varies by less than this share of what moves, in each of so many episodes, does not move
-_SAME = 1e-6  # least spread [the environment's units]
+# All values below are chosen by hand.
+_SMALL_UPDATE = 0.25  # fraction of new transitions up to which a warm start is made even if the data have drifted
+_STATIC_FRACTION = 0.2  # of the greatest variation within episodes, relative to all: entries below it are static
+_STATIC_EPISODES = 20  # episodes that are needed to find static entries
+_LEAST_SPREAD = 1e-6  # standard deviation of an entry that counts as constant [the environment's units]
 
 
-class Earlier(NamedTuple):
-    """An earlier fit, from which another one starts where its model still fits the data (warm start)."""
+class PreviousFit(NamedTuple):
+    """A previous fit, whose weights are the start of the next one if they still fit the data (warm start)."""
 
     model: EnsembleMLP
     """Its model."""
     owed: int
-    """Transitions that have not been fitted in full, which decides the number of gradient steps."""
+    """Transitions that have not been fitted in full: they determine the number of gradient steps."""
     unseen: int
     """Transitions that the model has not been fitted to at all."""
     least_error: float
-    """The world's error is not taken for less [model units]: data may stem from the model itself."""
+    """Lower bound of the world's error [model units]: data may stem from the model itself."""
 
 
 def learn_world(
@@ -50,66 +51,66 @@ def learn_world(
     structure: Structure,
     seed: int,
     device: torch.device,
-    earlier: Earlier | None = None,
+    previous: PreviousFit | None = None,
     unit_groups: Sequence[Sequence[int]] = (),
     progress_bar: bool = False,
 ) -> tuple[World, FitReport]:
     """Fits a model and derives support and roadmap.
 
     Args:
-        data: episodes of raw vectors, observation and achieved goal side by side.
-        state_map: their entries that make up the state.
-        model: shape of the networks; None takes the kind, sharp or smooth, that predicts held-out data better.
+        data: episodes of raw vectors, observation and achieved goal concatenated.
+        state_map: the entries that make up the state.
+        model: shape of the networks; None selects the one, sharp or smooth, that predicts held-out data better.
         train: how the model is fitted.
-        tolerance: success radius [the environment's units]; None takes a twentieth of the spread of the goals.
-        structure: what is known of the task beforehand.
-        seed: of weights and batches.
-        device: where the model lives.
-        earlier: what was fitted before; its model is left as it is.
-        unit_groups: groups of the state's entries that are measured in the same unit, and scaled alike.
+        tolerance: success radius [the environment's units]; None takes a twentieth of the goals' standard deviation.
+        structure: prior knowledge of the task.
+        seed: seed of weights and batches.
+        device: device of the model.
+        previous: the previous fit, if any; its model does not change.
+        unit_groups: groups of the state's entries in the same unit, which get the same scale.
         progress_bar: show progress of the fit.
 
     Returns:
-        The world, and what came of the fit.
+        The world, and a report on the fit.
     """
     data = data.select(state_map.columns)
-    known, owed = (None, None) if earlier is None else (earlier.model, earlier.owed)
-    few = earlier is not None and earlier.unseen <= _FEW * len(data)
-    size, fixed = data.episodes[0].actions.shape[1], known.unchanging if known and few else unchanging(data)
+    known, owed = (None, None) if previous is None else (previous.model, previous.owed)
+    few = previous is not None and previous.unseen <= _SMALL_UPDATE * len(data)
+    size, fixed = data.episodes[0].actions.shape[1], known.unchanging if known and few else static_entries_of(data)
     check_blocks(structure.blocks, state_map, size)
     settings = {"frame": structure.frame, "fixed": fixed, "unit_groups": unit_groups, "seed": seed}
-    made = partial(fresh_model, state_map, size, **settings)
-    afresh = len(data) >= train.full_at and owed in (None, len(data))
-    fits = _Fit(made, device, data, train, seed, progress_bar)
-    network, report = fits.run(model, None if afresh else known, owed, allow_drift=few)
-    memory = ReplayIndex.build(
+    make = partial(fresh_model, state_map, size, **settings)
+    from_scratch = len(data) >= train.full_at and owed in (None, len(data))
+    fits = _Fit(make, device, data, train, seed, progress_bar)
+    network, report = fits.run(model, None if from_scratch else known, owed, allow_drift=few)
+    index = ReplayIndex.build(
         network,
         network.encode(torch.from_numpy(data.states).to(device)),
         torch.from_numpy(data.origins),
         blocks=structure.blocks,
         named=state_map.goal_index,
-        replay=_pieces(network, data),
+        replay=_replay_windows(network, data),
         error=report.error_mean,
         seed=seed,
     )
     if not math.isfinite(report.error_high):
         raise FloatingPointError("fit: the model diverged; expected a smaller lr or weight_decay, or more data")
-    radius = tolerance or _radius(data, state_map, structure, greatest=bool(unit_groups))
-    error = report.error_high if earlier is None else max(report.error_high, earlier.least_error)
-    return World(network, memory, state_map, radius, structure, error), report
+    radius = tolerance or _default_radius(data, state_map, structure, greatest=bool(unit_groups))
+    error = report.error_high if previous is None else max(report.error_high, previous.least_error)
+    return World(network, index, state_map, radius, structure, error), report
 
 
-def _radius(data: Dataset, state_map: StateMap, structure: Structure, *, greatest: bool) -> float:
-    """A twentieth of the spread of the goals, of the entry that varies most or of all [the environment's units]."""
+def _default_radius(data: Dataset, state_map: StateMap, structure: Structure, *, greatest: bool) -> float:
+    """Returns a twentieth of the goals' standard deviation, the greatest or the mean one [the environment's units]."""
     spread = data.states[:, list(state_map.goal_index)].std(0)
     weighted = spread * (structure.goal_weights or 1)
     return 0.05 * float(weighted.max() if greatest else weighted.mean()) or 1e-3
 
 
 class _Fit(NamedTuple):
-    """A fit of one of several kinds of networks."""
+    """A fit of a network, whose shape may have to be selected."""
 
-    made: Callable[[MLPConfig], EnsembleMLP]
+    make: Callable[[MLPConfig], EnsembleMLP]
     device: torch.device
     data: Dataset
     train: TrainConfig
@@ -119,15 +120,15 @@ class _Fit(NamedTuple):
     def run(
         self, model: MLPConfig | None, known: EnsembleMLP | None, owed: int | None, *, allow_drift: bool
     ) -> tuple[EnsembleMLP, FitReport]:
-        """A network of a kind, or of the preferred one, from a known one's weights where these still fit the data."""
+        """Fits a network of a given or the selected shape, from known weights if these still fit the data."""
         config, tried = self.train.for_data(len(self.data)), 0
         if model is None:
-            network, tried = self._preferred(config)
+            network, tried = self._select(config)
         else:
-            network = self.made(model).to(self.device)
+            network = self.make(model).to(self.device)
         warm = None
         if known is not None:
-            warm = self._warm_started(self.made(network.config).to(self.device), known, allow_drift=allow_drift)
+            warm = self._warm_started(self.make(network.config).to(self.device), known, allow_drift=allow_drift)
         if warm is not None:
             network, config = warm, self.train.for_data(len(self.data), owed)
         else:
@@ -136,40 +137,41 @@ class _Fit(NamedTuple):
             fresh = warm is None and not tried
             return network, fit(network, self.data, config, fresh=fresh, seed=self.seed, on_step=bar.update)
 
-    def _preferred(self, config: TrainConfig) -> tuple[EnsembleMLP, int]:
-        """A network of the kind that predicts held-out data better after some gradient steps, and how many it had."""
-        trial = replace(config, gradient_steps=max(1, min(_TRIAL_STEPS, int(_TRIAL * config.gradient_steps))))
-        rivals = [self.made(kind).to(self.device) for kind in (MLPConfig.sharp(), MLPConfig.smooth())]
-        errors = [fit(rival, self.data, trial, seed=self.seed).error_mean for rival in rivals]
-        return rivals[int(np.argmin(errors))], trial.gradient_steps
+    def _select(self, config: TrainConfig) -> tuple[EnsembleMLP, int]:
+        """Returns the network that predicts held-out data better after some gradient steps, and how many it had."""
+        steps = max(1, min(config.trial_steps, int(config.trial_fraction * config.gradient_steps)))
+        trial = replace(config, gradient_steps=steps)
+        networks = [self.make(kind).to(self.device) for kind in (MLPConfig.sharp(), MLPConfig.smooth())]
+        errors = [fit(network, self.data, trial, seed=self.seed).error_mean for network in networks]
+        return networks[int(np.argmin(errors))], trial.gradient_steps
 
     def _warm_started(self, network: EnsembleMLP, known: EnsembleMLP, *, allow_drift: bool) -> EnsembleMLP | None:
-        """The network with the weights of a known one; None where these do not fit the data any more."""
+        """Returns the network with the weights of a known one; None if these do not fit the data any more."""
         states, actions = (torch.from_numpy(array).to(known.scale.device) for array in self.data.windows(1))
         network.adapt(states[:, 0], actions[:, 0], states[:, 1])
         return network if network.warm_start_from(known, allow_drift=allow_drift) else None
 
 
-def unchanging(data: Dataset) -> tuple[int, ...]:
-    """Entries of the state that differ from episode to episode, but in none by more than noise: nothing moves them.
+def static_entries_of(data: Dataset) -> tuple[int, ...]:
+    """Returns the static entries of the state: they differ between episodes, but within each by noise only.
 
-    Episodes may be too short for anything to get far: what moves most in them tells how much that is.
+    Episodes may be short, so variation within them is relative to the entry that varies most.
     """
     whole = data.states.std(0)
-    if len(data.episodes) < _MANY:
+    if len(data.episodes) < _STATIC_EPISODES:
         return ()
-    share = np.max([episode.states.std(0) for episode in data.episodes], 0) / np.maximum(whole, _SAME)
-    return tuple(map(int, np.flatnonzero((share < _STILL * share.max()) & (whole > _SAME))))
+    within = np.max([episode.states.std(0) for episode in data.episodes], 0) / np.maximum(whole, _LEAST_SPREAD)
+    return tuple(map(int, np.flatnonzero((within < _STATIC_FRACTION * within.max()) & (whole > _LEAST_SPREAD))))
 
 
-def _pieces(model: EnsembleMLP, data: Dataset) -> ReplayWindows:
-    """Pieces of the data, as long as half of the episodes allow and up to 50 steps, overlapping by half."""
+def _replay_windows(model: EnsembleMLP, data: Dataset) -> ReplayWindows:
+    """Returns windows of the data, of the median episode's length and at most 50 steps, overlapping by half."""
     length = int(min(50, np.median([len(episode.actions) for episode in data.episodes])))
-    pieces = [
+    windows = [
         (episode.states[first : first + length + 1], episode.actions[first : first + length])
         for episode in data.episodes
         for first in range(0, len(episode.actions) - length + 1, max(1, length // 2))
     ]
-    states, actions = (torch.from_numpy(np.stack(values)) for values in zip(*pieces, strict=True))
+    states, actions = (torch.from_numpy(np.stack(values)) for values in zip(*windows, strict=True))
     device = model.scale.device
     return ReplayWindows(model.encode(states.to(device)), actions.to(device))

@@ -1,4 +1,4 @@
-"""What an agent remembers of its experience: the replayed support, the roadmap through it, and pieces of it."""
+"""An index of an agent's replay data: their support, the roadmap through it, and windows of trajectories."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from grasp_agent.models import WorldModel
-from grasp_agent.models.roadmaps import REACHES, driver_of, everything, fixed_entries, roadmap_of
-from grasp_agent.models.support import novelty, support_of
+from grasp_agent.models.roadmaps import REACHES, block_roadmap, make_driver, static_entries, whole_block
+from grasp_agent.models.support import make_support, novelty
 from grasp_agent.planners import (
     Block,
     BlockRoadmap,
@@ -26,23 +26,23 @@ from grasp_agent.planners import (
     farthest_points,
 )
 
-_POOL = 20_000  # states among which covering points are sought
-_POINTS = 1000
-_CONTEXT_SLACK = 2.0  # members differ more about worlds of which they have seen little each
-_PIECES = 128
+_POOL = 20_000  # states from which covering points are chosen; chosen by hand
+_POINTS = 1000  # covering points of a support; chosen by hand
+_CONTEXT_SLACK = 2.0  # factor of the tolerance with contexts, where members have few data each; chosen by hand
+_WINDOWS = 128  # windows of trajectories that are kept; chosen by hand
 
 
 @dataclass(frozen=True)
 class ReplayIndex:
-    """Support and roadmap of one model; for a world that falls apart, of each block.
+    """Support and roadmap of one model; for a factored world, of each block.
 
     Attributes:
         blocks: the blocks, at least one.
-        supports: for each block, the region of its entries' values that the model has seen.
-        roadmaps: for each block, routes through them; none where the model cannot drive from state to state.
-        middle: `[S]`, a state in the midst of all: where the other blocks stand while one is driven.
-        replay: pieces of recorded trajectories, if any are long enough.
-        linear: what a step does on average, regressed from replay.
+        supports: for each block, the region of its entries in the replay data.
+        roadmaps: for each block, a roadmap of that region; empty if the model cannot drive from state to state.
+        middle: `[S]`, the state nearest to the mean: where the other blocks rest while one is driven.
+        replay: windows of recorded trajectories, if any are long enough.
+        linear: a linear model of a step, regressed from replay.
     """
 
     blocks: tuple[Block, ...]
@@ -54,25 +54,25 @@ class ReplayIndex:
 
     @property
     def support(self) -> Support | BlockSupport:
-        """The region of all states."""
+        """The region of whole states."""
         return self.supports[0] if len(self.blocks) == 1 else BlockSupport(self.supports, self.blocks)
 
     @property
     def roadmap(self) -> RoadmapGraph | ContextRoadmap | BlockRoadmap | None:
-        """Routes through all states; None where there are none."""
+        """The roadmap of whole states; None if there is none."""
         if not self.roadmaps:
             return None
         return self.roadmaps[0] if len(self.blocks) == 1 else BlockRoadmap(self.roadmaps, self.blocks)
 
     @cached_property
     def metric(self) -> Tensor | None:
-        """`[S, S]`, in which feedback along the roadmap's routes measures; None for the Euclidean one."""
+        """`[S, S]`, the metric of feedback along the roadmap's routes; None for the Euclidean one."""
         inertial = any(isinstance(graph.driver, InertialSteering) for graph in self.roadmaps)
         return self.linear.metric() if inertial and self.linear is not None else None
 
     @property
     def points(self) -> Tensor:
-        """States `[P, S]` that cover the region; blocks are put together as they come."""
+        """States `[P, S]` that cover the region; points of different blocks are combined in their order."""
         if len(self.blocks) == 1:
             return self.supports[0].points
         count = min(len(support.points) for support in self.supports)
@@ -94,19 +94,19 @@ class ReplayIndex:
         error: float = 0.0,
         seed: int = 0,
     ) -> ReplayIndex:
-        """Builds it from replayed states.
+        """Builds an index from replayed states.
 
         Args:
-            model: the model, already fitted.
+            model: the fitted model.
             states: `[M, S]` [model units].
-            episodes: `[M]`, the episode that each state belongs to.
+            episodes: `[M]`, the episode of each state.
             blocks: independent parts of the state; none for one of all.
             named: entries of the state that goals name; None for all.
-            replay: pieces of the same experience `[M', T + 1, S]`; a random choice is kept.
-            error: of a step, as a rule [state units]: no target is met more closely than that.
-            seed: of the choice of states where there are many.
+            replay: windows of the same data `[M', T + 1, S]`; a random choice is kept.
+            error: mean error of a step [state units], a lower bound of the tolerance of targets.
+            seed: seed of the choice of states if there are many.
         """
-        parts = tuple(blocks) or (everything(model),)
+        parts = tuple(blocks) or (whole_block(model),)
         generator = torch.Generator().manual_seed(seed)
         order = torch.randperm(len(states), generator=generator)[:_POOL]
         pool, origin = states[order.to(states.device)], episodes[order].to(states.device)
@@ -115,31 +115,31 @@ class ReplayIndex:
         middle = pool[(pool - pool.mean(0)).square().sum(-1).argmin()]
         for block in parts:
             own = pool[:, list(block.states)]
-            looks = model.apart(own)
-            index, radius = farthest_points(looks, _POINTS)
+            invariants = model.invariants(own)
+            index, radius = farthest_points(invariants, _POINTS)
             points, tolerance = own[index], max(Steering.tolerance, error)
-            if fixed_entries(model, block):
+            if static_entries(model, block):
                 slack = _CONTEXT_SLACK * tolerance
-                _, graph = roadmap_of(model, block, _stored(own), middle, named, linear, slack)
+                _, graph = block_roadmap(model, block, _half_precision(own), middle, named, linear, slack)
             else:
-                points, graph = roadmap_of(model, block, points, middle, named, linear, tolerance)
-            supports.append(support_of(model, points, max(radius, novelty(looks, origin))))
+                points, graph = block_roadmap(model, block, points, middle, named, linear, tolerance)
+            supports.append(make_support(model, points, max(radius, novelty(invariants, origin))))
             roadmaps.append(graph)
         whole = tuple(graph for graph in roadmaps if graph is not None)
         if replay is not None:
-            chosen = torch.randperm(len(replay.states), generator=generator)[:_PIECES].to(states.device)
-            replay = ReplayWindows(*(_stored(values[chosen]) for values in replay))
+            chosen = torch.randperm(len(replay.states), generator=generator)[:_WINDOWS].to(states.device)
+            replay = ReplayWindows(*(_half_precision(values[chosen]) for values in replay))
         return cls(parts, tuple(supports), whole if len(whole) == len(parts) else (), middle, replay, linear)
 
     def tensors(self) -> dict[str, Tensor]:
-        """What has to be saved."""
+        """Returns the tensors to save."""
         saved = {"middle": self.middle}
         for part, support in enumerate(self.supports):
             saved[f"support.{part}.points"] = support.points
             saved[f"support.{part}.radius"] = torch.tensor(support.radius)
         for part, graph in enumerate(self.roadmaps):
             if isinstance(graph, ContextRoadmap):
-                saved[f"roadmap.{part}.nodes"] = graph.seen.to(torch.float16)
+                saved[f"roadmap.{part}.nodes"] = graph.states.to(torch.float16)
             else:  # the nodes are the first of the support's points
                 saved[f"roadmap.{part}.neighbours"] = graph.neighbours.to(torch.int16)
                 saved[f"roadmap.{part}.steps"] = graph.steps.to(torch.float16)
@@ -162,30 +162,30 @@ class ReplayIndex:
         blocks: Sequence[Block] = (),
         named: Sequence[int] | None = None,
     ) -> ReplayIndex:
-        """The inverse of `tensors`; raises where tensors are missing or do not fit."""
-        parts = tuple(blocks) or (everything(model),)
+        """Restores an index from `tensors`; raises if some are missing or do not fit."""
+        parts = tuple(blocks) or (whole_block(model),)
         size, action_size = model.state_size, model.action_size
-        middle = _shaped(tensors, "middle", (size,))
+        middle = _checked(tensors, "middle", (size,))
         linear = None
         if "linear" in tensors:
-            linear = LinearModel.unpack(_shaped(tensors, "linear", (size, size + action_size + 1)))
+            linear = LinearModel.unpack(_checked(tensors, "linear", (size, size + action_size + 1)))
         supports, roadmaps = [], []
         for part, block in enumerate(parts):
-            points = _shaped(tensors, f"support.{part}.points", (None, len(block.states)))
-            supports.append(support_of(model, points, float(tensors[f"support.{part}.radius"])))
+            points = _checked(tensors, f"support.{part}.points", (None, len(block.states)))
+            supports.append(make_support(model, points, float(tensors[f"support.{part}.radius"])))
             kinds = [kind for kind in ("nodes", "steps") if f"roadmap.{part}.{kind}" in tensors]
             if not kinds:
                 continue
             reach = int(tensors.get(f"roadmap.{part}.reach", REACHES[0]))
             tolerance = float(tensors.get(f"roadmap.{part}.error", Steering.tolerance))
-            driver = driver_of(model, block, middle, named, linear, reach, tolerance)
+            driver = make_driver(model, block, middle, named, linear, reach, tolerance)
             if driver is None or reach not in REACHES:
                 raise ValueError("roadmap: expected the linear model that drives along it, and a reach of it")
             if kinds == ["nodes"]:
-                if not fixed_entries(model, block):
-                    raise ValueError("roadmap: expected a model with entries that nothing changes, got none")
-                nodes = _shaped(tensors, f"roadmap.{part}.nodes", (None, len(block.states))).to(middle.dtype)
-                roadmaps.append(ContextRoadmap(nodes, fixed_entries(model, block), driver))
+                if not static_entries(model, block):
+                    raise ValueError("roadmap: expected a model with static entries, got none")
+                nodes = _checked(tensors, f"roadmap.{part}.nodes", (None, len(block.states))).to(middle.dtype)
+                roadmaps.append(ContextRoadmap(nodes, static_entries(model, block), driver))
                 continue
             steps = tensors[f"roadmap.{part}.steps"].to(points.dtype)
             neighbours = tensors[f"roadmap.{part}.neighbours"].long()
@@ -196,19 +196,19 @@ class ReplayIndex:
             raise ValueError(f"roadmap: expected one for each of {len(parts)} blocks, got {len(roadmaps)}")
         replay = None
         if any(name.startswith("replay.") for name in tensors):
-            states = _shaped(tensors, "replay.states", (None, None, size)).to(middle.dtype)
+            states = _checked(tensors, "replay.states", (None, None, size)).to(middle.dtype)
             wanted = (states.shape[0], states.shape[1] - 1, action_size)
-            replay = ReplayWindows(states, _shaped(tensors, "replay.actions", wanted).to(middle.dtype))
+            replay = ReplayWindows(states, _checked(tensors, "replay.actions", wanted).to(middle.dtype))
         return cls(parts, tuple(supports), tuple(roadmaps), middle, replay, linear)
 
 
-def _stored(values: Tensor) -> Tensor:
-    """As they will be after saving and loading, in half precision."""
+def _half_precision(values: Tensor) -> Tensor:
+    """Returns values rounded to half precision, as they are after saving and loading."""
     return values.to(torch.float16).to(values.dtype)
 
 
-def _shaped(tensors: Mapping[str, Tensor], name: str, shape: tuple[int | None, ...]) -> Tensor:
-    """A saved tensor whose shape has been checked; None allows any length."""
+def _checked(tensors: Mapping[str, Tensor], name: str, shape: tuple[int | None, ...]) -> Tensor:
+    """Returns a saved tensor after a check of its shape; None allows any length."""
     tensor = tensors[name]
     if tensor.ndim != len(shape) or any(s not in (None, t) for s, t in zip(shape, tensor.shape, strict=True)):
         raise ValueError(f"{name}: expected shape {list(shape)}, got {list(tensor.shape)}")

@@ -1,4 +1,4 @@
-"""How a world's roadmap is made: what drives its edges, and of which nodes."""
+"""Construction of a world's roadmap: its nodes, and the driver of its edges."""
 
 from __future__ import annotations
 
@@ -11,27 +11,27 @@ from grasp_agent.models.dynamics.base import WorldModel
 from grasp_agent.models.dynamics.body_frame import FramedMLP
 from grasp_agent.planners.protocols import Block
 from grasp_agent.planners.roadmap.contexts import ContextRoadmap
-from grasp_agent.planners.roadmap.graph import RoadmapGraph, block_dynamics, block_jacobian, charted
+from grasp_agent.planners.roadmap.graph import RoadmapGraph, block_dynamics, block_jacobian, build_roadmap
 from grasp_agent.planners.roadmap.linear_model import LinearModel
 from grasp_agent.planners.roadmap.steering import InertialSteering, Steering
 
-_NODES = 500
+_NODES = 500  # of a roadmap; chosen by hand
+
+REACHES = (16, 64)
+"""Greatest numbers of steps of an edge between states with velocities, tried in order: long ones for small steps."""
 
 
-REACHES = (16, 64)  # steps that an edge between states with speeds may have: short ones, or long where steps are small
-
-
-def fixed_entries(model: WorldModel, block: Block) -> tuple[int, ...]:
-    """Entries of a block that nothing changes, by their places in it."""
+def static_entries(model: WorldModel, block: Block) -> tuple[int, ...]:
+    """Returns the static entries of a block, by their indices in it."""
     return tuple(place for place, entry in enumerate(block.states) if entry in model.unchanging)
 
 
-def everything(model: WorldModel) -> Block:
-    """One block of a model's whole state and action."""
+def whole_block(model: WorldModel) -> Block:
+    """Returns one block of a model's whole state and action."""
     return Block(tuple(range(model.state_size)), tuple(range(model.action_size)))
 
 
-def roadmap_of(
+def block_roadmap(
     model: WorldModel,
     block: Block,
     points: Tensor,
@@ -40,12 +40,12 @@ def roadmap_of(
     linear: LinearModel | None,
     tolerance: float,
 ) -> tuple[Tensor, RoadmapGraph | ContextRoadmap | None]:
-    """A block's roadmap, with edges as short as will do; None where there is none. And the points, its nodes first."""
+    """Returns the points, nodes first, and a block's roadmap with edges as short as possible; None if there is none."""
     for reach in REACHES:
-        driver = driver_of(model, block, middle, named, linear, reach, tolerance)
+        driver = make_driver(model, block, middle, named, linear, reach, tolerance)
         if driver is None:
             break
-        ordered, graph = _graph(points, fixed_entries(model, block), driver)
+        ordered, graph = _graph(points, static_entries(model, block), driver)
         if graph is not None or isinstance(driver, Steering):
             return ordered, graph
     return points, None
@@ -54,14 +54,14 @@ def roadmap_of(
 def _graph(
     points: Tensor, fixed: tuple[int, ...], driver: Steering | InertialSteering
 ) -> tuple[Tensor, RoadmapGraph | ContextRoadmap | None]:
-    """Points in the order of nodes, and their roadmap."""
+    """Returns points in the order of nodes, and their roadmap."""
     if not fixed:
-        return charted(points, driver, _NODES)
+        return build_roadmap(points, driver, _NODES)
     contexts = ContextRoadmap(points, fixed, driver)
     return points, contexts if contexts.connected > 0.5 else None
 
 
-def driver_of(
+def make_driver(
     model: WorldModel,
     block: Block,
     middle: Tensor,
@@ -70,11 +70,11 @@ def driver_of(
     reach: int,
     tolerance: float,
 ) -> Steering | InertialSteering | None:
-    """Straight where goals name all of a block's state; by the linear model where there is more, such as speeds."""
+    """Returns a driver: straight if goals name all of a block's state, else by the linear model, for velocities."""
     if isinstance(model, FramedMLP):
-        return None  # a body is moved by contact, which no straight line knows of
+        return None  # a body is moved by contact, which neither driver models
     states, actions = list(block.states), list(block.actions)
-    whole, rest = block == everything(model), middle.new_zeros(model.action_size)
+    whole, rest = block == whole_block(model), middle.new_zeros(model.action_size)
     step = model.step if whole else block_dynamics(model.step, block, middle, rest)
     ones = middle.new_ones(len(actions))
     known = {*(states if named is None else named), *model.unchanging}

@@ -1,4 +1,4 @@
-"""The region of states that a model has seen."""
+"""The region of states that a model was trained on."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from grasp_agent.models.dynamics.base import WorldModel
 from grasp_agent.models.dynamics.body_frame import FramedMLP
 from grasp_agent.planners.regions import Support
 
-_SAMPLED = 1000  # states, about, whose distances are looked at
+_SAMPLED = 1000  # states, about, whose distances are computed; chosen by hand
 
 
 def novelty(states: Tensor, episodes: Tensor) -> float:
-    """How far a new episode strays from the old ones: 95 % quantile of the distance to other episodes' states."""
+    """Returns the 95 % quantile of distances from states to those of other episodes: how far a new episode strays."""
     sample = slice(None, None, max(1, len(states) // _SAMPLED))
     distance = torch.cdist(states[sample], states)
     distance[episodes[sample, None] == episodes] = torch.inf
@@ -23,27 +23,27 @@ def novelty(states: Tensor, episodes: Tensor) -> float:
 
 
 class FramedSupport(Support):
-    """The region of states that look, from their body, like some that a model has seen.
+    """The region of states that are, in the frame of their body, near to training states.
 
     Args:
-        points: `[P, S]` states whose looks cover the region.
-        radius: a state that looks farther than this from all of them is off the support.
-        model: knows the body.
+        points: `[P, S]` states whose invariants cover the region.
+        radius: a state whose invariants are farther than this from all of theirs is off the support.
+        model: the model of the body's frame.
     """
 
     def __init__(self, points: Tensor, radius: float, model: FramedMLP) -> None:
         super().__init__(points, radius)
-        self._model, self._looks = model, Support(model.apart(points), radius)
+        self._model, self._covered = model, Support(model.invariants(points), radius)
 
     def off(self, states: Tensor) -> Tensor:
         """See `Region.off`."""
-        return self._looks.off(self._model.apart(states))
+        return self._covered.off(self._model.invariants(states))
 
     def nearest(self, states: Tensor) -> Tensor:
-        """See `Region.nearest`: the body stays where it is."""
-        return self._model.placed(self._looks.nearest(self._model.apart(states)), states)
+        """See `Region.nearest`: the body keeps its position and heading."""
+        return self._model.from_invariants(self._covered.nearest(self._model.invariants(states)), states)
 
 
-def support_of(model: WorldModel, points: Tensor, radius: float) -> Support:
-    """The region around points `[P, S]`; as a body sees it, for a model of one."""
+def make_support(model: WorldModel, points: Tensor, radius: float) -> Support:
+    """Returns the region around points `[P, S]`; in the body's frame, for a model of one."""
     return FramedSupport(points, radius, model) if isinstance(model, FramedMLP) else Support(points, radius)

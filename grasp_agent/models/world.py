@@ -1,9 +1,9 @@
-"""All that is learned of an environment."""
+"""The learned world of an environment: a model, and what is derived from its data."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -19,59 +19,61 @@ from grasp_agent.task.state_map import StateMap
 from grasp_agent.task.structure import Frame, Structure
 
 
-class World(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class World:
     """A world model with what is derived from the same data."""
 
     model: EnsembleMLP
-    memory: ReplayIndex
+    """The dynamics."""
+    index: ReplayIndex
+    """Support, roadmap and windows of the training data."""
     state_map: StateMap
+    """Entries of the observation that make up the state."""
     tolerance: float
     """Success radius of the goal [the environment's units]."""
     structure: Structure
+    """Prior knowledge of the task."""
     error: float
     """99 % quantile of the held-out one-step error [model units]."""
 
     @property
     def device(self) -> torch.device:
-        """Where the model lives."""
+        """The device of the model."""
         return self.model.scale.device
 
     def encode(self, raw: NDArray[np.float32]) -> Tensor:
-        """States `[n, S]` [model units] of raw vectors `[n, O + G]`, observation and achieved goal side by side."""
+        """Returns states `[n, S]` [model units] of raw vectors `[n, O + G]`, observation and achieved goal."""
         return self.model.encode(torch.from_numpy(self.state_map.select(raw)).to(self.model.scale.device))
 
-    def foresee(self, raw: NDArray[np.float32], actions: NDArray[np.float32]) -> Tensor:
-        """States `[n, S]` [model units] that should follow raw vectors `[n, O + G]` after actions `[n, A]`."""
+    def predict(self, raw: NDArray[np.float32], actions: NDArray[np.float32]) -> Tensor:
+        """Predicts states `[n, S]` [model units] after raw vectors `[n, O + G]` and actions `[n, A]`."""
         start, rows = self.encode(raw), (self.model.members, -1, -1)
         with torch.no_grad():
             return self.model.step(start.expand(*rows), torch.from_numpy(actions).to(start).expand(*rows)).mean(0)
 
     def achieved(self, states: Tensor) -> NDArray[np.float32]:
-        """Achieved goals `[..., G]` [the environment's units] of states `[..., S]` [model units]."""
+        """Returns achieved goals `[..., G]` [the environment's units] of states `[..., S]` [model units]."""
         return self.model.decode(states).cpu().numpy()[..., list(self.state_map.goal_index)]
 
     @property
     def goal_weights(self) -> tuple[float, ...]:
-        """`[G]`, what differences of the goal's entries are multiplied by before they are compared.
-
-        0 for those that nothing changes, unless there are no others.
-        """
+        """`[G]`, weights of the differences of the goal's entries; 0 for static ones, unless all are."""
         index = self.state_map.goal_index
         weights = self.structure.goal_weights or (1.0,) * len(index)
         fixed = set(self.model.unchanging)
         kept = tuple(0.0 if entry in fixed else weight for entry, weight in zip(index, weights, strict=True))
         return kept if any(kept) else weights
 
-    def apart(self, achieved: NDArray[np.float32], desired: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Weighted distances `[...]` between goals `[..., G]` [the environment's units]."""
+    def goal_distance(self, achieved: NDArray[np.float32], desired: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Returns weighted distances `[...]` between goals `[..., G]` [the environment's units]."""
         return np.linalg.norm((achieved - desired) * np.array(self.goal_weights, np.float32), axis=-1)
 
     def problem(self, start: Tensor, goals: NDArray[np.float32], horizon: int, criteria: Criteria) -> Problem:
-        """The planning problems of states `[B, S]` [model units] and goals `[B, G]` [the environment's units]."""
-        model, blocks = self.model, self.memory.blocks
+        """Returns the problems of states `[B, S]` [model units] and goals `[B, G]` [the environment's units]."""
+        model, blocks = self.model, self.index.blocks
         goal_weights = np.array(self.goal_weights, np.float32)
         entries = goal_weights.nonzero()[0].tolist()
-        named = [self.state_map.goal_index[place] for place in entries]
+        named = [self.state_map.goal_index[entry] for entry in entries]
         index = torch.tensor(named, device=start.device)
         mean, std = model.normalizer.mean[index], model.normalizer.std[index]
         scaled = std * std.new_tensor(goal_weights[entries])
@@ -91,8 +93,8 @@ class World(NamedTuple):
             action_jacobian=model.action_jacobian,
             action_pullback=model.action_pullback,
             jacobian=model.jacobian,
-            state_jacobian=None if self.memory.linear is None else self.memory.linear.by_state,
-            metric=self.memory.metric,
+            state_jacobian=None if self.index.linear is None else self.index.linear.by_state,
+            metric=self.index.metric,
             blocks=() if len(blocks) == 1 else blocks,
             members=model.members,
             goal=goal,
@@ -100,17 +102,17 @@ class World(NamedTuple):
             low=-ones,
             high=ones,
             horizon=horizon,
-            support=self.memory.support,
-            roadmap=self.memory.roadmap,
-            replay=self.memory.replay,
+            support=self.index.support,
+            roadmap=self.index.roadmap,
+            replay=self.index.replay,
             criteria=criteria,
         )
 
     def tensors(self) -> dict[str, Tensor]:
-        """What has to be saved beside the settings."""
+        """Returns the tensors to save with the settings."""
         weights = {f"model.{name}": tensor for name, tensor in self.model.state_dict().items()}
-        index = {f"index.{name}": tensor for name, tensor in self.memory.tensors().items()}
-        return {**weights, **index}
+        derived = {f"index.{name}": tensor for name, tensor in self.index.tensors().items()}
+        return {**weights, **derived}
 
     @classmethod
     def restore(
@@ -122,7 +124,7 @@ class World(NamedTuple):
         tolerance: float,
         error: float,
     ) -> World:
-        """The inverse of `tensors`; raises where tensors are missing or do not fit."""
+        """Restores a world from `tensors`; raises if some are missing or do not fit."""
         weights = {k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")}
         found = [tuple(weights[f"weights.{layer}"].shape) for layer in range(config.depth + 1)]
         if found[0][::2] != (config.members, config.width):
@@ -134,17 +136,17 @@ class World(NamedTuple):
         )
         model.load_state_dict(weights)
         check_blocks(structure.blocks, state_map, action_size)
-        index = {name.removeprefix("index."): value for name, value in tensors.items() if name.startswith("index.")}
-        memory = ReplayIndex.restore(model, index, structure.blocks, state_map.goal_index)
-        return cls(model, memory, state_map, tolerance, structure, error)
+        saved = {name.removeprefix("index."): value for name, value in tensors.items() if name.startswith("index.")}
+        index = ReplayIndex.restore(model, saved, structure.blocks, state_map.goal_index)
+        return cls(model, index, state_map, tolerance, structure, error)
 
     def parameters(self) -> dict[str, Tensor]:
-        """All that was learned, for another agent whose networks have the same shape."""
+        """Returns all that was learned, for another agent whose networks have the same shape."""
         numbers = {name: torch.tensor(getattr(self, name), dtype=torch.float64) for name in ("tolerance", "error")}
         return {**{name: tensor.clone() for name, tensor in self.tensors().items()}, **numbers}
 
-    def replaced(self, parameters: Mapping[str, Tensor], *, exact_match: bool) -> World:
-        """A world of the same shape with other parameters; without `exact_match`, only with those that are given.
+    def with_parameters(self, parameters: Mapping[str, Tensor], *, exact_match: bool) -> World:
+        """Returns a world of the same shape with other parameters; without `exact_match`, some may be missing.
 
         Raises:
             ValueError: if they do not fit.
@@ -158,9 +160,9 @@ class World(NamedTuple):
             reason = " ".join(str(failure).split())
             raise ValueError(f"set_parameters: they do not fit this agent: {reason}") from failure
 
-    def imagined(self, observation_size: int, seed: int, actions_each: int = 8) -> Iterator[Episode]:
-        """What the model has learned, as one-step episodes from the support's points: a rehearsal for later fits."""
-        points = self.memory.points.repeat(actions_each, 1)
+    def rehearsal_episodes(self, observation_size: int, seed: int, actions_each: int = 8) -> Iterator[Episode]:
+        """Yields one-step episodes of the model from the support's points: a rehearsal in later fits."""
+        points = self.index.points.repeat(actions_each, 1)
         generator = torch.Generator().manual_seed(seed)
         actions = (2 * torch.rand(len(points), self.model.action_size, generator=generator) - 1).to(points)
         rows = (self.model.members, -1, -1)
@@ -181,7 +183,7 @@ def fresh_model(
     unit_groups: Sequence[Sequence[int]] = (),
     seed: int = 0,
 ) -> EnsembleMLP:
-    """A model that has learned nothing; without a frame, the goal's entries count as positions."""
+    """Returns an untrained model; without a frame, the goal's entries count as positions."""
     size, positions = len(state_map.columns), state_map.goal_index
     if frame is not None:
         return FramedMLP(size, action_size, frame=frame, config=config, seed=seed, unit_groups=unit_groups)
@@ -191,10 +193,10 @@ def fresh_model(
 
 
 def check_blocks(blocks: Sequence[Block], state_map: StateMap, action_size: int) -> None:
-    """Refuses blocks that do not part state and action.
+    """Checks that blocks partition state and action.
 
     Raises:
-        ValueError: unless each entry stands in exactly one block, and each block has a part of the goal.
+        ValueError: unless each entry is in exactly one block, and each block has a part of the goal.
     """
     if not blocks:
         return

@@ -1,4 +1,4 @@
-"""Planners: torch only, no Gymnasium, no files. Every planner plans for a batch of problems with any one-step model."""
+"""Planners in torch only, without Gymnasium or files. Each plans for a batch of problems with any one-step model."""
 
 from grasp_agent.planners.base import Initial, Plan, Planner
 from grasp_agent.planners.blocks import Recombination

@@ -1,7 +1,7 @@
-"""The planner family's one driver loop: best-so-far, incumbent, early stop, bounds, time budget, NaN guard.
+"""The driver loop of all planners: best candidate so far, running plan, early stop, bounds, time budget, NaN guard.
 
-A planner is a frozen dataclass with three methods, `init`, `step` and `actions`; all that is not its own idea lives
-here, once, for every planner alike (the shape of optimistix, Rader et al. 2024, arXiv 2402.09983).
+A planner is a frozen dataclass with three methods, `init`, `step` and `actions`. All that planners share is in this
+loop (the design of optimistix, Rader et al. 2024, arXiv 2402.09983).
 """
 
 from __future__ import annotations
@@ -24,49 +24,49 @@ State = TypeVar("State", bound=tuple[Any, ...])
 
 
 class Plan(NamedTuple):
-    """The best candidate that was met, for each of B problems."""
+    """The best candidate that was found, for each of B problems."""
 
     actions: Tensor
     """`[B, H, A]`, finite and inside the bounds."""
     states: Tensor
     """`[B, H, S]`, predicted states after each action, the mean over the members; finite.
 
-    Actions are steered on the way as they will be executed: towards where the members meet, or towards a proposal's own
-    states, where the plan is one."""
+    The rollout has the feedback of execution: towards the mean prediction of the members, or towards the proposal's own
+    states if the plan is a proposal."""
     cost: Tensor
-    """`[B]`, of that rollout; infinite where nothing was judged in time, or the model gave nothing finite."""
+    """`[B]`, cost of that rollout; infinite if nothing was scored in time, or no prediction was finite."""
     accepted: Tensor
-    """`[B]`, True where that rollout is good enough under every member."""
+    """`[B]`, True if that rollout is good enough under every member."""
     iterations: int
-    """Iterations done."""
+    """Number of iterations."""
     seconds: float
-    """Wall-clock time it took."""
+    """Wall-clock time [s]."""
 
 
 class Initial(Protocol):
-    """Makes virtual states and actions to start from: any callable of this form."""
+    """Initial virtual states and actions: any callable of this form."""
 
     def __call__(self, problem: Problem, count: int, noise: NoiseSource) -> Candidates:
-        """`count` candidates for each problem."""
+        """Returns `count` candidates for each problem."""
         ...
 
 
 @dataclass(frozen=True, kw_only=True)
 class Planner(ABC, Generic[State]):
-    """A planner's settings; its state lives outside, in a NamedTuple.
+    """The settings of a planner; its state is a separate NamedTuple.
 
     Attributes:
-        candidates: N, plans that are improved side by side.
-        proposals: plans from elsewhere (routes through replayed states, recorded pieces, a callable of yours), which
-            are judged first and then improved; None for none.
-        proposed: how many of them.
+        candidates: N, plans that are improved in parallel.
+        proposals: source of proposed plans (routes through replayed states, recorded trajectories, your own callable),
+            which are scored first and then improved; None for none.
+        proposed: number of proposals.
         iterations: greatest number of calls of `step`.
-        verify_every: every that many iterations the candidates are judged in full rollouts.
-        shortlist: of more candidates than that, only the best under their own members are judged under all.
-        opening: iterations before this count begins; the candidates are judged after them, too.
-        budget: wall-clock limit in seconds, None for none. Another iteration is begun only where it should fit with its
-            verification; the first start and the first iteration, whose length is unknown, may exceed it. With a budget
-            a plan depends on the machine's speed.
+        verify_every: iterations between two scorings of the candidates in full rollouts.
+        shortlist: of more candidates than this, only the best under their own members are scored under all.
+        opening: iterations before `verify_every` begins to count; the candidates are scored after them, too.
+        budget: wall-clock limit [s], None for none. An iteration begins only if it should fit together with its
+            scoring; initialisation and first iteration, whose duration is unknown, may exceed the limit. With a budget,
+            plans depend on the machine's speed.
 
     Raises:
         ValueError: if a setting is out of its range.
@@ -82,7 +82,7 @@ class Planner(ABC, Generic[State]):
     budget: float | None = None
 
     unbounded: ClassVar[tuple[str, ...]] = ()
-    """Fields of the state that may be infinite, such as costs; in others, what is not finite is repaired."""
+    """Fields of the state that may be infinite, such as costs; in others, non-finite values are repaired."""
 
     def __post_init__(self) -> None:
         whole(0, iterations=self.iterations, opening=self.opening)
@@ -95,25 +95,25 @@ class Planner(ABC, Generic[State]):
 
     @abstractmethod
     def init(self, problem: Problem, given: Candidates | None, noise: NoiseSource) -> State:
-        """The first state.
+        """Returns the initial state.
 
         Args:
-            problem: what to plan for.
-            given: candidates to improve (proposals, then the running plan), if there are any: in `plan` at most
-                `candidates`. They come first; where there are fewer, the planner adds its own.
+            problem: the problems to plan for.
+            given: candidates to improve (proposals, then the running plan), if any; in `plan` at most `candidates`.
+                They come first; if there are fewer, the planner adds its own.
             noise: random numbers.
         """
 
     @abstractmethod
     def step(self, problem: Problem, state: State, noise: NoiseSource) -> State:
-        """One iteration."""
+        """Returns the state after one iteration."""
 
     @abstractmethod
     def actions(self, problem: Problem, state: State) -> Tensor:
-        """The candidates that the state stands for, `[B, N, H, A]`; improved given ones keep their places."""
+        """Returns the candidates of a state, `[B, N, H, A]`; given ones keep their indices."""
 
     def refine(self, problem: Problem, given: Candidates, noise: NoiseSource) -> Tensor:
-        """Improves given candidates by all iterations, unjudged, `[B, N, H, A]`: the planner as GRASP's sync."""
+        """Improves given candidates by all iterations, without scoring, `[B, N, H, A]`: the planner as GRASP's sync."""
         state = self.init(problem, given, noise)
         for _ in range(self.iterations):
             state = self.step(problem, state, noise)
@@ -129,22 +129,22 @@ class Planner(ABC, Generic[State]):
     ) -> Plan:
         """Plans for B problems.
 
-        The running plan is judged first: where it is still good, nothing else is done. A problem whose plan has been
-        accepted keeps it, so that what happens to one problem never depends on the others.
+        The running plan is scored first; if it is still good, planning ends. A problem keeps an accepted plan, so the
+        plan of one problem never depends on the others.
 
         Args:
-            problem: what to plan for.
-            warm: `[B, H, A]`, the running plan's actions, moved up to the present step.
+            problem: the problems to plan for.
+            warm: `[B, H, A]`, the running plan's actions, shifted to the present step.
             seed: seed of the planner's noise; the same seed gives the same plan.
-            on_step: called with the iteration's number and the state, from 0 for the first state.
+            on_step: called with the iteration's number and the state, from 0 for the initial state.
 
         Returns:
-            The best candidate that was met, never worse than `warm`.
+            The best candidate that was found, never worse than `warm`.
         """
         clock = _Clock(self.budget)
         noise = NoiseSource(seed, problem.start.device, problem.start.dtype)
         best = _Best(problem, self.shortlist)
-        # Plans as they stand: nothing at all, where no plan can stop before its first action; and the running plan.
+        # Plans that are scored as they are: rest, as no plan can stop before its first action; and the running plan.
         standing = [problem.resting(1)] if problem.criteria.stop else []
         if warm is not None:
             warm = problem.clamp(warm.nan_to_num())
@@ -178,13 +178,13 @@ class Planner(ABC, Generic[State]):
     def _given(
         self, problem: Problem, warm: Tensor | None, noise: NoiseSource, best: _Best, clock: _Clock
     ) -> Candidates | None:
-        """What to improve: the proposals, which are judged here, and the running plan."""
+        """Returns candidates to improve: the proposals, which are scored here, and the running plan."""
         given = None
         if self.proposals is not None:
             given = _sound(problem, self.proposals(problem, self.proposed, noise))
             best.offer(given.actions, clock, given.rollouts if problem.criteria.feedback else None)
         if warm is not None and not best.done:
-            actions = warm[:, None].expand(-1, problem.members, -1, -1)  # each member may improve it in its own way
+            actions = warm[:, None].expand(-1, problem.members, -1, -1)  # one copy for each member to improve
             running = Candidates(problem.follow(actions), actions)
             given = running if given is None else given.join(running)
         if given is not None and given.size > self.candidates:
@@ -195,7 +195,7 @@ class Planner(ABC, Generic[State]):
 
 
 class _Clock:
-    """Keeps the time budget: `over` tells when another step and its verification would not fit any more."""
+    """The time budget: `over` is True when another step and its scoring would exceed it."""
 
     def __init__(self, budget: float | None) -> None:
         self._begin = time.perf_counter()
@@ -230,7 +230,7 @@ class _Timing:
 
 
 class _Best:
-    """The best candidate so far of each problem; an accepted one is never replaced."""
+    """The best candidate of each problem so far; an accepted one is never replaced."""
 
     def __init__(self, problem: Problem, shortlist: int) -> None:
         self._shortlist = shortlist
@@ -243,9 +243,9 @@ class _Best:
         self.done = size == 0
 
     def offer(self, actions: Tensor, clock: _Clock, rollouts: Tensor | None = None, *, whole: bool = False) -> None:
-        """Judges candidates `[B, N, H, A]`, by known rollouts if given, and keeps the better of old and new.
+        """Scores candidates `[B, N, H, A]`, by known rollouts if given, and keeps the better of old and new.
 
-        Where plans may stop they are cut there, unless they are judged as a `whole`.
+        With `Criteria.stop` they are cut where they should stop, unless they are scored as a `whole`.
         """
         if self.done:
             return
@@ -257,7 +257,7 @@ class _Best:
                 merit = self._problem.scoring.merit(self._problem.follow(actions))
                 index = merit.topk(self._shortlist, largest=False).indices.sort(1).values
                 actions = actions.take_along_dim(index[..., None, None], 1)
-            verdict = self._problem.score(actions) if rollouts is None else self._problem.scoring.verdict(rollouts)
+            verdict = self._problem.score(actions) if rollouts is None else self._problem.scoring.evaluate(rollouts)
             # An accepted candidate comes before a cheaper one that is not.
             index = (verdict.cost.masked_fill(~verdict.accepted, torch.inf)).argmin(1)
             index = torch.where(verdict.accepted.any(1), index, verdict.cost.argmin(1))
@@ -275,7 +275,7 @@ class _Best:
 
 
 def _sound(problem: Problem, given: Candidates) -> Candidates:
-    """Proposals with their actions inside the bounds; what is not finite rests instead."""
+    """Returns proposals with actions inside the bounds; candidates that are not finite are replaced by rest."""
     states, actions, rollouts = given
     lost = ~(states.isfinite().all(-1).all(-1) & actions.isfinite().all(-1).all(-1))[..., None, None]
     actions = problem.clamp(torch.where(lost, problem.rest, actions))
@@ -285,7 +285,7 @@ def _sound(problem: Problem, given: Candidates) -> Candidates:
 
 
 def _repair(state: State, sound: State, unbounded: tuple[str, ...]) -> State:
-    """Replaces what is not finite in a state's tensors by the last sound values, but in fields that may be infinite."""
+    """Replaces non-finite values of a state by the last sound ones, except in fields that may be infinite."""
     names = getattr(state, "_fields", ("",) * len(state))
     fields = zip(names, state, sound, strict=True)
     repaired = (new if name in unbounded else _repaired(new, old, unbounded) for name, new, old in fields)

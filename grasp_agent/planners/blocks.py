@@ -1,4 +1,4 @@
-"""Problems that fall apart into blocks: plans put together from the best of each block."""
+"""Factored problems: plans combined from the best parts for each block."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from grasp_agent.planners.problem import Problem
 
 
 def gather_parts(problem: Problem, samples: Tensor, index: Tensor) -> Tensor:
-    """Plans put together from samples, block by block.
+    """Returns plans combined from samples, block by block.
 
     Args:
         problem: the problem, whose blocks are the parts.
         samples: `[..., P, H, A]`.
-        index: `[..., E, G]`, which sample each of E plans takes each block from; G = 1 takes all from one.
+        index: `[..., E, G]`, the sample from which each of E plans takes each block; G = 1 takes all from one.
 
     Returns:
         `[..., E, H, A]`.
@@ -33,13 +33,13 @@ def gather_parts(problem: Problem, samples: Tensor, index: Tensor) -> Tensor:
 
 @dataclass(frozen=True, kw_only=True)
 class Recombination:
-    """After a sync, each candidate's blocks are drawn anew from the best candidates for that block.
+    """Recombines candidates after a sync: each block is taken from one of the best candidates for that block.
 
-    What one candidate found for one block and another for the next come together in one plan; without blocks it is
-    selection. The first plan is the best of every block.
+    This combines solutions that different candidates found for different blocks; without blocks it is selection. The
+    first plan has the best part for every block.
 
     Attributes:
-        share: share of the candidates, the best for a block, that are drawn from.
+        share: fraction of the candidates, the best for a block, from which parts are taken.
 
     Raises:
         ValueError: if it is not in (0, 1].
@@ -49,12 +49,12 @@ class Recombination:
 
     def __post_init__(self) -> None:
         if not 0 < self.share <= 1:
-            raise ValueError(f"share: expected a share in (0, 1], got {self.share}")
+            raise ValueError(f"share: expected a fraction in (0, 1], got {self.share}")
 
     def __call__(self, problem: Problem, candidates: Candidates, costs: Tensor) -> Candidates:
-        """Candidates from the best parts, given costs `[B, N, G]` of the old ones' parts; N stays.
+        """Returns N candidates combined from the best parts of N, whose costs are `[B, N, G]`.
 
-        A part's member changes with the candidate that it moves to, so its rollout changes a little, too.
+        A part may move to a candidate of another ensemble member, which changes its rollout a little.
         """
         count = candidates.size
         pool = max(1, round(self.share * count))
@@ -75,6 +75,6 @@ class Recombination:
 
 
 def _take(values: Tensor, index: Tensor) -> Tensor:
-    """Rows `[..., E, H, X]` of values `[..., P, H, X]` at indices `[..., E]`."""
+    """Returns rows `[..., E, H, X]` of values `[..., P, H, X]` at indices `[..., E]`."""
     wide = index[..., None, None].expand(*index.shape, *values.shape[-2:])
     return values.gather(-3, wide)

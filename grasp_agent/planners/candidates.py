@@ -1,4 +1,4 @@
-"""How candidates are laid out: as plans side by side, and as the rows of an ensemble's members."""
+"""The layout of candidates: as plans, and as rows of an ensemble's members."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from torch import Tensor
 
 
 class Candidates(NamedTuple):
-    """Plans side by side, as virtual states and actions."""
+    """Plans, as virtual states and actions."""
 
     states: Tensor
     """`[B, N, H, S]`, s_1 .. s_H."""
     actions: Tensor
     """`[B, N, H, A]`, a_0 .. a_{H-1}."""
     rollouts: Tensor | None = None
-    """`[K, B, N, H, S]`, rollouts under all members with feedback towards the states, if known: what is judged."""
+    """`[K, B, N, H, S]`, rollouts under all members with feedback towards the states, if known; these are scored."""
 
     @property
     def pair(self) -> tuple[Tensor, Tensor]:
@@ -31,37 +31,37 @@ class Candidates(NamedTuple):
         return self.actions.shape[1]
 
     def first(self, count: int) -> Candidates:
-        """The first ones."""
+        """Returns the first candidates."""
         return Candidates(self.states[:, :count], self.actions[:, :count])
 
     def join(self, other: Candidates | None) -> Candidates:
-        """These, then the others."""
+        """Returns these candidates, then the others."""
         if other is None:
             return self
         return Candidates(torch.cat([self.states, other.states], 1), torch.cat([self.actions, other.actions], 1))
 
 
 class Fold(NamedTuple):
-    """How candidates `[B, N, ...]` are laid out as the rows `[k, M]` of an ensemble's first k members."""
+    """The layout of candidates `[B, N, ...]` as rows `[k, M]` of an ensemble's first k members."""
 
     shape: tuple[int, ...]
     members: int
 
     @staticmethod
     def of(states: Tensor, members: int) -> Fold:
-        """For candidates `[B, N, ..., S]` under as many of the first `members` as divide N."""
+        """Returns the layout of candidates `[B, N, ..., S]`; k is the largest divisor of N up to `members`."""
         count = states.shape[1]
         return Fold(tuple(states.shape[:-1]), next(k for k in range(members, 0, -1) if count % k == 0))
 
     def rows(self, values: Tensor) -> Tensor:
-        """`[B, N, ..., V]` as `[k, M, V]`."""
+        """Returns values `[B, N, ..., V]` as rows `[k, M, V]`."""
         if self.members == 1:
             return values.reshape(1, -1, values.shape[-1])
         groups = values.reshape(-1, self.members, self._inner * values.shape[-1])
         return groups.transpose(0, 1).reshape(self.members, -1, values.shape[-1])
 
     def back(self, rows: Tensor) -> Tensor:
-        """`[k, M, ...]` as `[B, N, ..., ...]`."""
+        """Returns rows `[k, M, ...]` as values `[B, N, ..., ...]`."""
         rest = rows.shape[2:]
         if self.members == 1:
             return rows.view(*self.shape, *rest)
@@ -74,7 +74,7 @@ class Fold(NamedTuple):
 
 
 def derivative(function: Callable[[Tensor], Tensor], inputs: Tensor) -> tuple[Tensor, Tensor]:
-    """Values `[..., S]` and derivative `[..., S, I]` of a function of rows `[..., I]`: one call, S batched products."""
+    """Returns values `[..., S]` and derivative `[..., S, I]` of a function of `[..., I]`, by S batched products."""
     leaf = inputs.detach().clone().requires_grad_()
     with torch.enable_grad():
         values = function(leaf)

@@ -1,4 +1,4 @@
-"""The cross-entropy method, as published and as iCEM: with coloured noise, kept elites and a shifted mean.
+"""The cross-entropy method, as published and as iCEM, with coloured noise, kept elites and a shifted mean.
 
 CEM: Rubinstein and Kroese 2004; for planning with learned models Chua et al. 2018 (arXiv 1805.12114). iCEM: Pinneri et
 al. 2020 (arXiv 2008.06389).
@@ -20,8 +20,8 @@ from grasp_agent.planners.problem import Problem
 from grasp_agent.validation import at_least, fraction, more_than, whole
 
 
-class Search(NamedTuple):
-    """Normal distributions over plans, and the best samples that were met."""
+class CEMState(NamedTuple):
+    """Normal distributions over plans, and the best samples so far."""
 
     mean: Tensor
     """`[B, N, H, A]`."""
@@ -30,19 +30,19 @@ class Search(NamedTuple):
     elites: Tensor
     """`[B, N, E, H, A]`, the best first."""
     costs: Tensor
-    """`[B, N, E, G]`, their costs, part by part where the search is factored (else G is 1)."""
+    """`[B, N, E, G]`, their costs, for each part in a factored search (else G is 1)."""
     iteration: int
 
 
 @dataclass(frozen=True, kw_only=True)
-class CEM(Planner[Search]):
-    """Samples plans around a mean, and moves mean and spread to the best of them.
+class CEM(Planner[CEMState]):
+    """Samples plans from a normal distribution, and fits the next one to the best of them.
 
     Attributes:
-        candidates: distributions side by side.
+        candidates: number of distributions in parallel.
         samples: plans drawn from each in an iteration.
-        elites: how many of the best make the next distribution.
-        sigma: first standard deviation, as a share of half the actions' range.
+        elites: number of best plans to which the next distribution is fitted.
+        sigma: initial standard deviation, as a fraction of half the actions' range.
         noise: the samples' noise along time; white as published.
     """
 
@@ -58,36 +58,36 @@ class CEM(Planner[Search]):
         super().__post_init__()
         _check(self.samples, self.elites, self.sigma)
 
-    def init(self, problem: Problem, given: Candidates | None, noise: NoiseSource) -> Search:
+    def init(self, problem: Problem, given: Candidates | None, noise: NoiseSource) -> CEMState:
         """See `Planner.init`."""
-        return begun(problem, given, self.candidates, self.elites, self.sigma, factored=False)
+        return initial_distributions(problem, given, self.candidates, self.elites, self.sigma, factored=False)
 
-    def step(self, problem: Problem, state: Search, noise: NoiseSource) -> Search:
-        """One iteration."""
-        samples = drawn(problem, state, self.noise, self.samples, noise)
-        elites, costs = best(problem, samples, costs_of(problem, samples, factored=False), self.elites)
-        return Search(elites.mean(2), elites.std(2), elites, costs, state.iteration + 1)
+    def step(self, problem: Problem, state: CEMState, noise: NoiseSource) -> CEMState:
+        """See `Planner.step`."""
+        samples = sample_plans(problem, state, self.noise, self.samples, noise)
+        elites, costs = select_elites(problem, samples, plan_costs(problem, samples, factored=False), self.elites)
+        return CEMState(elites.mean(2), elites.std(2), elites, costs, state.iteration + 1)
 
-    def actions(self, problem: Problem, state: Search) -> Tensor:
-        """The means, then the best samples: `[B, 2 N, H, A]`."""
+    def actions(self, problem: Problem, state: CEMState) -> Tensor:
+        """See `Planner.actions`: the means, then the best samples, `[B, 2 N, H, A]`."""
         return torch.cat([state.mean, state.elites[:, :, 0]], 1)
 
 
 @dataclass(frozen=True, kw_only=True)
-class ICEM(Planner[Search]):
-    """The improved cross-entropy method; the defaults are the published ones where the paper gives one for all tasks.
+class ICEM(Planner[CEMState]):
+    """The improved cross-entropy method; defaults are the published values if the paper gives one for all tasks.
 
     Attributes:
-        candidates: distributions side by side.
-        samples: plans drawn in the first iteration.
+        candidates: number of distributions in parallel.
+        samples: plans drawn from each in the first iteration.
         decay: the number of samples falls by this factor in each iteration, down to twice the elites.
-        elites: how many of the best make the next distribution.
-        kept: share of the elites that stay in the race.
-        momentum: share of the old mean and spread that is kept.
-        sigma: first standard deviation, as a share of half the actions' range.
+        elites: number of best plans to which the next distribution is fitted.
+        kept: fraction of the elites that are kept for the next iteration.
+        momentum: fraction of the old mean and standard deviation in the next ones.
+        sigma: initial standard deviation, as a fraction of half the actions' range.
         noise: the samples' noise along time.
-        factored: True picks elites for each block of the problem apart: the fair rival, on problems that fall apart,
-            of planners that know the blocks.
+        factored: True selects elites for each block of the problem separately: the fair comparison, on factored
+            problems, with planners that know the blocks.
     """
 
     unbounded: ClassVar[tuple[str, ...]] = ("costs",)
@@ -108,32 +108,32 @@ class ICEM(Planner[Search]):
         at_least(1, decay=self.decay)
         fraction(kept=self.kept, momentum=self.momentum)
 
-    def init(self, problem: Problem, given: Candidates | None, noise: NoiseSource) -> Search:
+    def init(self, problem: Problem, given: Candidates | None, noise: NoiseSource) -> CEMState:
         """See `Planner.init`."""
-        return begun(problem, given, self.candidates, self.elites, self.sigma, factored=self.factored)
+        return initial_distributions(problem, given, self.candidates, self.elites, self.sigma, factored=self.factored)
 
-    def step(self, problem: Problem, state: Search, noise: NoiseSource) -> Search:
-        """One iteration."""
+    def step(self, problem: Problem, state: CEMState, noise: NoiseSource) -> CEMState:
+        """See `Planner.step`."""
         count = max(2 * self.elites, int(self.samples / self.decay**state.iteration))
-        samples = drawn(problem, state, self.noise, count, noise)
-        costs = costs_of(problem, samples, factored=self.factored)
+        samples = sample_plans(problem, state, self.noise, count, noise)
+        costs = plan_costs(problem, samples, factored=self.factored)
         kept = round(self.kept * self.elites)
         samples = torch.cat([state.elites[:, :, :kept], samples], 2)
         costs = torch.cat([state.costs[:, :, :kept].expand(*costs.shape[:2], -1, costs.shape[-1]), costs], 2)
-        elites, costs = best(problem, samples, costs, self.elites)
+        elites, costs = select_elites(problem, samples, costs, self.elites)
         mean = torch.lerp(elites.mean(2), state.mean, self.momentum)
         std = torch.lerp(elites.std(2), state.std, self.momentum)
-        return Search(mean, std, elites, costs, state.iteration + 1)
+        return CEMState(mean, std, elites, costs, state.iteration + 1)
 
-    def actions(self, problem: Problem, state: Search) -> Tensor:
-        """The best samples, then the means: `[B, 2 N, H, A]`."""
+    def actions(self, problem: Problem, state: CEMState) -> Tensor:
+        """See `Planner.actions`: the best samples, then the means, `[B, 2 N, H, A]`."""
         return torch.cat([state.elites[:, :, 0], state.mean], 1)
 
 
-def begun(
+def initial_distributions(
     problem: Problem, given: Candidates | None, count: int, elites: int, sigma: float, *, factored: bool
-) -> Search:
-    """Distributions around the given plans, or around rest; the given are the first elites."""
+) -> CEMState:
+    """Returns distributions around given plans, or around rest; given plans are the first elites."""
     means = problem.resting(max(count, 1) if given is None else max(count, given.size)).clone()
     if given is not None:
         means[:, : given.size] = given.actions
@@ -141,26 +141,26 @@ def begun(
     parts = len(problem.independent) if factored else 1
     costs = means.new_full((*means.shape[:2], elites, parts), torch.inf)
     if given is not None:
-        costs[:, : given.size, 0] = costs_of(problem, given.actions[:, None], factored=factored)[:, 0]
-    return Search(means, std, means[:, :, None].expand(-1, -1, elites, -1, -1), costs, 0)
+        costs[:, : given.size, 0] = plan_costs(problem, given.actions[:, None], factored=factored)[:, 0]
+    return CEMState(means, std, means[:, :, None].expand(-1, -1, elites, -1, -1), costs, 0)
 
 
-def drawn(problem: Problem, state: Search, noise: Coloured, count: int, source: NoiseSource) -> Tensor:
-    """At least `count` plans from each distribution, `[B, N, P, H, A]`, inside the bounds, as many for each member."""
+def sample_plans(problem: Problem, state: CEMState, noise: Coloured, count: int, source: NoiseSource) -> Tensor:
+    """Draws at least `count` plans of each distribution in the bounds, `[B, N, P, H, A]`, equally many per member."""
     sides, horizon, size = state.mean.shape[1:]
     count = problem.shared(count)
     draw = noise.sample(source, sides * count, horizon, size).unflatten(0, (sides, count))
     return problem.clamp(state.mean[:, :, None] + state.std[:, :, None] * draw)
 
 
-def costs_of(problem: Problem, samples: Tensor, *, factored: bool) -> Tensor:
-    """Costs of plans `[B, N, P, H, A]`: `[B, N, P, G]`, part by part, or their sum with G = 1."""
+def plan_costs(problem: Problem, samples: Tensor, *, factored: bool) -> Tensor:
+    """Returns costs `[B, N, P, G]` of plans `[B, N, P, H, A]`, of each part, or their sum with G = 1."""
     costs = problem.scoring.part_merits(problem.follow(samples.flatten(1, 2))).unflatten(1, samples.shape[1:3])
     return costs if factored else costs.sum(-1, keepdim=True)
 
 
-def best(problem: Problem, samples: Tensor, costs: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """The best plans `[B, N, count, H, A]`, each block's actions chosen by its own cost, and their costs."""
+def select_elites(problem: Problem, samples: Tensor, costs: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """Returns the best plans `[B, N, count, H, A]`, with each block's actions selected by its cost, and the costs."""
     lowest = costs.topk(count, dim=2, largest=False)
     return gather_parts(problem, samples, lowest.indices), lowest.values
 

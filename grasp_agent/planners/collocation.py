@@ -1,6 +1,6 @@
 """LatCo: collocation with full state gradients and multipliers on the dynamics (Rybkin et al. 2021, arXiv 2106.13229).
 
-The planner that GRASP departs from: it optimises states THROUGH the model's derivative by the state.
+GRASP differs from it: LatCo optimises states THROUGH the model's derivative by the state.
 """
 
 from __future__ import annotations
@@ -33,23 +33,23 @@ class CollocationState(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Collocation(Planner[CollocationState]):
-    """Levenberg-Marquardt steps on states and actions together, the dynamics as a weighted constraint.
+    """Levenberg-Marquardt steps on states and actions jointly, with the dynamics as a weighted constraint.
 
     Minimises `sum_t w_t |s_t - g|^2 + lambda_t |F(s_{t-1}, a_{t-1}) - s_t|^2`. The normal equations are block
-    tridiagonal and are solved by one sweep in either direction. The multipliers rise where the dynamics are violated by
-    more than `slack`, and fall where not.
+    tridiagonal and are solved by one sweep in each direction. The multipliers rise where the dynamics are violated by
+    more than `slack`, and fall elsewhere.
 
     Attributes:
-        initial: where candidates start.
-        damping: of the Levenberg-Marquardt step.
-        multiplier: first multiplier.
-        multiplier_rate: exponent of their change, in the logarithm of the violation over the slack.
-        multiplier_every: iterations between two changes.
+        initial: initial candidates.
+        damping: damping of the Levenberg-Marquardt step.
+        multiplier: initial multiplier.
+        multiplier_rate: exponent of the multipliers' change, of the violation relative to the slack.
+        multiplier_every: iterations between two changes of the multipliers.
         slack: violation of one step that is tolerated [state units].
         hold: number of last steps at the goal.
-        running: weight of the distance along the way.
-        step_size: share of the Levenberg-Marquardt step that is taken.
-        rounds: greatest number of solves in a step, each with the actions held that the last one drove out of bounds.
+        running: weight of the distance along the trajectory.
+        step_size: fraction of the Levenberg-Marquardt step that is taken.
+        rounds: greatest number of solves in a step; each fixes the actions that the last one drove out of bounds.
     """
 
     iterations: int = 60
@@ -73,9 +73,9 @@ class Collocation(Planner[CollocationState]):
 
     @classmethod
     def paper(cls, *, iterations: int = 200) -> Collocation:
-        """LatCo with the published step: Gauss-Newton, damping 1e-3, multipliers from 1, reward along the whole way.
+        """Returns LatCo with the published step: Gauss-Newton, damping 1e-3, multipliers from 1, reward at all steps.
 
-        How fast the multipliers change, and the slack, are this class's.
+        The rate of the multipliers and the slack are this implementation's.
         """
         return cls(iterations=iterations, hold=1, running=1.0, step_size=1.0, slack=0.01)
 
@@ -86,36 +86,36 @@ class Collocation(Planner[CollocationState]):
         return CollocationState(states, actions, multipliers, 0)
 
     def step(self, problem: Problem, state: CollocationState, noise: NoiseSource) -> CollocationState:
-        """One Levenberg-Marquardt step; where actions would leave their bounds, the others' step is solved anew."""
+        """See `Planner.step`: actions that would leave their bounds are fixed there, and the step is solved again."""
         states, actions, multipliers, iteration = state
         predicted, by_state, by_action = problem.ensemble.jacobians(problem.shifted(states), actions)
         gaps = predicted - states
         weights = problem.scoring.goal_weights(states, self.hold, self.running)
         slope = weights[..., None] * problem.goal.gradient(states) / 2
         bend = weights[..., None, None] * problem.goal.curvature(states) / 2
-        wish = torch.zeros_like(actions)
+        change = torch.zeros_like(actions)
         held, d_states = torch.zeros_like(actions, dtype=torch.bool), torch.zeros_like(states)
         for _ in range(self.rounds):
-            # Actions at their bounds stay there, and the states make do with the others.
-            fixed = (by_action @ torch.where(held, wish, 0)[..., None])[..., 0]
+            # Actions at their bounds are fixed, and the others are solved for.
+            fixed = (by_action @ torch.where(held, change, 0)[..., None])[..., 0]
             free = by_action * ~held[..., None, :]
             d_states, d_actions = self._solve(by_state, free, gaps + fixed, multipliers, slope, bend)
-            d_actions = torch.where(held, wish, d_actions)
-            wished = actions + d_actions
-            beyond = ~held & ((wished < problem.low) | (wished > problem.high))
-            wish = torch.where(beyond, problem.clamp(wished) - actions, d_actions)
+            d_actions = torch.where(held, change, d_actions)
+            unbounded = actions + d_actions
+            beyond = ~held & ((unbounded < problem.low) | (unbounded > problem.high))
+            change = torch.where(beyond, problem.clamp(unbounded) - actions, d_actions)
             if not beyond.any():
                 break
             held = held | beyond
-        solved = (d_states.isfinite().all(-1) & wish.isfinite().all(-1)).all(-1)[..., None, None]
-        d_states, wish = torch.where(solved, d_states, 0), torch.where(solved, wish, 0)
+        solved = (d_states.isfinite().all(-1) & change.isfinite().all(-1)).all(-1)[..., None, None]
+        d_states, change = torch.where(solved, d_states, 0), torch.where(solved, change, 0)
         iteration += 1
         if iteration % self.multiplier_every == 0:
             ratio = (gaps.norm(dim=-1) / self.slack).clamp(1e-2, 1e2)
-            multipliers = (multipliers * ratio**self.multiplier_rate).clamp(1e-3, 1e4)  # more drowns single precision
+            multipliers = (multipliers * ratio**self.multiplier_rate).clamp(1e-3, 1e4)  # more exceeds single precision
         return CollocationState(
             states + self.step_size * d_states,
-            problem.clamp(actions + self.step_size * wish),
+            problem.clamp(actions + self.step_size * change),
             multipliers,
             iteration,
         )
@@ -127,7 +127,7 @@ class Collocation(Planner[CollocationState]):
     def _solve(
         self, by_state: Tensor, by_action: Tensor, gaps: Tensor, multipliers: Tensor, slope: Tensor, bend: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Changes of states and actions: block elimination of the normal equations in z_t = (s_{t+1}, a_t)."""
+        """Returns changes of states and actions; solves the normal equations in z_t = (s_{t+1}, a_t) block by block."""
         horizon, size, action_size = by_action.shape[2:]
         # Residual t is J_t z_t + P_t z_{t-1} + gap_t, with J_t = [-I, B_t] and P_t = [A_t, 0].
         eye = torch.eye(size, dtype=gaps.dtype, device=gaps.device).expand(*by_action.shape[:3], -1, -1)

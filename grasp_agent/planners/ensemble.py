@@ -1,4 +1,4 @@
-"""The model that a planner is given: steps of candidates, each under its own member, and their derivatives."""
+"""The model of a planning problem: steps of candidates, each under its own member, and their derivatives."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ class Ensemble:
 
     Attributes:
         dynamics: one step.
-        steppers: members that step candidates while planners search: the first ones.
-        action_jacobian: the model's own derivative by the action; None lets torch compute it.
-        action_pullback: the model's own vector-Jacobian product by the action; None lets torch compute it.
-        jacobian: the model's own derivative by state and action; None lets torch compute it.
+        steppers: number of members, the first ones, that step candidates during planning.
+        action_jacobian: the model's own derivative by the action; None uses autograd.
+        action_pullback: the model's own vector-Jacobian product by the action; None uses autograd.
+        jacobian: the model's own derivative by state and action; None uses autograd.
     """
 
     dynamics: Dynamics
@@ -31,7 +31,7 @@ class Ensemble:
     jacobian: Jacobian | None = None
 
     def step(self, states: Tensor, actions: Tensor) -> Tensor:
-        """One step of each candidate under its own member: `[B, N, ..., S], [B, N, ..., A] -> [B, N, ..., S]`.
+        """Steps each candidate under its own member: `[B, N, ..., S], [B, N, ..., A] -> [B, N, ..., S]`.
 
         Candidate n is stepped by member n % k, where k is the largest divisor of N up to the number of members in use.
         """
@@ -39,7 +39,7 @@ class Ensemble:
         return fold.back(self.dynamics(fold.rows(states), fold.rows(actions)))
 
     def linearise(self, states: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:
-        """As `step`, with the derivative by the action: `[B, N, ..., S]` and `[B, N, ..., S, A]`.
+        """Returns `step` and its derivative by the action, `[B, N, ..., S]` and `[B, N, ..., S, A]`.
 
         The derivative by the state is not formed.
         """
@@ -48,14 +48,14 @@ class Ensemble:
         return fold.back(following), fold.back(slopes)
 
     def pullback(self, states: Tensor, actions: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
-        """As `step`, with the product of a cotangent `[B, N, ..., S]` and D_a F, a function to `[B, N, ..., A]`."""
+        """Returns `step` and its vector-Jacobian product by the action, from `[B, N, ..., S]` to `[B, N, ..., A]`."""
         fold = Fold.of(states, self.steppers)
         pullback = self.action_pullback or self._generic_pullback
         following, pull = pullback(fold.rows(states), fold.rows(actions))
         return fold.back(following), lambda cotangent: fold.back(pull(fold.rows(cotangent)))
 
     def jacobians(self, states: Tensor, actions: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """As `step`, with the derivatives by the state, `[B, N, ..., S, S]`, and by the action, `[B, N, ..., S, A]`.
+        """Returns `step` and its derivatives by the state `[B, N, ..., S, S]` and by the action `[B, N, ..., S, A]`.
 
         For planners that follow true rollouts, and for full collocation; GRASP's lifted iteration never calls it.
         """
@@ -65,7 +65,7 @@ class Ensemble:
         return following, slopes[..., : states.shape[-1]], slopes[..., states.shape[-1] :]
 
     def linearise_rows(self, state: Tensor, action: Tensor) -> tuple[Tensor, Tensor]:
-        """Next states of rows `[k, M, S]`, and their derivative by the action `[k, M, S, A]`."""
+        """Returns next states of rows `[k, M, S]`, and their derivative by the action `[k, M, S, A]`."""
         return (self.action_jacobian or self._generic_jacobian)(state, action)
 
     def _generic_jacobian(self, states: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,4 +1,4 @@
-"""Goals: named entries of the state that should take given values."""
+"""Goals as target values of some entries of the state."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from torch import Tensor
 
 @dataclass(frozen=True, kw_only=True)
 class EntryGoal:
-    """Some entries of the state should take given values; the others are free.
+    """Target values of some entries of the state; the others are free.
 
     Attributes:
         size: S, the length of a state.
         index: `[E]`, the named entries.
-        target: `[B, E]`, their values [state units].
+        target: `[B, E]`, their target values [state units].
         weights: `[E]`, weights of the squared differences.
         tolerance: distance at which a part counts as reached, in the units of `sqrt(parts)`.
         part: `[E]`, the part, from 0 to G - 1, that an entry belongs to; None for a single part.
@@ -42,7 +42,7 @@ class EntryGoal:
         return (states - self._targets) * self._slopes
 
     def curvature(self, states: Tensor) -> Tensor:
-        """See `Goal.curvature`: the same everywhere."""
+        """See `Goal.curvature`: a constant."""
         return torch.diag(self._slopes).expand(*states.shape, -1)
 
     def project(self, states: Tensor) -> Tensor:
@@ -54,13 +54,13 @@ class EntryGoal:
 
     @cached_property
     def _targets(self) -> Tensor:
-        """`[B, 1, 1, S]`, the targets in their places."""
+        """`[B, 1, 1, S]`, the targets at their entries; 0 elsewhere."""
         targets = self.target.new_zeros(len(self.target), self.size).index_copy_(-1, self.index, self.target)
         return targets[:, None, None]
 
     @cached_property
     def _slopes(self) -> Tensor:
-        """`[S]`, twice the weights in their places; zero for what is free."""
+        """`[S]`, twice the weights at their entries; 0 elsewhere."""
         return self.weights.new_zeros(self.size).index_copy_(0, self.index, 2 * self.weights)
 
     @cached_property

@@ -26,10 +26,10 @@ from grasp_agent.validation import at_least, whole
 
 
 class Sync(Protocol):
-    """Brings actions and their true rollout together: `Tracking`, or any planner of the family."""
+    """Improves actions along their true rollout: `Tracking`, or any planner."""
 
     def refine(self, problem: Problem, given: Candidates, noise: NoiseSource) -> Tensor:
-        """Better actions `[B, N, H, A]`, given virtual states and actions."""
+        """Returns improved actions `[B, N, H, A]`, given virtual states and actions."""
         ...
 
 
@@ -37,11 +37,11 @@ class Update(Protocol):
     """One lifted iteration: ONE batched model call over all time steps; D_a F only, never D_s F."""
 
     def start(self, candidates: Candidates) -> Any:
-        """Fresh memory."""
+        """Returns the initial memory."""
         ...
 
     def apply(self, problem: Problem, candidates: Candidates, memory: Any, phase: float) -> tuple[Candidates, Any]:
-        """The moved virtual states and actions, and the memory; `phase` falls from 1 after a sync towards 0."""
+        """Returns updated virtual states and actions, and the memory; `phase` falls from 1 after a sync towards 0."""
         ...
 
 
@@ -53,7 +53,7 @@ class GraspState(NamedTuple):
     actions: Tensor
     """`[B, N, H, A]`, actions a_0 .. a_{H-1}."""
     memory: Any
-    """The update's."""
+    """Memory of the update."""
     iteration: int
 
 
@@ -61,24 +61,24 @@ class GraspState(NamedTuple):
 class GRASP(Planner[GraspState]):
     """Optimises virtual states and actions in parallel over time, candidates and problems.
 
-    One iteration is one batched model call over `B * N * H` rows and derivatives by the ACTION only; the derivative by
-    the state input is never formed. The parts are objects and can be exchanged. `GRASP.paper()` is the published
-    algorithm.
+    One iteration is one batched model call over `B * N * H` rows, with derivatives by the ACTION only; the derivative
+    by the state input is never formed. The components are objects and can be exchanged. `GRASP.paper()` is the
+    published algorithm.
 
-    The first `opening` iterations are syncs alone: often the start needs nothing else, and noise would spoil it.
+    The first `opening` iterations are syncs only: often a good initial plan needs no more, and noise would degrade it.
 
     Attributes:
-        initial: where virtual states and actions start that were not given.
+        initial: initial virtual states and actions, in addition to given ones.
         update: one lifted iteration.
         sigma: standard deviation of the noise on the virtual states [state units].
         noise: shape of that noise along time.
         anneal: True lets the noise fall linearly, towards zero, within each phase between two syncs.
         sync: the serial planner that repairs the relaxation.
         sync_every: K_sync, iterations between two syncs.
-        pinned: last virtual states that are put onto the goal (1 as published: the goal is touched; more: it is held).
-        reset_states: True puts the virtual states onto the rollout after each sync.
-        recombination: what puts new candidates together after a sync; None for nothing. Candidates change places, so a
-            GRASP that is another one's sync has none.
+        pinned: number of last virtual states at the goal (1 as published: the goal is reached; more: it is held).
+        reset_states: True resets the virtual states to the rollout after each sync.
+        recombination: recombines candidates after a sync; None for none. It changes the order of candidates, so a GRASP
+            that is the sync of another one must have none.
     """
 
     candidates: int = 16
@@ -109,16 +109,16 @@ class GRASP(Planner[GraspState]):
 
     @classmethod
     def paper(cls, *, iterations: int = 1000, sigma: float = 0.5) -> GRASP:
-        """The published algorithm with the settings of the public code closest to the paper.
+        """Returns the published algorithm with the settings of the public code closest to the paper.
 
         One candidate from a straight line, Adam (0.1 for states, 0.001 for actions), white noise, gamma 1, every 100
-        iterations 25 gradient steps (rate 0.1) through the rollout. What every planner here gets is kept: the best
+        iterations 25 gradient steps (rate 0.1) through the rollout. What all planners here have is kept: the best
         candidate is returned instead of the last, actions stay inside their bounds, a plan that is good enough ends
-        the search, and a sync that makes a candidate worse is not taken.
+        the search, and a sync that makes a candidate worse is rejected.
 
         Args:
             iterations: total number of iterations.
-            sigma: noise; to be read relative to the scale of the state (0.5 is for unit scale).
+            sigma: standard deviation of the noise, relative to the scale of the state (0.5 is for unit scale).
         """
         return cls(
             candidates=1,
@@ -142,7 +142,7 @@ class GRASP(Planner[GraspState]):
         return self._fresh(Candidates(self._held(problem, states.clone()), actions), 0)
 
     def step(self, problem: Problem, state: GraspState, noise: NoiseSource) -> GraspState:
-        """One lifted iteration; every `sync_every`-th one is followed by a sync."""
+        """See `Planner.step`: a lifted iteration; every `sync_every`-th one is followed by a sync."""
         candidates = Candidates(state.states, state.actions)
         iteration = state.iteration + 1
         if iteration <= self.opening:
@@ -163,7 +163,7 @@ class GRASP(Planner[GraspState]):
         return state.actions
 
     def _synced(self, problem: Problem, candidates: Candidates, iteration: int, noise: NoiseSource) -> GraspState:
-        """Each candidate keeps the better of its actions before and after the sync."""
+        """Returns the state after a sync; each candidate keeps the better of its actions before and after."""
         states, actions = candidates.pair
         after = problem.clamp(self.sync.refine(problem, candidates, noise))
         path, path_after = problem.follow(actions), problem.follow(after)
@@ -179,7 +179,7 @@ class GRASP(Planner[GraspState]):
         return self._fresh(Candidates(self._held(problem, candidates.states), candidates.actions), iteration)
 
     def _held(self, problem: Problem, states: Tensor) -> Tensor:
-        """The same virtual states, the last ones put onto the goal."""
+        """Returns the virtual states with the last ones moved to the goal, in place."""
         last = states[:, :, -self.pinned :]
         last.copy_(problem.goal.project(last))
         return states
@@ -189,7 +189,7 @@ class GRASP(Planner[GraspState]):
 
 
 def lifted_loss(problem: Problem, states: Tensor, actions: Tensor, goal_weight: float) -> Tensor:
-    """The published loss (eq. 10) of virtual states `[B, N, H, S]` and actions `[B, N, H, A]`, `[B, N]`.
+    """Returns the published loss `[B, N]` (eq. 10) of virtual states `[B, N, H, S]` and actions `[B, N, H, A]`.
 
     Zero on a true rollout that stays at the goal; with `goal_weight` 0, zero on every true rollout.
     """

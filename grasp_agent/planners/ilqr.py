@@ -27,21 +27,21 @@ class ILQRState(NamedTuple):
     cost: Tensor
     """`[B, N]`."""
     scale: Tensor
-    """`[B, N]`, length of the next step."""
+    """`[B, N]`, scale of the next step."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ILQR(Planner[ILQRState]):
-    """Sweeps of a Riccati recursion backwards and a rollout forwards.
+    """Sweeps of a backward Riccati recursion and a forward rollout.
 
     The model's Jacobians of all time steps come from one batched call; only rollouts and the recursion are serial. The
-    cost is the squared distance to the goal over the last `hold` steps, plus `running` times its mean along the way,
-    plus `effort` times the squared actions.
+    cost is the squared distance to the goal over the last `hold` steps, plus `running` times its mean along the
+    trajectory, plus `effort` times the squared actions.
 
     Attributes:
-        initial: where candidates start.
+        initial: initial candidates.
         hold: number of last steps at the goal.
-        running: weight of the distance along the way.
+        running: weight of the distance along the trajectory.
         effort: weight of the squared actions.
         damping: added to the control Hessian [squared distance per squared action].
     """
@@ -69,7 +69,7 @@ class ILQR(Planner[ILQRState]):
         return ILQRState(path, actions, cost, torch.ones_like(cost))
 
     def step(self, problem: Problem, state: ILQRState, noise: NoiseSource) -> ILQRState:
-        """One sweep; a candidate's own cost never rises."""
+        """See `Planner.step`: one sweep; the cost of a candidate never rises."""
         path, actions, cost, scale = state
         _, by_state, by_action = problem.ensemble.jacobians(problem.shifted(path), actions)
         weights = problem.scoring.goal_weights(path, self.hold, self.running)

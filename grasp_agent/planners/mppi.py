@@ -21,20 +21,20 @@ class MPPIState(NamedTuple):
     mean: Tensor
     """`[B, N, H, A]`."""
     best: Tensor
-    """`[B, N, H, A]`, the best sample that was met."""
+    """`[B, N, H, A]`, the best sample so far."""
     cost: Tensor
     """`[B, N]`, its cost."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class MPPI(Planner[MPPIState]):
-    """Moves a mean to the average of samples around it, weighted by the exponential of their cost.
+    """Moves a mean to the average of samples around it, weighted by the exponential of their negative cost.
 
     Attributes:
-        candidates: means side by side.
+        candidates: number of means in parallel.
         samples: plans drawn around each mean in an iteration.
-        sigma: their standard deviation, as a share of half the actions' range.
-        temperature: lambda, in units of the samples' mean excess over the best cost, so that it needs no tuning to the
+        sigma: their standard deviation, as a fraction of half the actions' range.
+        temperature: lambda, in units of the samples' mean excess over the best cost, so that it does not depend on the
             scale of the cost.
         noise: the samples' noise along time; white as published.
     """
@@ -60,26 +60,26 @@ class MPPI(Planner[MPPIState]):
         return MPPIState(mean, mean, mean.new_full(mean.shape[:2], torch.inf))
 
     def step(self, problem: Problem, state: MPPIState, noise: NoiseSource) -> MPPIState:
-        """One iteration."""
+        """See `Planner.step`."""
         sides, horizon, size = state.mean.shape[1:]
         draw = self.noise.sample(noise, sides * problem.shared(self.samples), horizon, size).unflatten(0, (sides, -1))
-        draw = draw.index_fill(1, torch.zeros(1, dtype=torch.long, device=draw.device), 0)  # the mean itself takes part
+        draw = draw.index_fill(1, torch.zeros(1, dtype=torch.long, device=draw.device), 0)  # the mean is a sample, too
         half = (problem.high - problem.low) / 2
         samples = problem.clamp(state.mean[:, :, None] + self.sigma * half * draw)
         cost = problem.scoring.merit(problem.follow(samples.flatten(1, 2))).unflatten(1, samples.shape[1:3])
         lowest = cost.min(-1, keepdim=True)
         excess = (cost - lowest.values).nan_to_num(posinf=torch.inf, nan=torch.inf)
-        known = excess.isfinite()  # a sample that diverged has no weight, and does not set the scale either
+        known = excess.isfinite()  # a sample that diverged has no weight, and does not affect the scale
         scale = excess.masked_fill(~known, 0).sum(-1, keepdim=True) / known.sum(-1, keepdim=True).clamp_min(1)
-        # Where all of them diverged, the mean stays.
+        # If all samples diverged, the mean stays.
         excess[..., 0].masked_fill_(~known.any(-1), 0)
         weights = torch.softmax(-excess / (self.temperature * scale + 1e-9), -1)
         mean = problem.clamp((weights[..., None, None] * samples).sum(2))
-        winner = samples.take_along_dim(lowest.indices[..., None, None], 2)[:, :, 0]
+        cheapest = samples.take_along_dim(lowest.indices[..., None, None], 2)[:, :, 0]
         better = lowest.values[..., 0] < state.cost
-        best = torch.where(better[..., None, None], winner, state.best)
+        best = torch.where(better[..., None, None], cheapest, state.best)
         return MPPIState(mean, best, torch.where(better, lowest.values[..., 0], state.cost))
 
     def actions(self, problem: Problem, state: MPPIState) -> Tensor:
-        """The means, then the best samples: `[B, 2 N, H, A]`."""
+        """See `Planner.actions`: the means, then the best samples, `[B, 2 N, H, A]`."""
         return torch.cat([state.mean, state.best], 1)

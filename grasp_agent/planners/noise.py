@@ -1,4 +1,4 @@
-"""Random numbers for planners: the same for every problem of a batch, white or smooth in time."""
+"""Random numbers for planners: the same for all problems of a batch, white or smooth in time."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from grasp_agent.validation import at_least
 class NoiseSource:
     """A seeded source of standard normal numbers that do not depend on the batch.
 
-    The numbers are drawn for the candidates of ONE problem and shared by all problems of a batch, so a problem's plan
-    does not depend on its place in the batch, nor on the problems beside it.
+    The numbers are drawn for the candidates of ONE problem and shared by all problems of a batch, so the plan of a
+    problem depends neither on its index in the batch nor on the other problems.
 
     Args:
         seed: seed of the stream.
-        device: where the numbers are made.
+        device: device of the numbers.
         dtype: their floating point type.
     """
 
@@ -32,13 +32,13 @@ class NoiseSource:
         return torch.randn(*shape, generator=self._generator, **self._like)
 
     def seed(self) -> int:
-        """A seed for a stream of its own."""
+        """Returns a seed for another stream."""
         return int(torch.randint(2**31, (), generator=self._generator, device=self._generator.device))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Coloured:
-    """Normal noise along the horizon with power spectrum 1 / f ** beta, every step with variance 1.
+    """Normal noise along the horizon with power spectrum 1 / f ** beta and variance 1 at every step.
 
     Attributes:
         beta: 0 is white noise (the published algorithm); 2 to 4 is smooth in time (Pinneri et al. 2020,
@@ -61,9 +61,9 @@ class Coloured:
 
 @lru_cache(maxsize=32)
 def _colour(beta: float, horizon: int, device: torch.device, dtype: torch.dtype) -> Tensor:
-    """`[H, H]`, makes coloured noise of white: the root of the covariance of a piece of H out of 2 H periodic steps.
+    """Returns `[H, H]`, the root of the covariance of coloured noise; its product with white noise is coloured.
 
-    A piece, as the two ends of the whole period would be tied to each other.
+    It is the covariance of H out of 2 H steps of a periodic process: the ends of a whole period would be correlated.
     """
     length = 2 * horizon
     power = torch.fft.rfftfreq(length, dtype=torch.float64).clamp_min(1 / length) ** -beta

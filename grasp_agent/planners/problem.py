@@ -1,4 +1,4 @@
-"""What a planner is given: one-step dynamics, a goal, bounds, and how candidates are scored."""
+"""Planning problems: one-step dynamics, a goal, bounds, and the scoring of candidates."""
 
 from __future__ import annotations
 
@@ -32,18 +32,18 @@ class Problem:
         low: `[A]` lower bounds of the actions.
         high: `[A]` upper bounds of the actions.
         horizon: number of actions in a plan.
-        members: K, how many members `dynamics` evaluates.
-        action_jacobian: the model's own derivative by the action; None lets torch compute it.
-        action_pullback: the model's own vector-Jacobian product by the action; None lets torch compute it.
-        jacobian: the model's own derivative by state and action; None lets torch compute it.
-        state_jacobian: `[S, S]`, how the next state depends on the state on average, regressed from replay; None takes
-            the identity.
-        metric: `[S, S]`, in which feedback measures how far states are apart, `|metric d|`; None for the Euclidean one.
+        members: K, number of members that `dynamics` evaluates.
+        action_jacobian: the model's own derivative by the action; None uses autograd.
+        action_pullback: the model's own vector-Jacobian product by the action; None uses autograd.
+        jacobian: the model's own derivative by state and action; None uses autograd.
+        state_jacobian: `[S, S]`, mean derivative of the next state by the state, regressed from replay; None takes the
+            identity.
+        metric: `[S, S]`, the metric `|metric d|` of state differences d in feedback; None for the Euclidean one.
         blocks: independent parts of state and action, in the order of the goal's parts; none for one block of all.
-        support: region of states that the model knows, if it is known.
+        support: region of states that the model was trained on, if known.
         roadmap: finds routes through replayed states, if there is one (see `grasp_agent.planners.roadmap.graph`).
-        replay: recorded pieces of trajectories, if there are any (see `grasp_agent.planners.protocols`).
-        criteria: how candidates are judged.
+        replay: windows of recorded trajectories, if any (see `grasp_agent.planners.protocols`).
+        criteria: how candidates are scored.
 
     Raises:
         ValueError: if shapes, bounds or horizon do not fit.
@@ -88,7 +88,7 @@ class Problem:
 
     @property
     def steppers(self) -> int:
-        """How many members step candidates while planners search: the first ones."""
+        """Number of members, the first ones, that step candidates during planning."""
         return self.members - self.criteria.unused
 
     @cached_property
@@ -104,7 +104,7 @@ class Problem:
 
     @cached_property
     def scoring(self) -> Scoring:
-        """What rollouts are worth."""
+        """The scoring of rollouts."""
         return Scoring(self.goal, self.start, self.criteria, self.support)
 
     @property
@@ -114,28 +114,28 @@ class Problem:
 
     @property
     def independent(self) -> tuple[Block, ...]:
-        """The blocks; one of everything where none are known."""
+        """The blocks; one of all entries if none are known."""
         return self.blocks or (Block(tuple(range(self.start.shape[1])), tuple(range(self.low.shape[0]))),)
 
     def resting(self, count: int) -> Tensor:
-        """Actions at rest, `[B, count, H, A]`."""
+        """Returns actions at rest, `[B, count, H, A]`."""
         return self.rest.expand(self.size, count, self.horizon, -1)
 
     def shared(self, count: int) -> int:
-        """At least `count` candidates, as many for each member that steps them."""
+        """Returns `count`, rounded up to a multiple of the members that step candidates."""
         return -(-count // self.steppers) * self.steppers
 
     def clamp(self, actions: Tensor) -> Tensor:
-        """Actions `[..., A]` projected into the bounds."""
+        """Returns actions `[..., A]` projected into the bounds."""
         return actions.clamp(self.low, self.high)
 
     def shifted(self, states: Tensor) -> Tensor:
-        """The states that the actions of a plan start from: s_0 .. s_{H-1} of s_1 .. s_H, `[B, N, H, S]`."""
+        """Returns the states before a plan's actions: s_0 .. s_{H-1} of s_1 .. s_H, `[B, N, H, S]`."""
         first = self.start[:, None, None].expand(-1, states.shape[1], 1, -1)
         return torch.cat([first, states[:, :, :-1]], dim=2)
 
     def follow(self, actions: Tensor) -> Tensor:
-        """Rollout of each candidate under its own member: `[B, N, H, A] -> [B, N, H, S]`."""
+        """Returns the rollout of each candidate under its own member: `[B, N, H, A] -> [B, N, H, S]`."""
         fold = Fold.of(actions[:, :, 0], self.steppers)
         state = fold.rows(self.start[:, None].expand(-1, actions.shape[1], -1))
         states = []
@@ -145,7 +145,7 @@ class Problem:
         return fold.back(torch.stack(states, dim=2))
 
     def rollout(self, actions: Tensor) -> Tensor:
-        """Rollout of each candidate under ALL members: `[B, N, H, A] -> [K, B, N, H, S]`."""
+        """Returns the rollout of each candidate under ALL members: `[B, N, H, A] -> [K, B, N, H, S]`."""
         rows = actions.flatten(0, 1).expand(self.members, -1, -1, -1)
         state = self.start[:, None].expand(-1, actions.shape[1], -1).flatten(0, 1).expand(self.members, -1, -1)
         advance = self.step_together if self.criteria.feedback and self.members > 1 else self.dynamics
@@ -156,24 +156,24 @@ class Problem:
         return torch.stack(states, dim=2).unflatten(1, actions.shape[:2])
 
     def step_together(self, state: Tensor, action: Tensor) -> Tensor:
-        """Next states `[K, M, S]`, the actions corrected so that every member comes to where the judging ones meet."""
+        """Returns next states `[K, M, S]`; actions are corrected towards the mean prediction of the scoring members."""
         predicted, slopes = self.ensemble.linearise_rows(state, action)
-        meeting = predicted[-self.criteria.unused :].mean(0)  # of those that judge: all, where none is unused
-        change = self.correction(slopes, predicted - meeting, self.criteria.damping)
+        mean = predicted[-self.criteria.unused :].mean(0)  # of the members that score: all, if none is unused
+        change = self.correction(slopes, predicted - mean, self.criteria.damping)
         return self.dynamics(state, self.clamp(action - change))
 
     def correction(self, slopes: Tensor, deviation: Tensor, damping: float) -> Tensor:
-        """The action `[..., A]` that moves a state by `deviation` `[..., S]`, as far as D_a F `[..., S, A]` can."""
+        """Returns the action `[..., A]` that moves a state by `deviation` `[..., S]`, by least squares in D_a F."""
         if self.metric is None:
             return least_squares(slopes, deviation, damping)
         return least_squares(self.metric @ slopes, deviation @ self.metric.mT, damping)
 
     def cut(self, actions: Tensor) -> Tensor:
-        """Candidates `[B, N, H, A]` that rest from where their own members say that they should stop."""
+        """Returns candidates `[B, N, H, A]` that rest after the best step to stop at under their own members."""
         stops = self.scoring.stops(self.follow(actions))
         late = torch.arange(self.horizon, device=actions.device) > stops[..., None]
         return torch.where(late[..., None], self.rest, actions)
 
     def score(self, actions: Tensor) -> Verdict:
-        """Scores candidates `[B, N, H, A]` by their rollouts under all members; see `Scoring.verdict`."""
-        return self.scoring.verdict(self.rollout(actions))
+        """Scores candidates `[B, N, H, A]` by their rollouts under all members; see `Scoring.evaluate`."""
+        return self.scoring.evaluate(self.rollout(actions))

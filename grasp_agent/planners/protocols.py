@@ -12,17 +12,17 @@ Dynamics = Callable[[Tensor, Tensor], Tensor]
 
 
 Jacobian = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
-"""As `Dynamics`, with the derivative of the next state: by the action `[k, M, S, A]`, or by all `[k, M, S, S + A]`."""
+"""`Dynamics` and the derivative of the next state, by the action `[k, M, S, A]` or by all `[k, M, S, S + A]`."""
 
 
 Pullback = Callable[[Tensor, Tensor], tuple[Tensor, Callable[[Tensor], Tensor]]]
-"""As `Dynamics`, with the product of a row vector `[k, M, S]` and D_a F, a function to `[k, M, A]`."""
+"""`Dynamics` and the vector-Jacobian product by the action, a function from `[k, M, S]` to `[k, M, A]`."""
 
 
 class Goal(Protocol):
-    """What a planner asks of a goal; the leading axes of `states` start with the problems, `[B, ...]`.
+    """The interface of goals; the leading axes of `states` start with the problems, `[B, ...]`.
 
-    A goal has G parts, one for each block of a problem that falls apart (several balls, several arms), else one.
+    A goal has G parts, one for each block of a factored problem (several balls, several arms), else one.
     """
 
     @property
@@ -31,28 +31,28 @@ class Goal(Protocol):
         ...
 
     def parts(self, states: Tensor) -> Tensor:
-        """Squared distance of each part to the goal, `[..., B, N, H, S] -> [..., B, N, H, G]`; zero at the goal."""
+        """Returns squared distances of the parts, `[..., B, N, H, S] -> [..., B, N, H, G]`; zero at the goal."""
         ...
 
     def cost(self, states: Tensor) -> Tensor:
-        """Sum of the parts, `[..., B, N, H, S] -> [..., B, N, H]`; differentiable."""
+        """Returns the sum of the parts, `[..., B, N, H, S] -> [..., B, N, H]`; differentiable."""
         ...
 
     def gradient(self, states: Tensor) -> Tensor:
-        """Derivative of `cost`, `[..., B, N, H, S] -> [..., B, N, H, S]`."""
+        """Returns the derivative of `cost`, `[..., B, N, H, S] -> [..., B, N, H, S]`."""
         ...
 
     def curvature(self, states: Tensor) -> Tensor:
-        """Second derivative of `cost`, `[..., B, N, H, S] -> [..., B, N, H, S, S]`, positive semi-definite."""
+        """Returns the positive semi-definite Hessian of `cost`, `[..., B, N, H, S] -> [..., B, N, H, S, S]`."""
         ...
 
     def project(self, states: Tensor) -> Tensor:
-        """The nearest states that are at the goal, `[..., B, N, H, S] -> [..., B, N, H, S]`."""
+        """Returns the nearest states at the goal, `[..., B, N, H, S] -> [..., B, N, H, S]`."""
         ...
 
 
 class Block(NamedTuple):
-    """Entries of state and action that move independently of all others: one ball of several."""
+    """Entries of state and action that are independent of all others, such as one ball of several."""
 
     states: tuple[int, ...]
     """Entries of the state."""
@@ -61,19 +61,19 @@ class Block(NamedTuple):
 
 
 class Region(Protocol):
-    """The states that a model has seen."""
+    """The region of states that a model was trained on."""
 
     def off(self, states: Tensor) -> Tensor:
-        """True where a part of a state `[..., S]` is unlike all that was seen, `[..., G]`; G is 1 without blocks."""
+        """Returns whether parts of states `[..., S]` are outside the region, `[..., G]`; G is 1 without blocks."""
         ...
 
     def nearest(self, states: Tensor) -> Tensor:
-        """The nearest of the seen states that cover the region, `[..., S] -> [..., S]`, part by part."""
+        """Returns the nearest of the states that cover the region, `[..., S] -> [..., S]`, for each part."""
         ...
 
 
 class ReplayWindows(NamedTuple):
-    """M pieces of T steps each."""
+    """M windows of trajectories, of T steps each."""
 
     states: Tensor
     """`[M, T + 1, S]`."""
@@ -82,11 +82,11 @@ class ReplayWindows(NamedTuple):
 
 
 Aim = Callable[[Tensor], Tensor]
-"""The target `[..., M, S]` that belongs to states `[..., M, S]`: depends on them where only some entries are named."""
+"""The target `[..., M, S]` of states `[..., M, S]`, which depends on them if only some entries are named."""
 
 
 class Driver(Protocol):
-    """Drives a model from a state to one nearby."""
+    """A local controller that drives a model from a state to a target nearby."""
 
     @property
     def tolerance(self) -> float:
@@ -94,53 +94,53 @@ class Driver(Protocol):
         ...
 
     def __call__(self, start: Tensor, aim: Aim, *, each: int = 1, far: bool = False) -> Tensor:
-        """Steps `[M * each]` from `start` `[M, S]` until a state x meets `aim(x)`; infinite where a member misses it.
+        """Returns the steps `[M * each]` to the targets; infinite if a member of the model does not reach one.
 
         Args:
-            start: where to start.
-            aim: where to go, for states `[..., M * each, S]`.
-            each: targets of each start; those of one start follow each other.
-            far: whether to go on for as long as can be.
+            start: `[M, S]`, start states.
+            aim: the targets of states `[..., M * each, S]`.
+            each: number of targets of each start; those of one start are consecutive.
+            far: whether to take more steps than for neighbours.
         """
         ...
 
-    def apart(self, start: Tensor, target: Tensor) -> Tensor:
-        """How far targets are from states, `[..., S], [..., S] -> [...]`: only its order matters."""
+    def distance(self, start: Tensor, target: Tensor) -> Tensor:
+        """Returns a distance from states to targets, `[..., S], [..., S] -> [...]`, of which only the order matters."""
         ...
 
-    def roomy(self, states: Tensor) -> Tensor:
-        """Whether there is room around states `[M, S]`, `[M]`: nothing hinders pushes."""
+    def has_clearance(self, states: Tensor) -> Tensor:
+        """Returns whether no obstacle hinders actions in states `[M, S]`, `[M]`."""
         ...
 
     def trace(self, points: Tensor, times: Tensor, horizon: int) -> Tensor:
-        """States at steps 1 .. H on the way through points `[B, R, W, S]` at `times` `[B, R, W]`, `[B, R, H, S]`."""
+        """Returns states `[B, R, H, S]` at steps 1 .. H along points `[B, R, W, S]` at `times` `[B, R, W]`."""
         ...
 
     def settle(self, states: Tensor) -> Tensor:
-        """The same states `[..., S]`, entries that no goal names changed so that they can stay."""
+        """Returns states `[..., S]` at rest: entries that no goal names, such as velocities, are changed."""
         ...
 
 
 class Router(Protocol):
-    """Finds ways through replayed states."""
+    """Finds routes through replayed states."""
 
     @property
     def connected(self) -> float:
-        """Share of ordered node pairs that are joined by a route."""
+        """Fraction of ordered node pairs that are joined by a route."""
         ...
 
     def paths(self, start: Tensor, aim: Aim, count: int, horizon: int, stretch: float) -> Tensor:
-        """Ways from start to goal as states at steps 1 .. H, `[B, count, H, S]`; not finite where there is none.
+        """Returns routes to the goal as states at steps 1 .. H, `[B, count, H, S]`; not finite if there is none.
 
         Args:
             start: `[B, S]`.
             aim: the goal.
-            count: ways for each problem, which differ as far as there are different ones.
+            count: number of routes for each problem, different ones as far as possible.
             horizon: H.
-            stretch: each is driven this much slower than the roadmap says.
+            stretch: factor on the roadmap's travel times.
         """
         ...
 
     def settle(self, states: Tensor) -> Tensor:
-        """The same states `[..., S]`, entries that no goal names changed so that they can stay."""
+        """Returns states `[..., S]` at rest: entries that no goal names, such as velocities, are changed."""
         ...

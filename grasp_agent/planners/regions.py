@@ -1,4 +1,4 @@
-"""Regions of states that a model has seen."""
+"""Regions of states that a model was trained on."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from grasp_agent.planners.protocols import Block
 
 
 class Support:
-    """The region of states that a model has seen: balls around points that cover the replayed states.
+    """The region of states that a model was trained on: balls around points that cover the replayed states.
 
     Args:
         points: `[P, S]` covering points.
@@ -37,11 +37,11 @@ class Support:
 
     @staticmethod
     def _flat(states: Tensor) -> Tensor:
-        """`[M, S]`; S may be 0, where nothing is around a body."""
+        """Returns `[M, S]`; S may be 0, for a body without other entries."""
         return states.reshape(math.prod(states.shape[:-1]), states.shape[-1])
 
     def _partial(self, flat: Tensor) -> Tensor:
-        """Squared distances `[M, P]` of states to the points, without the states' own squares."""
+        """Returns squared distances `[M, P]` of states to the points, minus the squared norm of the states."""
         return torch.addmm(self._squares, flat, self.points.T, alpha=-2)
 
 
@@ -49,7 +49,7 @@ class BlockSupport:
     """A region for each block.
 
     Args:
-        supports: the blocks' regions, each of the block's entries alone.
+        supports: the blocks' regions, each of the block's entries only.
         blocks: the blocks.
     """
 

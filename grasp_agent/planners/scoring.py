@@ -1,4 +1,4 @@
-"""What a candidate plan is worth: the rules, and how rollouts are scored by them."""
+"""Scoring of candidate plans: criteria, and the cost of rollouts."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ from grasp_agent.validation import at_least, whole
 
 @dataclass(frozen=True, kw_only=True)
 class Criteria:
-    """How a candidate is judged (all distances in units of the goal's tolerance).
+    """How a candidate is scored (all distances in units of the goal's tolerance).
 
     Attributes:
-        hold: number of last steps during which the goal has to be kept.
-        accept: a plan is good enough when its worst distance over those steps, under the worst ensemble member, plus
-            its penalty for leaving the support, is not above this; a negative number accepts none.
-        excursion: a plan that has come to the goal (within `accept`) must not go farther than this away again.
-        running: weight of the mean distance along the way; prefers plans that arrive early.
-        off_support: weight of each step that lies off the replayed support, on the way to the goal: two or three make
-            a plan unacceptable, however long it is.
-        stride: while planners search, the support is checked at each step of this many; a verdict checks all.
-        feedback: True judges candidates as they are executed: with one tracking step on D_a F for each action, towards
-            the members' common prediction. False judges the bare actions.
+        hold: number of last steps during which the plan has to stay at the goal.
+        accept: a plan is accepted if its greatest distance over those steps, under the worst ensemble member, plus its
+            penalty for leaving the support, is at most this; a negative number accepts none.
+        excursion: a plan that has reached the goal (within `accept`) must not leave it farther than this.
+        running: weight of the mean distance along the trajectory; favours plans that arrive early.
+        off_support: weight of each step off the replayed support before the goal: two or three make a plan
+            unacceptable, however long it is.
+        stride: during planning, the support is checked at every step of this many; the final score checks all.
+        feedback: True scores candidates as they are executed: with one tracking step on D_a F for each action, towards
+            the members' mean prediction. False scores the open-loop actions.
         damping: damping of that tracking step.
         disagreement: weight of the members' mean disagreement [tolerances per state unit].
-        unused: this many members, the last ones, step no candidate while planners search, and they alone judge; 0 lets
-            all members do both.
-        stop: True for tasks that stay as they are when left alone (blocks on a table): a plan may stop at any time, is
-            judged by where it is then, and rests from there on. `hold` has no meaning then.
+        unused: number of members, the last ones, that step no candidate during planning and alone decide on the final
+            score; 0 uses all members for both.
+        stop: True for tasks whose state stays without actions (blocks on a table): a plan may stop at any time, is
+            scored by its state then, and rests from there on. `hold` has no effect then.
 
     Raises:
         ValueError: if a number is out of range.
@@ -60,40 +60,41 @@ class Criteria:
 
 
 class Verdict(NamedTuple):
-    """What `Problem.score` says of candidates."""
+    """The scores of candidates, see `Problem.score`."""
 
     cost: Tensor
-    """`[B, N]`, lower is better; infinite where the model's answer is not finite."""
+    """`[B, N]`, lower is better; infinite if a prediction is not finite."""
     accepted: Tensor
-    """`[B, N]`, True where the candidate is good enough to stop searching."""
+    """`[B, N]`, True if the candidate is good enough to end planning."""
     states: Tensor
     """`[B, N, H, S]`, predicted states after each action, the mean over the members."""
 
 
 class Scoring:
-    """Scores rollouts, by the distance to the goal and the steps off the support.
+    """Scores rollouts by their distance to the goal and the steps off the support.
 
-    While planners search, candidates are compared by `merit`, under their own members; what is accepted is decided by
-    `verdict`, under all.
+    During planning, candidates are compared by `merit`, under their own members; `evaluate`, under all members, decides
+    on acceptance.
 
     Args:
         goal: the goals of B problems.
         start: `[B, S]` start states.
-        criteria: the rules.
-        support: region of states that the model knows, if it is known.
+        criteria: the criteria.
+        support: region of states that the model was trained on, if known.
     """
 
     def __init__(self, goal: Goal, start: Tensor, criteria: Criteria, support: Region | None) -> None:
         self._goal, self._start, self._criteria, self._support = goal, start, criteria, support
 
     def distances(self, states: Tensor) -> Tensor:
-        """Each part's distance to the goal in units of its tolerance, `[..., B, N, H, S] -> [..., B, N, H, G]`."""
+        """Returns each part's distance to the goal [tolerances], `[..., B, N, H, S] -> [..., B, N, H, G]`."""
         return self._goal.parts(states).clamp_min(0).sqrt() / self._goal.tolerance
 
     def part_merits(self, states: Tensor) -> Tensor:
-        """What a planner should lower: each part's cost of rollouts `[B, N, H, S]`, `[B, N, G]`.
+        """Returns the cost `[B, N, G]` of each part of rollouts `[B, N, H, S]`, which planners minimise.
 
-        As `score`, under the candidates' own members alone: hold at the end, way there, steps off the support.
+        Its terms are those of `evaluate`, under the candidates' own members only: distance over the last steps, mean
+        distance, steps off the support.
         """
         rule = self._criteria
         if rule.stop:
@@ -106,10 +107,10 @@ class Scoring:
         return torch.where(states.isfinite().all(-1).all(-1)[..., None], cost, torch.inf)
 
     def goal_weights(self, states: Tensor, hold: int, running: float) -> Tensor:
-        """Weights of the goal's squared distances along `states` `[B, N, H, S]`, `[H]` or `[B, N, H]`.
+        """Returns weights `[H]` or `[B, N, H]` of the goal's squared distances along `states` `[B, N, H, S]`.
 
-        `running` in all, 1 over the last `hold`; where a plan may stop, 1 where it should. What is behind that keeps
-        its share of `running`: else no gradient would ever lead farther.
+        They sum to `running` over all steps, plus 1 over the last `hold`; with `Criteria.stop`, plus 1 at the best step
+        to stop at. Later steps keep their fraction of `running`: without it, no gradient would lead to later stops.
         """
         horizon = states.shape[-2]
         weights = torch.full((horizon,), running / horizon, dtype=states.dtype, device=states.device)
@@ -120,7 +121,7 @@ class Scoring:
         return weights.expand(*stops.shape[:-1], -1).scatter_add(-1, stops, weights.new_ones(()).expand_as(stops))
 
     def _stopping_costs(self, states: Tensor) -> Tensor:
-        """Each part's cost of stopping at each step of rollouts `[B, N, H, S]` and staying there, `[B, N, H, G]`."""
+        """Returns each part's cost `[B, N, H, G]` of stopping at each step of rollouts `[B, N, H, S]`."""
         rule, horizon = self._criteria, states.shape[-2]
         distances = self.distances(states)
         left = torch.arange(horizon - 1, -1, -1, dtype=states.dtype, device=states.device)[:, None]
@@ -133,32 +134,32 @@ class Scoring:
         return torch.where(sound[..., None], cost, torch.inf)
 
     def stops(self, states: Tensor) -> Tensor:
-        """The best step to stop at, `[B, N]`, of rollouts `[B, N, H, S]`."""
+        """Returns the best step to stop at, `[B, N]`, of rollouts `[B, N, H, S]`."""
         return self._best_stops(self._stopping_costs(states))
 
     def _best_stops(self, costs: Tensor) -> Tensor:
         return costs.sum(-1).argmin(-1)
 
     def _penalties(self, states: Tensor, distances: Tensor) -> Tensor:
-        """For leaving the support on the way, at each step that is looked at while planners search."""
+        """Returns the penalties for leaving the support before the goal, at every `stride`-th step."""
         assert self._support is not None
         rule = self._criteria
         strays = self._support.off(states[..., :: rule.stride, :]) & (distances[..., :: rule.stride, :] > 1)
         return rule.off_support * rule.stride * strays.to(states.dtype)
 
     def merit(self, states: Tensor) -> Tensor:
-        """The sum of the parts' merits, `[B, N]`: lower is better."""
+        """Returns the sum of the parts' merits, `[B, N]`: lower is better."""
         return self.part_merits(states).sum(-1)
 
-    def verdict(self, rollouts: Tensor) -> Verdict:
-        """Scores rollouts `[K, B, N, H, S]`; the worst member and part count."""
+    def evaluate(self, rollouts: Tensor) -> Verdict:
+        """Scores rollouts `[K, B, N, H, S]` under the worst member and part."""
         rule = self._criteria
-        rollouts = rollouts[-rule.unused :]  # all of them where none is unused
+        rollouts = rollouts[-rule.unused :]  # all of them, if none is unused
         distances = self.distances(rollouts)
         distance = distances.amax(-1)
         worst = distance[..., -(1 if rule.stop else rule.hold) :].amax(-1)
         if self._support is not None and rule.off_support:
-            # Standing at a goal that was never visited is no detour: only the way there counts.
+            # A goal off the support is no fault of the plan: only steps before it count.
             strays = (self._support.off(rollouts) & (distances > 1)).any(-1)
             worst = worst + rule.off_support * strays.to(worst.dtype).sum(-1)
         cost = worst + rule.running * distance.mean(-1)
@@ -173,5 +174,5 @@ class Scoring:
         return Verdict(cost, accepted, rollouts.mean(0))
 
     def disagreement(self, rollouts: Tensor) -> Tensor:
-        """The greatest distance of a member's state from the members' mean, `[K, B, N, H, S] -> [B, N, H]`."""
+        """Returns the greatest distance of a member's state to the members' mean, `[K, B, N, H, S] -> [B, N, H]`."""
         return (rollouts - rollouts.mean(0)).norm(dim=-1).amax(0)

@@ -1,4 +1,4 @@
-"""Gradient shooting: actions improved by back-propagation through their true rollout, from several starts."""
+"""Gradient shooting: actions are improved by back-propagation through their true rollout, from several starts."""
 
 from __future__ import annotations
 
@@ -23,19 +23,20 @@ class ShootingState(NamedTuple):
     actions: Tensor
     """`[B, N, H, A]`."""
     memory: Moments | None
+    """The optimiser's memory."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class GradientShooting(Planner[ShootingState]):
     """Gradient steps on the rollout's distance to the goal.
 
-    As GRASP's sync it is the published one (Psenka et al. 2026, arXiv 2602.00475): `GradientShooting.sync()`.
+    `GradientShooting.sync()` is the published sync of GRASP (Psenka et al. 2026, arXiv 2602.00475).
 
     Attributes:
-        initial: where candidates start.
-        optimiser: what does a step.
+        initial: initial candidates.
+        optimiser: optimiser of the actions.
         hold: number of last steps whose squared distance counts.
-        running: weight of the mean squared distance along the way.
+        running: weight of the mean squared distance along the trajectory.
     """
 
     candidates: int = 16
@@ -53,12 +54,12 @@ class GradientShooting(Planner[ShootingState]):
 
     @classmethod
     def sync(cls, *, steps: int = 25, lr: float = 0.1) -> GradientShooting:
-        """GRASP's published sync: plain gradient steps on the last state's squared distance."""
+        """Returns GRASP's published sync: plain gradient steps on the last state's squared distance."""
         return cls(candidates=1, iterations=steps, optimiser=Descent(lr=lr), hold=1, running=0.0)
 
     @classmethod
     def paper(cls, *, iterations: int = 1000) -> GradientShooting:
-        """The published rival of GRASP: one candidate, SGD with rate 1 on the last state, white starts."""
+        """Returns the published baseline of GRASP: one candidate, SGD with rate 1 on the last state, white noise."""
         initial = Rollout(sigma=0.003, shape=Coloured(beta=0.0))
         return cls(candidates=1, iterations=iterations, initial=initial, optimiser=Descent(lr=1.0), hold=1, running=0.0)
 
@@ -68,7 +69,7 @@ class GradientShooting(Planner[ShootingState]):
         return ShootingState(actions, self.optimiser.start(actions))
 
     def step(self, problem: Problem, state: ShootingState, noise: NoiseSource) -> ShootingState:
-        """One gradient step, projected into the bounds."""
+        """See `Planner.step`: one gradient step, projected into the bounds."""
         leaf = state.actions.detach().requires_grad_()
         with torch.enable_grad():
             path = problem.follow(leaf)

@@ -1,1 +1,1 @@
-"""Experience: episodes, images, offline datasets."""
+"""Replay data: episodes, images, offline datasets."""

@@ -1,4 +1,4 @@
-"""Experience: episodes of states and actions, and the windows that world models are trained on."""
+"""Episodes of states and actions, and windows of them for the training of world models."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Dataset:
         self.episodes: list[Episode] = []
 
     def add(self, episode: Episode) -> None:
-        """Appends an episode; one without a step is left out."""
+        """Appends an episode, unless it has no step."""
         if len(episode.actions):
             self.episodes.append(episode)
 
@@ -53,13 +53,13 @@ class Dataset:
             self.add(episode)
 
     def select(self, columns: Sequence[int]) -> Dataset:
-        """The same episodes with some entries of the states."""
+        """Returns the same episodes with some entries of the states."""
         chosen = Dataset()
         chosen.add_all(Episode(e.states[:, list(columns)], e.actions) for e in self.episodes)
         return chosen
 
     def __len__(self) -> int:
-        """Number of transitions."""
+        """Returns the number of transitions."""
         return sum(len(episode.actions) for episode in self.episodes)
 
     @property
@@ -69,14 +69,14 @@ class Dataset:
 
     @property
     def origins(self) -> NDArray[np.int64]:
-        """The episode that each of `states` belongs to, `[M]`."""
+        """The episode of each of `states`, `[M]`."""
         return np.repeat(np.arange(len(self.episodes)), [len(episode.states) for episode in self.episodes])
 
     def windows(self, length: int) -> tuple[Array, Array]:
-        """All windows of `length` steps within an episode.
+        """Returns all windows of `length` steps within an episode.
 
         Returns:
-            States `[M, length + 1, S]` and actions `[M, length, A]`; episodes that are shorter give none.
+            States `[M, length + 1, S]` and actions `[M, length, A]`; shorter episodes give none.
 
         Raises:
             ValueError: if no episode is long enough.
@@ -86,36 +86,36 @@ class Dataset:
             raise ValueError(
                 f"windows: expected an episode of at least {length} steps, got {len(self.episodes)} shorter"
             )
-        pieces = [(_windows(e.states, length + 1), _windows(e.actions, length)) for e in long_enough]
-        states, actions = zip(*pieces, strict=True)
+        windows = [(_windows(e.states, length + 1), _windows(e.actions, length)) for e in long_enough]
+        states, actions = zip(*windows, strict=True)
         return np.concatenate(states), np.concatenate(actions)
 
 
 class Recorder:
-    """Records the running episode of one environment."""
+    """Recorder of the running episode of one environment."""
 
     def __init__(self) -> None:
         self._states: list[Array] = []
         self._actions: list[Array] = []
 
     def __len__(self) -> int:
-        """Steps recorded."""
+        """Returns the number of recorded steps."""
         return len(self._actions)
 
     def step(self, before: Array, action: Array, after: Array) -> None:
-        """One transition: states `[S]`, action `[A]`."""
+        """Records a transition: states `[S]`, action `[A]`."""
         if not self._states:
             self._states.append(before)
         self._states.append(after)
         self._actions.append(action)
 
     def so_far(self) -> Iterator[Episode]:
-        """The running episode, if any."""
+        """Yields the running episode, if any."""
         if self._actions:
             yield Episode(np.stack(self._states), np.stack(self._actions))
 
     def flush(self) -> Iterator[Episode]:
-        """The running episode, if any; recording starts anew."""
+        """Yields the running episode, if any, and starts a new one."""
         yield from self.so_far()
         self._states, self._actions = [], []
 

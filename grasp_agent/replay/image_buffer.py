@@ -1,4 +1,4 @@
-"""Experience in images: kept in a file that is mapped into memory, so that it may be larger than that."""
+"""A replay buffer of images in a memory-mapped file, which may be larger than memory."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class ImageEpisode(NamedTuple):
     """One episode."""
 
     rows: NDArray[np.int64]
-    """`[T + 1]`, where its images stand in the buffer."""
+    """`[T + 1]`, indices of its images in the buffer."""
     vectors: Array
     """`[T + 1, V]`."""
     actions: Array
@@ -28,15 +28,15 @@ class ImageEpisode(NamedTuple):
 
 
 class ImageReplayBuffer:
-    """Images in the order in which they came, and the episodes that they belong to.
+    """Images in the order of arrival, and their episodes.
 
     Args:
         shape: `(height, width, channels)` of an image.
-        path: the file that holds the images; None for one that vanishes with the buffer.
-        count: images that are in that file already and stay; what comes after them is cut off.
+        path: the file of the images; None for a temporary one, which is deleted with the buffer.
+        count: number of images in that file to keep; the rest of the file is cut off.
 
     Raises:
-        ValueError: if the file holds fewer, or is not there.
+        ValueError: if the file holds fewer images, or does not exist.
     """
 
     def __init__(self, shape: tuple[int, int, int], path: Path | None = None, count: int = 0) -> None:
@@ -54,84 +54,84 @@ class ImageReplayBuffer:
         self._file.seek(0, 2)
         self._running: dict[int, tuple[list[int], list[Array], list[Array]]] = {}
 
-    def lies_in(self, path: Path) -> bool:
-        """Whether its images are in this file."""
+    def is_stored_in(self, path: Path) -> bool:
+        """Returns whether the images are in this file."""
         return self._path is not None and path.exists() and path.samefile(self._path)
 
     def __len__(self) -> int:
-        """Number of transitions, without those of running episodes."""
-        return sum(len(shots.actions) for shots in self.episodes)
+        """Returns the number of transitions, without those of running episodes."""
+        return sum(len(episode.actions) for episode in self.episodes)
 
     @property
     def images(self) -> Bytes:
-        """`[M, height, width, channels]`, all images, read from the file where they are asked for."""
+        """`[M, height, width, channels]`, all images, read from the file on access."""
         self._file.flush()
         if not self._count:
             return np.zeros((0, *self.shape), np.uint8)
         return np.memmap(self._file, np.uint8, "r", shape=(self._count, *self.shape))  # type: ignore[call-overload]
 
-    def record(self, place: int, before: PixelObservation, action: Array, after: PixelObservation, done: bool) -> None:
-        """One transition of the environment at a place among several; observations of one row each."""
-        if place not in self._running:
-            self._running[place] = ([self._add(before.images[0])], [before.vectors[0]], [])
-        rows, vectors, actions = self._running[place]
+    def record(self, env: int, before: PixelObservation, action: Array, after: PixelObservation, done: bool) -> None:
+        """Records a transition of one of several environments, by its index; observations have one row each."""
+        if env not in self._running:
+            self._running[env] = ([self._add(before.images[0])], [before.vectors[0]], [])
+        rows, vectors, actions = self._running[env]
         rows.append(self._add(after.images[0]))
         vectors.append(after.vectors[0])
         actions.append(action)
         if done:
-            self.episodes.append(self._so_far(place))
-            del self._running[place]
+            self.episodes.append(self._so_far(env))
+            del self._running[env]
 
     def add(self, images: Bytes, vectors: Array, actions: Array) -> None:
-        """A whole episode: `[T + 1, ...]`, `[T + 1, V]` and `[T, A]`."""
+        """Adds a whole episode: `[T + 1, ...]`, `[T + 1, V]` and `[T, A]`."""
         rows = np.array([self._add(image) for image in images], np.int64)
         self.episodes.append(ImageEpisode(rows, np.asarray(vectors, np.float32), np.asarray(actions, np.float32)))
 
     def end(self) -> None:
-        """Keeps the episodes that are still running."""
-        self.episodes += [self._so_far(place) for place in self._running]
+        """Ends the running episodes and keeps them."""
+        self.episodes += [self._so_far(env) for env in self._running]
         self._running.clear()
 
     def windows(self, length: int) -> tuple[NDArray[np.int64], Array, NDArray[np.int64]]:
-        """All windows of `length` steps: images `[W, length + 1]`, actions `[W, length, A]`, their episodes `[W]`."""
-        long_enough = [shots for shots in self.episodes if len(shots.actions) >= length]
+        """Returns windows of `length` steps: image rows `[W, length + 1]`, actions `[W, length, A]`, episodes `[W]`."""
+        long_enough = [episode for episode in self.episodes if len(episode.actions) >= length]
         if not long_enough:
             raise ValueError(f"images: expected an episode of at least {length} steps, got none")
         view = np.lib.stride_tricks.sliding_window_view
-        rows = [view(shots.rows, length + 1) for shots in long_enough]
-        actions = [np.moveaxis(view(shots.actions, length, axis=0), -1, 1) for shots in long_enough]
+        rows = [view(episode.rows, length + 1) for episode in long_enough]
+        actions = [np.moveaxis(view(episode.actions, length, axis=0), -1, 1) for episode in long_enough]
         episodes = np.repeat(np.arange(len(rows)), [len(windows) for windows in rows])
         return np.concatenate(rows), np.concatenate(actions), episodes
 
     def tensors(self) -> dict[str, Tensor]:
-        """What belongs to the images, those of running episodes too, and how many images there are."""
+        """Returns all but the images, with running episodes, and the number of images."""
         self._file.flush()
-        known = [*self.episodes, *(self._so_far(place) for place in self._running)]
+        known = [*self.episodes, *(self._so_far(env) for env in self._running)]
         if not known:
             return {}
         return {
             "count": torch.tensor(self._count),
-            "lengths": torch.tensor([len(shots.actions) for shots in known]),
+            "lengths": torch.tensor([len(episode.actions) for episode in known]),
             **{
-                name: torch.from_numpy(np.concatenate([getattr(shots, name) for shots in known]))
+                name: torch.from_numpy(np.concatenate([getattr(episode, name) for episode in known]))
                 for name in ImageEpisode._fields
             },
         }
 
     @classmethod
     def restore(cls, tensors: Mapping[str, Tensor], shape: tuple[int, int, int], path: Path) -> ImageReplayBuffer:
-        """The inverse of `tensors`, with the images in a file; raises where they do not fit."""
+        """Restores a buffer from `tensors` and a file of images; raises if they do not fit."""
         buffer = cls(shape, path, int(tensors["count"]))
         lengths = tensors["lengths"].tolist()
         longer = [length + 1 for length in lengths]
         parts = [tensors[name].cpu().split(lengths if name == "actions" else longer) for name in ImageEpisode._fields]
-        buffer.episodes += [ImageEpisode(*(part.numpy() for part in shots)) for shots in zip(*parts, strict=True)]
-        if any(shots.rows.max() >= buffer._count or shots.rows.min() < 0 for shots in buffer.episodes):
+        buffer.episodes += [ImageEpisode(*(part.numpy() for part in own)) for own in zip(*parts, strict=True)]
+        if any(episode.rows.max() >= buffer._count or episode.rows.min() < 0 for episode in buffer.episodes):
             raise ValueError(f"{path}: expected more images")
         return buffer
 
-    def pieces(self, size: int = 512) -> Iterator[Bytes]:
-        """All images in order, some at a time."""
+    def batches(self, size: int = 512) -> Iterator[Bytes]:
+        """Yields all images in order, in batches."""
         images = self.images
         for first in range(0, len(images), size):
             yield np.asarray(images[first : first + size])
@@ -141,6 +141,6 @@ class ImageReplayBuffer:
         self._count += 1
         return self._count - 1
 
-    def _so_far(self, place: int) -> ImageEpisode:
-        rows, vectors, actions = self._running[place]
+    def _so_far(self, env: int) -> ImageEpisode:
+        rows, vectors, actions = self._running[env]
         return ImageEpisode(np.array(rows, np.int64), np.stack(vectors), np.stack(actions))

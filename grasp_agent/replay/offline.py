@@ -1,4 +1,4 @@
-"""Experience that is already there: replay buffers of Stable-Baselines3, Minari datasets, `.npz` files."""
+"""Offline data: replay buffers of Stable-Baselines3, Minari datasets, `.npz` files."""
 
 from __future__ import annotations
 
@@ -19,28 +19,28 @@ from grasp_agent.replay.episodes import Episode
 
 Array = NDArray[np.float32]
 Raw = Callable[[Any], NDArray[Any]]
-"""From observations as they were recorded, `[n, ...]`, to what is learned from, `[n, R]`."""
+"""From recorded observations, `[n, ...]`, to the raw vectors of the agent's dataset, `[n, R]`."""
 
 
 class Transitions(NamedTuple):
     """Steps in the order in which they were taken."""
 
     before: Array
-    """`[M, O + G]`, observation and achieved goal side by side."""
+    """`[M, O + G]`, observation and achieved goal concatenated."""
     actions: Array
     """`[M, A]`, in [-1, 1]."""
     after: Array
     """`[M, O + G]`."""
     ends: NDArray[np.bool_]
-    """`[M]`, True where an episode is known to end; one ends, too, where the next step begins elsewhere."""
+    """`[M]`, True where an episode ends; one ends, too, if the next step begins in another state."""
 
     def without(self, lost: NDArray[np.bool_]) -> Transitions:
-        """The other steps; episodes end where one is lost."""
+        """Returns the other steps; episodes end where one is removed."""
         ends = self.ends | np.append(lost[1:], False)
         return Transitions(self.before[~lost], self.actions[~lost], self.after[~lost], ends[~lost])
 
     def episodes(self) -> Iterator[Episode]:
-        """The steps put together again."""
+        """Yields the episodes of the steps."""
         if not len(self.actions):
             return
         broken = (self.after[:-1] != self.before[1:]).any(-1) | self.ends[:-1]
@@ -51,7 +51,7 @@ class Transitions(NamedTuple):
 
 
 def episodes_of(source: Any, action_space: spaces.Box, raw: Raw) -> list[Episode]:
-    """The episodes of a source of experience.
+    """Returns the episodes of a source of data.
 
     Args:
         source: a `ReplayBuffer`, `DictReplayBuffer` or `HerReplayBuffer` as Stable-Baselines3's algorithms fill them
@@ -59,14 +59,13 @@ def episodes_of(source: Any, action_space: spaces.Box, raw: Raw) -> list[Episode
             `actions` `[M, A]` in the environment's units, and the steps' `observations` and `next_observations`
             `[M, O]`; of a goal environment also `achieved_goal` and `next_achieved_goal` `[M, G]`.
         action_space: of the environment.
-        raw: makes rows of recorded observations.
+        raw: returns the raw vectors of recorded observations.
 
     Raises:
-        ValueError: for another kind of source, one without a step, or one that does not fit.
+        ValueError: if the source is of another kind, has no step, or does not fit.
     """
     if isinstance(source, ReplayBuffer):
-        pieces = [steps.episodes() for steps in _of_buffer(source, raw)]
-        episodes = [episode for piece in pieces for episode in piece]
+        episodes = [episode for steps in _of_buffer(source, raw) for episode in steps.episodes()]
     elif isinstance(source, (str, Path)):
         episodes = list(_of_file(Path(source), action_space, raw).episodes())
     elif hasattr(source, "iterate_episodes"):
@@ -84,7 +83,7 @@ def episodes_of(source: Any, action_space: spaces.Box, raw: Raw) -> list[Episode
 
 
 def _of_buffer(buffer: ReplayBuffer, raw: Raw) -> Iterator[Transitions]:
-    """A buffer's steps, one environment after the other."""
+    """Yields a buffer's steps, one environment after the other."""
     size = buffer.buffer_size
     order = (np.arange(size) + (buffer.pos if buffer.full else 0)) % size
     order = order if buffer.full else order[: buffer.pos]
@@ -103,7 +102,7 @@ def _of_buffer(buffer: ReplayBuffer, raw: Raw) -> Iterator[Transitions]:
         ends = buffer.dones[order, env].astype(bool)
         actions = buffer.actions[order, env].astype(np.float32)
         steps = Transitions(raw(before), actions, raw(after), ends)
-        # Where only states are kept, the last one of an episode was written over by the next one's first.
+        # With `optimize_memory_usage`, the last state of an episode is overwritten by the first of the next one.
         yield steps.without(ends) if buffer.optimize_memory_usage else steps
 
 
@@ -127,7 +126,7 @@ def _of_file(path: Path, action_space: spaces.Box, raw: Raw) -> Transitions:
             return held[f"{prefix}observations"]
         achieved = held.get(f"{prefix}achieved_goal")
         if achieved is None:
-            raise ValueError(f"{path}: expected next_achieved_goal beside achieved_goal")
+            raise ValueError(f"{path}: expected next_achieved_goal with achieved_goal")
         return {"observation": held[f"{prefix}observations"], "achieved_goal": achieved}
 
     actions = _scaled(held["actions"], action_space)
@@ -143,7 +142,7 @@ def _of_minari(recorded: Any, action_space: spaces.Box, raw: Raw) -> Episode:
 
 
 def _scaled(actions: Any, space: spaces.Box) -> Array:
-    """Actions of the environment's units in [-1, 1]."""
+    """Returns actions [the environment's units] scaled to [-1, 1]."""
     array = np.asarray(actions, np.float64)
     if array.ndim != 2 or array.shape[1] != space.shape[0]:
         raise ValueError(f"dataset: expected actions of shape [M, {space.shape[0]}], got {list(array.shape)}")

@@ -1,4 +1,4 @@
-"""What is observed and wanted: goals, prior knowledge of a task, layouts of observations."""
+"""Goals, prior knowledge of a task, and layouts of observations."""
 
 from grasp_agent.task.goal import Goal, GoalVecEnv
 from grasp_agent.task.structure import Frame, Structure

@@ -1,4 +1,4 @@
-"""A goal for environments that have none of their own: wished values of some entries of a vector observation."""
+"""Goals for environments without goals of their own: target values of some entries of a vector observation."""
 
 from __future__ import annotations
 
@@ -17,26 +17,26 @@ from grasp_agent.validation import more_than
 
 Array = NDArray[np.float32]
 Measure = Callable[[Array], Array]
-"""From observations `[n, O]` to what should take the goal's values, `[n, G]`."""
+"""From observations `[n, O]` to the achieved goals, `[n, G]`."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Goal:
-    """What an observation should look like: for environments whose observations are a Box.
+    """Target values of an observation, for environments whose observations are a Box.
 
         Goal.at({0: 1.0, 1: 0.0, 2: 0.0}, tolerance=0.2)  # entries 0, 1 and 2 of the observation
         Goal.of(lambda obs: obs[:, 17:20] - obs[:, 20:23], [0, 0, 0], tolerance=0.05)  # a function of it
         Goal.at({0: 1.0, 1: 0.0, 2: 0.0}, tolerance=0.2, running=True)  # each step away from it counts
 
     Attributes:
-        values: `[G]`, wished values [the observation's units].
-        tolerance: largest weighted Euclidean distance from them that counts as success.
+        values: `[G]`, target values [the observation's units].
+        tolerance: greatest weighted Euclidean distance to them that counts as success.
         entries: `[G]`, the observation's entries that should take them; empty for a function.
-        weights: `[G]`, what differences are multiplied by before they are compared; empty for 1.
+        weights: `[G]`, weights of the differences; empty for 1.
         measure: the function of the observation; None for entries. It is not saved with an agent.
-        running: True wants the goal as near as possible at every step (a running cost), and plans are improved as long
-            as the planner may; False wants it reached in time and kept (a terminal cost), and takes the first plan that
-            does so.
+        running: True minimises the distance to the goal at every step (a running cost), and plans are improved in all
+            iterations of the planner; False reaches the goal in time and stays there (a terminal cost), and the first
+            plan that does so is accepted.
 
     Raises:
         ValueError: if sizes do not fit or a number is out of range.
@@ -76,19 +76,19 @@ class Goal:
         names: Sequence[str] = (),
         running: bool = False,
     ) -> Goal:
-        """Wished values of some entries.
+        """Returns a goal of target values of some entries.
 
         Args:
-            targets: from an entry, by its index or its name, to its wished value.
-            tolerance: largest weighted Euclidean distance from them that counts as success.
-            weights: from an entry to what its difference is multiplied by; 1 where nothing is said.
-            names: the entries' names, in order, if any are called by name.
+            targets: from an entry, by its index or its name, to its target value.
+            tolerance: greatest weighted Euclidean distance to them that counts as success.
+            weights: from an entry to the weight of its difference; 1 for the others.
+            names: the entries' names, in order, if any entry is given by name.
             running: see `Goal`.
 
         Raises:
             ValueError: for an unknown name, or a weight without a target.
         """
-        for what, given in (("wished values", targets), ("weights", {} if weights is None else weights)):
+        for what, given in (("target values", targets), ("weights", {} if weights is None else weights)):
             if not isinstance(given, Mapping):
                 raise ValueError(f"goal: expected {what} by entry, as in {{0: 1.0, 2: 0.5}}, got {given!r}")
         weights = dict(weights or {})
@@ -108,16 +108,16 @@ class Goal:
 
     @classmethod
     def of(cls, measure: Measure, values: Sequence[float], *, tolerance: float, running: bool = False) -> Goal:
-        """Wished values `[G]` of a function of the observations, `[n, O] -> [n, G]`."""
+        """Returns a goal of target values `[G]` of a function of the observations, `[n, O] -> [n, G]`."""
         return cls(values=tuple(map(float, values)), tolerance=float(tolerance), measure=measure, running=running)
 
     @property
     def criteria(self) -> Criteria:
-        """How plans are judged, where nothing else is said."""
+        """The default criteria by which plans are scored."""
         return Criteria(running=1.0, accept=-1.0) if self.running else Criteria()
 
     def to_config(self) -> dict[str, Any]:
-        """JSON form; a function is left out, and must be given again when the agent is loaded."""
+        """Returns the JSON form, without a function, which must be given again when the agent is loaded."""
         return {
             "values": list(self.values),
             "tolerance": self.tolerance,
@@ -129,7 +129,7 @@ class Goal:
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Goal:
-        """The inverse of `to_config`.
+        """Restores a goal from `to_config`.
 
         Raises:
             ValueError: if the goal is a function.
@@ -143,7 +143,7 @@ class Goal:
         return cls(values=values, tolerance=tolerance, entries=entries, weights=weights, running=running)
 
     def check_saved(self, config: Mapping[str, Any] | None) -> None:
-        """Refuses to take the place of a saved goal that looks at something else: a model has learned what that was.
+        """Checks that this goal can replace a saved one: the model has learned its entries of the observation.
 
         Raises:
             ValueError: if there was none, or its number of values, its entries or its weights differ.
@@ -159,10 +159,10 @@ class Goal:
             raise ValueError(f"goal: expected {len(config['values'])} values, got {len(self.values)}")
 
     def achieved(self, observations: Array) -> Array:
-        """What observations `[n, O]` have reached, `[n, G]`, weighted.
+        """Returns the achieved goals `[n, G]`, weighted, of observations `[n, O]`.
 
         Raises:
-            ValueError: if there is no such entry, or the function does not return one value for each wished one.
+            ValueError: if there is no such entry, or the function does not return one value for each target.
         """
         if self.measure is not None:
             reached = np.asarray(self.measure(observations), np.float32)
@@ -179,28 +179,28 @@ class Goal:
 
     @property
     def desired(self) -> Array:
-        """`[G]`, weighted."""
+        """The desired goal `[G]`, weighted."""
         values = np.asarray(self.values, np.float32)
         return values * np.asarray(self.weights, np.float32) if self.weights else values
 
     def reached(self, observations: Array) -> NDArray[np.bool_]:
-        """Whether observations `[n, O]` are within the tolerance, `[n]`."""
+        """Returns whether observations `[n, O]` are within the tolerance, `[n]`."""
         return np.linalg.norm(self.achieved(observations) - self.desired, axis=-1) <= self.tolerance
 
     def dict_space(self, space: spaces.Space[Any]) -> spaces.Dict:
-        """The space of a goal environment with this goal and observations of a Box.
+        """Returns the space of a goal environment with this goal and observations of a Box.
 
         Raises:
             ValueError: unless it is a Box with one axis that has the entries.
         """
         if not isinstance(space, spaces.Box) or len(space.shape) != 1:
-            raise ValueError(f"goal: expected observations of a Box with one axis beside it, got {space}")
+            raise ValueError(f"goal: expected observations of a Box with one axis, got {space}")
         self.achieved(np.zeros((1, *space.shape), np.float32))
-        places = spaces.Box(-np.inf, np.inf, (len(self.values),), np.float32)
-        return spaces.Dict({"observation": space, "achieved_goal": places, "desired_goal": places})
+        goals = spaces.Box(-np.inf, np.inf, (len(self.values),), np.float32)
+        return spaces.Dict({"observation": space, "achieved_goal": goals, "desired_goal": goals})
 
-    def dressed(self, observation: ArrayLike) -> dict[str, Array]:
-        """Observations `[O]` or `[n, O]` as those of a goal environment."""
+    def goal_observation(self, observation: ArrayLike) -> dict[str, Array]:
+        """Returns observations `[O]` or `[n, O]` in the form of a goal environment."""
         value = observation.detach().cpu().numpy() if hasattr(observation, "detach") else observation  # type: ignore[union-attr]
         array = np.asarray(value, np.float32)
         if array.ndim not in (1, 2):
@@ -214,7 +214,7 @@ class Goal:
 
 
 class GoalVecEnv(VecEnvWrapper):
-    """A vector environment of Box observations, dressed as a goal environment.
+    """A vector environment of Box observations in the form of a goal environment.
 
     Args:
         venv: the environment.
@@ -226,17 +226,17 @@ class GoalVecEnv(VecEnvWrapper):
         self.goal = goal
 
     def reset(self) -> dict[str, Array]:  # type: ignore[override]
-        """Starts all episodes."""
-        return self.goal.dressed(self.venv.reset())  # type: ignore[arg-type]
+        """Resets all environments."""
+        return self.goal.goal_observation(self.venv.reset())  # type: ignore[arg-type]
 
     def step_wait(self) -> VecEnvStepReturn:
-        """Dresses what comes back; infos say whether the goal is reached."""
+        """Steps all environments and converts observations; infos have `is_success`."""
         observations, rewards, dones, infos = self.venv.step_wait()
         lasts = np.array(observations, np.float32)
         for row, info in enumerate(infos):
             if dones[row]:
                 lasts[row] = info["terminal_observation"]
-                info["terminal_observation"] = self.goal.dressed(lasts[row])
+                info["terminal_observation"] = self.goal.goal_observation(lasts[row])
         for info, reached in zip(infos, self.goal.reached(lasts), strict=True):
             info.setdefault("is_success", bool(reached))
-        return self.goal.dressed(observations), rewards, dones, infos  # type: ignore[arg-type, return-value]
+        return self.goal.goal_observation(observations), rewards, dones, infos  # type: ignore[arg-type, return-value]

@@ -1,4 +1,4 @@
-"""From Dict goal observations to the states and goals of a world model."""
+"""Checks of spaces and Dict goal observations, and their conversion to vectors."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ KEYS = ("observation", "achieved_goal", "desired_goal")
 
 
 def check_spaces(observation_space: spaces.Space[Any], action_space: spaces.Space[Any]) -> None:
-    """Refuses what the agent cannot plan in.
+    """Checks that the agent can plan in these spaces.
 
     Raises:
         ValueError: unless observations are a Dict of vectors with the keys of a goal environment, and actions a bounded
@@ -33,7 +33,7 @@ def check_spaces(observation_space: spaces.Space[Any], action_space: spaces.Spac
 
 
 def check_actions(action_space: spaces.Space[Any]) -> None:
-    """Refuses actions that the agent cannot plan with.
+    """Checks that the agent can plan with these actions.
 
     Raises:
         ValueError: unless they are a bounded Box of one axis.
@@ -45,7 +45,7 @@ def check_actions(action_space: spaces.Space[Any]) -> None:
 
 
 def raw_vectors(observation: Mapping[str, Any]) -> Array:
-    """Observation and achieved goal side by side, `[n, O + G]`, float32."""
+    """Returns observation and achieved goal concatenated, `[n, O + G]`, float32."""
     parts = [np.asarray(observation[key], dtype=np.float32) for key in KEYS[:2]]
     return np.concatenate(parts, axis=-1)
 
@@ -57,8 +57,8 @@ def batched(observation: Any, space: spaces.Dict) -> tuple[dict[str, Array], boo
         Copies of the arrays, float32, each `[n, size]`, and whether the observation came as a batch.
 
     Raises:
-        ValueError: with Stable-Baselines3's words for a `(obs, info)` pair, a missing key, a wrong shape, or values
-            that are not finite.
+        ValueError: if it is a `(obs, info)` pair (with the message of Stable-Baselines3), misses a key, has a wrong
+            shape or values that are not finite.
     """
     if isinstance(observation, tuple) and len(observation) == 2 and isinstance(observation[1], dict):
         raise ValueError(

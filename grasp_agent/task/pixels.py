@@ -1,4 +1,4 @@
-"""Where images, vectors and goals stand in observations."""
+"""The layout of observations with images, vectors and goals."""
 
 from __future__ import annotations
 
@@ -18,51 +18,51 @@ _GOALS = ("achieved_goal", "desired_goal")
 
 
 class PixelObservation(NamedTuple):
-    """What n observations show."""
+    """Images, vectors and goals of n observations."""
 
     images: Bytes
-    """`[n, height, width, colours * frames]`, the newest frame last."""
+    """`[n, height, width, channels * frames]`, the newest frame last."""
     vectors: Array
-    """`[n, V]`, what is felt beside it, such as joint angles."""
+    """`[n, V]`, proprioception, such as joint angles."""
     goals: Bytes | None
-    """`[n, height, width, colours]`, images of the goals; None where there are none."""
+    """`[n, height, width, channels]`, images of the goals; None if there are none."""
 
 
 @dataclass(frozen=True)
 class PixelLayout:
-    """Where images, vectors and goals stand in observations.
+    """The layout of observations with images, vectors and goals.
 
     Attributes:
-        shape: `(height, width, colours)` of one frame.
-        frames: how many of them an observation shows, side by side on the axis of colours, the newest last.
-        picture: the key of the images; None where observations are nothing else.
-        vectors: keys of vectors beside them (proprioception), but for goals.
+        shape: `(height, width, channels)` of one frame.
+        frames: number of frames that an observation stacks on its channel axis, the newest last.
+        image_key: the key of the images; None if observations are images only.
+        vectors: keys of vectors (proprioception), without goals.
         sizes: their lengths.
-        goal: the key of the goals' images; None where the environment shows none.
-        shares: whether all values are in [0, 1]; otherwise floats are where none is greater.
-        goal_frames: how many of them a goal's image shows; the newest one counts.
+        goal: the key of the goals' images; None if the environment has none.
+        unit_range: True if all values are in [0, 1]; otherwise floats are if none is greater.
+        goal_frames: number of frames of a goal's image, of which the newest is used.
     """
 
     shape: tuple[int, int, int]
     frames: int
-    picture: str | None
+    image_key: str | None
     vectors: tuple[str, ...]
     sizes: tuple[int, ...]
     goal: str | None
-    shares: bool = False
+    unit_range: bool = False
     goal_frames: int = 1
 
     @classmethod
     def of(cls, space: spaces.Space[Any], frames: int | None = None) -> PixelLayout | None:
-        """The layout of a space; None where there is no image in it.
+        """Returns the layout of a space; None if it has no image.
 
         Args:
-            space: of the observations.
-            frames: how many an observation shows, and a goal, where it has as many channels; None for as many as the
-                goals' colours say, or else three colours each where that is possible, or one.
+            space: the space of observations.
+            frames: number of frames of an observation, and of a goal with as many channels; None for as many as the
+                goals' channels imply, otherwise frames of three channels if possible, of one if not.
 
         Raises:
-            ValueError: if there are several images, things that are neither image nor vector, or not so many
+            ValueError: if there are several images, entries that are neither image nor vector, or another number of
                 frames.
         """
         if frames is not None:
@@ -70,7 +70,7 @@ class PixelLayout:
         inner: dict[Any, spaces.Space[Any]] = dict(space.spaces) if isinstance(space, spaces.Dict) else {None: space}
         for part in inner.values():
             if isinstance(part, spaces.Box) and part.dtype == np.uint8 and len(part.shape) in (2, 4):
-                wanted = "[height, width, channels] or [channels, height, width], frames one behind the other"
+                wanted = "[height, width, channels] or [channels, height, width], frames stacked on the channels"
                 raise ValueError(f"observation space: expected images {wanted}, got {part.shape}")
         shapes = {key: _image_shape(part) for key, part in inner.items()}
         found = [key for key, shape in shapes.items() if shape is not None and key not in _GOALS]
@@ -91,39 +91,40 @@ class PixelLayout:
             raise ValueError(f"frames: expected a divisor of the {channels} channels of {shape}, got {frames}")
         usual = frames or (channels // 3 if channels % 3 == 0 else channels)
         stacked = wanted == shape and usual > 1 and (frames is not None or channels % 3 == 0)
-        colours = channels // usual if wanted is None or stacked else wanted[2]
-        if channels % colours or (wanted is not None and wanted[:2] != (height, width)):
+        frame_channels = channels // usual if wanted is None or stacked else wanted[2]
+        if channels % frame_channels or (wanted is not None and wanted[:2] != (height, width)):
             raise ValueError(f"observation space: expected goals that look like observations, {shape}, got {wanted}")
-        if frames is not None and colours * frames != channels:
-            raise ValueError(f"frames: expected {channels // colours}, as goals have {colours} channels, got {frames}")
+        if frames is not None and frame_channels * frames != channels:
+            expected = f"{channels // frame_channels}, as goals have {frame_channels} channels"
+            raise ValueError(f"frames: expected {expected}, got {frames}")
         sizes = tuple(int(inner[key].shape[0]) for key in vectors)  # type: ignore[index]
-        box, frames = inner[found[0]], channels // colours
-        shares = box.dtype != np.uint8 and bool(np.max(box.high) <= 1)  # type: ignore[attr-defined]
-        size = (height, width, colours)
-        return cls(size, frames, found[0], tuple(map(str, vectors)), sizes, goal, shares, frames if stacked else 1)
+        box, frames = inner[found[0]], channels // frame_channels
+        unit_range = box.dtype != np.uint8 and bool(np.max(box.high) <= 1)  # type: ignore[attr-defined]
+        size = (height, width, frame_channels)
+        return cls(size, frames, found[0], tuple(map(str, vectors)), sizes, goal, unit_range, frames if stacked else 1)
 
     @property
     def stacked(self) -> tuple[int, int, int]:
-        """`(height, width, colours * frames)`."""
+        """`(height, width, channels * frames)`."""
         return (*self.shape[:2], self.shape[2] * self.frames)
 
     def read(self, observation: Any, *, goals: bool = True) -> tuple[PixelObservation, bool]:
-        """What observations show, and whether they came as a batch.
+        """Returns the contents of observations, and whether they are a batch.
 
-        Colours may come first, as Stable-Baselines3 has them, or last, as environments do. Without `goals`, these are
-        not looked for, and images may stand alone where nothing else is beside them.
+        Channels may be the first axis, as in Stable-Baselines3, or the last, as in environments. Without `goals`, these
+        are not read, and images may be given without a Dict if there are no vectors.
 
         Raises:
-            ValueError: for a missing key, a wrong shape or images that are not of bytes or shares.
+            ValueError: if a key is missing, a shape is wrong, or images are neither bytes nor in [0, 1].
         """
         if isinstance(observation, Mapping):
             goal = self.goal if goals else None
-            wanted = [key for key in (self.picture, *self.vectors, goal) if key is not None]
+            wanted = [key for key in (self.image_key, *self.vectors, goal) if key is not None]
             missing = [key for key in wanted if key not in observation]
             if missing:
                 raise ValueError(f"observation: missing key {missing[0]!r}; expected {', '.join(wanted)}")
-            shown = observation if self.picture is None else observation[self.picture]
-        elif self.picture is None or not (goals or self.vectors):
+            shown = observation if self.image_key is None else observation[self.image_key]
+        elif self.image_key is None or not (goals or self.vectors):
             shown = observation
         else:
             raise ValueError(f"observation: expected a dict, got {type(observation).__name__}")
@@ -136,16 +137,16 @@ class PixelLayout:
             if vector.size != len(images) * size:
                 raise ValueError(f"Error: Unexpected observation shape {vector.shape} for {key!r}: expected ({size},)")
             parts.append(vector.reshape(-1, size))
-        aims = None
+        goal_images = None
         if goals and self.goal is not None:
             shape = (*self.shape[:2], self.shape[2] * self.goal_frames)
-            aims = self.as_bytes(observation[self.goal], shape).reshape(-1, *shape)[..., -self.shape[2] :]
-            if len(aims) != len(images):
+            goal_images = self.as_bytes(observation[self.goal], shape).reshape(-1, *shape)[..., -self.shape[2] :]
+            if len(goal_images) != len(images):
                 raise ValueError("Error: Unexpected observation shape: the keys have different numbers of rows")
-        return PixelObservation(images, np.concatenate(parts, -1), aims), batch
+        return PixelObservation(images, np.concatenate(parts, -1), goal_images), batch
 
     def as_bytes(self, image: Any, shape: tuple[int, int, int]) -> NDArray[np.uint8]:
-        """Images `[height, width, C]`, or a batch of them, uint8; colours may come first, and values in [0, 1].
+        """Returns images `[height, width, C]`, or a batch, as uint8; channels may come first, and values be in [0, 1].
 
         Raises:
             ValueError: if they have another shape.
@@ -164,14 +165,14 @@ class PixelLayout:
         if not np.isfinite(array).all() or (array.size and not (array.min() >= 0 and array.max() <= 255)):
             span = f"{array.min()} to {array.max()}"
             raise ValueError(f"observation: expected images of finite values in [0, 255], got {span}")
-        if self.shares and array.size and array.max() > 1:
+        if self.unit_range and array.size and array.max() > 1:
             raise ValueError(f"observation: expected images of values in [0, 1], got {array.min()} to {array.max()}")
-        shares = self.shares or (np.issubdtype(array.dtype, np.floating) and array.size and array.max() <= 1)
-        return np.round(255 * array if shares else array).astype(np.uint8)
+        unit_range = self.unit_range or (np.issubdtype(array.dtype, np.floating) and array.size and array.max() <= 1)
+        return np.round(255 * array if unit_range else array).astype(np.uint8)
 
 
 def _image_shape(space: spaces.Space[Any]) -> tuple[int, int, int] | None:
-    """`(height, width, channels)` of a space of images; None for another one."""
+    """Returns `(height, width, channels)` of a space of images; None for another one."""
     if not isinstance(space, spaces.Box) or len(space.shape) != 3:
         return None
     one, two, three = space.shape

@@ -1,4 +1,4 @@
-"""Which entries of an observation make up the state of a world model."""
+"""The entries of observations that make up the state of a world model."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ Array = NDArray[np.float32]
 
 @dataclass(frozen=True, kw_only=True)
 class StateMap:
-    """Which entries of observation and achieved goal make up the state; an entry that stands in both is kept once.
+    """The entries of observation and achieved goal that make up the state; duplicates are left out.
 
     Attributes:
         columns: `[S]`, indices into the observation followed by the achieved goal; the whole observation comes first.
-        goal_index: `[G]`, where the entries of the achieved goal stand in the state.
+        goal_index: `[G]`, indices into the state of the entries of the achieved goal.
     """
 
     columns: tuple[int, ...]
@@ -30,7 +30,7 @@ class StateMap:
 
     @classmethod
     def discover(cls, raw: Array, goal_size: int) -> StateMap:
-        """Finds the entries that stand in both, from samples `[M, O + G]` of observation and achieved goal."""
+        """Finds duplicate entries in samples `[M, O + G]` of observation and achieved goal."""
         size = raw.shape[1] - goal_size
         columns, goal_index = list(range(size)), []
         for entry in range(size, raw.shape[1]):
@@ -42,9 +42,9 @@ class StateMap:
         return cls(columns=tuple(columns), goal_index=tuple(goal_index))
 
     def restore(self, states: Array, observation_size: int) -> Array:
-        """Raw vectors `[..., O + G]` of states `[..., S]`: the inverse of `select`."""
+        """Returns raw vectors `[..., O + G]` of states `[..., S]`: the inverse of `select`."""
         return np.concatenate([states[..., :observation_size], states[..., list(self.goal_index)]], axis=-1)
 
     def select(self, raw: Array) -> Array:
-        """States `[..., S]` of raw vectors `[..., O + G]`."""
+        """Returns states `[..., S]` of raw vectors `[..., O + G]`."""
         return raw[..., list(self.columns)]

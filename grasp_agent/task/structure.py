@@ -1,4 +1,4 @@
-"""What is known of a task before anything is learned; environments may offer it."""
+"""Prior knowledge of a task, which environments may offer as attributes."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ Pair = tuple[int, int]
 
 @dataclass(frozen=True, kw_only=True)
 class Frame:
-    """The frame of a body in the plane, by entries of the observation and of the action.
+    """The frame of a body in the plane, given by entries of the observation and of the action.
 
     Attributes:
         origin: the body's position, x and y.
         heading: cosine and sine of its angle.
         points: other positions, in the same units.
-        vectors: velocities and the like, which turn with the plane but have no place in it.
+        vectors: velocities and other vectors, which rotate with the plane but do not shift.
         actions: entries of the action that are such vectors.
-        lever: a turn by one radian counts as much as a shift by this length [the positions' units].
+        lever: length of a shift that counts as much as a rotation by one radian [the positions' units].
 
     Raises:
         ValueError: if an entry is named twice, or a pair has not two entries.
@@ -54,37 +54,36 @@ class Frame:
             raise ValueError(f"frame: expected a lever of more than 0, got {self.lever}")
 
     @property
-    def places(self) -> tuple[Pair, ...]:
+    def positions(self) -> tuple[Pair, ...]:
         """All positions, the body's first."""
         return (self.origin, *self.points)
 
     def check(self, state_size: int, action_size: int) -> None:
-        """Refuses a frame of other states or actions.
+        """Checks that the frame fits states and actions.
 
         Raises:
-            ValueError: if it names an entry that is not there.
+            ValueError: if it names an entry that does not exist.
         """
-        named = max(chain(*self.places, self.heading, *self.vectors)), max(chain(*self.actions), default=-1)
+        named = max(chain(*self.positions, self.heading, *self.vectors)), max(chain(*self.actions), default=-1)
         if named[0] >= state_size or named[1] >= action_size:
             raise ValueError(f"frame: expected entries below {state_size} and {action_size}, got {self}")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Structure:
-    """What is known of a task before anything is learned.
+    """Prior knowledge of a task.
 
     An environment offers it by attributes of the same names: `blocks` as pairs (entries of the observation, entries of
     the action), `frame` as a dict of `Frame`'s attributes.
 
     Attributes:
-        blocks: parts of observation and action that move independently, each with a part of the goal.
-        frame: a body around which everything looks the same wherever it is.
-        goal_weights: `[G]`, what differences of the goal's entries are multiplied by before they are compared; empty
-            for 1.
-        rests: True where all stays as it is when nothing is done (blocks on a table): plans may stop at any time.
+        blocks: independent parts of observation and action, each with a part of the goal.
+        frame: the frame of a body in which the dynamics do not depend on its position and orientation.
+        goal_weights: `[G]`, weights of the differences of the goal's entries; empty for 1.
+        rests: True if the state stays without actions (blocks on a table): plans may stop at any time.
 
     Raises:
-        ValueError: if a weight is not above 0, the frame is none, or there are both blocks and a frame.
+        ValueError: if a weight is not above 0, `frame` is no `Frame`, or there are both blocks and a frame.
     """
 
     blocks: tuple[Block, ...] = ()
@@ -107,20 +106,20 @@ class Structure:
             raise ValueError("structure: expected blocks or a frame, got both")
 
     @classmethod
-    def offered(cls, env: VecEnv, *, weighs_goal: bool = True) -> Structure:
-        """What an environment says of itself.
+    def from_env(cls, env: VecEnv, *, weighs_goal: bool = True) -> Structure:
+        """Reads prior knowledge from an environment's attributes.
 
         Args:
             env: the environment.
-            weighs_goal: False leaves its weights of the goal out.
+            weighs_goal: False leaves out its weights of the goal.
 
         Raises:
-            ValueError: if an attribute of that name is something else.
+            ValueError: if an attribute of such a name is something else.
         """
         inner, outer = env.get_attr("observation_space")[0], env.observation_space
         assert isinstance(outer, spaces.Dict)
         if inner not in (outer, outer["observation"]):
-            return cls()  # a wrapper, such as VecFrameStack, shows something else than what the environment speaks of
+            return cls()  # a wrapper, such as VecFrameStack, has changed the entries of observations
         names = ("blocks", "frame", "rests", *(("goal_weights",) if weighs_goal else ()))
         known: dict[str, Any] = {name: env.get_attr(name)[0] for name in names if env.has_attr(name)}
         known = {name: value for name, value in known.items() if value is not None}
@@ -131,16 +130,16 @@ class Structure:
             structure.check(outer, env.action_space)  # type: ignore[arg-type]
         except (TypeError, ValueError) as error:
             raise ValueError(
-                f"{error} (the environment's attributes {', '.join(known)} were taken for what is known of the task: "
-                "structure=Structure() leaves them aside)"
+                f"{error} (the environment's attributes {', '.join(known)} were taken for prior knowledge of the task: "
+                "structure=Structure() ignores them)"
             ) from error
         return structure
 
     def check(self, observation_space: spaces.Dict, action_space: spaces.Box) -> None:
-        """Refuses what does not fit an environment.
+        """Checks that the structure fits an environment.
 
         Raises:
-            ValueError: if goal weights are too few or too many, or actions of a frame are not scaled alike.
+            ValueError: if the number of goal weights is wrong, or actions of a frame have different scales.
         """
         size = observation_space["desired_goal"].shape[0]  # type: ignore[index]
         if len(self.goal_weights) not in (0, size):

@@ -1,4 +1,4 @@
-"""How near to a goal is near enough: read off a sparse reward, or estimated from flips of `info["is_success"]`."""
+"""The success radius of a goal: from a sparse reward, or estimated from changes of `info["is_success"]`."""
 
 from __future__ import annotations
 
@@ -14,26 +14,27 @@ from stable_baselines3.common.vec_env import VecEnv
 from torch import Tensor
 
 Distance = Callable[[NDArray[Any], NDArray[Any]], NDArray[np.float32]]
-_KEPT = 100  # changes, the latest ones
-_ENOUGH = 10
-_SURE = 0.25  # share of the changes that may lie nearer than the radius: what is seen there is not exact
+# All values below are chosen by hand.
+_KEPT = 100  # latest changes that are kept
+_ENOUGH = 10  # changes that are needed for an estimate
+_SURE = 0.25  # quantile of the distances at which changes occur: a conservative estimate, as distances have errors
 
 
 def success_radius(env: VecEnv) -> float | None:
-    """The distance from its goal within which a goal environment pays as much as at the goal itself.
+    """Returns the distance from the goal within which a goal environment gives the same reward as at the goal.
 
-    Asks its `compute_reward` along each axis of the goal, which must be sparse: pay one sum near the goal, another one
-    far from it.
+    It evaluates `compute_reward` along each axis of the goal. The reward must be sparse: one value near the goal,
+    another one far from it.
 
     Returns:
-        The smallest radius of all axes [goal units], good to a thousandth; None where rewards are dense, fail, or do
-        not change from a millionth to a million.
+        The smallest radius of all axes [goal units], with a relative error of 0.001; None if rewards are dense, raise
+        an error, or do not change between 1e-6 and 1e6.
     """
     assert isinstance(env.observation_space, spaces.Dict)
     size = int(np.prod(env.observation_space["desired_goal"].shape or ()))
     directions = np.concatenate([np.eye(size), -np.eye(size)])
 
-    def pays(distances: NDArray[np.float64]) -> NDArray[np.float64]:
+    def rewards_at(distances: NDArray[np.float64]) -> NDArray[np.float64]:
         achieved = (distances[:, None, None] * directions).reshape(-1, size)
         infos = np.array([{} for _ in achieved])
         rewards = env.env_method("compute_reward", achieved, np.zeros_like(achieved), infos, indices=[0])[0]
@@ -41,23 +42,23 @@ def success_radius(env: VecEnv) -> float | None:
 
     try:
         grid = np.geomspace(1e-6, 1e6, 121)
-        rewards = pays(grid)
+        rewards = rewards_at(grid)
         near = (rewards == rewards[0, 0]).all(-1)
         if len(np.unique(rewards)) != 2 or not near[0]:
             return None
         low, high = grid[near.argmin() - 1], grid[near.argmin()]
         while high / low > 1.001:
             middle = (low + high) / 2
-            low, high = (middle, high) if (pays(np.array([middle])) == rewards[0, 0]).all() else (low, middle)
-    except Exception:  # it is another's code and may raise anything: the radius stays unknown
+            low, high = (middle, high) if (rewards_at(np.array([middle])) == rewards[0, 0]).all() else (low, middle)
+    except Exception:  # foreign code may raise anything: the radius stays unknown
         return None
     return float(low)
 
 
 class SuccessRadius:
-    """What was achieved just before and just after `info["is_success"]` changed, and the goal.
+    """An estimator of the success radius from changes of `info["is_success"]`.
 
-    What is achieved may be anything that can be compared: vectors, images.
+    It keeps the achieved goals just before and after each change, and the goal. These may be vectors or images.
     """
 
     def __init__(self) -> None:
@@ -65,24 +66,24 @@ class SuccessRadius:
         self._last: dict[int, tuple[NDArray[Any], NDArray[Any], bool]] = {}
 
     def __len__(self) -> int:
-        """Changes that are known."""
+        """Returns the number of recorded changes."""
         return len(self._changes)
 
-    def record(self, place: int, achieved: NDArray[Any], goal: NDArray[Any], success: bool, done: bool) -> None:
-        """What an environment, one of several, says after a step: `achieved` and `goal` have the same shape."""
-        if place in self._last:
-            before, wanted, reached = self._last[place]
-            if reached != success and np.array_equal(wanted, goal):
+    def record(self, env: int, achieved: NDArray[Any], goal: NDArray[Any], success: bool, done: bool) -> None:
+        """Records a step of one of several environments; `achieved` and `goal` have the same shape."""
+        if env in self._last:
+            before, target, reached = self._last[env]
+            if reached != success and np.array_equal(target, goal):
                 self._changes.append(np.stack([before, achieved, goal]))
-        self._last[place] = achieved.copy(), goal.copy(), success
+        self._last[env] = achieved.copy(), goal.copy(), success
         if done:
-            del self._last[place]
+            del self._last[env]
 
     def radius(self, distance: Distance) -> float | None:
-        """The distance from the goal at which verdicts change, on the safe side; None where too few are known.
+        """Returns a conservative estimate of the distance at which success changes; None with too few changes.
 
         Args:
-            distance: tells distances `[n]` of what is achieved, `[n, ...]`, from goals.
+            distance: returns distances `[n]` of achieved goals `[n, ...]` to goals.
         """
         if len(self._changes) < _ENOUGH:
             return None
@@ -90,10 +91,10 @@ class SuccessRadius:
         return float(np.quantile((distance(before, goals) + distance(after, goals)) / 2, _SURE))
 
     def tensors(self) -> dict[str, Tensor]:
-        """What has to be saved."""
-        return {"verdicts": torch.from_numpy(np.stack(self._changes))} if self._changes else {}
+        """Returns the tensors to save."""
+        return {"success_changes": torch.from_numpy(np.stack(self._changes))} if self._changes else {}
 
     def restore(self, tensors: Mapping[str, Tensor]) -> None:
-        """The inverse of `tensors`."""
-        if "verdicts" in tensors:
-            self._changes.extend(tensors["verdicts"].cpu().numpy())
+        """Restores the changes from `tensors`."""
+        if "success_changes" in tensors:
+            self._changes.extend(tensors["success_changes"].cpu().numpy())

@@ -1,4 +1,4 @@
-"""Gymnasium's vector environments, for algorithms that know those of Stable-Baselines3."""
+"""Adapters of environments to the vector environments of Stable-Baselines3."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from grasp_agent.task.observation import check_actions, check_spaces
 from grasp_agent.task.pixels import PixelLayout
 
 Environment = gym.Env[Any, Any] | VectorEnv[Any, Any, Any] | VecEnv
-"""One environment, or several of either kind."""
+"""A single environment, or a vector environment of either library."""
 
 
 def vectorised(env: Environment | str, verbose: int = 0) -> gym.Env[Any, Any] | VecEnv:
-    """An environment, or that of an id, as Stable-Baselines3 knows them.
+    """Returns an environment, or that of an id, in the form of Stable-Baselines3.
 
     Raises:
-        ValueError: if it is none.
+        ValueError: if it is no environment.
     """
     if isinstance(env, str):
         return maybe_make_env(env, verbose)
@@ -37,7 +37,7 @@ def vectorised(env: Environment | str, verbose: int = 0) -> gym.Env[Any, Any] | 
 
 
 def goal_env(env: gym.Env[Any, Any] | VecEnv, goal: Goal | None, verbose: int = 0) -> gym.Env[Any, Any] | VecEnv:
-    """An environment with a goal, where one is given.
+    """Returns the environment with a goal, if one is given.
 
     Raises:
         ValueError: if an agent could not plan in it.
@@ -52,19 +52,19 @@ def goal_env(env: gym.Env[Any, Any] | VecEnv, goal: Goal | None, verbose: int = 
         env = GoalVecEnv(BaseAlgorithm._wrap_env(env, verbose), goal)
     check_spaces(env.observation_space, env.action_space)
     normalize = unwrap_vec_normalize(env) if isinstance(env, VecEnv) else None
-    if normalize is not None and normalize.norm_obs:  # achieved and desired goals would be scaled apart
+    if normalize is not None and normalize.norm_obs:  # achieved and desired goals would have different scales
         raise ValueError("VecNormalize: expected norm_obs=False; the world model normalises observations itself")
     return env
 
 
 class FromGymnasium(VecEnv):
-    """What `gymnasium.make_vec` has made, with the interface of `VecEnv`; any mode of autoreset will do.
+    """A vector environment of Gymnasium with the interface of `VecEnv`, with any autoreset mode.
 
     Args:
-        env: one whose parts can be asked for their attributes, as those of SyncVectorEnv and AsyncVectorEnv can.
+        env: a vector environment with `get_attr` and `call`, such as SyncVectorEnv and AsyncVectorEnv.
 
     Raises:
-        ValueError: if they cannot.
+        ValueError: if it has not.
     """
 
     def __init__(self, env: VectorEnv[Any, Any, Any]) -> None:
@@ -76,7 +76,7 @@ class FromGymnasium(VecEnv):
         super().__init__(env.num_envs, env.single_observation_space, env.single_action_space)
 
     def reset(self) -> Any:
-        """Starts all episodes."""
+        """Resets all environments."""
         seeds = None if None in self._seeds else self._seeds
         if any(options != self._options[0] for options in self._options):
             raise ValueError("options: expected the same for all environments of Gymnasium's vectors")
@@ -87,11 +87,11 @@ class FromGymnasium(VecEnv):
         return observations
 
     def step_async(self, actions: NDArray[Any]) -> None:
-        """Takes the actions of the next step."""
+        """Sets the actions of the next step."""
         self._actions = actions
 
     def step_wait(self) -> VecEnvStepReturn:
-        """Takes the step; what has ended begins anew, and its last observation stands in the info."""
+        """Steps all environments; ended episodes are reset, and their last observation is in the info."""
         observations, rewards, terminated, truncated, infos = self._env.step(self._actions)
         dones = terminated | truncated
         rows = [_of_row(infos, row) for row in range(self.num_envs)]
@@ -114,15 +114,15 @@ class FromGymnasium(VecEnv):
         return observations, rewards.astype(np.float32), dones, rows
 
     def close(self) -> None:
-        """Closes all."""
+        """Closes all environments."""
         self._env.close()
 
     def get_attr(self, attr_name: str, indices: VecEnvIndices = None) -> list[Any]:
-        """An attribute of each."""
+        """Returns an attribute of each environment."""
         return self._of(self._env.get_attr(attr_name), indices)
 
     def set_attr(self, attr_name: str, value: Any, indices: VecEnvIndices = None) -> None:
-        """Sets an attribute of some."""
+        """Sets an attribute of some environments."""
         rows = set(self._get_indices(indices))
         known = [None] * self.num_envs if len(rows) == self.num_envs else self._env.get_attr(attr_name)
         values = [value if row in rows else old for row, old in enumerate(known)]
@@ -131,11 +131,11 @@ class FromGymnasium(VecEnv):
     def env_method(
         self, method_name: str, *method_args: Any, indices: VecEnvIndices = None, **method_kwargs: Any
     ) -> list[Any]:
-        """What a method of each returns; it is called of all of them."""
+        """Returns the results of a method for some environments; it is called for all of them."""
         return self._of(self._env.call(method_name, *method_args, **method_kwargs), indices)
 
     def env_is_wrapped(self, wrapper_class: type[gym.Wrapper], indices: VecEnvIndices = None) -> list[bool]:  # type: ignore[type-arg]
-        """Whether each is wrapped in a class; those in other processes count as not."""
+        """Returns whether each is wrapped in a class; environments in other processes count as not wrapped."""
         found = [_is_wrapped(env, wrapper_class) for env in getattr(self._env, "envs", [None] * self.num_envs)]
         return self._of(found, indices)
 
@@ -152,14 +152,14 @@ def _is_wrapped(env: gym.Env[Any, Any] | None, kind: type) -> bool:
 
 
 def _observation_of(observations: Any, row: int) -> Any:
-    """A copy of what one of them saw."""
+    """Returns a copy of one environment's observation."""
     if isinstance(observations, dict):
         return {key: np.array(value[row]) for key, value in observations.items()}
     return np.array(observations[row])
 
 
 def _of_row(infos: dict[str, Any], row: int) -> dict[str, Any]:
-    """What Gymnasium's infos say of one of them: `_name` tells of whom `name` is known."""
+    """Returns one environment's info from those of Gymnasium: `_name` masks the environments that have `name`."""
     found = {}
     for name, values in infos.items():
         if not name.startswith("_") and infos.get(f"_{name}", np.ones(row + 1, bool))[row]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import gymnasium as gym
@@ -256,7 +257,7 @@ def test_an_untrained_agent_acts_at_random_and_can_be_saved(env: gym.Env[Any, An
 def test_the_same_observation_for_long_counts_as_a_failed_plan(agent: GraspAgent, obs: dict[str, Any]):
     world = agent.policy.world
     assert world is not None
-    agent.policy.learned(world._replace(error=1e-5))  # a model that would notice
+    agent.policy.learned(replace(world, error=1e-5))  # a model that would notice
     agent.predict(obs)
     fresh = [agent.predict(obs) and agent.last_plan.fresh for _ in range(12)]  # type: ignore[union-attr]
     assert fresh[:8] == [False] * 8

@@ -213,11 +213,12 @@ def test_a_damaged_checkpoint_is_named(tmp_path: Path):
     assert agent.num_timesteps == len(agent.trainer.dataset) == 0
 
 
-def test_reported_successes_are_stored_once(tmp_path: Path):
+@pytest.mark.parametrize("name", ["success_changes", "verdicts"])  # the second is the name in older files
+def test_what_environments_said_of_success_is_kept_once(name: str, tmp_path: Path):
     path, flips = tmp_path / "run.zip", torch.arange(12.0).view(2, 3, 2)
     tiny().learn(40, checkpoint=path)
     config, tensors = serialization.read(path)
-    serialization.write(path, config, {**tensors, "experience.verdicts": flips})
+    serialization.write(path, config, {**tensors, f"experience.{name}": flips})
     agent = tiny().learn(40, checkpoint=path)
     assert len(agent.trainer.success_radius) == 2
     agent.learn(40, checkpoint=path)
@@ -228,8 +229,8 @@ def test_learning_continues_from_a_checkpoint_of_format_1(tmp_path: Path):
     path, old = tmp_path / "new.zip", tmp_path / "old.zip"
     agent = tiny_seer().learn(120, checkpoint=path)
     config, tensors = serialization.read(path)
-    tensors["experience.verdicts"] = torch.arange(12.0).view(2, 3, 2)
-    named = {"experience.verdicts": "verdicts"}
+    tensors["experience.success_changes"] = torch.arange(12.0).view(2, 3, 2)
+    named = {"experience.success_changes": "verdicts"}
     before = {
         named.get(name, name.removeprefix("index.").replace("images.", "album.")): value
         for name, value in tensors.items()

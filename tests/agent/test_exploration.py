@@ -40,12 +40,12 @@ def explored(
     explorer = Explorer(
         1, size, ExploreConfig(noise=0.0, surprise_share=surprise_share, longest_hold=1, **settings), seed=seed
     )
-    explorer.learned(agent.policy, world.memory.points)
+    explorer.learned(agent.policy, world.index.points)
     observation, _ = env.reset(seed=0)
     goal, distances = observation["achieved_goal"][None].astype(np.float32), []
     for _ in range(steps):
         here = observation["achieved_goal"][None].astype(np.float32)
-        distances.append(float(world.apart(here, goal)[0]))
+        distances.append(float(world.goal_distance(here, goal)[0]))
         raw = raw_vectors({key: value[None] for key, value in observation.items()})
         (action,) = explorer.act(agent.policy, raw, here, goal)
         observation, *_ = env.step(agent.policy.to_space(action))

@@ -49,7 +49,7 @@ class Notes(KVWriter):
 def weights(agent: GraspAgent) -> list[torch.Tensor]:
     assert agent.policy.world is not None
     world = agent.policy.world
-    return [*world.model.state_dict().values(), *world.memory.tensors().values()]
+    return [*world.model.state_dict().values(), *world.index.tensors().values()]
 
 
 def test_learning_is_the_same_for_the_same_seed():
@@ -182,7 +182,7 @@ def test_a_loaded_agent_continues_learning_and_keeps_its_knowledge(agent_file: P
     # 150 steps cover little of the arena: elsewhere the new model has to predict what the old one predicted.
     raw = np.random.default_rng(0).uniform(-0.9, 0.9, (200, 2)).astype(np.float32).repeat(2, axis=1)[:, [0, 2, 0, 2]]
     actions = np.random.default_rng(1).uniform(-1, 1, (200, 2)).astype(np.float32)
-    steps = [world.achieved(world.foresee(raw, actions)) - raw[:, :2] for world in (old, new)]
+    steps = [world.achieved(world.predict(raw, actions)) - raw[:, :2] for world in (old, new)]
     moved = np.linalg.norm(steps[0], axis=-1).mean()
     assert np.linalg.norm(steps[1] - steps[0], axis=-1).mean() < 0.5 * moved
 
@@ -253,7 +253,7 @@ def test_generated_data_are_rehearsed_and_do_not_lower_the_error_until_most_data
 ):
     world, given = agent.policy.world, list[dict[str, Any]]()
     assert world is not None
-    worse = world._replace(error=10 * world.error)
+    worse = replace(world, error=10 * world.error)
 
     def heard(*_: Any, **settings: Any) -> tuple[Any, None]:
         given.append(settings)
@@ -271,7 +271,7 @@ def test_generated_data_are_rehearsed_and_do_not_lower_the_error_until_most_data
         trainer.replace([Episode(states[: count + 1], actions[:count])])
         assert trainer.dataset.episodes[:first] == imagined and len(trainer.dataset) == first + count
         trainer.fit(agent.policy, world.tolerance, last=True, progress_bar=False)
-    earlier = [one["earlier"] for one in given]
+    earlier = [one["previous"] for one in given]
     assert [one.owed for one in earlier] == [one.unseen for one in earlier] == [10, first - 20, first + 10]
     assert [one.least_error for one in earlier] == [world.error, world.error, 0.0]
 
@@ -283,7 +283,7 @@ def test_intermediate_fits_are_short_and_the_final_one_covers_all_new_data(
     """Where the data have moved away from what the model knows, a fresh one owes all."""
     monkeypatch.setattr("grasp_agent.models.dynamics.ensemble._STRETCH", 1.0 if moved else 1e9)
     monkeypatch.setattr("grasp_agent.models.dynamics.ensemble._SHIFT", 0.0 if moved else 1e9)
-    monkeypatch.setattr("grasp_agent.models.learning._FEW", 0.0)
+    monkeypatch.setattr("grasp_agent.models.learning._SMALL_UPDATE", 0.0)
     fits, train = Fits(monkeypatch), TrainConfig(gradient_steps=400, full_at=400)
     agent = tiny(train=train, explore=ExploreConfig(learning_starts=100, refit_growth=1.6)).learn(200)
     full, part = train.for_data(160).gradient_steps, train.for_data(160, 60).gradient_steps
@@ -308,7 +308,7 @@ def test_a_loaded_models_predictions_do_not_change_its_static_factors(name: str)
     after = agent.trainer.fit(agent.policy, world.tolerance, last=True, progress_bar=False)
     assert after.model.unchanging == world.model.unchanging
     assert after.error >= world.error
-    assert (after.memory.roadmap is None) == (world.memory.roadmap is None)
+    assert (after.index.roadmap is None) == (world.index.roadmap is None)
 
 
 def test_without_a_given_kind_both_are_fitted_and_the_better_one_is_kept(monkeypatch: pytest.MonkeyPatch):

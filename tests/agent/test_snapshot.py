@@ -55,7 +55,7 @@ def test_a_loaded_agent_plans_as_the_one_that_learned_bit_for_bit(taught: GraspA
     assert taught.policy.world is not None
     assert agent.policy.world is not None
     assert answers(agent) == answers(taught)
-    one, other = taught.policy.world.memory, agent.policy.world.memory
+    one, other = taught.policy.world.index, agent.policy.world.index
     for known, loaded in zip(one.roadmaps, other.roadmaps, strict=True):
         assert isinstance(known, RoadmapGraph)
         assert isinstance(loaded, RoadmapGraph)

@@ -281,11 +281,11 @@ env.close()
 @pytest.mark.usefixtures("_mujoco_draws")
 def test_the_code_in_the_gallery_runs_and_makes_its_images(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     readme = (ENVS_FOLDER / "README.md").read_text()
-    (tmp_path / "envs" / "pictures").mkdir(parents=True)
+    (tmp_path / "envs" / "images").mkdir(parents=True)
     monkeypatch.chdir(tmp_path)
     for block in re.findall(r"```python\n(.*?)```", readme, flags=re.DOTALL):
         exec(compile(block, "README.md", "exec"), {})
-    made = {path.name for path in (tmp_path / "envs" / "pictures").iterdir()}
-    assert made == set(re.findall(r'src="pictures/(.*?)"', readme))
+    made = {path.name for path in (tmp_path / "envs" / "images").iterdir()}
+    assert made == set(re.findall(r'src="images/(.*?)"', readme))
     for name in made:
-        assert (ENVS_FOLDER / "pictures" / name).stat().st_size < 60_000
+        assert (ENVS_FOLDER / "images" / name).stat().st_size < 60_000

@@ -65,7 +65,7 @@ def rows(model: FramedMLP, count: int = 20) -> tuple[Tensor, Tensor]:
 
 
 @pytest.mark.parametrize("angle", [0.7, -2.0])
-def test_the_same_happens_wherever_the_body_lies_and_however_it_is_turned(model: FramedMLP, angle: float):
+def test_the_dynamics_do_not_depend_on_the_bodys_position_and_angle(model: FramedMLP, angle: float):
     state, action = rows(model)
     turn = torch.tensor([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
     free = FramedMLP(9, 2, frame=PUSH, config=SMALL).double()
@@ -105,15 +105,15 @@ def test_both_axes_share_their_scales_and_a_turn_counts_as_its_arc(model: Framed
     torch.testing.assert_close(std[0] / std[6], std.new_tensor(PUSH.lever))
 
 
-def test_what_it_looks_like_from_the_body_tells_where_all_is(model: FramedMLP):
+def test_a_state_is_restored_from_its_invariants(model: FramedMLP):
     state = model.encode(scenes(30))
-    looks = model.apart(state)
-    assert looks.shape == (30, 5)
-    torch.testing.assert_close(model.placed(looks, state), state)
-    torch.testing.assert_close(model.apart(model.encode(moved(scenes(30), 1.0, (5.0, 6.0)))), looks)
+    invariants = model.invariants(state)
+    assert invariants.shape == (30, 5)
+    torch.testing.assert_close(model.from_invariants(invariants, state), state)
+    torch.testing.assert_close(model.invariants(model.encode(moved(scenes(30), 1.0, (5.0, 6.0)))), invariants)
 
 
-def test_the_region_is_that_of_looks(model: FramedMLP):
+def test_the_support_is_that_of_the_invariants(model: FramedMLP):
     known = model.encode(scenes(10))
     region = FramedSupport(known, 0.05, model)
     elsewhere = model.encode(moved(scenes(10), 2.0, (80.0, -30.0)))
@@ -159,12 +159,12 @@ def test_free_motion_is_exact_from_the_start_and_walls_do_not_spoil_it():
         model.step(model.encode(states[None, :, 0]).expand(3, -1, -1), actions[:, 0].expand(3, -1, -1))
     )
     point = (found[..., :2] - states[:, 1, :2]).abs().amax(-1)
-    assert point.max() < 0.5  # at the walls, too: no place is farther out than those that were seen
+    assert point.max() < 0.5  # at the walls, too: no position is beyond the edges of the data
     assert (states[:, 1, :2] - states[:, 0, :2]).norm(dim=-1).median() > 10
 
 
-def test_a_warm_start_keeps_the_edges_of_all_places():
-    """What lies beyond those that the known model has seen is no wall for the new one."""
+def test_a_warm_start_keeps_the_edges_of_all_positions():
+    """The edges of the known model's data are no walls for the new one."""
     known, new = (FramedMLP(8, 2, frame=PUSH, config=SMALL, seed=seed) for seed in (1, 2))
     fit(known, pushes(10, seed=0), TrainConfig(gradient_steps=1, batch_size=8))
     states, actions = (torch.from_numpy(array) for array in pushes(40, seed=1).windows(1))
@@ -228,7 +228,7 @@ def test_goal_weights_that_do_not_fit_are_refused(weights: tuple[float, ...]):
         tiny("grasp/PushT-v0", structure=Structure(goal_weights=weights))
 
 
-def test_what_is_no_frame_is_refused_and_weights_are_kept_as_numbers():
+def test_a_frame_of_another_type_is_refused_and_weights_are_kept_as_numbers():
     with pytest.raises(ValueError, match="frame: expected a Frame or None, got 3"):
         Structure(frame=3)  # type: ignore[arg-type]
     assert Structure(goal_weights=np.ones(2)) == Structure(goal_weights=(1.0, 1.0))  # type: ignore[arg-type]
@@ -251,7 +251,7 @@ def test_attributes_that_mean_something_else_are_named(attribute: str, value: An
     setattr(Own, attribute, value)
     with pytest.raises(ValueError, match=words) as caught:
         tiny(Own())
-    assert attribute in str(caught.value) and "structure=Structure() leaves them aside" in str(caught.value)
+    assert attribute in str(caught.value) and "structure=Structure() ignores them" in str(caught.value)
     assert tiny(Own(), structure=Structure()).structure == Structure()
 
 
@@ -262,7 +262,7 @@ def test_what_comes_from_numpy_can_be_saved(tmp_path: Any):
     assert GraspAgent.load(tmp_path / "agent.zip", device="cpu").structure == said
 
 
-def test_what_never_moves_meets_no_wall():
+def test_a_constant_position_meets_no_wall():
     frame = Frame(origin=(0, 1), heading=(2, 3), points=((4, 5), (6, 7)))
     model, data = FramedMLP(8, 1, frame=frame, config=SMALL), torch.rand(200, 8)
     data[:, 6:] = 3.0
@@ -273,7 +273,7 @@ def test_what_never_moves_meets_no_wall():
     assert usable[20:].float().mean() > 0.9
 
 
-def test_a_body_alone_is_nowhere_off_the_support():
+def test_a_body_without_other_entries_is_never_off_the_support():
     model, states = FramedMLP(4, 1, frame=Frame(origin=(0, 1), heading=(2, 3)), config=SMALL), torch.rand(5, 4)
     region = FramedSupport(states, 0.0, model)
     seen = torch.rand(2, 1, 3, 4)
@@ -297,7 +297,7 @@ def test_an_agent_takes_what_push_t_offers_and_keeps_it_in_its_file(tmp_path: An
     loaded = GraspAgent.load(tmp_path / "push.zip", device="cpu")
     assert loaded.structure == structure and loaded.criteria == agent.criteria
     worlds = [a.policy.world for a in (agent, loaded)]
-    assert all(w is not None and isinstance(w.model, FramedMLP) and w.memory.roadmap is None for w in worlds)
+    assert all(w is not None and isinstance(w.model, FramedMLP) and w.index.roadmap is None for w in worlds)
     env = gym.make("grasp/PushT-v0")
     observation, _ = env.reset(seed=3)
     start = np.array([True])
@@ -311,7 +311,7 @@ def test_criteria_that_are_not_the_tasks_usual_ones_survive_saving(tmp_path: Any
         assert GraspAgent.load(tmp_path / "rule.zip", device="cpu").criteria == rule
 
 
-def test_goals_are_as_far_apart_as_the_environment_says():
+def test_distances_of_goals_are_those_of_the_environment():
     agent = tiny("grasp/PushT-v0", seed=0).learn(120)
     world, env = agent.policy.world, PushTEnv()
     assert world is not None
@@ -321,12 +321,12 @@ def test_goals_are_as_far_apart_as_the_environment_says():
     ]
     goal = np.array([250, 250, 1, 0], np.float32)
     aside, turned = np.array([262, 266, 1, 0], np.float32), np.array([250, 250, np.cos(0.3), np.sin(0.3)], np.float32)
-    assert world.apart(aside, goal) == pytest.approx(20.0)
-    assert world.apart(turned, goal) == pytest.approx(env.goal_distance(turned, goal), rel=0.01)
+    assert world.goal_distance(aside, goal) == pytest.approx(20.0)
+    assert world.goal_distance(turned, goal) == pytest.approx(env.goal_distance(turned, goal), rel=0.01)
     observation, _ = env.reset(seed=0)
     raw = np.concatenate([observation["observation"], observation["achieved_goal"]]).astype(np.float32)[None]
     start = world.encode(raw)
     for pose in poses:
         problem = world.problem(start, pose[None], 3, agent.criteria)
-        apart = world.apart(observation["achieved_goal"].astype(np.float32), pose) / world.tolerance
+        apart = world.goal_distance(observation["achieved_goal"].astype(np.float32), pose) / world.tolerance
         assert problem.scoring.distances(start[:, None, None]).item() == pytest.approx(float(apart), rel=1e-4)

@@ -37,7 +37,7 @@ def inputs(members: int = 3, count: int = 5) -> tuple[Tensor, Tensor]:
 
 
 def linear_system(episodes: int = 20, steps: int = 25) -> Dataset:
-    """x' = x + 0.1 v, v' = 0.9 v + 0.2 a, seen in units in which the states are far from standard."""
+    """x' = x + 0.1 v, v' = 0.9 v + 0.2 a, in units in which the states are far from normalised."""
     random, data = np.random.default_rng(0), Dataset()
     for _ in range(episodes):
         actions = random.uniform(-1, 1, (steps, 1)).astype(np.float32)
@@ -112,7 +112,7 @@ def test_members_of_one_batch_are_the_members_alone(kind: str):
     assert (together - model.step(state[[1, 2, 0]], action[[1, 2, 0]])[[2, 0, 1]]).abs().min() > 0
 
 
-def test_positions_that_look_alike_to_a_smooth_network_are_told_apart_by_a_sharp_one():
+def test_a_sharp_network_distinguishes_positions_that_a_smooth_one_does_not():
     near = torch.zeros(3, 2, 4, dtype=torch.float64)
     near[:, 1, 1] = 1 / 16  # a quarter of the shortest wave
     jumps = {}
@@ -275,7 +275,7 @@ def test_the_error_is_measured_on_transitions_that_were_not_trained_on():
     assert report.error_mean > 0.8  # and worth nothing
 
 
-def test_the_loss_is_the_error_along_the_models_own_rollout():
+def test_the_loss_is_the_error_along_the_models_rollout():
     model = network()
     state, action = inputs()
     first = model.step(state, action)

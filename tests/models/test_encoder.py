@@ -1,4 +1,4 @@
-"""An encoder finds where things are in images, and says when its latents have collapsed."""
+"""An encoder finds positions in images, and reports a collapse of its latents."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from grasp_agent.models import EncoderConfig, EncoderReport, PixelEncoder, fit_encoder
 from grasp_agent.models.encoder.axes import Axes
 from grasp_agent.models.encoder.fitting import training_steps
-from grasp_agent.models.encoder.losses import Pairs, scattered
+from grasp_agent.models.encoder.losses import EpisodePairs, relative_spread
 
 SHAPE = (32, 32, 1)
 QUICK = EncoderConfig(points=3, channels=(6, 6), ahead=(1, 3), gradient_steps=150, batch_size=24, lr=1e-2)
@@ -23,7 +23,7 @@ LENGTH, SIZE = 20, 32
 def walks(
     count: int = 40,
 ) -> tuple[NDArray[np.uint8], NDArray[np.int64], NDArray[np.float32], NDArray[np.float64]]:
-    """A bright spot that actions move: images, windows of rows, actions, and where the spot was."""
+    """Returns images of a bright blob that actions move, windows of rows, actions, and the blob's positions."""
     random = np.random.default_rng(0)
     place = random.uniform(6, SIZE - 6, (count, 2))
     places, actions = [], []
@@ -52,7 +52,7 @@ def good() -> tuple[PixelEncoder, EncoderReport]:
     return trained()
 
 
-def test_where_things_are_can_be_read_from_latents(good: tuple[PixelEncoder, EncoderReport]):
+def test_positions_can_be_regressed_from_latents(good: tuple[PixelEncoder, EncoderReport]):
     images, _, _, seen = walks()
     with torch.no_grad():
         latents = good[0](torch.from_numpy(images)).numpy()
@@ -72,18 +72,18 @@ def test_latents_have_no_more_axes_than_things_move_along(good: tuple[PixelEncod
 
 
 @pytest.mark.parametrize("contrast", [0.0, 0.3])
-def test_episodes_are_told_apart_where_that_has_a_weight(contrast: float, monkeypatch: pytest.MonkeyPatch):
-    """What that is worth is measured over seeds by `benchmarks/encoders.py`."""
+def test_episodes_are_contrasted_if_that_has_a_weight(contrast: float, monkeypatch: pytest.MonkeyPatch):
+    """The effect over seeds is measured by `benchmarks/encoders.py`."""
     images, rows, actions, _ = walks()
     episodes = np.arange(len(images))[rows[:, 0]] // LENGTH
-    batches, confused = list[NDArray[np.int64]](), Pairs.confused
+    batches, contrastive_loss = list[NDArray[np.int64]](), EpisodePairs.contrastive_loss
 
     def weights(told: bool) -> torch.Tensor:
-        def heard(pairs: Pairs, read: torch.Tensor, batch: NDArray[np.int64]) -> torch.Tensor:
+        def heard(pairs: EpisodePairs, read: torch.Tensor, batch: NDArray[np.int64]) -> torch.Tensor:
             batches.append(batch)
-            return confused(pairs, read, batch) if told else 0 * read.sum()
+            return contrastive_loss(pairs, read, batch) if told else 0 * read.sum()
 
-        monkeypatch.setattr(Pairs, "confused", heard)
+        monkeypatch.setattr(EpisodePairs, "contrastive_loss", heard)
         encoder = PixelEncoder(SHAPE, replace(QUICK, contrast=contrast), seed=0)
         fit_encoder(encoder, images, rows, actions, episodes=episodes, steps=4)
         return next(encoder.layers.parameters())
@@ -99,21 +99,23 @@ def test_episodes_are_told_apart_where_that_has_a_weight(contrast: float, monkey
 def test_a_term_falls_where_it_weighs_more_than_all_others(term: str, monkeypatch: pytest.MonkeyPatch):
     images, rows, actions, _ = walks()
     episodes = np.arange(len(images))[rows[:, 0]] // LENGTH
-    found, confused = list[float](), Pairs.confused
+    found, contrastive_loss = list[float](), EpisodePairs.contrastive_loss
 
     def noted(value: torch.Tensor) -> torch.Tensor:
         found.append(float(value.detach().mean()))
         return value
 
-    monkeypatch.setattr(Pairs, "confused", lambda *given: noted(confused(*given)))
-    monkeypatch.setattr("grasp_agent.models.encoder.objective.scattered", lambda *given: noted(scattered(*given)))
+    monkeypatch.setattr(EpisodePairs, "contrastive_loss", lambda *given: noted(contrastive_loss(*given)))
+    monkeypatch.setattr(
+        "grasp_agent.models.encoder.objective.relative_spread", lambda *given: noted(relative_spread(*given))
+    )
     config = replace(QUICK, **{"contrast": 0.0, "focus": 0.0, term: 1000.0})
     fit_encoder(PixelEncoder(SHAPE, config, seed=0), images, rows, actions, episodes=episodes, steps=150)
     assert np.mean(found[-10:]) < 0.9 * np.mean(found[:10])
 
 
 def test_each_window_of_a_batch_has_another_of_its_episode():
-    pairs, generator = Pairs(np.array([7, 3, 7, 7, 3, 5])), torch.Generator().manual_seed(0)
+    pairs, generator = EpisodePairs(np.array([7, 3, 7, 7, 3, 5])), torch.Generator().manual_seed(0)
     found = set[tuple[int, int]]()
     for _ in range(100):
         one, other = pairs.batch(np.array([0, 1, 2, 5, 3, 4, 4, 4, 4]), generator).reshape(2, 4)
@@ -122,16 +124,20 @@ def test_each_window_of_a_batch_has_another_of_its_episode():
     assert found == {(0, 2), (0, 3), (1, 4), (2, 0), (2, 3), (5, 5)}  # the last one is alone
 
 
-def test_what_is_read_alike_in_different_episodes_is_confused():
-    pairs, apart = Pairs(np.array([0, 1, 2, 0, 1, 2, 3, 0])), 9.0 * torch.eye(3)
+def test_the_contrastive_loss_is_high_for_equal_projections_of_different_episodes():
+    pairs, apart = EpisodePairs(np.array([0, 1, 2, 0, 1, 2, 3, 0])), 9.0 * torch.eye(3)
     batch = np.array([0, 1, 2, 3, 4, 5])
-    assert pairs.confused(torch.cat([apart, apart]), batch) < 1e-6
-    assert pairs.confused(torch.zeros(6, 3), batch).item() == pytest.approx(np.log(3))
-    assert pairs.confused(torch.cat([apart, -apart]), batch) > 1
-    assert pairs.confused(torch.zeros(4, 3), np.array([0, 3, 7, 0])) == 0  # others of one episode are no rivals
+    assert pairs.contrastive_loss(torch.cat([apart, apart]), batch) < 1e-6
+    assert pairs.contrastive_loss(torch.zeros(6, 3), batch).item() == pytest.approx(np.log(3))
+    assert pairs.contrastive_loss(torch.cat([apart, -apart]), batch) > 1
+    assert (
+        pairs.contrastive_loss(torch.zeros(4, 3), np.array([0, 3, 7, 0])) == 0
+    )  # others of one episode are no negatives
     alone = torch.cat([apart, apart[:2], 5 - apart[2:]])
-    assert pairs.confused(alone, np.array([0, 1, 6, 3, 4, 6])) < 1e-6  # one without a partner is only a rival
-    assert pairs.confused(torch.ones(2, 3, requires_grad=True), np.array([6, 6])) == 0
+    assert (
+        pairs.contrastive_loss(alone, np.array([0, 1, 6, 3, 4, 6])) < 1e-6
+    )  # one without a partner is a negative only
+    assert pairs.contrastive_loss(torch.ones(2, 3, requires_grad=True), np.array([6, 6])) == 0
 
 
 @pytest.mark.parametrize("episodes", [[0] * 12, [*range(12)], [0, 0, 0, 1, 1, 1, 1, 1, 2, 3, 4, 5]])
@@ -152,46 +158,46 @@ def test_an_encoder_learns_whatever_the_episodes(episodes: list[int], batch_size
     assert np.isfinite(report).all()
 
 
-def test_a_collapse_is_told():
-    """Without what keeps them, latents shrink until the normalisation cannot help."""
-    nothing = replace(QUICK, variance=0.0, covariance=0.0, inverse=0.0, picture=0.0, focus=0.0)
+def test_a_collapse_is_reported():
+    """Without the terms against a collapse, latents shrink until the normalisation cannot help."""
+    nothing = replace(QUICK, variance=0.0, covariance=0.0, inverse=0.0, reconstruction=0.0, focus=0.0)
     _, report = trained(nothing)
     assert report.spread < 0.1
 
 
-def test_where_nothing_is_to_be_seen_rank_and_spread_are_least():
+def test_constant_images_have_the_least_rank_and_spread():
     images, rows, actions, _ = walks()
     report = fit_encoder(PixelEncoder(SHAPE, QUICK, seed=0), np.full_like(images, 100), rows, actions, steps=3)
     assert report.rank < 1.1 and report.spread < 1e-3
 
 
-def test_axes_are_told_by_many_moments_of_few_episodes(monkeypatch: pytest.MonkeyPatch):
-    """With a few moments of each of many episodes, what moves slowly would seem to stay within them."""
+def test_axes_are_fitted_to_many_steps_of_few_episodes(monkeypatch: pytest.MonkeyPatch):
+    """With a few steps of each of many episodes, slow motion would seem static."""
     images, rows, actions, _ = walks()
     monkeypatch.setattr("grasp_agent.models.encoder.fitting._SAMPLES", 40)
     monkeypatch.setattr("grasp_agent.models.encoder.fitting._EPISODES", 4)
     told = list[torch.Tensor]()
-    turn = Axes.turn
+    fit = Axes.fit
 
     def watched(axes: Axes, normalised: torch.Tensor, share: float, episodes: torch.Tensor, *pushed: torch.Tensor):
         told.append(episodes)
-        turn(axes, normalised, share, episodes, *pushed)
+        fit(axes, normalised, share, episodes, *pushed)
 
-    monkeypatch.setattr(Axes, "turn", watched)
+    monkeypatch.setattr(Axes, "fit", watched)
     fit_encoder(PixelEncoder(SHAPE, QUICK), images, rows, actions, episodes=np.arange(len(rows)) // 17, steps=2)
     (episodes,) = told
     assert len(episodes.unique()) == 4
     assert (episodes.unique(return_counts=True)[1] >= 10).all()
 
 
-def test_one_picture_looks_like_a_batch_of_one(good: tuple[PixelEncoder, EncoderReport]):
+def test_one_image_is_encoded_like_a_batch_of_one(good: tuple[PixelEncoder, EncoderReport]):
     encoder, image = good[0], torch.from_numpy(walks()[0][0])
     latent = encoder(image)
     assert torch.equal(latent, encoder(image[None])[0])
     assert torch.equal(encoder.decode(latent), encoder.decode(latent[None])[0])
 
 
-def test_what_cannot_be_learned_from_is_refused_at_once():
+def test_unsuitable_training_data_is_refused_at_once():
     images, rows, actions, _ = walks(4)
     with pytest.raises(ValueError, match="batch_size: expected a whole number of at least 2"):
         EncoderConfig(batch_size=1)
@@ -206,7 +212,7 @@ def test_what_cannot_be_learned_from_is_refused_at_once():
         fit_encoder(body, np.full_like(images, 100), rows, actions, steps=3)
 
 
-def test_latents_can_be_looked_at(good: tuple[PixelEncoder, EncoderReport]):
+def test_latents_can_be_decoded(good: tuple[PixelEncoder, EncoderReport]):
     images, (encoder, report) = walks()[0], good
     assert report.picture < 0.5
     shown = encoder.decode(encoder(torch.from_numpy(images[:50])))
@@ -224,7 +230,7 @@ def test_latents_do_not_depend_on_their_neighbours_or_on_the_batchs_form(good: t
     torch.testing.assert_close(together.flatten(0, 1), alone, atol=1e-4, rtol=1e-4)
 
 
-def test_a_seed_says_all_and_no_global_generator_is_touched():
+def test_a_seed_determines_all_and_no_global_generator_is_used():
     state = torch.get_rng_state()
     quick = replace(QUICK, gradient_steps=5)
     (one, _), (two, _), (other, _) = trained(quick), trained(quick), trained(quick, seed=1)
@@ -234,7 +240,7 @@ def test_a_seed_says_all_and_no_global_generator_is_touched():
     assert not torch.equal(next(one.parameters()), next(other.parameters()))
 
 
-def test_progress_is_told_of_all_that_is_learned():
+def test_progress_is_reported_for_all_gradient_steps():
     (images, rows, actions, _), ticks = walks(4), list[int]()
     config = replace(QUICK, gradient_steps=6)
     fit_encoder(PixelEncoder(SHAPE, config), images, rows, actions, on_step=lambda: ticks.append(1))
@@ -242,7 +248,7 @@ def test_progress_is_told_of_all_that_is_learned():
 
 
 @pytest.mark.parametrize("shape", [(16, 16, 1), (96, 96, 3), (50, 84, 1), (240, 320, 3)])
-def test_pictures_may_have_any_size(shape: tuple[int, int, int]):
+def test_images_may_have_any_size(shape: tuple[int, int, int]):
     encoder = PixelEncoder(shape, QUICK).eval()
     latents = encoder(torch.zeros(2, *shape, dtype=torch.uint8))
     assert latents.shape == (2, 2 * QUICK.points)
@@ -261,12 +267,12 @@ def test_what_does_not_fit_is_refused():
         fit_encoder(PixelEncoder(SHAPE, QUICK), images, rows[:0], actions[:0])
 
 
-def test_what_makes_learning_easier_is_folded_into_the_weights():
-    """Trained encoders see the same by their weights alone: a file holds nothing else."""
+def test_sharpness_and_whitening_are_folded_into_the_weights():
+    """Trained encoders give the same latents by their weights only, as a file holds nothing else."""
     images = torch.from_numpy(walks()[0][:50])
     encoder = PixelEncoder(SHAPE, QUICK, seed=0).eval()
     plain = encoder(images)
-    encoder.ease(images)
+    encoder.precondition(images)
     eased = encoder(images)
     encoder.fold()
     assert (eased - plain).abs().max() > 1e-3
@@ -278,7 +284,7 @@ def test_what_makes_learning_easier_is_folded_into_the_weights():
 def test_training_is_on_whitened_colours_and_sharp():
     images, rows, actions, _ = walks(8)
     coloured = np.concatenate([images, images // 2 + 40, images // 4], -1)
-    coloured[::2, :8, :8, 1] = 120  # a second thing, in another colour
+    coloured[::2, :8, :8, 1] = 120  # a second object, in another colour
 
     def learned(**changes: Any) -> torch.Tensor:
         encoder = PixelEncoder(coloured.shape[1:], replace(QUICK, **changes))
@@ -299,46 +305,46 @@ def test_faint_colours_count_once_they_are_whitened_but_not_the_faintest(most: i
     images = torch.from_numpy(np.concatenate([loud, loud, loud + faint], -1).astype(np.uint8))
     shape = (*SHAPE[:2], 3)
     encoder = PixelEncoder(shape, QUICK)
-    encoder.ease(images)
-    seen = (images.float() / 255).flatten(0, -2) @ encoder._colours
+    encoder.precondition(images)
+    seen = (images.float() / 255).flatten(0, -2) @ encoder._whitening
     before, after = (torch.linalg.eigvalsh(colours.mT.cov()) for colours in ((images / 255).flatten(0, -2), seen))
     assert low * before[1] / before[2] < after[1] / after[2] < high * before[1] / before[2]
     encoder = PixelEncoder(shape, EncoderConfig(whiten=False))
-    encoder.ease(images)
-    torch.testing.assert_close(encoder._colours, torch.eye(3))
+    encoder.precondition(images)
+    torch.testing.assert_close(encoder._whitening, torch.eye(3))
 
 
-def test_maps_are_scattered_as_far_as_they_reach_by_as_far_as_they_move():
+def test_the_spread_of_maps_is_relative_to_the_motion_of_their_keypoints():
     encoder = PixelEncoder(SHAPE, QUICK)
     height, width = encoder.cells
-    spots = torch.zeros(4, 3, height, width)  # four images, three maps
+    blobs = torch.zeros(4, 3, height, width)  # four images, three maps
     for image in range(4):
-        spots[image, 0, 2 + image, 5] = 1.0  # strong in one place, which moves
-    spots[:, 1] = 1 / (height * width)  # even everywhere
-    spots[:, 2, 3, 3] = spots[:, 2, 9, 3] = 0.5  # in two places, which stay
-    maps = spots.flatten(2)
-    settled, even, split = scattered(encoder, maps, encoder.placed(maps)).tolist()
+        blobs[image, 0, 2 + image, 5] = 1.0  # at one position, which moves
+    blobs[:, 1] = 1 / (height * width)  # even everywhere
+    blobs[:, 2, 3, 3] = blobs[:, 2, 9, 3] = 0.5  # at two positions, which stay
+    maps = blobs.flatten(2)
+    settled, even, split = relative_spread(encoder, maps, encoder.centres_of_mass(maps)).tolist()
     assert settled < 1e-3 < 1 < min(even, split)
 
 
 @pytest.mark.parametrize(("focus", "steps"), [(0.0, 10), (0.2, 2), (0.2, 10)])
-def test_maps_have_to_settle_once_they_have_looked_around(focus: float, steps: int, monkeypatch: pytest.MonkeyPatch):
-    """Of ten gradient steps, the first two are free of that; what it is worth is in `docs/pixels.md`."""
+def test_the_focus_term_begins_after_a_part_of_the_training(focus: float, steps: int, monkeypatch: pytest.MonkeyPatch):
+    """The first two of ten gradient steps are without it; its effect is in `docs/pixels.md`."""
     images, rows, actions, _ = walks(2)
     asked, told = list[int](), list[int]()
 
     def heard(encoder: PixelEncoder, maps: torch.Tensor, points: torch.Tensor) -> torch.Tensor:
         asked.append(len(told))
-        return scattered(encoder, maps, points)
+        return relative_spread(encoder, maps, points)
 
-    monkeypatch.setattr("grasp_agent.models.encoder.objective.scattered", heard)
+    monkeypatch.setattr("grasp_agent.models.encoder.objective.relative_spread", heard)
     config = replace(QUICK, focus=focus)
     fit_encoder(PixelEncoder(SHAPE, config), images, rows, actions, steps=steps, on_step=lambda: told.append(0))
     assert asked == [step for step in range(steps) if focus and step / steps > 0.2]
 
 
 @pytest.mark.slow
-def test_what_moves_by_itself_is_foreseen_from_the_step_before():
+def test_motion_by_inertia_is_predicted_from_the_step_before():
     random = np.random.default_rng(0)
     speed = random.uniform(-1.5, 1.5, (60, 1, 2))
     places = random.uniform(12, 20, (60, 1, 2)) + speed * np.arange(5)[:, None]

@@ -53,7 +53,7 @@ def model() -> EnsembleMLP:
 
 
 def replayed() -> tuple[Tensor, Tensor, ReplayWindows]:
-    """States along the diagonals that the actions can drive, their episodes, and pieces of them."""
+    """Returns states along the diagonals that the actions can drive, their episodes, and windows of them."""
     generator = torch.Generator().manual_seed(0)
     actions = 2 * torch.rand(20, 9, 2, generator=generator) - 1
     moved = 0.25 * torch.cat([torch.zeros(20, 1, 2), actions.cumsum(1)], 1)[..., [1, 0, 0, 1]]
@@ -61,51 +61,51 @@ def replayed() -> tuple[Tensor, Tensor, ReplayWindows]:
 
 
 @pytest.fixture(scope="module", params=[(), PAIRS], ids=["whole", "blocks"])
-def memory(request: pytest.FixtureRequest, model: EnsembleMLP) -> ReplayIndex:
+def index(request: pytest.FixtureRequest, model: EnsembleMLP) -> ReplayIndex:
     states, episodes, replay = replayed()
     return ReplayIndex.build(model, states, episodes, blocks=request.param, replay=replay)
 
 
-def restored(model: EnsembleMLP, memory: ReplayIndex, **changes: Tensor | None) -> ReplayIndex:
-    """The memory, saved and restored, with some tensors changed or missing."""
-    saved = {**memory.tensors(), **{name.replace("__", "."): value for name, value in changes.items()}}
-    blocks = memory.blocks if len(memory.blocks) > 1 else ()
+def restored(model: EnsembleMLP, index: ReplayIndex, **changes: Tensor | None) -> ReplayIndex:
+    """The index, saved and restored, with some tensors changed or missing."""
+    saved = {**index.tensors(), **{name.replace("__", "."): value for name, value in changes.items()}}
+    blocks = index.blocks if len(index.blocks) > 1 else ()
     return ReplayIndex.restore(model, {k: v for k, v in saved.items() if v is not None}, blocks)
 
 
-def test_each_block_has_the_support_and_the_roadmap_of_its_own_entries(memory: ReplayIndex):
+def test_each_block_has_the_support_and_the_roadmap_of_its_own_entries(index: ReplayIndex):
     states = replayed()[0]
-    assert memory.blocks in ((WHOLE,), PAIRS)
-    several = len(memory.blocks) > 1
-    assert isinstance(memory.support, BlockSupport if several else Support)
-    assert isinstance(memory.roadmap, BlockRoadmap if several else RoadmapGraph)
-    assert len(memory.supports) == len(memory.roadmaps) == len(memory.blocks)
-    for block, support, graph in zip(memory.blocks, memory.supports, memory.roadmaps, strict=True):
+    assert index.blocks in ((WHOLE,), PAIRS)
+    several = len(index.blocks) > 1
+    assert isinstance(index.support, BlockSupport if several else Support)
+    assert isinstance(index.roadmap, BlockRoadmap if several else RoadmapGraph)
+    assert len(index.supports) == len(index.roadmaps) == len(index.blocks)
+    for block, support, graph in zip(index.blocks, index.supports, index.roadmaps, strict=True):
         own = states[:, list(block.states)]
         assert (support.points[:, None] == own).all(-1).any(-1).all()
         assert not support.off(own).any()
         assert isinstance(graph, RoadmapGraph)
         assert torch.equal(graph.nodes, support.points[: len(graph.nodes)])
-    assert not memory.support.off(states).any()
-    assert memory.support.off(states + 9).all()
-    assert (memory.middle == states).all(-1).any()
-    assert memory.points.shape[1] == 4
+    assert not index.support.off(states).any()
+    assert index.support.off(states + 9).all()
+    assert (index.middle == states).all(-1).any()
+    assert index.points.shape[1] == 4
 
 
-def test_what_was_saved_is_restored(model: EnsembleMLP, memory: ReplayIndex):
-    again = restored(model, memory)
-    assert again.blocks == memory.blocks
-    for one, other in zip(memory.tensors().items(), again.tensors().items(), strict=True):
+def test_what_was_saved_is_restored(model: EnsembleMLP, index: ReplayIndex):
+    again = restored(model, index)
+    assert again.blocks == index.blocks
+    for one, other in zip(index.tensors().items(), again.tensors().items(), strict=True):
         assert one[0] == other[0]
         assert torch.equal(one[1], other[1])
     assert again.roadmap is not None
-    assert memory.roadmap is not None
-    assert again.roadmap.connected == memory.roadmap.connected
+    assert index.roadmap is not None
+    assert again.roadmap.connected == index.roadmap.connected
 
 
-def test_every_tensor_that_is_cut_or_missing_is_refused_by_its_name(model: EnsembleMLP, memory: ReplayIndex):
-    saved = memory.tensors()
-    parts = range(len(memory.blocks))
+def test_every_tensor_that_is_cut_or_missing_is_refused_by_its_name(model: EnsembleMLP, index: ReplayIndex):
+    saved = index.tensors()
+    parts = range(len(index.blocks))
     names = {f"{kind}.{part}.{what}" for part in parts for kind, what in (("support", "points"), ("support", "radius"))}
     names |= {f"roadmap.{part}.{what}" for part in parts for what in ("neighbours", "steps", "error")}
     assert set(saved) == names | {"middle", "replay.states", "replay.actions", "linear"}
@@ -120,25 +120,25 @@ def test_every_tensor_that_is_cut_or_missing_is_refused_by_its_name(model: Ensem
             else f"{name}: expected"
         )
         with pytest.raises((ValueError, RuntimeError), match=words):
-            restored(model, memory, **{key: cut})
-        if name == "linear":  # a memory may be without
-            assert restored(model, memory, **{key: None}).linear is None
+            restored(model, index, **{key: cut})
+        if name == "linear":  # an index may have none
+            assert restored(model, index, **{key: None}).linear is None
             continue
         if name.endswith("error"):  # older files are without
-            assert restored(model, memory, **{key: None}).roadmap is not None
+            assert restored(model, index, **{key: None}).roadmap is not None
             continue
-        if name == "roadmap.0.steps" and len(memory.blocks) == 1:
-            assert restored(model, memory, **{key: None}).roadmap is None
+        if name == "roadmap.0.steps" and len(index.blocks) == 1:
+            assert restored(model, index, **{key: None}).roadmap is None
             continue
         with pytest.raises((KeyError, ValueError), match=name.split(".")[0]):
-            restored(model, memory, **{key: None})
+            restored(model, index, **{key: None})
 
 
 @pytest.mark.parametrize("part", [0, 1])
-def test_one_damaged_block_is_enough_to_refuse_the_memory(model: EnsembleMLP, part: int):
+def test_one_damaged_block_is_enough_to_refuse_the_index(model: EnsembleMLP, part: int):
     states, episodes, replay = replayed()
-    memory = ReplayIndex.build(model, states, episodes, blocks=PAIRS, replay=replay)
-    saved = memory.tensors()
+    index = ReplayIndex.build(model, states, episodes, blocks=PAIRS, replay=replay)
+    saved = index.tensors()
     points, near = saved[f"support.{part}.points"], saved[f"roadmap.{part}.neighbours"]
     damages = {
         f"support__{part}__points": (points[:, :1], r"support\.\d\.points: expected shape \[None, 2\]"),
@@ -147,7 +147,7 @@ def test_one_damaged_block_is_enough_to_refuse_the_memory(model: EnsembleMLP, pa
     }
     for name, (wrong, words) in damages.items():
         with pytest.raises(ValueError, match=words):
-            restored(model, memory, **{name: wrong})
+            restored(model, index, **{name: wrong})
     with pytest.raises(KeyError, match=r"support\.2"):
         ReplayIndex.restore(model, saved, (*PAIRS, Block((0,), (0,))))
 
@@ -163,7 +163,7 @@ def test_one_damaged_block_is_enough_to_refuse_the_memory(model: EnsembleMLP, pa
         ([Block((0, 1), (0,)), Block((2, 3), (1,))], r"a part of the goal in each, found none in Block.*\(2, 3\)"),
     ],
 )
-def test_blocks_that_do_not_part_state_action_and_goal_are_refused(blocks: list[Block], words: str):
+def test_blocks_that_do_not_partition_state_action_and_goal_are_refused(blocks: list[Block], words: str):
     with pytest.raises(ValueError, match=f"blocks: expected {words}"):
         check_blocks(blocks, MAP, 2)
 
@@ -193,7 +193,7 @@ BALLS = tuple(Block((2 * ball, 2 * ball + 1), (2 * ball, 2 * ball + 1)) for ball
 
 @pytest.fixture(scope="module")
 def balls(tmp_path_factory: pytest.TempPathFactory) -> tuple[GraspAgent, Path]:
-    """An agent that has seen a little of four balls, and its file."""
+    """Returns an agent that was trained on few steps of four balls, and its file."""
     path = tmp_path_factory.mktemp("balls") / "balls.zip"
     agent = fresh().learn(250)
     agent.save(path)
@@ -212,8 +212,8 @@ def test_an_agent_takes_the_blocks_of_its_environment(balls: tuple[GraspAgent, P
         saved = json.loads(archive.read("config.json"))["structure"]["blocks"]
     assert saved == [[list(block.states), list(block.actions)] for block in BALLS]
     world = world_of(agent)
-    assert world.memory.blocks == BALLS
-    assert [support.points.shape[1] for support in world.memory.supports] == [2] * 4
+    assert world.index.blocks == BALLS
+    assert [support.points.shape[1] for support in world.index.supports] == [2] * 4
     start = torch.zeros(3, 8)
     problem = world.problem(start, np.zeros((3, 8), np.float32), 5, agent.criteria)
     assert problem.blocks == BALLS
@@ -224,7 +224,7 @@ def test_an_agent_takes_the_blocks_of_its_environment(balls: tuple[GraspAgent, P
 def test_blocks_survive_saving_and_loading(balls: tuple[GraspAgent, Path], tmp_path: Path):
     agent, path = balls
     loaded = GraspAgent.load(path, device="cpu")
-    assert loaded.structure.blocks == world_of(loaded).memory.blocks == BALLS
+    assert loaded.structure.blocks == world_of(loaded).index.blocks == BALLS
     before, after = world_of(agent).tensors(), world_of(loaded).tensors()
     assert {"index.support.3.points", "index.support.3.radius"} <= set(before)
     assert before.keys() == after.keys()
@@ -242,7 +242,7 @@ def test_blocks_survive_saving_and_loading(balls: tuple[GraspAgent, Path], tmp_p
     env.close()
 
 
-def test_an_agent_told_of_other_blocks_believes_that():
+def test_given_blocks_replace_those_of_the_environment():
     halves = (Block((0, 1, 2, 3), (0, 1, 2, 3)), Block((4, 5, 6, 7), (4, 5, 6, 7)))
     assert fresh(Still(BALLS), structure=Structure(blocks=halves)).structure.blocks == halves
     assert fresh(Still([([0, 1], [0, 1])])).structure.blocks == (Block((0, 1), (0, 1)),)
@@ -260,10 +260,10 @@ def test_wrong_blocks_are_refused_when_the_world_is_learned():
         agent.learn(120)
 
 
-def test_the_reach_of_edges_between_states_with_speeds_is_saved():
+def test_the_reach_of_edges_between_states_with_velocities_is_saved():
     world = grasp_agent.load("point-maze", device="cpu").policy.world
     assert world is not None
-    saved, named = world.memory.tensors(), world.state_map.goal_index
+    saved, named = world.index.tensors(), world.state_map.goal_index
     assert saved["roadmap.0.reach"] == 16
     for reach in (16, 64):
         changed = {**saved, "roadmap.0.reach": torch.tensor(reach)}

@@ -1,4 +1,4 @@
-"""An agent and a rigid body are found in places, without being told where they are."""
+"""An agent and a rigid body are found in keypoints, without labels."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from grasp_agent.task.pixels import PixelLayout
 
 CELLS = (16, 16)
 SHAPE = torch.tensor([[-0.3, -0.1], [-0.1, -0.1], [0.1, -0.1], [0.3, -0.1], [0.0, 0.1], [0.0, 0.3], [0.0, 0.5]])
-"""Spots of a T around its place."""
+"""Keypoints of a T around its position."""
 
 
 class World(NamedTuple):
-    """Agents that move, and bodies that rest; what is seen best of these nearly repeats after a third of a turn."""
+    """Agents that move, and bodies that rest, whose clearest features nearly repeat after a third of a turn."""
 
     seen: Tensor
     pushes: Tensor
@@ -31,7 +31,7 @@ class World(NamedTuple):
     angle: Tensor
 
     def coarse(self, chosen: Tensor) -> Tensor:
-        """Pictures with two colours, one of the agent's, one of the body's."""
+        """Returns images with two channels, one of the agent's, one of the body's."""
         cosine, sine = self.angle[chosen].cos(), self.angle[chosen].sin()
         turn = torch.stack([torch.stack([cosine, sine], -1), torch.stack([-sine, cosine], -1)], -2)
         spots = self.place[chosen, None] + SHAPE @ turn
@@ -65,7 +65,7 @@ def world(count: int = 3000, seed: int = 0) -> World:
 
 @pytest.fixture(scope="module")
 def found() -> tuple[World, RigidBody]:
-    """A world in which the right angle is only the fourth best guess after the first trial."""
+    """Returns a world in which the right angle is only the fourth best candidate after the first round."""
     torch.manual_seed(0)
     known, body = world(), RigidBody(12)
     find_body(body, known.seen, known.pushes, known.coarse, CELLS, steps=600, seed=0)
@@ -73,7 +73,7 @@ def found() -> tuple[World, RigidBody]:
 
 
 @pytest.mark.slow
-def test_agent_place_and_heading_are_read_up_to_a_constant_turn(found: tuple[World, RigidBody]):
+def test_agent_position_and_heading_are_found_up_to_a_constant_rotation(found: tuple[World, RigidBody]):
     known, body = found
     with torch.no_grad():
         latents = body(known.seen[:, 0])
@@ -82,7 +82,7 @@ def test_agent_place_and_heading_are_read_up_to_a_constant_turn(found: tuple[Wor
     offset = torch.complex(*heading.unbind(-1)) * torch.polar(torch.ones(()), -known.angle)
     turned = (offset / offset.mean()).angle().abs()
     assert turned.median() < 0.1
-    # The place is some point that is fixed to the body, wherever that is.
+    # The position is some point that is fixed to the body.
     features = torch.cat([heading, torch.ones_like(heading[:, :1])], 1)
     missed = place - known.place
     missed = missed - features @ torch.linalg.lstsq(features, missed).solution
@@ -94,8 +94,8 @@ def test_agent_place_and_heading_are_read_up_to_a_constant_turn(found: tuple[Wor
 def test_what_a_latent_stands_for_is_rigid(found: tuple[World, RigidBody]):
     known, body = found
     with torch.no_grad():
-        spots = body.spotted(body(known.seen[:20, 0]))
-    assert spots.shape == (20, body.spots, 2)
+        spots = body.keypoints_of(body(known.seen[:20, 0]))
+    assert spots.shape == (20, body.keypoints, 2)
     apart = torch.cdist(spots[:, 1:], spots[:, 1:])
     torch.testing.assert_close(apart, apart[:1].expand_as(apart), atol=1e-4, rtol=1e-4)
 
@@ -116,7 +116,7 @@ def test_the_same_seed_finds_the_same_and_no_global_generator_is_touched():
     assert all(torch.equal(bodies[0][name], bodies[1][name]) for name in bodies[0])
 
 
-def test_an_encoder_of_bodies_is_restored_and_shows_pictures():
+def test_an_encoder_of_bodies_is_restored_and_decodes_images():
     config = EncoderConfig(points=4, body=True)
     encoder = PixelEncoder((32, 32, 3), config, seed=1).eval()
     other = PixelEncoder.restore((32, 32, 3), config, encoder.state_dict()).eval()

@@ -1,4 +1,4 @@
-"""Problems that fall apart into blocks: goals, regions and roadmaps part by part, and planners that use it."""
+"""Factored problems: goals, regions and roadmaps for each block, and planners that use them."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from grasp_agent.planners.goal import EntryGoal
 pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated:DeprecationWarning")
 
 PAIR = (Block((0, 3), (1,)), Block((1, 2), (0, 2)))
-"""Blocks whose entries lie apart, of different sizes."""
+"""Blocks of different sizes whose entries are not adjacent."""
 
 
 @pytest.mark.parametrize("part", [None, torch.tensor([1, 0, 1])])
@@ -84,7 +84,7 @@ def test_a_rollout_without_numbers_is_the_worst_of_all_in_every_part():
     assert bad.sum() == 2
 
 
-def test_plans_are_put_together_block_by_block():
+def test_plans_are_combined_block_by_block():
     problem = replace(several(2), blocks=PAIR, low=-torch.ones(3).double(), high=torch.ones(3).double())
     samples = torch.arange(4).double()[:, None, None].expand(2, 4, 12, 3)  # sample p is full of the number p
     index = torch.tensor([[3, 0], [1, 2], [0, 0]]).expand(2, -1, -1)
@@ -144,7 +144,7 @@ def test_elites_of_each_block_solve_what_elites_of_all_cannot(seed: int):
         planner = ICEM(samples=128, decay=1.0, factored=factored)
         plan = planner.plan(problem, seed=seed)
         worst[factored] = problem.scoring.part_merits(problem.follow(plan.actions[:, None])).amax(-1)
-    assert (worst[True] < 1.2).all()  # one tolerance from the goal, and the way there
+    assert (worst[True] < 1.2).all()  # one tolerance from the goal, and the trajectory there
     assert (worst[False] > 1.4).all()
 
 
@@ -155,7 +155,7 @@ def test_recombination_solves_blocks_that_candidates_alone_do_not():
     assert replace(planner, recombination=Recombination()).plan(problem).accepted.all()
 
 
-def test_the_support_of_blocks_is_judged_and_searched_block_by_block():
+def test_the_support_of_blocks_is_evaluated_block_by_block():
     supports = Support(tensor([0.0, 0.0], [1.0, 1.0]), 0.5), Support(tensor([5.0, 5.0]), 0.5)
     region = BlockSupport(supports, PAIR)
     # The first block's entries are the outer two.
@@ -182,7 +182,7 @@ def test_a_stray_costs_the_block_that_strays_while_its_goal_is_not_reached():
     assert (extra.sum() > 0).all()
 
 
-def test_search_looks_at_each_strideth_state_and_a_verdict_at_all():
+def test_planning_checks_each_strideth_state_and_the_final_score_all():
     rule = Criteria(hold=1, running=0.0, off_support=10.0, stride=3)
     problem = make(slide(), tensor([0.0, 0.0]), tensor([1.0, 0.0]), horizon=6, criteria=rule)
     problem = replace(problem, support=Support(tensor([0.0, 0.0]), 0.2))
@@ -215,7 +215,7 @@ def test_a_blocks_own_dynamics_are_those_of_the_whole_with_the_others_at_rest():
 
 
 def block_roadmap(problem: Problem) -> BlockRoadmap:
-    """A roadmap for each block, driven by the block's share of the joint dynamics."""
+    """Returns a roadmap for each block, driven by the block's part of the joint dynamics."""
     graphs = []
     for block in problem.blocks:
         one = tensor(1.0, 1.0)
@@ -227,7 +227,7 @@ def block_roadmap(problem: Problem) -> BlockRoadmap:
     return BlockRoadmap(graphs, problem.blocks)
 
 
-def test_each_block_takes_the_ways_of_its_own_roadmap():
+def test_each_block_takes_the_routes_of_its_own_roadmap():
     problem = several(3)
     roadmap = block_roadmap(problem)
     ways = roadmap.paths(problem.start, lambda s: problem.goal.project(s[..., None, :])[..., 0, :], 2, 12, 1.1)

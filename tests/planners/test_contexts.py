@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,10 @@ import grasp_envs  # noqa: F401
 from grasp_agent import ExploreConfig, GraspAgent, MLPConfig, Structure, TrainConfig
 from grasp_agent.agent.plan_state import PlanState
 from grasp_agent.models import EnsembleMLP
-from grasp_agent.models.learning import unchanging
+from grasp_agent.models.learning import static_entries_of
 from grasp_agent.models.world import World
 from grasp_agent.planners import ContextRoadmap, RoadmapGraph, Steering
-from grasp_agent.planners.roadmap.graph import charted
+from grasp_agent.planners.roadmap.graph import build_roadmap
 from grasp_agent.replay.episodes import Dataset, Episode
 
 WIDTH = 0.3
@@ -50,7 +51,7 @@ def aim(states: Tensor) -> Tensor:
     return torch.cat([torch.zeros_like(states[..., :2]) + states.new_tensor([0.5, 0.0]), states[..., 2:]], -1)
 
 
-def test_each_way_leads_through_the_door_of_its_own_world():
+def test_each_route_leads_through_the_door_of_its_own_world():
     ways = roadmap().paths(tensor([-0.5, 0.0, 0.6], [-0.5, 0.0, -0.6]), aim, 2, 40, 2.0)
     assert ways.isfinite().all()
     for way, door in zip(ways, (0.6, -0.6), strict=True):
@@ -71,7 +72,7 @@ def test_no_node_lies_where_only_other_worlds_have_a_door(door: float):
     random = torch.Generator().manual_seed(0)
     seen = 2 * torch.rand(40_000, 3, generator=random, dtype=torch.float64) - 1
     within = seen[:, 0].abs() < 0.1
-    seen = seen[~within | ((seen[:, 1] - seen[:, 2]).abs() < WIDTH)]  # in the wall, but for each world's own door
+    seen = seen[~within | ((seen[:, 1] - seen[:, 2]).abs() < WIDTH)]  # in the wall, except each world's own door
     driver = roadmap().driver
     graph = ContextRoadmap(seen, [2], driver).graph(tensor(door))
     assert graph is not None
@@ -82,7 +83,7 @@ def test_no_node_lies_where_only_other_worlds_have_a_door(door: float):
     assert ((graph.nodes[:, :2] - torch.tensor([[-0.9, -0.9]])).norm(dim=-1) < 0.2).any()  # and they cover the rest
 
 
-def test_a_roadmap_is_made_once_for_each_context_and_old_ones_are_given_up():
+def test_a_roadmap_is_built_once_for_each_context_and_old_ones_are_discarded():
     graphs = roadmap()
     near = 10 * graphs.driver.tolerance
     one = graphs.graph(tensor(near))
@@ -93,7 +94,7 @@ def test_a_roadmap_is_made_once_for_each_context_and_old_ones_are_given_up():
     assert one is not graphs.graph(tensor(near))
 
 
-def test_a_roadmap_that_is_asked_for_again_and_again_is_not_given_up():
+def test_a_roadmap_in_frequent_use_is_not_discarded():
     graphs = roadmap(40)
     one = graphs.graph(tensor(0.5))
     for door in torch.linspace(-0.9, 0.2, 20, dtype=torch.float64):
@@ -101,7 +102,7 @@ def test_a_roadmap_that_is_asked_for_again_and_again_is_not_given_up():
         assert one is graphs.graph(tensor(0.5))
 
 
-def test_a_way_depends_on_nothing_that_was_asked_before_or_beside_it():
+def test_a_route_does_not_depend_on_other_queries():
     graphs, tolerance = roadmap(), Steering.tolerance
     start = tensor([-0.5, 0.0, 0.3], [-0.5, 0.0, 0.3 + 0.9 * tolerance])
     both = graphs.paths(start, aim, 2, 40, 2.0)
@@ -109,35 +110,36 @@ def test_a_way_depends_on_nothing_that_was_asked_before_or_beside_it():
         torch.testing.assert_close(roadmap().paths(row[None], aim, 2, 40, 2.0)[0], way, rtol=0, atol=0)
 
 
-def test_a_world_that_is_no_number_has_no_roadmap():
+def test_a_context_that_is_not_finite_has_no_roadmap():
     assert roadmap().graph(tensor(torch.nan)) is None
 
 
-def test_there_is_room_where_no_push_is_hindered():
+def test_there_is_clearance_where_no_action_is_hindered():
     states = tensor([-0.5, 0.0, 0.6], [-0.5 * STEP, 0.0, 0.6], [-0.5 * STEP, 0.6, 0.6], [0.5 * STEP, 0.0, 0.6])
     driver = roadmap().driver
     assert isinstance(driver, Steering)
     assert (
-        driver.roomy(torch.cat([states, states[:1].expand(9, -1)])).tolist() == [True, False, True, False] + [True] * 9
+        driver.has_clearance(torch.cat([states, states[:1].expand(9, -1)])).tolist()
+        == [True, False, True, False] + [True] * 9
     )
 
 
-def test_nodes_keep_a_steps_distance_where_that_leads_everywhere(monkeypatch: pytest.MonkeyPatch):
+def test_nodes_keep_a_steps_distance_if_the_graph_stays_connected(monkeypatch: pytest.MonkeyPatch):
     driver, generator = roadmap().driver, torch.Generator().manual_seed(0)
     assert isinstance(driver, Steering)
     points = 2 * torch.rand(400, 3, generator=generator, dtype=torch.float64) - 1
     points[:, 2] = 0.6
-    room = driver.roomy(points)
-    ordered, graph = charted(points, driver, 400)
+    room = driver.has_clearance(points)
+    ordered, graph = build_roadmap(points, driver, 400)
     assert 0 < (~room).sum() < 200 and isinstance(graph, RoadmapGraph)
     assert torch.equal(graph.nodes, points[room]) and torch.equal(ordered[: len(graph.nodes)], graph.nodes)
-    monkeypatch.setattr("grasp_agent.planners.roadmap.graph._EVERYWHERE", 1.0)
-    ordered, graph = charted(points, driver, 400)
+    monkeypatch.setattr("grasp_agent.planners.roadmap.graph._CONNECTED", 1.0)
+    ordered, graph = build_roadmap(points, driver, 400)
     assert isinstance(graph, RoadmapGraph)
     assert torch.equal(ordered, points) and torch.equal(graph.nodes, points)
 
 
-def test_where_no_door_leads_there_is_no_way():
+def test_without_a_door_there_is_no_route():
     ways = roadmap().paths(tensor([-0.5, 0.0, 5.0]), aim, 1, 20, 1.1)
     assert not ways.isfinite().any()
 
@@ -157,28 +159,28 @@ def episodes(count: int, noise: float, seed: int = 0) -> Dataset:
 
 
 @pytest.mark.parametrize("noise", [0.0, 0.03])
-def test_what_nothing_moves_is_found_and_what_seldom_moves_is_not_taken_for_it(noise: float):
-    assert unchanging(episodes(40, noise)) == (2,)
+def test_static_entries_are_found_and_those_that_seldom_move_are_not_among_them(noise: float):
+    assert static_entries_of(episodes(40, noise)) == (2,)
 
 
-def test_in_short_episodes_what_moves_little_moves():
+def test_an_entry_that_moves_little_in_short_episodes_is_not_static():
     random, data = np.random.default_rng(0), Dataset()
     for _ in range(40):
         ball = random.uniform(-1, 1, 2) + 0.05 * random.uniform(-1, 1, (4, 2)).cumsum(0)
         door = np.full((4, 1), random.uniform(-1, 1))
         data.add(Episode(np.concatenate([ball, door], 1).astype(np.float32), np.zeros((3, 2), np.float32)))
     assert np.max([episode.states.std(0) for episode in data.episodes], 0).max() < 0.2 * data.states.std(0).min()
-    assert unchanging(data) == (2,)
+    assert static_entries_of(data) == (2,)
 
 
-def test_few_episodes_or_constants_tell_nothing():
-    assert unchanging(episodes(10, 0.0)) == ()
+def test_few_episodes_or_constants_give_no_static_entries():
+    assert static_entries_of(episodes(10, 0.0)) == ()
     data = Dataset()
     data.add_all(Episode(np.ones((31, 3), np.float32), episode.actions) for episode in episodes(40, 0.0).episodes)
-    assert unchanging(data) == ()
+    assert static_entries_of(data) == ()
 
 
-def test_a_models_derivatives_know_the_features_of_mixtures():
+def test_a_models_derivatives_include_the_features_of_mixtures():
     torch.manual_seed(0)
     model = EnsembleMLP(4, 2, positions=(0, 1), config=MLPConfig(members=2, width=16, octaves=3), fixed=(2,)).double()
     with torch.no_grad():
@@ -239,30 +241,30 @@ def world_of(agent: GraspAgent) -> World:
 def test_an_agent_that_learned_of_lamps_plans_and_is_loaded_with_its_contexts(taught: GraspAgent, tmp_path: Path):
     world = world_of(taught)
     assert world.model.unchanging == (2,)
-    assert isinstance(world.memory.roadmap, ContextRoadmap)
+    assert isinstance(world.index.roadmap, ContextRoadmap)
     taught.save(tmp_path / "lamps")
     loaded = GraspAgent.load(tmp_path / "lamps", device="cpu")
-    other = world_of(loaded).memory.roadmap
+    other = world_of(loaded).index.roadmap
     assert isinstance(other, ContextRoadmap)
-    assert torch.equal(other.seen, world.memory.roadmap.seen)
-    assert other.fixed == world.memory.roadmap.fixed == (2,)
+    assert torch.equal(other.states, world.index.roadmap.states)
+    assert other.fixed == world.index.roadmap.fixed == (2,)
     observation, _ = Lit().reset(seed=0)
     one, two = (agent.predict(observation, deterministic=True)[0] for agent in (taught, loaded))
     assert np.array_equal(one, two)
 
 
-def test_goals_do_not_ask_for_what_nothing_changes(taught: GraspAgent):
+def test_goals_give_no_weight_to_static_entries(taught: GraspAgent):
     world = world_of(taught)
-    of_all = world._replace(state_map=type(world.state_map)(columns=(0, 1, 2), goal_index=(0, 1, 2)))
+    of_all = replace(world, state_map=type(world.state_map)(columns=(0, 1, 2), goal_index=(0, 1, 2)))
     assert of_all.goal_weights == (1.0, 1.0, 0.0)
     start = world.encode(np.array([[0.1, 0.2, 0.3]], np.float32))
     problem = of_all.problem(start, np.array([[0.5, 0.5, -0.9]], np.float32), 10, taught.criteria)
     aimed = problem.goal.project(start[:, None, None])[0, 0, 0]
     assert aimed[2] == start[0, 2]
-    assert of_all.apart(np.zeros((1, 3), np.float32), np.array([[0, 0, 9]], np.float32)) == 0
+    assert of_all.goal_distance(np.zeros((1, 3), np.float32), np.array([[0, 0, 9]], np.float32)) == 0
 
 
-def test_only_states_that_look_like_those_of_their_running_plan_are_held():
+def test_only_states_near_those_of_their_running_plan_are_held():
     carry = PlanState.blank(3, 4, 2, 3, 2)
     carry.states[:] = [[[5.0, 1.0, 2.0]]]
     carry.valid[:] = [True, True, False]
@@ -274,7 +276,7 @@ def test_only_states_that_look_like_those_of_their_running_plan_are_held():
 
 
 @pytest.mark.parametrize(("nearness", "begins", "held"), [(0.5, False, True), (0.5, True, False), (2.0, False, False)])
-def test_a_running_plan_holds_on_to_what_nothing_changes_as_long_as_it_looks_alike(
+def test_a_running_plan_keeps_its_static_entries_within_the_radius(
     taught: GraspAgent, nearness: float, begins: bool, held: bool
 ):
     world, policy = world_of(taught), taught.policy

@@ -1,4 +1,4 @@
-"""What each method does in one step: GRASP's updates, and the planners beside it, against known answers."""
+"""One step of each method, GRASP's updates and the other planners, against known answers."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ def test_one_iteration_moves_states_and_actions_as_the_paper_says():
     descent = Relaxation(states=Descent(lr=0.25), actions=Gradient(optimiser=Descent(lr=1.0)), goal_weight=1.0)
     planner = replace(GRASP.paper(), update=descent, sigma=0.0)
     moved = planner.step(problem, planner._fresh(Candidates(states, actions), 0), noise())
-    # States go half of the way to their predictions, the last stays at the goal.
+    # States move halfway to their predictions, the last stays at the goal.
     torch.testing.assert_close(moved.states[0, 0], tensor([0.625, 0.0], [1.0, 1.0]))
     # Each action: its value - 2 * STEP * (residual + distance to the goal), clamped.
     torch.testing.assert_close(moved.actions[0, 0], tensor([1.0, 0.5], [0.0, 1.0]))
@@ -140,7 +140,7 @@ def test_the_published_step_follows_the_gradient_of_the_lifted_loss(goal_weight:
 
 
 @pytest.mark.parametrize("pinned", [1, 4, 50])
-def test_the_last_virtual_states_are_put_onto_the_goal(pinned: int):
+def test_the_last_virtual_states_are_moved_to_the_goal(pinned: int):
     problem = point()
     planner = GRASP(candidates=3, opening=0, pinned=pinned, sync_every=2)
     state = planner.init(problem, None, noise())
@@ -298,7 +298,7 @@ def test_sampling_moves_the_mean_to_the_optimum(planner: Planner[Any]):
 
 
 @pytest.mark.parametrize("planner", [GradientShooting.paper(iterations=100), Collocation.paper()])
-def test_the_published_rivals_find_their_way_in_free_space(planner: Planner[Any]):
+def test_the_published_baselines_reach_goals_in_free_space(planner: Planner[Any]):
     problem = replace(point(), low=tensor(-9.0, -9.0), high=tensor(9.0, 9.0))
     assert planner.plan(problem).accepted.all()
 
@@ -321,7 +321,7 @@ def test_actions_that_never_come_near_their_bounds_need_one_solve_a_step(monkeyp
 
 
 @pytest.mark.parametrize("planner", [CEM(samples=201, elites=10), ICEM(samples=203), MPPI(samples=77)])
-def test_samples_are_shared_out_among_all_members(planner: Planner[Any]):
+def test_samples_are_distributed_among_all_members(planner: Planner[Any]):
     counted = Counted(replace(point(4), criteria=Criteria(hold=1, accept=-1.0, feedback=False, unused=1)))
     state = planner.init(counted.problem, None, noise())
     for _ in range(6):
@@ -373,7 +373,7 @@ def test_where_every_sample_diverges_the_mean_of_mppi_stays():
         (lambda: ILQR(damping=-1), "damping: expected at least 0"),
         (lambda: ILQR(effort=float("nan")), "effort: expected at least 0"),
         (lambda: Tracking(damping=-1), "damping: expected at least 0"),
-        (lambda: Adam(lr=0.1, beta1=2), "beta1: expected a share"),
+        (lambda: Adam(lr=0.1, beta1=2), "beta1: expected a fraction"),
         (lambda: Coloured(beta=-3), "beta: expected at least 0"),
         (lambda: Criteria(hold=2.5), "hold: expected a whole number"),  # type: ignore[arg-type]
         (lambda: Criteria(accept=float("nan")), "accept: expected"),
@@ -389,7 +389,7 @@ def test_settings_out_of_range_are_refused_by_name(make_it: Callable[[], object]
         make_it()
 
 
-def test_a_model_without_derivatives_is_told_what_to_do():
+def test_the_error_for_a_model_without_derivatives_says_what_to_do():
     problem = make(slide(3), members=3)
     plain = replace(problem, dynamics=torch.no_grad()(problem.dynamics))
     with pytest.raises(ValueError, match="expected a derivative by the action, got none"):

@@ -78,7 +78,7 @@ PLANNERS: dict[str, Planner[Any]] = {
     "collocation": Collocation(candidates=4, hold=1, running=0.0),
     "receding": Receding(pieces=ICEM(iterations=3, samples=64), length=6, commit=3),
 }
-# Only a roadmap knows the way around a wall; samples may find it. Following straight lines says nothing of velocities.
+# Only a roadmap has routes around a wall; samples may find one. Straight lines do not determine velocities.
 MAY_NOT = [(name, "wall") for name in ("paper", "adam, shooting", "descent, tracking")]
 MAY_NOT += [(name, "double integrator") for name in ("descent, tracking", "roadmap, tracking")]
 MAY_NOT += [(name, "wall") for name, planner in PLANNERS.items() if not isinstance(planner, GRASP)]
@@ -90,7 +90,7 @@ every_problem = pytest.mark.parametrize("task", PROBLEMS)
 
 
 def moved(problem: Problem, dtype: torch.dtype, device: torch.device) -> Problem:
-    """The wall's problem with other numbers, its roadmap built anew."""
+    """Returns the wall's problem with other numbers, its roadmap built again."""
 
     def to(value: Tensor) -> Tensor:
         return value.to(device, dtype if value.is_floating_point() else None)
@@ -131,7 +131,7 @@ def tensors(state: Any) -> Iterator[Tensor]:
 
 
 def perfect(problem: Problem) -> Tensor:
-    """Actions `[B, H, A]` that bring `point` to its targets: eight steps of 1/4 of half the way, then rest."""
+    """Returns actions `[B, H, A]` that bring `point` to its targets: eight steps of 1/4 of half the path, then rest."""
     actions = problem.clamp((problems.TARGETS - problems.STARTS)[:, None] / 2).repeat(1, problem.horizon, 1)
     actions[:, 8:] = 0
     return actions
@@ -245,7 +245,7 @@ def test_an_accepted_warm_plan_costs_no_iteration_and_a_better_one_is_never_lost
 
 
 @every_planner
-def test_proposals_are_judged_first_and_a_good_one_costs_no_iteration(name: str):
+def test_proposals_are_scored_first_and_a_good_one_costs_no_iteration(name: str):
     problem, asked = point(), []
 
     def known(problem: Problem, count: int, noise: NoiseSource) -> Candidates:
@@ -266,7 +266,7 @@ def test_proposals_are_judged_first_and_a_good_one_costs_no_iteration(name: str)
 
 @every_planner
 @pytest.mark.parametrize("task", ["point", "four points"])
-def test_given_candidates_keep_their_places_stay_in_bounds_and_improve(name: str, task: str):
+def test_given_candidates_keep_their_indices_stay_in_bounds_and_improve(name: str, task: str):
     problem = PROBLEMS[task]()
     given = Rollout()(problem, 12, noise(1))
     assert torch.equal(brief(PLANNERS[name], 0).refine(problem, given, noise()), given.actions)
@@ -278,7 +278,7 @@ def test_given_candidates_keep_their_places_stay_in_bounds_and_improve(name: str
 
 
 @every_planner
-def test_a_model_without_numbers_gives_a_finite_plan_that_says_so(name: str):
+def test_a_model_that_is_not_finite_gives_a_finite_plan_of_infinite_cost(name: str):
     problem = make(problems.nowhere)
     plan = PLANNERS[name].plan(problem, warm=torch.full((5, 12, 2), torch.nan, dtype=torch.float64))
     assert inside(plan, problem)
@@ -349,7 +349,7 @@ def test_an_accepted_problem_keeps_its_plan_while_others_go_on():
     assert plan.actions[0, 0, 0] == 0.32
 
 
-def test_the_last_iteration_is_always_judged_and_every_one_is_shown():
+def test_the_last_iteration_is_always_scored_and_every_one_is_reported():
     shown: list[int] = []
     planner = Scripted(iterations=5, verify_every=3, script=(0.0, 0.1, 0.1, 0.1, 0.1, 1 / 3))
     plan = planner.plan(diagonal(), on_step=lambda i, _: shown.append(i))

@@ -1,4 +1,4 @@
-"""Plans from elsewhere: recorded pieces, bent and snapped starts, and in which order planners take them."""
+"""Proposals: recorded windows, warped and snapped candidates, and the order in which planners take them."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ STRAIGHT = Line(sigma=0.0)
 
 
 def recorded(problem: Problem, *, steps: int = 12, astray: float = 0.05) -> ReplayWindows:
-    """For each problem a piece that passes near its goal after 8 steps, begun a little beside its start; and others."""
+    """Returns for each problem a window from near its start that passes near its goal after 8 steps; and others."""
     actions = perfect(replace(problem, horizon=steps))
     actions[:, 8:] = -0.5  # after the goal it goes elsewhere
     other = 0.2 * Coloured().sample(noise(5), 20, steps, 2)
@@ -66,7 +66,7 @@ def recorded(problem: Problem, *, steps: int = 12, astray: float = 0.05) -> Repl
     return ReplayWindows(torch.cat([start[:, None], moved], 1), actions)
 
 
-def test_replay_retrieves_the_piece_that_fits_and_bends_it_to_start_and_goal():
+def test_replay_retrieves_the_nearest_window_and_warps_it_to_start_and_goal():
     problem = point()
     problem = replace(problem, replay=recorded(problem))
     states, actions = Replay(tracking=EXACT)(problem, 3, noise()).pair
@@ -74,17 +74,17 @@ def test_replay_retrieves_the_piece_that_fits_and_bends_it_to_start_and_goal():
     assert (
         problem.scoring.distances(states[:, :1, 7:]) < 1e-9
     ).all()  # cut where it passes the goal, which is then held
-    # The piece runs straight: taken from the start and bent to the goal, it is the straight line in eight steps.
+    # The window is straight: shifted to the start and warped to the goal, it is the straight line in eight steps.
     share = (torch.arange(8).double() + 1)[:, None] / 8
     straight = torch.lerp(STARTS[:, None], TARGETS[:, None], share)
     torch.testing.assert_close(states[:, 0, :7], straight[:, :7])
     torch.testing.assert_close(problem.follow(actions)[:, 0], states[:, 0], atol=1e-6, rtol=0)
     assert problem.score(actions).accepted[:, 0].all()
-    assert (problem.scoring.distances(states[:, :, -1:]) < 1e-9).all()  # other pieces are cut elsewhere
+    assert (problem.scoring.distances(states[:, :, -1:]) < 1e-9).all()  # other windows are cut elsewhere
     assert (states[:, 0] != states[:, 1]).flatten(1).any(1).all()
 
 
-def test_replay_of_pieces_shorter_than_the_horizon_and_fewer_than_asked_for():
+def test_replay_of_windows_shorter_than_the_horizon_and_fewer_than_candidates():
     problem = replace(point(), horizon=20)
     pieces = recorded(problem, steps=9)
     problem = replace(problem, replay=ReplayWindows(pieces.states[10:12], pieces.actions[10:12]))
@@ -104,17 +104,17 @@ def test_replay_prefers_the_recorded_actions_where_an_action_has_no_effect():
     torch.testing.assert_close(found[0, 0], actions[0], atol=1e-6, rtol=0)
 
 
-def test_a_state_is_bent_in_equal_shares_from_its_beginning_to_the_goal():
+def test_states_are_warped_linearly_in_time_from_start_to_goal():
     problem = make(slide(), tensor([0.0, 0.0]), tensor([2.0, 2.0]), horizon=4)
     states = torch.zeros(1, 2, 4, 2).double()
     last = torch.tensor([[3, 1]])
     bent = warped(problem, states, tensor([[4.0, 0.0], [0.0, 0.0]]), last)
-    # Begun 4 to the right, three quarters of that are left after a quarter of the way, and so on.
+    # From 4 to the right, three quarters of that are left after a quarter of the steps, and so on.
     torch.testing.assert_close(bent[0, 0], tensor([3.5, 0.5], [3.0, 1.0], [2.5, 1.5], [2.0, 2.0]))
     torch.testing.assert_close(bent[0, 1], tensor([1.0, 1.0], [2.0, 2.0], [2.0, 2.0], [2.0, 2.0]))
 
 
-def test_only_what_the_goal_names_is_bent():
+def test_only_entries_that_the_goal_names_are_warped():
     problem = double_integrator()
     source = Rollout()
     states, actions = source(problem, 3, noise()).pair
@@ -125,7 +125,7 @@ def test_only_what_the_goal_names_is_bent():
     assert (bent.actions == problem.clamp(bent.actions)).all()
 
 
-def test_a_bent_rollout_of_points_is_tracked_to_the_goal():
+def test_a_warped_rollout_of_points_is_tracked_to_the_goal():
     problem = point(4)
     source = Rollout(sigma=0.1)
     found = Warp(source=source, tracking=EXACT)(problem, 4, noise())
@@ -134,7 +134,7 @@ def test_a_bent_rollout_of_points_is_tracked_to_the_goal():
     assert (problem.scoring.merit(problem.follow(found.actions)) < before).all()
 
 
-def test_snapped_states_are_the_nearest_that_were_seen():
+def test_snapped_states_are_the_nearest_of_the_support():
     problem, points = point(), noise(3).normal(30, 2)
     source = STRAIGHT(problem, 2, noise())
     found = Snap(source=STRAIGHT)(replace(problem, support=Support(points, 1.0)), 2, noise())
@@ -164,7 +164,7 @@ WITHOUT: list[tuple[Initial, Initial]] = [
 
 
 @pytest.mark.parametrize(("proposal", "instead"), WITHOUT)
-def test_what_is_not_there_is_replaced_by_another_start(proposal: Initial, instead: Initial):
+def test_without_replay_or_roadmap_another_source_is_used(proposal: Initial, instead: Initial):
     found, expected = proposal(point(), 3, noise()), instead(point(), 3, noise())
     assert torch.equal(found.states, expected.states)
     assert torch.equal(found.actions, expected.actions)
@@ -266,7 +266,7 @@ def test_of_more_given_plans_than_a_planner_improves_the_best_are_given():
 
 
 @every_planner
-def test_proposals_that_are_lost_or_out_of_bounds_do_no_harm(name: str):
+def test_proposals_that_are_not_finite_or_out_of_bounds_do_no_harm(name: str):
     problem, planner = point(), PLANNERS[name]
 
     def wild(problem: Problem, count: int, noise: NoiseSource) -> Candidates:
@@ -294,7 +294,7 @@ def test_slow_proposals_leave_the_rest_of_the_budget_to_the_iterations():
 
 
 @pytest.mark.parametrize("shortlist", [4, 9])
-def test_of_many_candidates_only_the_best_under_their_own_members_are_judged_by_all(shortlist: int):
+def test_of_many_candidates_only_the_best_under_their_own_members_are_scored_by_all(shortlist: int):
     counted = Counted(replace(point(4), criteria=Criteria(hold=1, accept=-1.0, feedback=False)))
     problem = counted.problem
     offers = Rollout()(problem, 20, noise(3))

@@ -9,7 +9,7 @@ from typing import Any
 import problems
 import pytest
 import torch
-from problems import GAP, STEP, grid, make, noise, point, roomy_wall, rows, slide, steering, tensor, walled
+from problems import GAP, STEP, grid, make, noise, point, rows, slide, steering, tensor, wall_with_clearance, walled
 from torch import Tensor
 
 from grasp_agent.planners import (
@@ -45,7 +45,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated
 
 
 def hits_the_wall(before: Tensor, after: Tensor, margin: float = 1e-3) -> Tensor:
-    """True where the way between positions `[..., 2]`, each entry as fast as it can, meets the wall, less a margin."""
+    """Returns whether the path between positions `[..., 2]`, entries at full speed, meets the wall minus a margin."""
     hit = torch.zeros(before.shape[:-1], dtype=torch.bool)
     for _ in range(3):
         following = before + (after - before).clamp(-STEP, STEP)
@@ -125,12 +125,12 @@ def test_a_goal_without_a_route_leaves_the_other_problems_theirs():
     torch.testing.assert_close(states[1:, 1:], Line(sigma=0.0)(rows(problem, [1]), 2, noise()).states)
 
 
-def test_ways_lead_round_to_goals_and_from_starts_where_nothing_was_seen():
-    seen = grid()[(grid() >= -0.3).all(-1)]  # neither the start's corner nor the goal's, which the wall parts
+def test_routes_lead_to_goals_and_from_starts_off_the_support():
+    seen = grid()[(grid() >= -0.3).all(-1)]  # neither the start's corner nor the goal's, which the wall separates
     inside, outside = [-0.2, 0.0], [0.5, -0.8]
     start, target = tensor(inside, [-0.8, -0.8], [-0.8, -0.8]), tensor(outside, [0.2, 0.0], outside)
     problem = make(walled, start, target, horizon=24)
-    graph = RoadmapGraph.build(seen, steering(make(roomy_wall)))
+    graph = RoadmapGraph.build(seen, steering(make(wall_with_clearance)))
     assert graph is not None
     problem = replace(problem, roadmap=graph)
     points, times = graph.routes(start, lambda s: problem.goal.project(s[..., None, :])[..., 0, :], 2)
@@ -159,7 +159,7 @@ def test_routes_do_not_depend_on_the_other_problems():
 
 
 def test_a_goal_on_an_island_is_reached_from_the_mainland():
-    # Seen: a broad patch where the start is, and a small one at the goal, too far away for an edge.
+    # Replayed: a broad patch where the start is, and a small one at the goal, too far away for an edge.
     island = tensor([0.85, 0.85], [0.9, 0.85], [0.85, 0.9], [0.9, 0.9])
     seen = torch.cat([grid()[(grid() < -0.05).all(-1)], island])
     free = make(slide(), tensor([-0.8, -0.8]), tensor([0.88, 0.88]), horizon=24)
@@ -342,8 +342,8 @@ WRONG: Any = "a name"
         (lambda: Collocation(hold=0), "hold: expected a whole number of at least 1, got 0"),
         (lambda: Collocation(rounds=0), "rounds: expected a whole number of at least 1, got 0"),
         (lambda: Collocation(slack=0), "slack: expected more than 0, got 0"),
-        (lambda: Recombination(share=0), r"share: expected a share in \(0, 1\], got 0"),
-        (lambda: Portfolio(first=Line(), second=Line(), share=1), r"share: expected a share in \(0, 1\), got 1"),
+        (lambda: Recombination(share=0), r"share: expected a fraction in \(0, 1\], got 0"),
+        (lambda: Portfolio(first=Line(), second=Line(), share=1), r"share: expected a fraction in \(0, 1\), got 1"),
         (lambda: Descent(lr=0), "lr: expected more than 0, got 0"),
         (lambda: Criteria(hold=0), "hold: expected a whole number of at least 1, got 0"),
         (lambda: Criteria(stride=0), "stride: expected a whole number of at least 1, got 0"),

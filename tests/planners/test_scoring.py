@@ -1,4 +1,4 @@
-"""How candidates are judged: support, disagreement, and what a plan must keep to once it has come to the goal."""
+"""Scores of candidates: support, disagreement, and the excursion after a plan has reached the goal."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def test_the_support_is_the_balls_around_its_points():
 
 
 def quarters(horizon: int, radius: float, criteria: Criteria) -> tuple[Problem, Tensor]:
-    """A way of four steps, 1/4, 1/2, 3/4, 1, to the goal, which is held; only what is near the start is known."""
+    """Returns a path of four steps, 1/4, 1/2, 3/4, 1, to the goal, which is held; the support is near the start."""
     problem = make(slide(), tensor([0.0, 0.0]), tensor([1.0, 0.0]), horizon=horizon, criteria=criteria)
     actions = torch.zeros(1, 1, horizon, 2, dtype=torch.float64)
     actions[:, :, :4, 0] = 1
@@ -36,7 +36,7 @@ def test_each_step_off_the_support_costs_what_the_criteria_say_however_long_the_
     horizon: int, radius: float, strays: int
 ):
     problem, actions = quarters(horizon, radius, Criteria(hold=1, running=0.0, off_support=10.0, stride=1))
-    verdict = problem.score(actions)  # the goal is off the support, too, but no stray
+    verdict = problem.score(actions)  # the goal is off the support, too, but costs nothing
     assert verdict.cost.item() == pytest.approx(10 * strays)
     assert verdict.accepted.item() == (strays == 0)
     assert problem.scoring.merit(problem.follow(actions)).item() == pytest.approx(10 * strays)
@@ -74,27 +74,27 @@ def at_distances(distances: list[list[float]], start: float = 9.0, **rule: float
 )
 def test_a_plan_that_has_come_to_the_goal_must_not_leave_it_again(distances: list[float], accepted: bool):
     problem, rollouts = at_distances([distances])
-    verdict = problem.scoring.verdict(rollouts)
+    verdict = problem.scoring.evaluate(rollouts)
     assert verdict.accepted.tolist() == [[accepted]]
     assert verdict.cost.item() == pytest.approx(distances[-1])
     wide, _ = at_distances([distances], excursion=9.0)
-    assert wide.scoring.verdict(rollouts).accepted.item() == (distances[-1] <= 0.6)
+    assert wide.scoring.evaluate(rollouts).accepted.item() == (distances[-1] <= 0.6)
     assert (
-        wide.scoring.verdict(rollouts).cost.item() == verdict.cost.item()
+        wide.scoring.evaluate(rollouts).cost.item() == verdict.cost.item()
     )  # an excursion refuses a plan; it has no price
 
 
 @pytest.mark.parametrize(("start", "accepted"), [(0.5, False), (0.7, True)])
 def test_a_start_at_the_goal_counts_as_having_come_there(start: float, accepted: bool):
     problem, rollouts = at_distances([[1.1, 0.5, 0.5]], start)
-    assert problem.scoring.verdict(rollouts).accepted.item() == accepted
+    assert problem.scoring.evaluate(rollouts).accepted.item() == accepted
 
 
 def test_one_member_that_leaves_the_goal_is_enough_to_refuse():
     stays, leaves, later = [5.0, 0.5, 0.9, 0.5], [5.0, 0.5, 1.1, 0.5], [5.0, 5.0, 1.1, 0.5]
     for members, accepted in (([stays, stays], True), ([stays, leaves], False), ([stays, later], True)):
         problem, rollouts = at_distances(members)
-        assert problem.scoring.verdict(rollouts).accepted.item() == accepted
+        assert problem.scoring.evaluate(rollouts).accepted.item() == accepted
 
 
 def test_a_plan_of_blocks_has_come_to_the_goal_when_the_last_block_has():
@@ -104,16 +104,16 @@ def test_a_plan_of_blocks_has_come_to_the_goal_when_the_last_block_has():
     away[:, :, 1, 0] = 0.15
     together = target + away
     away[:, :, 0, 2] = 0.07  # at the first step the second block is not there yet
-    accepted = torch.cat([problem.scoring.verdict(path[None]).accepted for path in (together, target + away)], 1)
+    accepted = torch.cat([problem.scoring.evaluate(path[None]).accepted for path in (together, target + away)], 1)
     assert accepted.tolist() == [[False, True]] * 5
 
 
 @pytest.mark.parametrize("feedback", [True, False])
-def test_a_score_is_the_verdict_on_the_rollouts(feedback: bool):
+def test_a_score_is_that_of_the_rollouts(feedback: bool):
     problem = point(4)
     problem = replace(problem, criteria=replace(problem.criteria, feedback=feedback))
     actions = torch.ones(5, 2, 12, 2, dtype=torch.float64)
-    for one, other in zip(problem.score(actions), problem.scoring.verdict(problem.rollout(actions)), strict=True):
+    for one, other in zip(problem.score(actions), problem.scoring.evaluate(problem.rollout(actions)), strict=True):
         assert torch.equal(one, other)
 
 
@@ -142,7 +142,7 @@ def test_a_state_entry_that_is_not_finite_costs_everything_even_if_the_goal_does
     assert not verdict.accepted.any()
 
 
-def test_unused_members_step_no_candidate_and_judge_alone():
+def test_unused_members_step_no_candidate_and_alone_score_them():
     problem = make(
         slide(4), tensor([0.0, 0.0]), tensor([1.0, 0.0]), members=4, criteria=Criteria(hold=1, feedback=False, unused=1)
     )
@@ -153,11 +153,11 @@ def test_unused_members_step_no_candidate_and_judge_alone():
         torch.testing.assert_close(paths[0, candidate], rollouts[candidate % 2, 0, candidate])
     broken = rollouts.clone()
     broken[:3] = torch.nan
-    assert bool(problem.scoring.verdict(broken).cost.isfinite().all())
-    assert torch.equal(problem.scoring.verdict(broken).states, rollouts[3])
+    assert bool(problem.scoring.evaluate(broken).cost.isfinite().all())
+    assert torch.equal(problem.scoring.evaluate(broken).states, rollouts[3])
     broken = rollouts.clone()
     broken[3] = torch.nan
-    assert not bool(problem.scoring.verdict(broken).cost.isfinite().any())
+    assert not bool(problem.scoring.evaluate(broken).cost.isfinite().any())
 
 
 def test_at_least_one_member_must_be_in_use():
@@ -165,7 +165,7 @@ def test_at_least_one_member_must_be_in_use():
         make(slide(4), members=4, criteria=Criteria(unused=4))
 
 
-def test_the_member_that_only_judges_has_no_part_in_proposals():
+def test_a_member_that_only_scores_has_no_part_in_proposals():
     problem = point(4)
     dynamics, jacobian = problem.dynamics, problem.action_jacobian
     assert jacobian is not None

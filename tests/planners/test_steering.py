@@ -76,14 +76,14 @@ def test_a_part_of_a_linear_model_moves_as_the_whole_does():
     torch.testing.assert_close(moved, whole.step(states, actions)[:, [0, 2]])
 
 
-def test_what_settles_keeps_its_place_and_loses_its_speed():
+def test_a_settled_state_keeps_its_position_and_loses_its_velocity():
     states = noise().normal(3, 5, 4)
     settled = linear().settle(states, NAMED)
     assert torch.equal(settled[..., :2], states[..., :2])
     assert (settled[..., 2:].abs() < 0.1 * states[..., 2:].abs() + 0.02).all()
 
 
-def test_what_nothing_is_known_about_stays_when_the_rest_settles():
+def test_entries_without_data_stay_when_the_others_settle():
     still = LinearModel(torch.eye(3).double(), torch.ones(3, 1).double(), torch.zeros(3).double())
     states = noise().normal(6, 3)
     torch.testing.assert_close(still.settle(states, torch.tensor([True, False, False])), states)
@@ -169,7 +169,7 @@ def test_a_drive_that_one_member_cannot_follow_is_none():
 def test_what_is_nearer_in_time_is_nearer_however_far_it_lies():
     drive, moving = driver(double_integrator()), tensor([0.0, 0.0, 0.5, 0.0])
     ahead, behind = tensor([0.3, 0.0, 0.5, 0.0]), tensor([-0.1, 0.0, 0.5, 0.0])
-    assert drive.apart(moving, ahead) < drive.apart(moving, behind)
+    assert drive.distance(moving, ahead) < drive.distance(moving, behind)
 
 
 def test_a_trace_passes_its_points_on_time_and_holds_the_last():
@@ -182,7 +182,7 @@ def test_a_trace_passes_its_points_on_time_and_holds_the_last():
     torch.testing.assert_close(states[0, 0, 12:], points[0, 0, 3].expand(18, -1), atol=1e-2, rtol=0)
 
 
-def test_a_roadmap_of_states_with_speeds_leads_a_planner_to_its_goals_at_once():
+def test_a_roadmap_of_states_with_velocities_leads_a_planner_to_its_goals_at_once():
     problem = double_integrator()
     source = noise(8)
     nodes = torch.cat([2 * source.normal(150, 2).tanh(), 0.4 * source.normal(150, 2)], 1)

@@ -1,4 +1,4 @@
-"""Plans that may stop: tasks that stay as they are when nothing is done, and long plans made piece by piece."""
+"""Plans that may stop, for tasks whose state stays without actions; and long plans from segments."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from test_planners import PLANNERS
 from torch import Tensor
 
 from grasp_agent.planners import ICEM, Criteria, Plan, Problem, Receding, Support
-from grasp_agent.planners.receding import Wholes
+from grasp_agent.planners.receding import RecedingState
 
 STOP = Criteria(stop=True, running=0.1, off_support=0.0)
 
 
 def passing(rule: Criteria = STOP, horizon: int = 8) -> tuple[Problem, Tensor]:
-    """A point that passes its goal, three steps away, at full speed; and the plan to do so."""
+    """Returns a point that passes its goal, three steps away, at full speed; and the plan to do so."""
     problem = make(slide(), tensor([0.0, 0.0]), tensor([3 * STEP, 0.0]), horizon=horizon, criteria=rule)
     actions = torch.zeros(1, 1, horizon, 2, dtype=torch.float64)
     actions[..., 0] = 1
@@ -32,11 +32,11 @@ def test_a_plan_is_cut_where_it_is_nearest_and_rests_from_there():
     assert problem.score(cut).accepted.item() and not problem.score(actions).accepted.item()
 
 
-def test_what_planners_lower_is_what_the_cut_plan_costs():
+def test_the_merit_that_planners_minimise_is_the_cost_of_the_cut_plan():
     problem, actions = passing()
     merit = problem.scoring.merit(problem.follow(actions))
     torch.testing.assert_close(merit, problem.score(problem.cut(actions)).cost)
-    # Two steps on the way, at two tolerances' and one's worth of steps from the goal.
+    # Two steps before it, at two tolerances and at one from the goal.
     tolerance = problem.goal.tolerance
     torch.testing.assert_close(merit, tensor([0.1 * (2 + 1) * STEP / tolerance / 8]))
 
@@ -115,7 +115,7 @@ def disputed(criteria: Criteria = STOP) -> tuple[Problem, Tensor]:
 
 
 @pytest.mark.parametrize("name", ["default", "icem", "ilqr"])
-def test_the_running_plan_is_judged_as_it_stands(name: str):
+def test_the_running_plan_is_scored_without_a_cut(name: str):
     problem, warm = disputed()
     assert problem.score(warm[:, None]).accepted.all() and not problem.score(problem.cut(warm[:, None])).accepted.any()
     plan = PLANNERS[name].plan(problem, warm=warm, on_step=lambda *_: pytest.fail("planned again"))
@@ -123,40 +123,40 @@ def test_the_running_plan_is_judged_as_it_stands(name: str):
 
 
 @pytest.mark.parametrize("name", ["default", "icem", "ilqr"])
-def test_who_is_at_the_goal_already_rests(name: str):
+def test_a_start_at_the_goal_rests(name: str):
     problem = make(slide(), tensor([0.0, 0.0]), tensor([0.01, 0.0]), horizon=8, criteria=STOP)
     plan = PLANNERS[name].plan(problem, on_step=lambda *_: pytest.fail("planned although nothing is to do"))
     assert plan.accepted.all() and not plan.actions.any()
 
 
-PIECES = Receding(pieces=ICEM(iterations=3, samples=64), length=6, commit=3)
+SEGMENTS = Receding(pieces=ICEM(iterations=3, samples=64), length=6, commit=3)
 
 
 @pytest.mark.parametrize("horizon", [1, 7, 30])
-def test_pieces_make_a_whole_that_differs_each_time(horizon: int):
+def test_segments_make_a_plan_that_differs_each_time(horizon: int):
     problem = replace(point(4), horizon=horizon, criteria=STOP)
     source = noise()
-    first, second = (PIECES.step(problem, PIECES.init(problem, None, source), source).actions for _ in range(2))
+    first, second = (SEGMENTS.step(problem, SEGMENTS.init(problem, None, source), source).actions for _ in range(2))
     assert first.shape == (5, 1, horizon, 2) and not torch.equal(first, second)
 
 
-def test_the_worst_whole_goes_even_where_all_are_good_enough():
+def test_the_worst_plan_is_replaced_even_if_all_are_accepted():
     problem = point(4)
     goal = replace(problem.goal, tolerance=100.0)  # type: ignore[type-var]
     problem = replace(problem, horizon=12, goal=goal, criteria=replace(STOP, accept=100.0))
-    good = PIECES.step(problem, Wholes(problem.resting(1)), noise()).actions
+    good = SEGMENTS.step(problem, RecedingState(problem.resting(1)), noise()).actions
     kept = torch.cat([good, -torch.ones_like(good)], 1)
     verdict = problem.score(kept)
     assert verdict.accepted.all()
-    better = torch.cat([kept, PIECES.step(problem, Wholes(kept[:, :1]), noise()).actions], 1)
-    after = PIECES.step(problem, Wholes(kept), noise()).actions
+    better = torch.cat([kept, SEGMENTS.step(problem, RecedingState(kept[:, :1]), noise()).actions], 1)
+    after = SEGMENTS.step(problem, RecedingState(kept), noise()).actions
     worst = problem.score(better).cost.argmax(1)
     assert (worst == 1).any()
     for row in (worst == 1).nonzero()[:, 0]:
         assert torch.equal(after[row, 0], kept[row, 0]) and not torch.equal(after[row, 1], kept[row, 1])
 
 
-def test_each_piece_begins_where_the_members_mean_has_come_to():
+def test_each_segment_begins_at_the_members_mean_state():
     problem, starts = replace(point(4), horizon=9, criteria=STOP), list[Tensor]()
 
     class Watched(ICEM):
@@ -164,8 +164,8 @@ def test_each_piece_begins_where_the_members_mean_has_come_to():
             starts.append(problem.start)
             return super().plan(problem, **how)
 
-    planner = replace(PIECES, pieces=Watched(iterations=2, samples=64))
-    whole = planner.step(problem, Wholes(problem.resting(1)), noise()).actions[:, 0]
+    planner = replace(SEGMENTS, pieces=Watched(iterations=2, samples=64))
+    whole = planner.step(problem, RecedingState(problem.resting(1)), noise()).actions[:, 0]
     state = problem.start
     for step, action in enumerate(whole.unbind(1)):
         if step % 3 == 0:
@@ -174,12 +174,12 @@ def test_each_piece_begins_where_the_members_mean_has_come_to():
     assert len(starts) == 3
 
 
-def test_a_way_longer_than_a_piece_is_found_piece_by_piece():
+def test_a_trajectory_longer_than_a_segment_is_found_segment_by_segment():
     problem = make(slide(), tensor([0.0, 0.0]), tensor([20 * STEP, 0.0]), horizon=40, criteria=STOP)
-    plan = PIECES.plan(problem)
-    assert plan.accepted.all() and plan.iterations < PIECES.iterations
-    assert torch.equal(plan.actions, PIECES.plan(problem).actions)
-    alone = PIECES.pieces.plan(replace(problem, horizon=PIECES.length))
+    plan = SEGMENTS.plan(problem)
+    assert plan.accepted.all() and plan.iterations < SEGMENTS.iterations
+    assert torch.equal(plan.actions, SEGMENTS.plan(problem).actions)
+    alone = SEGMENTS.pieces.plan(replace(problem, horizon=SEGMENTS.length))
     assert not alone.accepted.any()
 
 
@@ -188,11 +188,11 @@ def test_a_way_longer_than_a_piece_is_found_piece_by_piece():
     [
         ({"length": 0}, "length: expected a whole number of at least 1, got 0"),
         ({"commit": 2.5}, "commit: expected a whole number"),
-        ({"commit": 7, "length": 6}, "commit: expected at most the length of a piece, 6, got 7"),
+        ({"commit": 7, "length": 6}, "commit: expected at most the length of a segment, 6, got 7"),
         ({"pieces": ICEM}, "pieces: expected a Planner, got <class"),
         ({"pieces": "ICEM"}, "pieces: expected a Planner, got 'ICEM'"),
     ],
 )
-def test_wrong_pieces_are_refused(settings: dict[str, Any], message: str):
+def test_wrong_segment_planners_are_refused(settings: dict[str, Any], message: str):
     with pytest.raises(ValueError, match=message):
         Receding(**{"pieces": ICEM(), **settings})

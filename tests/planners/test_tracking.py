@@ -1,4 +1,4 @@
-"""Tracking: from virtual states to actions, for one model or for all members together; proposals judged by it."""
+"""Tracking: from virtual states to actions, for one model or for all members together; proposals scored by it."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def smooth(problem: Problem, count: int = 3) -> tuple[Tensor, Tensor]:
     return STARTS[:, None, None] + STEP * actions.cumsum(2), problem.resting(count)
 
 
-def test_tracked_together_the_mean_follows_the_path_and_each_member_by_itself_the_one_for_judging():
+def test_with_joint_tracking_the_mean_follows_the_path_and_the_scored_rollout_of_each_member_too():
     problem = point(4)
     path, rest = smooth(problem)
     states, actions, rollouts = TOGETHER.propose(problem, path, rest)
@@ -46,7 +46,7 @@ def test_tracked_together_the_mean_follows_the_path_and_each_member_by_itself_th
     assert torch.equal(TOGETHER.refine(problem, Candidates(path, rest)), actions)
 
 
-def test_rollouts_for_judging_go_only_as_far_as_each_members_bounds_allow():
+def test_scored_rollouts_go_only_as_far_as_each_members_bounds_allow():
     problem = point(4)
     far = problem.goal.project(STARTS[:, None, None]).expand(-1, 1, 12, -1)
     rollouts = TOGETHER.propose(problem, far, problem.resting(1)).rollouts
@@ -77,7 +77,7 @@ def test_each_candidate_is_tracked_by_its_own_member_otherwise(members: int, tog
 
 
 @pytest.mark.parametrize("feedback", [True, False])
-def test_proposals_are_judged_by_their_own_rollouts_where_feedback_counts(feedback: bool):
+def test_proposals_are_scored_by_their_own_rollouts_with_feedback(feedback: bool):
     problem = replace(point(4), criteria=Criteria(hold=1, feedback=feedback, accept=-1.0))
     offers = Rollout()(problem, 3, noise(3))
     arriving = problem.goal.project(offers.states).expand(4, -1, -1, -1, -1)
@@ -85,7 +85,7 @@ def test_proposals_are_judged_by_their_own_rollouts_where_feedback_counts(feedba
     def known(problem: Problem, count: int, noise: NoiseSource) -> Candidates:
         return Candidates(*offers.pair, arriving)
 
-    seen = problem.scoring.verdict(arriving) if feedback else problem.score(offers.actions)
+    seen = problem.scoring.evaluate(arriving) if feedback else problem.score(offers.actions)
     planner = GRASP(proposals=known, proposed=3, iterations=1, candidates=3, sigma=0.0)
     accepting = replace(problem, criteria=replace(problem.criteria, accept=0.6))
     plan = planner.plan(accepting)
@@ -99,7 +99,7 @@ def test_proposals_are_judged_by_their_own_rollouts_where_feedback_counts(feedba
         assert not accepting.score(offers.actions).accepted.all()
         assert plan.iterations == 1
         assert (plan.cost <= seen.cost.amin(1)).all()
-        assert (plan.cost > 0.05).all()  # what would have been the verdict on the given rollouts is 0
+        assert (plan.cost > 0.05).all()  # the cost of the given rollouts is 0
 
 
 def test_candidates_are_taken_and_joined_without_their_rollouts():

@@ -70,7 +70,7 @@ def test_a_buffer_gives_back_the_episodes_of_every_environment():
     same(episodes_of(buffer, ACTIONS, raw), [*played[0], *played[1]])
 
 
-def test_a_buffer_that_has_gone_round_begins_with_its_oldest_step():
+def test_a_buffer_that_has_wrapped_around_begins_with_its_oldest_step():
     buffer, played = filled(10, [[4, 4, 4]])
     assert buffer.full
     found = episodes_of(buffer, ACTIONS, raw)
@@ -84,7 +84,7 @@ def test_where_only_states_are_kept_the_last_step_of_an_episode_is_lost():
     same(found, [(states[:-1], actions[:-1]) for states, actions in played[0]])
 
 
-def test_where_only_states_are_kept_and_the_buffer_has_gone_round_nothing_is_made_up():
+def test_where_only_states_are_kept_and_the_buffer_has_wrapped_around_no_step_is_invented():
     buffer, played = filled(8, [[5, 5, 5]], optimize_memory_usage=True, handle_timeout_termination=False)
     true = {(tuple(s[t]), tuple(a[t]), tuple(s[t + 1])) for s, a in played[0] for t in range(len(a))}
     found = episodes_of(buffer, ACTIONS, raw)
@@ -128,7 +128,7 @@ def test_a_minari_dataset_is_read_by_its_own_interface():
     np.testing.assert_array_equal(found[1].states[:, :2], more)
 
 
-def test_what_holds_no_experience_is_refused(tmp_path: Path):
+def test_a_source_without_episodes_is_refused(tmp_path: Path):
     (tmp_path / "text.npz").write_text("no")
     np.savez(tmp_path / "little.npz", observations=np.zeros((3, 2)))
     np.savez(tmp_path / "pickle.npz", observations=np.array([{}]), next_observations=1, actions=1)
@@ -162,7 +162,7 @@ def test_what_holds_no_experience_is_refused(tmp_path: Path):
 def test_a_goal_environments_experience_needs_its_achieved_goals(tmp_path: Path):
     (states, actions), *_ = script([4])
     np.savez(tmp_path / "bare.npz", observations=states[:-1], next_observations=states[1:], actions=0 * actions)
-    with pytest.raises(ValueError, match="expected achieved goals beside the observations"):
+    with pytest.raises(ValueError, match="expected achieved goals in addition to the observations"):
         tiny().fit(str(tmp_path / "bare.npz"))
 
 
@@ -189,7 +189,7 @@ def quick(env: Any, **settings: Any) -> GraspAgent:
 
 
 @pytest.mark.parametrize("kind", [HerReplayBuffer, pytest.param(DictReplayBuffer, marks=pytest.mark.slow)])
-def test_an_agent_learns_from_what_sac_has_seen(kind: type[DictReplayBuffer]):
+def test_an_agent_learns_from_the_replay_buffer_of_sac(kind: type[DictReplayBuffer]):
     sac = SAC(
         "MultiInputPolicy", "grasp/BallNav-v0", replay_buffer_class=kind, learning_starts=10_000, seed=0, device="cpu"
     )

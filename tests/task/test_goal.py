@@ -27,7 +27,7 @@ LINE = spaces.Box(-10, 10, (3,), np.float64)
 
 
 class Slide(gym.Env[np.ndarray, np.ndarray]):
-    """A point on a line, and a place that it should come to, both in one vector: `[x, y, place]`."""
+    """A point on a line, and its target position, both in one vector: `[x, y, target]`."""
 
     observation_space = LINE
     action_space = spaces.Box(-1, 3, (2,), np.float64)  # asymmetric, float64
@@ -90,10 +90,10 @@ def test_entries_are_named_by_index_or_by_name():
             r"shape \(1, 1\)",
         ),
         (lambda: Goal.at({0: 1.0}, tolerance=0.1).dict_space(spaces.Box(0, 1, (3, 3))), "a Box with one axis"),
-        (lambda: Goal.at({0: 1.0}, tolerance=0.1).dressed(3.0), "a vector or a batch"),
+        (lambda: Goal.at({0: 1.0}, tolerance=0.1).goal_observation(3.0), "a vector or a batch"),
         (lambda: GraspAgent("MultiInputPolicy", "Pendulum-v1"), r"or a Box and, in Python, goal=Goal\.at"),
         (lambda: GraspAgent("MultiInputPolicy", "CartPole-v1", goal=UPRIGHT), r"expected a Box \(continuous actions\)"),
-        (lambda: GraspAgent("MultiInputPolicy", "grasp/BallNav-v0", goal=UPRIGHT), "a Box with one axis beside it"),
+        (lambda: GraspAgent("MultiInputPolicy", "grasp/BallNav-v0", goal=UPRIGHT), "a Box with one axis, got"),
     ],
 )
 def test_what_does_not_fit_is_refused_in_one_line(make_it: Any, words: str):
@@ -102,7 +102,7 @@ def test_what_does_not_fit_is_refused_in_one_line(make_it: Any, words: str):
     assert "\n" not in str(caught.value)
 
 
-def test_a_vector_environment_is_dressed_as_a_goal_environment():
+def test_a_vector_environment_becomes_a_goal_environment():
     venv = GoalVecEnv(DummyVecEnv([Slide, Slide]), Goal.of(met, [0.0], tolerance=0.2))
     venv.seed(3)
     for key, value in venv.reset().items():
@@ -148,7 +148,7 @@ def test_it_predicts_for_vectors_batches_tensors_and_dicts_alike(slider: GraspAg
         batch, _ = slider.predict(same, episode_start=start, deterministic=True)
         np.testing.assert_array_equal(batch[0], alone)
     assert slider.goal is not None
-    dressed, _ = slider.predict(slider.goal.dressed(observation), episode_start=start, deterministic=True)
+    dressed, _ = slider.predict(slider.goal.goal_observation(observation), episode_start=start, deterministic=True)
     np.testing.assert_array_equal(dressed, alone)
 
 
@@ -226,7 +226,7 @@ def test_settings_of_another_kind_are_refused(settings: dict[str, Any], words: s
         GraspAgent("MultiInputPolicy", "Pendulum-v1", **{"goal": UPRIGHT, **settings})
 
 
-def test_a_function_of_stacked_frames_sees_all_of_them():
+def test_a_function_of_stacked_frames_gets_all_of_them():
     stacked = VecFrameStack(DummyVecEnv([Slide]), 2)
     agent = small(stacked, Goal.of(lambda o: o[:, 3:4] - o[:, 5:6], [0.0], tolerance=0.1)).learn(330)
     assert agent.policy.world is not None
@@ -263,15 +263,15 @@ class Paying(gym.Env[Any, np.ndarray]):
 @pytest.mark.parametrize(
     ("reward", "radius"),
     [
-        (lambda apart: -(np.linalg.norm(apart, axis=-1) > 0.45).astype(float), 0.45),
-        (lambda apart: (np.linalg.norm(apart, axis=-1) <= 3e-4).astype(np.float32), 3e-4),
-        (lambda apart: (np.abs(apart) <= (20, 0.35)).all(-1), 0.35),  # the narrower of two axes
-        (lambda apart: -np.linalg.norm(apart, axis=-1), None),  # dense
-        (lambda apart: np.zeros(len(apart)), None),  # never changes
-        (lambda apart: 1 / 0, None),  # raises
+        (lambda offset: -(np.linalg.norm(offset, axis=-1) > 0.45).astype(float), 0.45),
+        (lambda offset: (np.linalg.norm(offset, axis=-1) <= 3e-4).astype(np.float32), 3e-4),
+        (lambda offset: (np.abs(offset) <= (20, 0.35)).all(-1), 0.35),  # the narrower of two axes
+        (lambda offset: -np.linalg.norm(offset, axis=-1), None),  # dense
+        (lambda offset: np.zeros(len(offset)), None),  # never changes
+        (lambda offset: 1 / 0, None),  # raises
     ],
 )
-def test_the_success_radius_is_found_by_asking_for_rewards(reward: Any, radius: float | None):
+def test_the_success_radius_is_found_from_rewards(reward: Any, radius: float | None):
     found = success_radius(DummyVecEnv([lambda: Paying(reward)]))
     assert found == (None if radius is None else pytest.approx(radius, rel=2e-3))
     agent = GraspAgent("MultiInputPolicy", Paying(reward))

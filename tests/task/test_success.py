@@ -24,48 +24,48 @@ def distance(achieved: NDArray[Any], goals: NDArray[Any]) -> NDArray[np.float32]
     return np.linalg.norm(achieved - goals, axis=-1)
 
 
-def walked(verdicts: SuccessRadius, steps: int, seed: int = 0) -> SuccessRadius:
+def walked(changes: SuccessRadius, steps: int, seed: int = 0) -> SuccessRadius:
     """A walk that comes to its goal and leaves it again."""
     random, place = np.random.default_rng(seed), np.zeros(2)
     for _ in range(steps):
         place = np.clip(place + random.uniform(-0.1, 0.1, 2), -1, 1)
-        verdicts.record(0, place, np.zeros(2), bool(np.linalg.norm(place) < RADIUS), done=False)
-    return verdicts
+        changes.record(0, place, np.zeros(2), bool(np.linalg.norm(place) < RADIUS), done=False)
+    return changes
 
 
-def test_the_radius_is_where_verdicts_change_on_the_safe_side():
+def test_the_radius_is_a_conservative_estimate_of_where_success_changes():
     radius = walked(SuccessRadius(), 3000).radius(distance)
     assert radius is not None
     assert 0.9 * RADIUS < radius < RADIUS
 
 
-def test_of_few_changes_nothing_is_told():
-    verdicts = SuccessRadius()
+def test_few_changes_give_no_radius():
+    changes = SuccessRadius()
     for _ in range(10):
-        assert verdicts.radius(distance) is None
+        assert changes.radius(distance) is None
         for success in (False, True):
-            verdicts.record(0, np.array([0.3 - 0.2 * success]), np.zeros(1), success, done=success)
-    assert verdicts.radius(distance) == pytest.approx(0.2)
+            changes.record(0, np.array([0.3 - 0.2 * success]), np.zeros(1), success, done=success)
+    assert changes.radius(distance) == pytest.approx(0.2)
 
 
-def test_another_goal_or_episode_is_no_change_of_mind():
-    verdicts = SuccessRadius()
+def test_another_goal_or_episode_is_no_change_of_success():
+    changes = SuccessRadius()
     for step in range(40):
         place = np.full(1, step % 2, float)
-        verdicts.record(0, place, np.full(1, step, float), step % 2 == 0, done=False)
-        verdicts.record(1, place, np.zeros(1), step % 2 == 0, done=True)
-    assert verdicts.radius(distance) is None
+        changes.record(0, place, np.full(1, step, float), step % 2 == 0, done=False)
+        changes.record(1, place, np.zeros(1), step % 2 == 0, done=True)
+    assert changes.radius(distance) is None
 
 
-def test_verdicts_are_saved():
-    verdicts, other = walked(SuccessRadius(), 1000), SuccessRadius()
-    other.restore(verdicts.tensors())
-    assert other.radius(distance) == verdicts.radius(distance) is not None
+def test_success_changes_are_saved():
+    changes, other = walked(SuccessRadius(), 1000), SuccessRadius()
+    other.restore(changes.tensors())
+    assert other.radius(distance) == changes.radius(distance) is not None
     assert SuccessRadius().tensors() == {}
 
 
 class Disc(gym.Env[Any, Any]):
-    """A spot that actions move; success is to be near its goal. Seen as a vector or in images."""
+    """A blob that actions move; success is to be near its goal. Observations are vectors or images."""
 
     action_space = spaces.Box(-1, 1, (2,), np.float32)
 
@@ -125,7 +125,7 @@ def test_an_agent_learns_how_near_is_near_enough(images: bool, monkeypatch: pyte
         assert RADIUS - STEP < world.tolerance < RADIUS + STEP  # each change is within a step of it
 
 
-def test_in_several_environments_each_has_its_own_verdicts():
+def test_each_of_several_environments_has_its_own_success_changes():
     changes = changed(learned(make_vec_env(Disc, n_envs=3, seed=0)).learn(900))
     assert len(changes) >= 3
     assert (np.abs(changes[:, 0] - changes[:, 1]) <= STEP + 1e-6).all()  # what follows is of the same environment
@@ -135,10 +135,10 @@ def test_in_several_environments_each_has_its_own_verdicts():
 
 def changed(agent: GraspAgent) -> NDArray[Any]:
     """What was achieved before and after each change, and the goal, `[n, 3, ...]`."""
-    return agent.trainer.success_radius.tensors()["verdicts"].numpy()
+    return agent.trainer.success_radius.tensors()["success_changes"].numpy()
 
 
-def test_what_is_said_beforehand_counts():
+def test_a_given_tolerance_takes_precedence():
     agent = learned(Disc(), goal_tolerance=0.01).learn(900)
     assert agent.policy.world is not None
     assert agent.policy.world.tolerance == 0.01
@@ -146,7 +146,7 @@ def test_what_is_said_beforehand_counts():
 
 
 @pytest.mark.parametrize("images", [False, True])
-def test_verdicts_survive_a_training_that_was_stopped(images: bool, tmp_path: Path):
+def test_success_changes_survive_a_training_that_was_stopped(images: bool, tmp_path: Path):
     learned(Disc(images=images)).learn(600, checkpoint=tmp_path / "part.zip")
     other = learned(Disc(images=images))
     other.learn(600, checkpoint=tmp_path / "part.zip")

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 class WorldModel(nn.Module, ABC):
     """One-step dynamics of K ensemble members in a normalised state space.
 
-    Planners see only `step` and its derivatives; actions are scaled to [-1, 1].
+    Planners use `step` and its derivatives only; actions are scaled to [-1, 1].
 
     Attributes:
         members: K, number of ensemble members.
@@ -25,37 +25,37 @@ class WorldModel(nn.Module, ABC):
 
     @abstractmethod
     def encode(self, observation: Tensor) -> Tensor:
-        """The model's state `[..., S]` of an observation `[..., O]` [the environment's units]."""
+        """Returns the model's state `[..., S]` of an observation `[..., O]` [the environment's units]."""
 
     @abstractmethod
     def decode(self, state: Tensor) -> Tensor:
-        """The observation `[..., O]` that belongs to a state `[..., S]`."""
+        """Returns the observation `[..., O]` of a state `[..., S]`."""
 
     @property
     def unchanging(self) -> tuple[int, ...]:
-        """Entries of the state that differ between episodes, and that nothing changes."""
+        """Static entries of the state: they differ between episodes and never change within one."""
         return ()
 
-    def apart(self, state: Tensor) -> Tensor:
-        """What of states `[..., S]` tells how the world moves on, `[..., L]`: all, where no symmetry is known."""
+    def invariants(self, state: Tensor) -> Tensor:
+        """Returns the entries of states `[..., S]` that determine the dynamics, `[..., L]`: all, without symmetries."""
         return state
 
     @abstractmethod
     def step(self, state: Tensor, action: Tensor) -> Tensor:
-        """The next state of members' rows: `[k, M, S], [k, M, A] -> [k, M, S]`, by the first k <= K members."""
+        """Returns next states `[k, M, S], [k, M, A] -> [k, M, S]`: each of the first k <= K members steps its rows."""
 
     @abstractmethod
     def action_jacobian(self, state: Tensor, action: Tensor) -> tuple[Tensor, Tensor]:
-        """As `step`, with the derivative by the action, `[k, M, S, A]`; without autograd."""
+        """Returns `step` and its derivative by the action, `[k, M, S, A]`; without autograd."""
 
     @abstractmethod
     def action_pullback(self, state: Tensor, action: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
-        """As `step`, with the product of a row vector and that derivative, `[k, M, S] -> [k, M, A]`."""
+        """Returns `step` and its vector-Jacobian product by the action, a function `[k, M, S] -> [k, M, A]`."""
 
     @abstractmethod
     def jacobian(self, state: Tensor, action: Tensor) -> tuple[Tensor, Tensor]:
-        """As `step`, with the derivative by state and action, `[k, M, S, S + A]`; without autograd."""
+        """Returns `step` and its derivative by state and action, `[k, M, S, S + A]`; without autograd."""
 
     @abstractmethod
     def loss(self, states: Tensor, actions: Tensor) -> Tensor:
-        """Training loss (scalar) on windows: states `[K, M, T + 1, S]`, actions `[K, M, T, A]`."""
+        """Returns the training loss (scalar) of windows: states `[K, M, T + 1, S]`, actions `[K, M, T, A]`."""

@@ -24,7 +24,7 @@ class MLPConfig:
         width: units of a hidden layer.
         depth: number of hidden layers.
         octaves: frequencies of the sine and cosine features of positions (Tancik et al. 2020, arXiv 2006.10739);
-            without them a plain MLP blurs walls, and plans go through.
+            without them an MLP smooths walls, and plans go through.
         activation: "relu" or "silu".
 
     Raises:
@@ -39,12 +39,12 @@ class MLPConfig:
 
     @classmethod
     def sharp(cls) -> MLPConfig:
-        """For walls and contacts: ReLU and sine/cosine features of positions."""
+        """Returns a shape for walls and contacts: ReLU and sine and cosine features of positions."""
         return cls()
 
     @classmethod
     def smooth(cls) -> MLPConfig:
-        """For smooth motion: SiLU and no features."""
+        """Returns a shape for smooth motion: SiLU and no features."""
         return cls(octaves=0, activation="silu")
 
     def __post_init__(self) -> None:
@@ -55,14 +55,17 @@ class MLPConfig:
             raise ValueError(f"activation: expected 'relu' or 'silu', got {self.activation!r}")
 
 
-_SHIFT, _STRETCH = 0.3, 1.3  # drift of mean [standard deviations] and spread of the data that a warm start bears
-_MIXED, _SPREAD = 64, 3.0  # features along random directions, and the standard deviation of their frequencies
+_SHIFT, _STRETCH = 0.3, 1.3  # drift of mean [standard deviations] and scale up to a warm start; chosen by hand
+_RANDOM_FEATURES, _RANDOM_FREQUENCY = (
+    64,
+    3.0,
+)  # features along random directions, and the standard deviation of their frequencies
 
 
 class EnsembleMLP(WorldModel):
     """K residual MLPs, `s' = s + scale * (net([features(s), a]) + W [s, a])`, on normalised states.
 
-    The linear path carries free motion, which is often linear; the network is left with what is not.
+    The linear path models free motion, which is often linear; the network models the rest.
 
     Args:
         state_size: S.
@@ -70,8 +73,9 @@ class EnsembleMLP(WorldModel):
         positions: entries of the state that are positions; they get sine and cosine features.
         config: the network's shape.
         seed: seed of the weights.
-        fixed: entries that nothing changes, such as where a door is. Where there are any, features along random
-            directions are added: what matters of a ball and a door is where the one is, seen from the other.
+        fixed: static entries, such as the position of a door. If there are any, features along random directions are
+            added: the dynamics of a ball depend on its position relative to the door.
+        unit_groups: groups of entries in the same unit, see `Normalizer.fit`.
     """
 
     def __init__(
@@ -95,14 +99,14 @@ class EnsembleMLP(WorldModel):
         frequencies = math.pi / 2 * 2.0 ** torch.arange(self.config.octaves)
         self.register_buffer("_frequencies", frequencies, persistent=False)
         self.register_buffer("_positions", torch.tensor(self.positions, dtype=torch.long), persistent=False)
-        turns = torch.zeros(state_size, len(self.positions), self.config.octaves)
-        turns[list(self.positions), range(len(self.positions))] = frequencies
-        mixed = torch.randn(state_size, _MIXED, generator=torch.Generator().manual_seed(0)) * _SPREAD
-        mixed = mixed if fixed and self.config.octaves else mixed[:, :0]
-        self.register_buffer("_turns", torch.cat([turns.flatten(1), mixed], 1), persistent=False)
+        of_positions = torch.zeros(state_size, len(self.positions), self.config.octaves)
+        of_positions[list(self.positions), range(len(self.positions))] = frequencies
+        mixed = torch.randn(state_size, _RANDOM_FEATURES, generator=torch.Generator().manual_seed(0))
+        mixed = mixed * _RANDOM_FREQUENCY if fixed and self.config.octaves else mixed[:, :0]
+        self.register_buffer("_angular_frequencies", torch.cat([of_positions.flatten(1), mixed], 1), persistent=False)
         self.weights, self.biases = nn.ParameterList(), nn.ParameterList()
         generator = torch.Generator().manual_seed(seed)
-        inputs = state_size + 2 * self._turns.shape[1] + action_size
+        inputs = state_size + 2 * self._angular_frequencies.shape[1] + action_size
         sizes = [inputs, *[self.config.width] * self.config.depth, state_size]
         for fan_in, fan_out in pairwise(sizes):
             bound = 1 / math.sqrt(fan_in)
@@ -110,25 +114,25 @@ class EnsembleMLP(WorldModel):
                 draw = torch.rand(self.members, *shape, generator=generator)
                 parameters.append(nn.Parameter((2 * draw - 1) * bound))
         self.skip = nn.Parameter(torch.zeros(self.members, state_size + action_size, state_size))
-        self._pair()
-        self.register_load_state_dict_post_hook(lambda model, _: model._pair())
+        self._cache_layers()
+        self.register_load_state_dict_post_hook(lambda model, _: model._cache_layers())
 
     scale: Tensor
-    """`[S]`, a typical step of each entry; 0 for one that nothing changes."""
+    """`[S]`, a typical step of each entry; 0 for a static one."""
 
     @property
     def unchanging(self) -> tuple[int, ...]:
         """See `WorldModel.unchanging`."""
         return tuple((self.scale == 0).nonzero()[:, 0].tolist())
 
-    def _pair(self) -> None:
-        """Keeps the layers at hand: to walk through a ParameterList takes time."""
-        self._pairs = list(zip(self.weights, self.biases, strict=True))
+    def _cache_layers(self) -> None:
+        """Caches the layers in a list: iteration over a ParameterList is slow."""
+        self._cached_layers = list(zip(self.weights, self.biases, strict=True))
 
     _frequencies: Tensor
     _positions: Tensor
-    _turns: Tensor
-    """`[S, F]`: what a state is multiplied by for the angles of its P positions at each octave, and of mixtures."""
+    _angular_frequencies: Tensor
+    """`[S, F]`: a state times this gives the angles of its P positions at each octave, then those of mixtures."""
 
     def encode(self, observation: Tensor) -> Tensor:
         """See `WorldModel.encode`: normalises."""
@@ -139,7 +143,7 @@ class EnsembleMLP(WorldModel):
         return self.normalizer.inverse(state)
 
     def adapt(self, observations: Tensor, actions: Tensor, following: Tensor) -> None:
-        """Learns from transitions `[M, O]`, `[M, A]`, `[M, O]` what needs no gradient: here, the normalisation."""
+        """Fits what needs no gradient, here the normalisation, to transitions `[M, O]`, `[M, A]`, `[M, O]`."""
         self.normalizer.fit(observations, self._unit_groups)
         change = (following - observations) / self.normalizer.std
         self.scale.copy_(change.square().mean(0).sqrt().clamp_min(1e-4))
@@ -150,11 +154,11 @@ class EnsembleMLP(WorldModel):
 
         Args:
             known: the model; this one has been adapted to all data.
-            allow_drift: copy also where mean or spread of the data have moved away from the model's normalisation,
-                which its features of positions do not bear well.
+            allow_drift: copy also if mean or scale of the data have drifted from the model's normalisation; features of
+                positions suffer from that.
 
         Returns:
-            Whether it did: not from a model of another shape.
+            Whether it copied; never from a model of another shape.
         """
         same = type(known) is type(self) and known.config == self.config and known.unchanging == self.unchanging
         if not same or known.state_size != self.state_size:
@@ -168,7 +172,7 @@ class EnsembleMLP(WorldModel):
         return True
 
     def usable(self, windows: Tensor) -> Tensor:
-        """Which windows `[M, T + 1, O]` the model should be fitted to, `[M]`: all."""
+        """Returns which windows `[M, T + 1, O]` to fit the model to, `[M]`: all."""
         return torch.ones(len(windows), dtype=torch.bool, device=windows.device)
 
     def step(self, state: Tensor, action: Tensor) -> Tensor:
@@ -182,12 +186,12 @@ class EnsembleMLP(WorldModel):
 
     @torch.no_grad()
     def action_pullback(self, state: Tensor, action: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
-        """See `WorldModel.action_pullback`: the layers' transposed products by hand, without autograd's graph."""
+        """See `WorldModel.action_pullback`: explicit transposed products of the layers, without autograd's graph."""
         layers, skip = self._layers(len(state))
-        (hidden, inputs), kept = self._features(state, action), []
+        (hidden, inputs), preactivations = self._features(state, action), []
         for weight, bias in layers[:-1]:
-            kept.append(torch.baddbmm(bias, hidden, weight))
-            hidden = self._activate(kept[-1])
+            preactivations.append(torch.baddbmm(bias, hidden, weight))
+            hidden = self._activate(preactivations[-1])
         change = torch.baddbmm(torch.baddbmm(layers[-1][1], hidden, layers[-1][0]), inputs, skip)
         following = torch.addcmul(state, change, self.scale)
         actions = slice(self.state_size, self.state_size + self.action_size)
@@ -196,9 +200,13 @@ class EnsembleMLP(WorldModel):
         def pull(cotangent: Tensor) -> Tensor:
             outer = cotangent * self.scale
             inner = torch.bmm(outer, layers[-1][0].mT)
-            for index in range(len(kept) - 1, 0, -1):
-                inner = torch.bmm(self._sloped(inner, kept[index], spent=True), layers[index][0].mT)
-            inner = torch.bmm(self._sloped(inner, kept[0], spent=True), layers[0][0][:, actions].mT)
+            for index in range(len(preactivations) - 1, 0, -1):
+                inner = torch.bmm(
+                    self._activation_tangent(inner, preactivations[index], overwrite=True), layers[index][0].mT
+                )
+            inner = torch.bmm(
+                self._activation_tangent(inner, preactivations[0], overwrite=True), layers[0][0][:, actions].mT
+            )
             return inner.baddbmm_(outer, skip[:, actions].mT)
 
         return following, pull
@@ -217,20 +225,20 @@ class EnsembleMLP(WorldModel):
         """See `WorldModel.jacobian`."""
         size, (layers, skip) = self.state_size + self.action_size, self._layers(len(state))
         first = layers[0][0][:, None, :size].expand(-1, state.shape[1], -1, -1)
-        if self._turns.shape[1]:
+        if self._angular_frequencies.shape[1]:
             sines, cosines = layers[0][0][:, size:].unflatten(1, (2, -1)).unbind(1)
             first = first.clone()
-            self._add_rates(first, state @ self._turns, sines, cosines)
+            self._add_feature_tangents(first, state @ self._angular_frequencies, sines, cosines)
         following, slopes = self._tangents(state, action, first, skip[:, None])
         slopes[..., : self.state_size, :] += torch.eye(self.state_size, dtype=slopes.dtype, device=slopes.device)
         return following, slopes.mT
 
-    def _add_rates(self, first: Tensor, angles: Tensor, sines: Tensor, cosines: Tensor) -> None:
-        """Adds what enters the first layer `[K, M, S + A, width]` with the sines and cosines of angles `[K, M, F]`.
+    def _add_feature_tangents(self, first: Tensor, angles: Tensor, sines: Tensor, cosines: Tensor) -> None:
+        """Adds the tangents of the sine and cosine features of angles `[K, M, F]` to those of the first layer.
 
         Args:
-            first: changed in place.
-            angles: of each position at each octave, which change with that position alone, then of mixtures.
+            first: `[K, M, S + A, width]`, changed in place.
+            angles: angles of each position at each octave, which depend on that position alone, then of mixtures.
             sines: `[K, F, width]`, the layer's weights.
             cosines: `[K, F, width]`.
         """
@@ -244,12 +252,12 @@ class EnsembleMLP(WorldModel):
                 rates += torch.einsum("kmpf,kpfw->kmpw", values, weights[:, :own].unflatten(1, shape))
             first.index_add_(2, self._positions, rates)
         if own < angles.shape[-1]:
-            along = self._turns[:, own:]
+            along = self._angular_frequencies[:, own:]
             first[..., :size, :] += (slopes[..., None, own:] * along) @ sines[:, None, own:]
             first[..., :size, :] -= (falls[..., None, own:] * along) @ cosines[:, None, own:]
 
     def _tangents(self, state: Tensor, action: Tensor, first: Tensor, skip: Tensor) -> tuple[Tensor, Tensor]:
-        """Next states `[K, M, S]` and the change's derivative `[K, M, D, S]`: D tangents run along with the values.
+        """Returns next states `[K, M, S]` and D tangents of the change, `[K, M, D, S]`, by forward differentiation.
 
         Args:
             state: `[K, M, S]`.
@@ -266,14 +274,14 @@ class EnsembleMLP(WorldModel):
                 tangent = torch.bmm(tangent.flatten(1, 2), weight).unflatten(1, rows)
             if index < len(layers) - 1:
                 shape = (*hidden.shape[:2], *tangent.shape[2:])
-                tangent = self._sloped(tangent.expand(shape), hidden[:, :, None], spent=index > 0)
+                tangent = self._activation_tangent(tangent.expand(shape), hidden[:, :, None], overwrite=index > 0)
                 hidden = self._activate(hidden)
         change = torch.baddbmm(hidden, inputs, linear)
         following = torch.addcmul(state, change, self.scale)
         return following, (tangent + skip) * self.scale
 
     def loss(self, states: Tensor, actions: Tensor) -> Tensor:
-        """See `WorldModel.loss`: mean squared error in units of a typical step, along the model's own rollout."""
+        """See `WorldModel.loss`: mean squared error along the model's rollout, in units of a typical step."""
         total = states.new_zeros(())
         state, moving = states[:, :, 0], (self.scale > 0).nonzero()[:, 0]
         unit = self.scale[moving]
@@ -284,29 +292,29 @@ class EnsembleMLP(WorldModel):
         return total / actions.shape[2]
 
     def _layers(self, members: int) -> tuple[list[tuple[Tensor, Tensor]], Tensor]:
-        """Weights and biases of the first members' layers, and their linear path."""
+        """Returns weights and biases of the first members' layers, and their linear path."""
         if members == self.members:
-            return self._pairs, self.skip
-        return [(weight[:members], bias[:members]) for weight, bias in self._pairs], self.skip[:members]
+            return self._cached_layers, self.skip
+        return [(weight[:members], bias[:members]) for weight, bias in self._cached_layers], self.skip[:members]
 
-    def _sloped(self, tangent: Tensor, values: Tensor, *, spent: bool) -> Tensor:
-        """A tangent in front of an activation, behind it, or a cotangent the other way; over it where it is `spent`."""
-        # One pass, five times as fast as a mask or a formula; fresh memory would cost as much again.
-        out = tangent if spent else torch.empty_like(tangent)
+    def _activation_tangent(self, tangent: Tensor, values: Tensor, *, overwrite: bool) -> Tensor:
+        """Returns the tangent of an activation's output, or the cotangent of its input; in place with `overwrite`."""
+        # One pass, five times as fast as a mask or a formula; allocating the output would cost as much again.
+        out = tangent if overwrite else torch.empty_like(tangent)
         if self.config.activation == "relu":
             return torch.ops.aten.threshold_backward.grad_input(tangent, values.expand_as(tangent), 0, grad_input=out)
         slope = torch.ops.aten.silu_backward(torch.ones_like(values), values)
         return torch.mul(tangent, slope, out=out)
 
     def _activate(self, values: Tensor) -> Tensor:
-        # In place: what `_sloped` asks of the values, their sign, stays.
+        # In place: `_activation_tangent` needs the sign of the values only, which stays.
         return torch.relu_(values) if self.config.activation == "relu" else nn.functional.silu(values)
 
     def _features(self, state: Tensor, action: Tensor) -> tuple[Tensor, Tensor]:
-        """What enters the network, `[k, M, F]`, and the linear path, `[k, M, S + A]`: the first columns of it."""
-        if not self._turns.shape[1]:
+        """Returns the inputs of the network, `[k, M, F]`, and their first columns, those of the linear path."""
+        if not self._angular_frequencies.shape[1]:
             inputs = torch.cat([state, action], dim=-1)
             return inputs, inputs
-        angles = state @ self._turns
+        angles = state @ self._angular_frequencies
         features = torch.cat([state, action, angles.sin(), angles.cos()], dim=-1)
         return features, features[..., : self.state_size + self.action_size]

@@ -1,4 +1,4 @@
-"""Fitting a world model to a dataset."""
+"""Training of a world model on a dataset."""
 
 from __future__ import annotations
 
@@ -15,8 +15,7 @@ from grasp_agent.models.optimisation import minimise
 from grasp_agent.replay.episodes import Dataset
 from grasp_agent.validation import at_least, more_than, whole
 
-_BLOCK = 10  # windows
-_PASSES, _LEAST = 20, 50  # most gradient steps for each transition, and least that learn anything
+_HOLDOUT_BLOCK = 10  # neighbouring windows that are held out together; chosen by hand
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,19 +24,24 @@ class TrainConfig:
 
     Attributes:
         gradient_steps: optimiser steps of a fit to `full_at` transitions or more.
-        full_at: fits to fewer transitions take fewer steps, in proportion to the square root of their number. Where a
-            model has been fitted to a part of them, its weights are the start (warm start), and a fit takes the share
-            of these steps that the new transitions have in all. A fit that owes `gradient_steps` in full begins afresh.
-        batch_size: windows in a batch, for each ensemble member its own.
+        full_at: fits to fewer transitions take fewer steps, in proportion to the square root of their number. If a
+            model has been fitted to a part of them, its weights are the start (warm start), and a fit takes the
+            fraction of these steps that the new transitions are of all. A fit that needs `gradient_steps` in full
+            starts from scratch.
+        steps_per_transition: upper bound of the gradient steps of a fit, times its new transitions.
+        least_steps: lower bound of the gradient steps of a fit, up to `gradient_steps`.
+        trial_fraction: fraction of a fit after which one of two kinds of networks is selected, if none is given.
+        trial_steps: upper bound of the gradient steps before that selection.
+        batch_size: windows in a batch, different ones for each ensemble member.
         lr: peak learning rate of AdamW; it falls to zero along a cosine.
         weight_decay: AdamW's at 10,000 windows, in inverse proportion to their number, as the weight of a prior would
-            be. The linear path is free of it: motion is taken for linear where the data do not say otherwise. None is
-            0.5 for networks with features of positions, whose free motion is linear between walls, and 0.1 without.
+            be. The linear path has none: motion is linear where the data do not say otherwise. None is 0.5 for networks
+            with features of positions, whose free motion is linear between walls, and 0.1 without.
         unroll: steps that the model is rolled out in the loss; more than 1 trains it on its own predictions.
-        holdout: share of the windows, about, that is kept back to measure the model's error.
-        patience: a fit ends, with the weights that were best on what is kept back, when they have not become better for
-            this many gradient steps; None goes on to the end and takes the last weights. Worth its noise where data are
-            plenty and time is short: the learning rate falls to zero, and the last weights are most often the best.
+        holdout: fraction of the windows, about, that is held out to measure the model's error.
+        patience: early stopping: a fit ends, with the weights that were best on held-out windows, when these have not
+            improved for this many gradient steps; None takes the weights of the last step. It adds noise, and pays if
+            data are plenty and time is short: the learning rate falls to zero, so the last weights are most often best.
 
     Raises:
         ValueError: if a number is out of range.
@@ -45,6 +49,10 @@ class TrainConfig:
 
     gradient_steps: int = 4000
     full_at: int = 4000
+    steps_per_transition: int = 20
+    least_steps: int = 50
+    trial_fraction: float = 0.25
+    trial_steps: int = 300
     batch_size: int = 256
     lr: float = 2e-3
     weight_decay: float | None = None
@@ -53,9 +61,17 @@ class TrainConfig:
     patience: int | None = None
 
     def __post_init__(self) -> None:
-        names = ("gradient_steps", "full_at", "batch_size", "unroll")
+        names = (
+            "gradient_steps",
+            "full_at",
+            "steps_per_transition",
+            "least_steps",
+            "trial_steps",
+            "batch_size",
+            "unroll",
+        )
         whole(1, **{name: getattr(self, name) for name in names})
-        more_than(0, lr=self.lr)
+        more_than(0, lr=self.lr, trial_fraction=self.trial_fraction)
         if self.weight_decay is not None:
             at_least(0, weight_decay=self.weight_decay)
         if self.patience is not None:
@@ -65,23 +81,25 @@ class TrainConfig:
             raise ValueError(f"holdout: expected less than 1, got {self.holdout}")
 
     def for_data(self, total: int, new: int | None = None) -> TrainConfig:
-        """The settings of one fit.
+        """Returns the settings of one fit.
 
         Args:
-            total: transitions that it is fitted to, at least 1.
+            total: transitions of the fit, at least 1.
             new: those of them that have not been fitted in full before; None for all.
         """
-        share = 1.0 if new is None else new / total
-        steps = share * min(math.sqrt(min(1.0, total / self.full_at)) * self.gradient_steps, _PASSES * total)
-        return replace(self, gradient_steps=min(self.gradient_steps, max(_LEAST, round(steps))))
+        fraction = 1.0 if new is None else new / total
+        steps = fraction * min(
+            math.sqrt(min(1.0, total / self.full_at)) * self.gradient_steps, self.steps_per_transition * total
+        )
+        return replace(self, gradient_steps=min(self.gradient_steps, max(self.least_steps, round(steps))))
 
 
 @dataclass(frozen=True, kw_only=True)
 class FitReport:
-    """What came of a fit.
+    """Results of a fit.
 
     Attributes:
-        loss: mean training loss over the last steps, a tenth of all.
+        loss: mean training loss over the last tenth of the steps.
         error_mean: mean one-step error on held-out transitions, worst member [state units].
         error_high: its 99 % quantile.
     """
@@ -106,8 +124,8 @@ def fit(
         model: the model; its weights are the start.
         dataset: at least one episode of `config.unroll` steps.
         config: how.
-        fresh: whether the model first learns normalisation from the dataset; False where it has been fitted before.
-        seed: of the batches.
+        fresh: whether the normalisation is fitted to the dataset first; False for a model that has been fitted before.
+        seed: seed of the batches.
         on_step: called after each gradient step.
 
     Returns:
@@ -121,7 +139,7 @@ def fit(
     usable = model.usable(raw)
     out = _held_out(len(raw), config.holdout).to(device)[usable]
     states, actions = model.encode(raw[usable]), actions[usable]
-    if not out.any():  # of what can be used, nothing was to be kept back
+    if not out.any():  # none of the held-out windows is usable
         out = _held_out(len(states), config.holdout).to(device)
     held, train = out.nonzero()[:, 0], (~out if len(out) > 1 else out).nonzero()[:, 0]
 
@@ -130,12 +148,12 @@ def fit(
         value = model.loss(states[rows], actions[rows])
         return value, value.detach
 
-    best = None if config.patience is None else _Best(model, states[held], actions[held], config.patience)
-    enough = None if best is None else best.enough
+    stopping = None if config.patience is None else _EarlyStopping(model, states[held], actions[held], config.patience)
+    stop = None if stopping is None else stopping.stop
     optimiser = _optimiser(model, config, len(states))
-    tail = minimise(loss, optimiser, config.lr, config.gradient_steps, rise=0.05, on_step=on_step, enough=enough)
-    if best is not None:
-        best.restore()
+    tail = minimise(loss, optimiser, config.lr, config.gradient_steps, warmup=0.05, on_step=on_step, stop=stop)
+    if stopping is not None:
+        stopping.restore()
     errors = _errors(model, states[held], actions[held])
     return FitReport(
         loss=float(torch.stack(tail).mean()),
@@ -145,11 +163,11 @@ def fit(
 
 
 def _optimiser(model: EnsembleMLP, config: TrainConfig, windows: int) -> torch.optim.Optimizer:
-    """AdamW with a weight decay for so many windows."""
+    """Returns AdamW with the weight decay for this number of windows."""
     decay = config.weight_decay
     if decay is None:
         decay = 0.5 if model.config.octaves and model.positions else 0.1
-    decay = min(decay * 10_000 / windows, 0.1 / config.lr)  # more would overshoot zero
+    decay = min(decay * 10_000 / windows, 0.1 / config.lr)  # a greater one would overshoot zero
     return torch.optim.AdamW(
         [
             {"params": [*model.weights], "weight_decay": decay},
@@ -160,52 +178,52 @@ def _optimiser(model: EnsembleMLP, config: TrainConfig, windows: int) -> torch.o
     )
 
 
-def _held_out(count: int, share: float) -> Tensor:
-    """Which of `count` windows are kept back, `[count]`: whole blocks, since neighbouring windows overlap.
+def _held_out(count: int, fraction: float) -> Tensor:
+    """Returns which of `count` windows are held out, `[count]`: whole blocks, since neighbouring windows overlap.
 
-    From 100 windows on, whether one is kept back depends on its place alone: it still is when more data have come
-    behind it, so that a warm start has not been fitted to what its error is measured on. Blocks are those whose
-    multiple of the golden ratio has a small fractional part: as many as the share says, at no period of the episodes.
+    From 100 windows on, whether one is held out depends on its index alone. It still is after more data, so a warm
+    start has not been fitted to the windows on which its error is measured. A block is held out if the fractional part
+    of its multiple of the golden ratio is small: that gives the wanted fraction, at no period of the episodes.
     """
-    size = _BLOCK if count >= 10 * _BLOCK else 1
+    size = _HOLDOUT_BLOCK if count >= 10 * _HOLDOUT_BLOCK else 1
     fractions = (np.arange(-2, -(-count // size) - 2) * (math.sqrt(5) - 1) / 2) % 1  # 0 for the third block
-    chosen = fractions < share
-    if chosen.all():  # but one, which is trained on
+    chosen = fractions < fraction
+    if chosen.all():  # one block is needed for training
         chosen[fractions.argmax()] = False
     if not chosen.any():
         chosen[-1] = True
     return torch.from_numpy(chosen).repeat_interleave(size)[:count]
 
 
-class _Best:
-    """The weights that were best on what was kept back."""
+class _EarlyStopping:
+    """Early stopping: keeps the weights with the least error on held-out windows."""
 
     def __init__(self, model: EnsembleMLP, states: Tensor, actions: Tensor, patience: int) -> None:
         self._model, self._held, self._patience = model, (states, actions), patience
         self._every = max(1, patience // 10)
         self._error, self._step, self._weights = math.inf, 0.0, model.state_dict()
 
-    def enough(self, step: int) -> bool:
-        """Looks at the model now and then; True when it has not become better for too long."""
+    def stop(self, step: int) -> bool:
+        """Evaluates the model every few steps; returns True when it has not improved for `patience` steps."""
         if (step + 1) % self._every == 0:
-            self._look(step)
+            self._evaluate(step)
         return step - self._step >= self._patience
 
-    def _look(self, step: float) -> None:
+    def _evaluate(self, step: float) -> None:
         error = float(_errors(self._model, *self._held).mean())
         if error < self._error:
             self._error, self._step = error, step
             self._weights = {name: tensor.clone() for name, tensor in self._model.state_dict().items()}
 
     def restore(self) -> None:
-        """Looks a last time, and gives the model its best weights."""
-        self._look(math.inf)
+        """Evaluates the model once more, and restores its best weights."""
+        self._evaluate(math.inf)
         self._model.load_state_dict(self._weights)
 
 
 @torch.no_grad()
 def _errors(model: EnsembleMLP, states: Tensor, actions: Tensor) -> Tensor:
-    """One-step error of the worst member, `[M]`."""
+    """Returns the one-step error of the worst member, `[M]`."""
     rows = (model.members, -1, -1)
     predicted = model.step(states[:, 0].expand(*rows), actions[:, 0].expand(*rows))
     return (predicted - states[:, 1]).norm(dim=-1).amax(0)

@@ -1,4 +1,4 @@
-"""Normalisation of vectors, learned from data and saved with the model."""
+"""Normalisation of vectors, fitted to data and saved with the model."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ class Normalizer(nn.Module):
         self.register_buffer("std", torch.ones(size))
 
     def fit(self, values: Tensor, unit_groups: Sequence[Sequence[int]] = ()) -> None:
-        """Learns mean and standard deviation from `[M, size]`; entries that never change keep scale 1.
+        """Fits mean and standard deviation to `[M, size]`; entries that never change keep scale 1.
 
         Args:
             values: the vectors.
-            unit_groups: groups of entries in the same unit: all get the scale of the one that varies most.
+            unit_groups: groups of entries in the same unit: all get the greatest standard deviation of the group.
         """
         self.mean.copy_(values.mean(0))
         std = values.std(0, correction=min(1, len(values) - 1))
@@ -37,9 +37,9 @@ class Normalizer(nn.Module):
         self.std.copy_(torch.where(std > 1e-6, std, torch.ones_like(std)))
 
     def forward(self, values: Tensor) -> Tensor:
-        """Normalised values, `[..., size]`."""
+        """Returns normalised values, `[..., size]`."""
         return (values - self.mean) / self.std
 
     def inverse(self, values: Tensor) -> Tensor:
-        """The original values of normalised ones, `[..., size]`."""
+        """Returns the original values of normalised ones, `[..., size]`."""
         return values * self.std + self.mean

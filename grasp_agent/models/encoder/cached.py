@@ -1,4 +1,4 @@
-"""An encoder that remembers the latents of the images that it has seen last."""
+"""An encoder with a cache of the most recent latents."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ _CACHED = 256  # images whose latents are kept
 
 
 class CachedEncoder:
-    """Encodes images, each once and alone: a latent must not depend on its batch, not even in the last digit.
+    """Encodes each image once and in a batch of one, so that a latent does not depend on its batch in any digit.
 
     Args:
-        encoder: a fitted encoder, whose weights stay as they are.
+        encoder: a fitted encoder, whose weights do not change.
     """
 
     def __init__(self, encoder: PixelEncoder) -> None:
@@ -46,6 +46,6 @@ class CachedEncoder:
         return np.stack([found[key] for key in keys]) if keys else np.zeros((0, self.latent), np.float32)
 
     def batch(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Returns latents `[n, D]` of frames, all in one pass, none of them kept: for whole replay buffers."""
+        """Returns latents `[n, D]` of frames in one pass, without the cache: for whole replay buffers."""
         with torch.no_grad():
             return self.encoder(torch.from_numpy(np.array(images)).to(self.encoder.device)).cpu().numpy()

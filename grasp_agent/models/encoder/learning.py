@@ -1,4 +1,4 @@
-"""How an encoder is learned from an image replay buffer."""
+"""Training of an encoder on an image replay buffer."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from grasp_agent.models.encoder.encoder import EncoderConfig, PixelEncoder
 from grasp_agent.models.encoder.fitting import EncoderReport, fit_encoder, training_steps
 from grasp_agent.replay.image_buffer import ImageReplayBuffer
 
-_COLLAPSED, _TELLING = 0.05, 50  # spread of latents that tell of nothing, after so many steps
-_PASSES = 30  # through the buffer, at most: 700 gradient steps from 1,100 images on
+_COLLAPSED = 0.05  # least standard deviation of a keypoint entry, below which a warning is given; chosen by hand
+_WARN_STEPS = 50  # gradient steps before a warning is given; chosen by hand
 
 
 def learn_encoder(
@@ -27,19 +27,19 @@ def learn_encoder(
     device: torch.device | str,
     progress_bar: bool = False,
 ) -> tuple[PixelEncoder, EncoderReport]:
-    """Trains a fresh encoder; where episodes are short, it predicts less far ahead.
+    """Trains a fresh encoder; if episodes are short, it predicts fewer steps ahead.
 
     Args:
         buffer: at least one episode.
         shape: `(height, width, channels)` of one frame.
         config: shape of the encoder, and how it is trained.
-        velocities: whether observations show several frames, so that things may move by themselves.
-        seed: of weights and batches.
-        device: where the encoder lives.
+        velocities: whether observations stack several frames, so that states have velocities.
+        seed: seed of weights and batches.
+        device: device of the encoder.
         progress_bar: show progress.
 
     Returns:
-        The encoder, in evaluation mode, and what came of its training.
+        The encoder, in evaluation mode, and a report on its training.
 
     Raises:
         ValueError: see `fit_encoder`.
@@ -50,7 +50,7 @@ def learn_encoder(
     config = replace(config, ahead=tuple(steps for steps in config.ahead if steps <= longest))
     rows, actions, episodes = buffer.windows(velocities + config.ahead[-1])
     encoder = PixelEncoder(shape, config, seed=seed).to(device)
-    steps = min(config.gradient_steps, max(1, _PASSES * len(rows) // config.batch_size))
+    steps = min(config.gradient_steps, max(1, config.max_passes * len(rows) // config.batch_size))
     with tqdm(total=training_steps(config, steps), desc="encoder", leave=False, disable=not progress_bar) as bar:
         report = fit_encoder(
             encoder,
@@ -63,7 +63,7 @@ def learn_encoder(
             seed=seed,
             on_step=bar.update,
         )
-    if steps >= _TELLING and not report.spread > _COLLAPSED:
-        told = f"rank {report.rank:.1f}, spread {report.spread:.2f}"
-        warnings.warn(f"images: found nothing in them that moves ({told}); do they show it?", stacklevel=2)
+    if steps >= _WARN_STEPS and not report.spread > _COLLAPSED:
+        figures = f"rank {report.rank:.1f}, spread {report.spread:.2f}"
+        warnings.warn(f"images: found nothing in them that moves ({figures}); do they show it?", stacklevel=2)
     return encoder, report

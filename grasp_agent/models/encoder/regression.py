@@ -1,4 +1,4 @@
-"""Closed-form regressions that readouts are found with."""
+"""Closed-form regressions for the readouts."""
 
 from __future__ import annotations
 
@@ -9,13 +9,16 @@ from torch import Tensor
 
 
 def regressed(inputs: Tensor, outputs: Tensor, ridge: float = 1e-3) -> Tensor:
-    """Ridge regression `[E, F]` of `[M, F]` on `[M, E]`; the ridge is a mean square of inputs."""
+    """Returns the ridge regression `[E, F]` of outputs `[M, F]` on inputs `[M, E]`.
+
+    The ridge is relative to a mean square of 1 of the inputs.
+    """
     weight = ridge * len(inputs) * torch.eye(inputs.shape[1], device=inputs.device)
     return torch.linalg.solve(inputs.mT @ inputs + weight, inputs.mT @ outputs)
 
 
 def cubic(values: Tensor) -> Tensor:
-    """Products of up to three entries of values `[M, F]`, and 1; 10 of them for two entries."""
+    """Returns all monomials of degree 0 to 3 in the entries of values `[M, F]`, such as `[M, 10]` for two entries."""
     columns = [values.new_ones(len(values))]
     for degree in (1, 2, 3):
         for chosen in combinations_with_replacement(range(values.shape[1]), degree):

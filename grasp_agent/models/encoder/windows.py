@@ -1,4 +1,4 @@
-"""Windows of consecutive images and actions that an encoder is fitted to."""
+"""Windows of consecutive images and actions for the training of an encoder."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-_PUSH = 4  # steps after which one sees what actions have moved
+_EFFECT_STEPS = 4  # steps over which the effect of actions is measured; chosen by hand
 
 
 class ImageWindows:
-    """W windows of T steps; images stay where they are until a batch needs them.
+    """W windows of T steps; images are loaded when a batch needs them.
 
     Args:
-        images: `[M, height, width, channels]`, uint8; may be a memory map. Of more channels than a frame has, the last
-            ones count.
-        rows: `[W, T + 1]`, the windows' images.
+        images: `[M, height, width, channels]`, uint8; may be a memory map. If there are more channels than a frame has,
+            the last ones are used.
+        rows: `[W, T + 1]`, indices of the windows' images.
         actions: `[W, T, A]`, in [-1, 1], taken between them.
-        episodes: `[W]`, the episode that each window belongs to, where that is known.
-        channels: of a frame.
-        device: where batches go.
+        episodes: `[W]`, the episode of each window; None if unknown.
+        channels: channels of a frame.
+        device: device of the batches.
     """
 
     def __init__(
@@ -44,22 +44,28 @@ class ImageWindows:
         return len(self.rows)
 
     def frames(self, rows: NDArray[Any]) -> Tensor:
-        """Frames `[*rows, height, width, channels]`, without those that are stacked before them."""
+        """Returns the newest frames `[*rows, height, width, channels]` of stacked images."""
         return torch.from_numpy(np.ascontiguousarray(self._images[rows][..., -self._channels :])).to(self._device)
 
-    def some(self, chosen: NDArray[np.int64] | slice, first: int = 0) -> ImageWindows:
-        """Some of the windows, from a step on."""
+    def subset(self, chosen: NDArray[np.int64] | slice, first: int = 0) -> ImageWindows:
+        """Returns the chosen windows, without their steps before `first`."""
         episodes = None if self.episodes is None else self.episodes[chosen]
         known = self._images, self.rows[chosen, first:], self.actions[chosen, first:]
         return ImageWindows(*known, episodes, self._channels, self._device)
 
-    def pushed(self, now: int, moments: list[int]) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]:
-        """What is needed to see what actions move.
+    def action_effects(
+        self, now: int, moments: list[int]
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]:
+        """Returns images and actions that show the effect of actions.
+
+        Args:
+            now: step at which the effect begins.
+            moments: further steps whose images are needed.
 
         Returns:
-            Distinct images `[M']`; where those of each window stand among them, `[W, T']`, at `moments` and some steps
-            after `now`; and sums of actions until then, `[W, A]`.
+            Indices of distinct images `[M']`; each window's positions in them, `[W, T']`, at `moments` and some steps
+            after `now`; sums of the actions in between, `[W, A]`.
         """
-        later = min(now + _PUSH, self.rows.shape[1] - 1)
-        index, place = np.unique(self.rows[:, [*moments, later]], return_inverse=True)
-        return index, place.reshape(len(self.rows), -1), self.actions[:, now:later].sum(1)
+        later = min(now + _EFFECT_STEPS, self.rows.shape[1] - 1)
+        index, position = np.unique(self.rows[:, [*moments, later]], return_inverse=True)
+        return index, position.reshape(len(self.rows), -1), self.actions[:, now:later].sum(1)

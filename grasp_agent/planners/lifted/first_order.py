@@ -1,4 +1,4 @@
-"""How the lifted variables move: gradient steps, Adam, or Gauss-Newton steps of the actions."""
+"""Updates of the lifted variables: gradient steps, Adam, or Gauss-Newton steps of the actions."""
 
 from __future__ import annotations
 
@@ -15,22 +15,25 @@ from grasp_agent.validation import at_least, fraction, more_than
 
 
 class Moments(NamedTuple):
-    """Adam's running averages; empty for methods without memory."""
+    """Adam's running averages."""
 
     first: Tensor
+    """Of the gradient."""
     second: Tensor
+    """Of the squared gradient."""
     steps: int
+    """Number of steps."""
 
 
 class Optimiser(Protocol):
-    """A first-order method on one tensor, its memory outside."""
+    """A first-order optimiser of one tensor, with separate memory."""
 
     def start(self, values: Tensor) -> Moments | None:
-        """Fresh memory."""
+        """Returns the initial memory."""
         ...
 
     def apply(self, values: Tensor, gradient: Tensor, memory: Moments | None) -> tuple[Tensor, Moments | None]:
-        """The moved values and the memory after it."""
+        """Returns the updated values and memory."""
         ...
 
 
@@ -51,10 +54,10 @@ class Descent:
         more_than(0, lr=self.lr)
 
     def start(self, values: Tensor) -> None:
-        """No memory."""
+        """See `Optimiser.start`: there is no memory."""
 
     def apply(self, values: Tensor, gradient: Tensor, memory: Moments | None) -> tuple[Tensor, None]:
-        """One gradient step."""
+        """See `Optimiser.apply`."""
         return torch.sub(values, gradient, alpha=self.lr), None
 
 
@@ -80,16 +83,16 @@ class Adam:
         fraction(beta1=self.beta1, beta2=self.beta2)
 
     def start(self, values: Tensor) -> Moments:
-        """Zero averages."""
+        """See `Optimiser.start`: zero averages."""
         return Moments(torch.zeros_like(values), torch.zeros_like(values), 0)
 
     def apply(self, values: Tensor, gradient: Tensor, memory: Moments | None) -> tuple[Tensor, Moments]:
-        """One Adam step."""
+        """See `Optimiser.apply`."""
         first, second, steps = memory or self.start(values)
         steps += 1
         first = torch.lerp(gradient, first, self.beta1)
         second = torch.addcmul(self.beta2 * second, gradient, gradient, value=1 - self.beta2)
-        # Both averages' corrections for their start at zero are in the step size (there, end of section 2).
+        # The bias corrections of both averages are in the step size (see the end of section 2 there).
         spread = (1 - self.beta2**steps) ** 0.5
         root = second.sqrt().add_(1e-8 * spread)
         moved = torch.addcdiv(values, first, root, value=-self.lr * spread / (1 - self.beta1**steps))
@@ -97,20 +100,20 @@ class Adam:
 
 
 class ActionUpdate(Protocol):
-    """One move of the actions in the lifted problem; sees D_a F only, never the derivative by the state."""
+    """An update of the actions in the lifted problem, by D_a F only, never by the derivative by the state."""
 
     def start(self, actions: Tensor) -> Moments | None:
-        """Fresh memory."""
+        """Returns the initial memory."""
         ...
 
     def apply(
         self, problem: Problem, candidates: Candidates, goal_weight: float, memory: Moments | None
     ) -> tuple[Tensor, Tensor, Moments | None]:
-        """Predicted states `[B, N, H, S]`, moved actions and memory, from ONE batched model call.
+        """Returns predicted states `[B, N, H, S]`, updated actions and memory, from ONE batched model call.
 
         Args:
             problem: the problem.
-            candidates: virtual states, which are where the actions start from and where they should lead to.
+            candidates: actions, and virtual states, which are both the states before them and their targets.
             goal_weight: gamma, the weight of the dense goal term.
             memory: what `start` or the last call returned.
         """
@@ -119,16 +122,16 @@ class ActionUpdate(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Gradient:
-    """Moves actions along the gradient of the published loss (GRASP eq. 10), by one vector-Jacobian product.
+    """Gradient steps of the actions on the published loss (GRASP eq. 10), by one vector-Jacobian product.
 
     Attributes:
-        optimiser: what does the step.
+        optimiser: optimiser of the actions.
     """
 
     optimiser: Descent | Adam
 
     def start(self, actions: Tensor) -> Moments | None:
-        """Fresh memory."""
+        """See `ActionUpdate.start`."""
         return self.optimiser.start(actions)
 
     def apply(
@@ -147,7 +150,9 @@ class Gradient:
 
 @dataclass(frozen=True, kw_only=True)
 class GaussNewton:
-    """Solves each time step's small least-squares problem in its action, from A Jacobian-vector products.
+    """Gauss-Newton steps: solves a small least-squares problem in the action of each time step.
+
+    It needs A Jacobian-vector products.
 
     Attributes:
         damping: Levenberg-Marquardt damping relative to the mean curvature.
@@ -159,12 +164,12 @@ class GaussNewton:
         at_least(0, damping=self.damping)
 
     def start(self, actions: Tensor) -> None:
-        """No memory."""
+        """See `ActionUpdate.start`: there is no memory."""
 
     def apply(
         self, problem: Problem, candidates: Candidates, goal_weight: float, memory: Moments | None
     ) -> tuple[Tensor, Tensor, None]:
-        """See `ActionUpdate.apply`; the goal term has weight 1 for each named entry, and its curvature is left out."""
+        """See `ActionUpdate.apply`; the goal term has weight 1 for each named entry, and no curvature."""
         states, actions = candidates.pair
         predicted, slopes = problem.ensemble.linearise(problem.shifted(states), actions)
         residual = predicted - states
@@ -174,19 +179,21 @@ class GaussNewton:
 
 
 class RelaxationMemory(NamedTuple):
-    """What the optimisers of states and actions remember."""
+    """The memory of the optimisers of states and actions."""
 
     states: Moments | None
+    """Memory of the states' optimiser."""
     actions: Moments | None
+    """Memory of the actions' update."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Relaxation:
-    """The published lifted step: states move to their predictions, actions to their states and to the goal (eq. 10).
+    """The published lifted step (eq. 10): states move to their predictions, predictions to the states and the goal.
 
     Attributes:
-        states: how virtual states move along their gradient.
-        actions: how actions move.
+        states: optimiser of the virtual states.
+        actions: update of the actions.
         goal_weight: gamma, weight of the dense goal term.
         anneal: True lets gamma fall linearly, towards zero, within each phase between two syncs.
 
@@ -206,7 +213,7 @@ class Relaxation:
                 raise ValueError(f"{name}: expected a part with the method apply, got {getattr(self, name)!r}")
 
     def start(self, candidates: Candidates) -> RelaxationMemory:
-        """Fresh memory."""
+        """See `Update.start`."""
         return RelaxationMemory(self.states.start(candidates.states), self.actions.start(candidates.actions))
 
     def apply(
@@ -215,7 +222,7 @@ class Relaxation:
         """See `Update.apply`."""
         goal_weight = self.goal_weight * (phase if self.anneal else 1.0)
         predicted, actions, action_memory = self.actions.apply(problem, candidates, goal_weight, memory.actions)
-        # With s_t free of gradient, |F(s_t, a_t) - s_{t+1}|^2 pulls s_{t+1} to its prediction and nothing else.
+        # Without a gradient to s_t, |F(s_t, a_t) - s_{t+1}|^2 only moves s_{t+1} to its prediction.
         gradient = 2 * (candidates.states - predicted)
         states, state_memory = self.states.apply(candidates.states, gradient, memory.states)
         return Candidates(states, actions), RelaxationMemory(state_memory, action_memory)

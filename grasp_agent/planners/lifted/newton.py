@@ -1,8 +1,8 @@
-"""The lifted Newton step: virtual states and actions move together, and the goal reaches every step at once.
+"""The lifted Newton step: virtual states and actions are updated jointly, and the goal affects all steps at once.
 
-Gauss-Newton multiple shooting (Giftthaler et al. 2018, arXiv 1711.11006), with what GRASP (Psenka et al. 2026, arXiv
-2602.00475) says of learned models kept: the network's derivative by the state is never formed. In its place stands one
-constant matrix, how the next state depends on the state on average, regressed from replay.
+It is Gauss-Newton multiple shooting (Giftthaler et al. 2018, arXiv 1711.11006). As in GRASP (Psenka et al. 2026, arXiv
+2602.00475), the network's derivative by the state is never formed. A constant matrix takes its place: the mean
+derivative of the next state by the state, regressed from replay.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ class LiftedNewton:
 
     Attributes:
         hold: number of last steps at the goal.
-        running: weight of the distance along the way.
+        running: weight of the distance along the trajectory.
         effort: weight of the squared actions.
         damping: added to the control Hessian [squared distance per squared action].
-        step_size: share of the Newton step that is taken.
+        step_size: fraction of the Newton step that is taken.
 
     Raises:
         ValueError: if a number is out of range.
@@ -44,7 +44,7 @@ class LiftedNewton:
         more_than(0, damping=self.damping, step_size=self.step_size)
 
     def start(self, candidates: Candidates) -> None:
-        """No memory."""
+        """See `Update.start`: there is no memory."""
 
     def apply(self, problem: Problem, candidates: Candidates, memory: None, phase: float) -> tuple[Candidates, None]:
         """See `Update.apply`."""
@@ -69,8 +69,8 @@ class LiftedNewton:
         change = torch.zeros_like(states[:, :, 0])
         moved_states, moved_actions = [], []
         for t, (gain, offset) in enumerate(zip(feedback.gains, feedback.offsets, strict=True)):
-            wish = actions[:, :, t] + self.step_size * offset + (gain @ change[..., None])[..., 0]
-            action = problem.clamp(wish)
+            unbounded = actions[:, :, t] + self.step_size * offset + (gain @ change[..., None])[..., 0]
+            action = problem.clamp(unbounded)
             by = (by_action[:, :, t] @ (action - actions[:, :, t])[..., None])[..., 0]
             change = change @ by_state.mT + by + self.step_size * gaps[:, :, t]
             moved_states.append(states[:, :, t] + change)

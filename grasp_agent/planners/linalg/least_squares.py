@@ -1,4 +1,4 @@
-"""Small symmetric systems and damped least-squares problems, solved in a batch."""
+"""Batched solvers of small symmetric systems and damped least-squares problems."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from torch import Tensor
 
 
 def least_squares(slopes: Tensor, residual: Tensor, damping: float) -> Tensor:
-    """Damped solution x of `slopes x = residual`: `[..., S, A], [..., S] -> [..., A]`."""
+    """Returns the damped solution x of `slopes x = residual`: `[..., S, A], [..., S] -> [..., A]`."""
     size = slopes.shape[-1]
     products = slopes.mT @ torch.cat([slopes, residual[..., None]], -1)
-    if size == 2:  # written out: most of the time of a serial rollout would go into many tiny calls
+    if size == 2:  # closed form: many tiny calls would take most of the time of a serial rollout
         a, b, x, _, d, y = products.flatten(-2).unbind(-1)
         ridge = (damping / 2) * (a + d) + 1e-8
         a, d = a + ridge, d + ridge
@@ -23,7 +23,7 @@ def least_squares(slopes: Tensor, residual: Tensor, damping: float) -> Tensor:
 
 
 def solve_symmetric(matrix: Tensor, right: Tensor) -> Tensor:
-    """Solution of symmetric systems: `[..., A, A], [..., A, R] -> [..., A, R]`; written out for A <= 2."""
+    """Returns the solution of symmetric systems: `[..., A, A], [..., A, R] -> [..., A, R]`; closed form for A <= 2."""
     size = matrix.shape[-1]
     if size == 1:
         return right / matrix

@@ -28,7 +28,7 @@ def riccati(
     effort_slope: Tensor,
     effort: float,
 ) -> Feedback:
-    """Solves the linear-quadratic problem around a trajectory whose steps may not join.
+    """Solves the linear-quadratic problem around a trajectory whose steps may have gaps.
 
     Minimises `sum_t slope_t ds_t + ds_t curvature_t ds_t / 2 + effort_slope_t da_t + effort da_t^2 / 2` with
     `ds_{t+1} = by_state_t ds_t + by_action_t da_t + gaps_t`.
@@ -43,7 +43,7 @@ def riccati(
         effort: its second derivative, with the damping [cost per squared action].
 
     Returns:
-        The best changes of the actions.
+        The optimal changes of the actions.
     """
     horizon, size = by_action.shape[2], by_action.shape[-1]
     ridge = effort * torch.eye(size, dtype=by_action.dtype, device=by_action.device)

@@ -1,1 +1,1 @@
-"""Where plans start from."""
+"""Initial plans and proposals."""

@@ -1,4 +1,4 @@
-"""Where a planner's own candidates start: on a line, or on the rollout of smooth random actions."""
+"""Initial candidates of planners: a line, or the rollout of smooth random actions."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from grasp_agent.planners.problem import Problem
 
 @dataclass(frozen=True, kw_only=True)
 class Line:
-    """The straight line from start to goal with a little noise, actions at rest: the published initialisation.
+    """The straight line from start to goal with a little noise and actions at rest: the published initialisation.
 
     Attributes:
         sigma: standard deviation of the noise [state units].
@@ -29,22 +29,22 @@ class Line:
         size = problem.start.shape[-1]
         first = problem.start[:, None, None].expand(-1, count, 1, -1)
         last = problem.goal.project(first)
-        share = torch.arange(1, problem.horizon + 1, device=first.device, dtype=first.dtype) / problem.horizon
-        states = torch.lerp(first, last, share[:, None])
+        fraction = torch.arange(1, problem.horizon + 1, device=first.device, dtype=first.dtype) / problem.horizon
+        states = torch.lerp(first, last, fraction[:, None])
         if self.sigma:
             draw = self.shape.sample(noise, count, problem.horizon, size)
-            if self.shape.beta:  # a smooth curve is tied to both ends
-                draw = draw - torch.lerp(draw[:, :1], draw[:, -1:], share[:, None])
+            if self.shape.beta:  # smooth noise is 0 at both ends
+                draw = draw - torch.lerp(draw[:, :1], draw[:, -1:], fraction[:, None])
             states = states + self.sigma * draw
         return Candidates(states, problem.resting(count))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Rollout:
-    """The model's own rollout of smooth random actions.
+    """The model's rollout of smooth random actions.
 
     Attributes:
-        sigma: standard deviation of the actions, as a share of half their range.
+        sigma: standard deviation of the actions, as a fraction of half their range.
         shape: the noise along time.
     """
 
@@ -61,12 +61,12 @@ class Rollout:
 
 @dataclass(frozen=True, kw_only=True)
 class Portfolio:
-    """Candidates from several starts: the first `share` of them from `first`, the others from `second`.
+    """Candidates from two sources.
 
     Attributes:
-        first: one kind of start.
-        second: the other.
-        share: share of the candidates that start from `first`, in (0, 1).
+        first: source of the first candidates.
+        second: source of the others.
+        share: fraction of the candidates from `first`, in (0, 1).
     """
 
     first: Initial
@@ -75,7 +75,7 @@ class Portfolio:
 
     def __post_init__(self) -> None:
         if not 0 < self.share < 1:
-            raise ValueError(f"share: expected a share in (0, 1), got {self.share}")
+            raise ValueError(f"share: expected a fraction in (0, 1), got {self.share}")
 
     def __call__(self, problem: Problem, count: int, noise: NoiseSource) -> Candidates:
         """See `Initial`."""
@@ -86,7 +86,7 @@ class Portfolio:
 
 
 def filled(problem: Problem, given: Candidates | None, count: int, initial: Initial, noise: NoiseSource) -> Candidates:
-    """The given candidates, and as many from `initial` as make `count`."""
+    """Returns the given candidates, and further ones from `initial` up to `count`."""
     missing = count - (given.size if given is not None else 0)
     if missing <= 0 and given is not None:
         return given

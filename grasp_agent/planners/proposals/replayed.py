@@ -1,4 +1,4 @@
-"""Proposals: plans from elsewhere that any planner can start from. A callable of the form of `Initial` is one, too."""
+"""Proposals: initial plans for any planner. A callable of the form of `Initial` is one, too."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from grasp_agent.validation import more_than
 
 @dataclass(frozen=True, kw_only=True)
 class Roadmap:
-    """Shortest routes through replayed states, tracked; where the model has no roadmap, `otherwise`.
+    """Shortest routes through replayed states, tracked; `otherwise`, if the model has no roadmap.
 
-    The first candidate heads straight for the goal and stays there: the best plan where nothing is between.
+    The first candidate heads straight for the goal and stays there: the best plan if there is no obstacle.
 
     Attributes:
-        stretch: the route is driven this much slower than the graph says, so that tracking can keep up.
-        tracking: turns the route into actions.
-        otherwise: what to start from without a roadmap.
+        stretch: factor on the roadmap's travel times, so that tracking can keep up.
+        tracking: finds the actions of a route.
+        otherwise: source of candidates without a roadmap.
     """
 
     stretch: float = 1.1
@@ -55,11 +55,11 @@ class Roadmap:
 
 @dataclass(frozen=True, kw_only=True)
 class Replay:
-    """Recorded pieces of trajectories that begin and end nearest to where they should, warped to do so, and tracked.
+    """Recorded trajectories from near the start to near the goal, warped to join both, and tracked.
 
     Attributes:
-        tracking: turns the warped states into actions, from the recorded ones.
-        otherwise: what to start from without recordings.
+        tracking: finds the actions of the warped states, from the recorded ones.
+        otherwise: source of candidates without recordings.
     """
 
     tracking: Tracking = Tracking(together=True)
@@ -70,16 +70,16 @@ class Replay:
         replay = problem.replay
         if replay is None:
             return self.otherwise(problem, count, noise)
-        # How far each moment of each piece is from being an end at the goal, [B, M, T].
+        # Distance of each step of each window to the goal, plus that of its first state to the start, [B, M, T].
         every = replay.states.expand(problem.size, -1, -1, -1)
-        missed = (problem.goal.project(every) - every).norm(dim=-1)
-        apart = (every[:, :, :1] - problem.start[:, None, None]).norm(dim=-1)
+        to_goal = (problem.goal.project(every) - every).norm(dim=-1)
+        to_start = (every[:, :, :1] - problem.start[:, None, None]).norm(dim=-1)
         length = min(problem.horizon, replay.actions.shape[1])
-        missed = missed[:, :, 1 : length + 1] + apart
-        moment = missed.min(-1)
+        distance = to_goal[:, :, 1 : length + 1] + to_start
+        moment = distance.min(-1)
         chosen = moment.values.topk(min(count, moment.values.shape[1]), largest=False).indices
         chosen = chosen[:, torch.arange(count, device=chosen.device) % chosen.shape[1]]
-        last = moment.indices.gather(1, chosen)  # the piece is cut there, and what follows is the goal
+        last = moment.indices.gather(1, chosen)  # the window ends there, and the goal follows
         rows = torch.arange(problem.size, device=chosen.device)[:, None]
         times = torch.arange(problem.horizon, device=chosen.device)
         index = torch.minimum(times, last[..., None])
@@ -93,11 +93,11 @@ class Replay:
 
 @dataclass(frozen=True, kw_only=True)
 class Warp:
-    """Another start's virtual states, bent so that they end at the goal, and tracked.
+    """Virtual states of another source, warped to end at the goal, and tracked.
 
     Attributes:
-        source: makes the states to bend.
-        tracking: turns them into actions.
+        source: source of the states to warp.
+        tracking: finds their actions.
     """
 
     source: Initial = field(default_factory=Rollout)
@@ -113,11 +113,11 @@ class Warp:
 
 @dataclass(frozen=True, kw_only=True)
 class Snap:
-    """Another start's virtual states, moved onto the nearest states that the model has seen.
+    """Virtual states of another source, moved to the nearest states of the support, and tracked.
 
     Attributes:
-        source: makes the states to move.
-        tracking: turns them into actions.
+        source: source of the states to move.
+        tracking: finds their actions.
     """
 
     source: Initial = field(default_factory=Rollout)
@@ -133,12 +133,12 @@ class Snap:
 
 
 def warped(problem: Problem, states: Tensor, offset: Tensor, last: Tensor) -> Tensor:
-    """States `[B, N, H, S]` bent to begin `offset` `[B, N, S]` away and to be at the goal from step `last` `[B, N]` on.
+    """Returns states `[B, N, H, S]`, shifted by `offset` `[B, N, S]` at first and to the goal at step `last` `[B, N]`.
 
-    The correction passes from one end to the other along the way, in equal shares for equal times.
+    In between, the correction is linear in time.
     """
     times = torch.arange(1, states.shape[2] + 1, device=states.device, dtype=states.dtype)
-    share = (times / (last[..., None] + 1)).clamp_max(1)[..., None]
-    moved = states + (1 - share) * offset[:, :, None]
+    fraction = (times / (last[..., None] + 1)).clamp_max(1)[..., None]
+    moved = states + (1 - fraction) * offset[:, :, None]
     end = moved.take_along_dim(last[..., None, None], 2)
-    return moved + share * (problem.goal.project(end) - end)
+    return moved + fraction * (problem.goal.project(end) - end)

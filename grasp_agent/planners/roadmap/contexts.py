@@ -1,4 +1,4 @@
-"""Roadmaps of worlds that differ in what nothing changes, such as where a door is."""
+"""Roadmaps of worlds with static factors (contexts), such as the position of a door."""
 
 from __future__ import annotations
 
@@ -11,36 +11,37 @@ from torch import Tensor
 from grasp_agent.planners.protocols import Aim, Driver
 from grasp_agent.planners.roadmap.graph import RoadmapGraph, farthest_points
 
-_NODES, _DEGREE = 300, 16  # of a roadmap, and neighbours that are tried for each: it is made while somebody waits
-_LOCAL = 6  # times as many states, those whose contexts are nearest, are what nodes are chosen from
-_KEPT = 16  # roadmaps that are kept at hand
+# Chosen by hand; fewer than in `RoadmapGraph`, as the roadmap is built during planning.
+_NODES, _DEGREE = 300, 16  # nodes of a context's roadmap, and neighbours of each that are tried
+_CANDIDATES_PER_NODE = 6  # states per node, those of the nearest contexts, from which nodes are chosen
+_CACHED = 16  # roadmaps that are cached
 
 
 class ContextRoadmap:
-    """A roadmap for each context, that is, for each value of the entries that no action changes.
+    """A roadmap for each context, that is, for each value of the static entries.
 
-    A context's roadmap is made when it is first asked for a way, and kept: nodes that cover what was seen in the
-    nearest contexts, joined where the model can drive there. So none lies where something stands in the way.
+    A context's roadmap is built at the first query and cached. Its nodes cover the replayed states of the nearest
+    contexts and are joined where the model can drive, so that no edge leads through an obstacle.
 
     Args:
-        seen: `[P, S]` replayed states, of many contexts.
-        fixed: the entries that nothing changes.
+        states: `[P, S]` replayed states, of many contexts.
+        fixed: the static entries.
         driver: verifies the edges; contexts in the same cell of a grid as wide as its tolerance share a roadmap.
     """
 
-    def __init__(self, seen: Tensor, fixed: Sequence[int], driver: Driver) -> None:
-        self.seen, self.fixed, self.driver = seen, tuple(fixed), driver
-        self._moving = [entry for entry in range(seen.shape[1]) if entry not in self.fixed]
+    def __init__(self, states: Tensor, fixed: Sequence[int], driver: Driver) -> None:
+        self.states, self.fixed, self.driver = states, tuple(fixed), driver
+        self._moving = [entry for entry in range(states.shape[1]) if entry not in self.fixed]
         self._graphs: OrderedDict[tuple[int, ...], RoadmapGraph | None] = OrderedDict()
 
     @property
     def connected(self) -> float:
-        """See `Router.connected`: on average over the contexts of a few states."""
-        graphs = [self.graph(state[list(self.fixed)]) for state in self.seen[:3]]
+        """See `Router.connected`: the mean over the contexts of a few states."""
+        graphs = [self.graph(state[list(self.fixed)]) for state in self.states[:3]]
         return sum(0.0 if graph is None else graph.connected for graph in graphs) / len(graphs)
 
     def graph(self, context: Tensor) -> RoadmapGraph | None:
-        """The roadmap of a context `[F]`; None where hardly any nodes connect."""
+        """Returns the roadmap of a context `[F]`; None if hardly any nodes connect."""
         if not context.isfinite().all():
             return None
         cell = (context / self.driver.tolerance).round()
@@ -52,9 +53,9 @@ class ContextRoadmap:
         return self._graphs[key]
 
     def _nodes(self, context: Tensor) -> Tensor:
-        """States `[P', S]` of a context `[F]` that cover what was seen in the nearest ones."""
-        far = (self.seen[:, list(self.fixed)] - context).square().sum(-1)
-        local = self.seen[far.topk(min(_LOCAL * _NODES, len(far)), largest=False).indices]
+        """Returns states `[P', S]` of a context `[F]` that cover the replayed states of the nearest ones."""
+        far = (self.states[:, list(self.fixed)] - context).square().sum(-1)
+        local = self.states[far.topk(min(_CANDIDATES_PER_NODE * _NODES, len(far)), largest=False).indices]
         nodes = local[farthest_points(local[:, self._moving], _NODES)[0]]
         nodes[:, list(self.fixed)] = context
         return nodes
@@ -74,7 +75,7 @@ class ContextRoadmap:
                 found.append(one.new_full((1, count, horizon, one.shape[-1]), torch.nan))
             else:
                 found.append(graph.paths(one, row_aim, count, horizon, stretch))
-        while len(self._graphs) > max(_KEPT, len(start)):
+        while len(self._graphs) > max(_CACHED, len(start)):
             self._graphs.popitem(last=False)
         return torch.cat(found)
 

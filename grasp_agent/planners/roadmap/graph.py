@@ -1,4 +1,4 @@
-"""A roadmap: a graph over replayed states whose edges the model itself can drive (after Kavraki et al. 1996)."""
+"""A roadmap: a graph over replayed states whose edges the model can drive (after Kavraki et al. 1996)."""
 
 from __future__ import annotations
 
@@ -10,24 +10,25 @@ from torch import Tensor
 
 from grasp_agent.planners.protocols import Aim, Block, Driver, Dynamics, Jacobian, Router
 
-_NEAR = 16  # nodes that starts and goals are joined to
-_INSTANT = 0.01  # steps that an edge takes at least
-_EVERYWHERE = 0.95  # share of pairs that nodes with room around must join, to do without the others
-_SPREAD = 64  # the same where none of those will do: the first ones cover the space
+# All values below are chosen by hand.
+_ENTRY_NODES = 16  # nearest nodes to which starts and goals are joined
+_LEAST_TIME = 0.01  # least time of an edge [steps]
+_CONNECTED = 0.95  # fraction of pairs that nodes with clearance must join for the others to be left out
+_FALLBACK_NODES = 64  # nodes to which they are joined if that fails: the first ones, which cover the space
 
 
 def farthest_points(states: Tensor, count: int) -> tuple[Tensor, float]:
-    """Points that cover states: each is the state farthest from those before it (Gonzalez 1985).
+    """Returns points that cover states: each is the state farthest from those before it (Gonzalez 1985).
 
     Args:
         states: `[M, S]`.
-        count: number of points; fewer are returned where there are fewer distinct states.
+        count: number of points; fewer are returned if there are fewer distinct states.
 
     Returns:
         Indices `[P]`, and the covering radius: no state is farther than that from its nearest point.
     """
     nearest = (states - states.mean(0)).square().sum(-1)
-    index = nearest.argmin()  # begins in the middle, so that the choice does not depend on the states' order
+    index = nearest.argmin()  # the first is nearest to the mean, whatever the order of the states
     nearest = torch.full_like(nearest, torch.inf)
     chosen = []
     for _ in range(min(count, states.shape[0])):
@@ -39,22 +40,24 @@ def farthest_points(states: Tensor, count: int) -> tuple[Tensor, float]:
     return torch.stack(chosen), float(nearest.max().sqrt())
 
 
-def charted(points: Tensor, driver: Driver, count: int, *, degree: int = 24) -> tuple[Tensor, RoadmapGraph | None]:
-    """Points `[P, S]` in the order of nodes, and a roadmap of `count`: of those with room, if that leads everywhere.
+def build_roadmap(
+    points: Tensor, driver: Driver, count: int, *, degree: int = 24
+) -> tuple[Tensor, RoadmapGraph | None]:
+    """Returns points `[P, S]` in the order of nodes, and a roadmap of `count` of them, if possible with clearance only.
 
-    Ways past obstacles then keep a step's distance, and do not graze them: there models are at their worst.
+    Routes then keep a step's distance from obstacles, near which models are least accurate.
     """
-    room = driver.roomy(points)
-    if not room.all():
-        ordered = torch.cat([points[room], points[~room]])
-        graph = RoadmapGraph.build(ordered[: min(count, int(room.sum()))], driver, degree=degree)
-        if graph is not None and graph.connected > _EVERYWHERE:
+    clear = driver.has_clearance(points)
+    if not clear.all():
+        ordered = torch.cat([points[clear], points[~clear]])
+        graph = RoadmapGraph.build(ordered[: min(count, int(clear.sum()))], driver, degree=degree)
+        if graph is not None and graph.connected > _CONNECTED:
             return ordered, graph
     return points, RoadmapGraph.build(points[:count], driver, degree=degree)
 
 
-class _Ways(NamedTuple):
-    """The best ways of B problems over R copies of a graph of P nodes."""
+class _Routes(NamedTuple):
+    """The best routes of B problems over R copies of a graph of P nodes."""
 
     onward: Tensor
     """`[B, R, P]`, time from every node to the goal, by the best last node."""
@@ -67,14 +70,14 @@ class _Ways(NamedTuple):
 
 
 class RoadmapGraph:
-    """Routes over replayed states, planned by shortest paths.
+    """Shortest routes over replayed states.
 
     Args:
         nodes: `[P, S]` replayed states.
         neighbours: `[P, D]`, indices of each node's neighbours.
-        steps: `[P, D]`, steps from a node to that neighbour, infinite where the model cannot drive there.
-        driver: what verified the edges; also connects starts and goals.
-        jitter: the copies beyond the first have edge times stretched by up to this factor, for different routes.
+        steps: `[P, D]`, steps from a node to that neighbour; infinite if the model cannot drive there.
+        driver: has verified the edges; also joins starts and goals.
+        jitter: greatest factor on the edge times in copies but the first, for different routes.
         copies: number of copies.
     """
 
@@ -98,30 +101,30 @@ class RoadmapGraph:
 
     @classmethod
     def build(cls, states: Tensor, driver: Driver, *, degree: int = 24) -> RoadmapGraph | None:
-        """Connects states `[P, S]` wherever every member of the model can drive; None where hardly any connect.
+        """Builds a graph of states joined where every member of the model can drive; None if hardly any connect.
 
         Args:
             states: `[P, S]`, for example the farthest points of the replayed states.
             driver: drives the model.
-            degree: D, neighbours tried for each node.
+            degree: D, number of neighbours that are tried for each node.
         """
         count = states.shape[0]
         degree = min(degree, count - 1)
         if degree < 1:
             return None
-        distance = driver.apart(states[:, None], states[None])
+        distance = driver.distance(states[:, None], states[None])
         distance.fill_diagonal_(torch.inf)
         neighbours = distance.topk(degree, largest=False).indices
         targets = states[neighbours].flatten(0, 1)
         steps = driver(states, lambda _: targets, each=degree).view(count, degree)
-        steps = steps.clamp_min(_INSTANT)  # the time left must fall at each hop, also between nodes that lie together
+        steps = steps.clamp_min(_LEAST_TIME)  # time to go must fall at each hop, also between coincident nodes
         steps = steps.to(torch.float16).to(states.dtype)  # as they are saved
         graph = cls(states, neighbours, steps, driver)
         return graph if graph.connected > 0.5 else None
 
     @property
     def connected(self) -> float:
-        """Share of ordered node pairs that are joined by a route."""
+        """Fraction of ordered node pairs that are joined by a route."""
         return float(self._between[0].isfinite().to(self.nodes.dtype).mean())
 
     def paths(self, start: Tensor, aim: Aim, count: int, horizon: int, stretch: float) -> Tensor:
@@ -135,28 +138,28 @@ class RoadmapGraph:
         return self.driver.settle(states)
 
     def routes(self, start: Tensor, aim: Aim, copies: int) -> tuple[Tensor, Tensor]:
-        """Routes from start to goal.
+        """Returns routes from start to goal.
 
         Args:
             start: `[B, S]`.
-            aim: the goal state that belongs to states `[..., B, M, S]`.
+            aim: the goal state of states `[..., B, M, S]`.
             copies: R, number of routes for each problem; those beyond the graph's copies repeat.
 
         Returns:
-            Way points `[B, R, W, S]` (the first is the start, the last the goal) and the times at which they are
-            passed `[B, R, W]` [steps], which never fall; infinite where there is no route.
+            Way points `[B, R, W, S]` (the first is the start, the last the goal) and the non-decreasing times at which
+            they are passed `[B, R, W]` [steps]; infinite if there is no route.
         """
         batch = start.shape[0]
         index = torch.arange(copies, device=start.device) % self._between.shape[0]
         nodes = self.nodes.expand(batch, -1, -1)
-        near = min(_NEAR, len(self.nodes))
-        first = self.driver.apart(start[:, None], nodes).topk(near, largest=False).indices
-        last = self.driver.apart(nodes, aim(nodes)).topk(near, largest=False).indices
+        near = min(_ENTRY_NODES, len(self.nodes))
+        first = self.driver.distance(start[:, None], nodes).topk(near, largest=False).indices
+        last = self.driver.distance(nodes, aim(nodes)).topk(near, largest=False).indices
         enter, leave = self._enter(start, first), self._leave(aim, last)
-        ways = self._ways(index, first, enter, last, leave)
-        lost = ~ways.total.isfinite().any(-1)
-        if lost.any():  # a start or goal where nothing was seen: from or to wherever the model thinks it can
-            spread = torch.arange(min(_SPREAD, len(self.nodes)), device=start.device).expand(batch, -1)
+        found = self._best_routes(index, first, enter, last, leave)
+        lost = ~found.total.isfinite().any(-1)
+        if lost.any():  # a start or goal off the support is joined to any node that the model can reach
+            spread = torch.arange(min(_FALLBACK_NODES, len(self.nodes)), device=start.device).expand(batch, -1)
             astray = ~enter.isfinite().any(-1)
             outward = lost & astray
             onward = lost & (~leave.isfinite().any(-1) | ~astray)  # also where no route joins the two ends' nodes
@@ -166,38 +169,38 @@ class RoadmapGraph:
             if onward.any():
                 far = self._leave(aim, spread, far=True).masked_fill(~onward[:, None], torch.inf)
                 last, leave = torch.cat([last, spread], 1), torch.cat([leave, far], 1)
-            ways = self._ways(index, first, enter, last, leave)
-        return self._descend(start, aim, ways, index)
+            found = self._best_routes(index, first, enter, last, leave)
+        return self._descend(start, aim, found, index)
 
     def _enter(self, start: Tensor, first: Tensor, *, far: bool = False) -> Tensor:
-        """Times from starts `[B, S]` to nodes `[B, F]`."""
+        """Returns times from starts `[B, S]` to nodes `[B, F]`."""
         targets = self.nodes[first].flatten(0, 1)
         return self.driver(start, lambda _: targets, each=first.shape[1], far=far).view(first.shape)
 
     def _leave(self, aim: Aim, last: Tensor, *, far: bool = False) -> Tensor:
-        """Times from nodes `[B, L]` to the goals."""
+        """Returns times from nodes `[B, L]` to the goals."""
 
         def goal_aim(states: Tensor) -> Tensor:
             return aim(states.unflatten(-2, last.shape)).flatten(-3, -2)
 
         return self.driver(self.nodes[last].flatten(0, 1), goal_aim, far=far).view(last.shape)
 
-    def _ways(self, index: Tensor, first: Tensor, enter: Tensor, last: Tensor, leave: Tensor) -> _Ways:
-        """Ways in over nodes `[B, F]` and out over nodes `[B, L]`, for copies `[R]` of the graph."""
+    def _best_routes(self, index: Tensor, first: Tensor, enter: Tensor, last: Tensor, leave: Tensor) -> _Routes:
+        """Returns the best routes in by nodes `[B, F]` and out by nodes `[B, L]`, in copies `[R]` of the graph."""
         between = self._between[index]  # [R, P, P]
         onward = (between[:, :, last].permute(2, 0, 1, 3) + leave[:, None, None]).amin(-1)
         total = (enter[:, None] + onward.gather(2, first[:, None].expand(-1, len(index), -1))).min(-1)
-        return _Ways(onward, first.gather(1, total.indices), enter.gather(1, total.indices), total.values)
+        return _Routes(onward, first.gather(1, total.indices), enter.gather(1, total.indices), total.values)
 
     def _descend(
         self,
         start: Tensor,
         aim: Aim,
-        ways: _Ways,
+        found: _Routes,
         index: Tensor,
     ) -> tuple[Tensor, Tensor]:
-        """Follows the time to the goal downhill, from the entry nodes, until the best last node."""
-        onward, node, time, total = ways
+        """Follows the decreasing time to the goal from the entry nodes to the best last node."""
+        onward, node, time, total = found
         batch, copies = node.shape
         rows = torch.arange(batch, device=node.device)[:, None]
         columns = torch.arange(copies, device=node.device)
@@ -211,7 +214,7 @@ class RoadmapGraph:
             following = self.neighbours[node]
             through = hops + onward[rows[..., None], columns[:, None], following]
             best = through.min(-1)
-            # A node from which the goal itself is nearest is the route's last; the time left must fall at each hop.
+            # A node from which the direct way to the goal is shortest is the last; time to go must fall at each hop.
             left = onward[rows, columns, node]
             after = onward[rows[..., None], columns[:, None], following].gather(-1, best.indices[..., None])[..., 0]
             moving = moving & (best.values <= left + 1e-4) & (after < left)
@@ -229,7 +232,7 @@ class RoadmapGraph:
 
 
 def _shortest(times: Tensor, neighbours: Tensor) -> Tensor:
-    """All-pairs shortest times `[C, P, P]` of graphs with edge times `[C, P, D]` (Floyd 1962)."""
+    """Returns all-pairs shortest times `[C, P, P]` of graphs with edge times `[C, P, D]` (Floyd 1962)."""
     copies, count, _ = times.shape
     between = torch.full((copies, count, count), torch.inf, dtype=times.dtype, device=times.device)
     between.scatter_(2, neighbours.expand(copies, -1, -1), times)
@@ -242,10 +245,10 @@ def _shortest(times: Tensor, neighbours: Tensor) -> Tensor:
 
 
 class BlockRoadmap:
-    """A roadmap for each block: n balls in a room need no map of all their joint positions.
+    """A roadmap for each block: n balls in a room need no roadmap of their joint positions.
 
     Args:
-        graphs: the blocks' roadmaps, each over the block's own entries.
+        graphs: the blocks' roadmaps, each over the block's entries only.
         blocks: the blocks.
     """
 
@@ -280,12 +283,12 @@ class BlockRoadmap:
 
 
 def block_dynamics(dynamics: Dynamics, block: Block, others: Tensor, rest: Tensor) -> Dynamics:
-    """A block's own step, the other blocks standing at `others` `[S]`, at rest."""
+    """Returns the dynamics of a block while the other blocks rest at `others` `[S]`."""
     return lambda state, action: dynamics(*_embedded(state, action, block, others, rest))[..., list(block.states)]
 
 
 def block_jacobian(action_jacobian: Jacobian, block: Block, others: Tensor, rest: Tensor) -> Jacobian:
-    """The same step, and its derivative by the block's own actions."""
+    """Returns the dynamics of a block with their derivative by the block's actions, see `block_dynamics`."""
 
     def step(state: Tensor, action: Tensor) -> tuple[Tensor, Tensor]:
         states, actions = list(block.states), list(block.actions)
@@ -296,7 +299,7 @@ def block_jacobian(action_jacobian: Jacobian, block: Block, others: Tensor, rest
 
 
 def _embedded(state: Tensor, action: Tensor, block: Block, others: Tensor, rest: Tensor) -> tuple[Tensor, Tensor]:
-    """States and actions of all blocks, those of one put in their places."""
+    """Returns states and actions of all blocks, with those of one block inserted."""
     whole, acting = others.expand(*state.shape[:-1], -1).clone(), rest.expand(*action.shape[:-1], -1).clone()
     whole[..., list(block.states)], acting[..., list(block.actions)] = state, action
     return whole, acting

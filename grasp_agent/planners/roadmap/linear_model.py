@@ -1,4 +1,4 @@
-"""What a step does on average, as a linear model: it knows of inertia, and how far a state is from another in time."""
+"""A linear model of a step: it models inertia, and the time from a state to another."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import Tensor
 
 from grasp_agent.planners.protocols import ReplayWindows
 
-_DOUBLINGS = 20
+_DOUBLINGS = 20  # iterations of the Riccati solver, for 2^20 steps: more than any horizon
 
 
 class LinearModel(NamedTuple):
@@ -24,7 +24,7 @@ class LinearModel(NamedTuple):
 
     @classmethod
     def regress(cls, replay: ReplayWindows) -> LinearModel:
-        """The least-squares fit of all recorded steps; without evidence a state stays."""
+        """Fits all recorded steps by least squares, regularised towards states that stay."""
         states, actions = replay.states[:, :-1].flatten(0, 1), replay.actions.flatten(0, 1)
         inputs = torch.cat([states, actions, torch.ones_like(states[:, :1])], -1)
         changes = (replay.states[:, 1:] - replay.states[:, :-1]).flatten(0, 1)
@@ -35,25 +35,25 @@ class LinearModel(NamedTuple):
 
     @classmethod
     def unpack(cls, packed: Tensor) -> LinearModel:
-        """The inverse of `packed`."""
+        """Returns the model of a matrix `packed`."""
         size = packed.shape[0]
         return cls(packed[:, :size], packed[:, size:-1], packed[:, -1])
 
     @property
     def packed(self) -> Tensor:
-        """`[S, S + A + 1]`, side by side."""
+        """`[S, S + A + 1]`, all matrices concatenated."""
         return torch.cat([self.by_state, self.by_action, self.offset[:, None]], -1)
 
     def part(self, states: list[int], actions: list[int]) -> LinearModel:
-        """The model of some entries, the others left out."""
+        """Returns the model of some entries, without the others."""
         return LinearModel(self.by_state[states][:, states], self.by_action[states][:, actions], self.offset[states])
 
     def step(self, states: Tensor, actions: Tensor) -> Tensor:
-        """`[..., S], [..., A] -> [..., S]`."""
+        """Returns next states: `[..., S], [..., A] -> [..., S]`."""
         return states @ self.by_state.mT + actions @ self.by_action.mT + self.offset
 
     def settle(self, states: Tensor, named: Tensor) -> Tensor:
-        """The same states `[..., S]`, entries that are not named changed so that they stay: speeds become zero.
+        """Returns states at rest: entries that are not named, such as velocities, are changed.
 
         Args:
             states: `[..., S]`.
@@ -62,7 +62,7 @@ class LinearModel(NamedTuple):
         free = ~named
         change = self.by_state - torch.eye(len(named), dtype=states.dtype, device=states.device)
         moving, kept = change[:, free], change[:, named]
-        # The smallest |A s + B 0 + c - s|, and of those the nearest to what the entries were.
+        # The least |A s + B 0 + c - s|, and of those the nearest to the given entries.
         ridge = 1e-4 * torch.eye(moving.shape[1], dtype=states.dtype, device=states.device)
         residual = (states[..., named] @ kept.mT + self.offset) @ moving
         settled = states.clone()
@@ -70,16 +70,16 @@ class LinearModel(NamedTuple):
         return settled
 
     def metric(self, effort: float = 0.1) -> Tensor | None:
-        """`[S, S]`, a matrix M: a deviation d of the state costs `|M d|^2` until feedback has brought it to zero.
+        """Returns `[S, S]`, a matrix M: a deviation d costs `|M d|^2` until optimal feedback has brought it to zero.
 
         That cost is the solution of the discrete algebraic Riccati equation for unit cost of deviations. One step of
-        feedback in it heeds what later steps can and cannot do.
+        feedback in this metric takes into account what later steps can correct.
 
         Args:
-            effort: cost of actions, relative to the mean square of what they move in a step.
+            effort: cost of actions, relative to their mean squared effect in a step.
 
         Returns:
-            None where the equation has no solution.
+            The metric; None if the equation has no solution.
         """
         a, b = self.by_state.double(), self.by_action.double()
         identity = torch.eye(len(a), dtype=a.dtype, device=a.device)
@@ -96,15 +96,15 @@ class LinearModel(NamedTuple):
 
 
 class Horizons(NamedTuple):
-    """How a linear model is driven to a state in exactly m steps, for m = 0 .. M, with the least sum of squares.
+    """Minimum-energy control of a linear model to a state in exactly m steps, for m = 0 .. M.
 
-    The first of m actions is `gains_m (g - powers_m s - drifts_m)` (minimum-energy control; Kailath 1980, ch. 2).
+    The first of m actions is `gains_m (g - powers_m s - drifts_m)` (Kailath 1980, ch. 2).
     """
 
     powers: Tensor
     """`[M + 1, S, S]`, A^m."""
     drifts: Tensor
-    """`[M + 1, S]`, where m steps without action lead from zero."""
+    """`[M + 1, S]`, the state after m steps from zero without action."""
     gains: Tensor
     """`[M + 1, A, S]`."""
     roots: Tensor
@@ -112,7 +112,7 @@ class Horizons(NamedTuple):
 
     @classmethod
     def of(cls, linear: LinearModel, reach: int) -> Horizons:
-        """Of up to M = `reach` steps."""
+        """Returns the control for up to M = `reach` steps."""
         a, b = linear.by_state.double(), linear.by_action.double()
         identity = torch.eye(len(a), dtype=a.dtype, device=a.device)
         power, drift, gramian = identity, torch.zeros_like(a[0]), torch.zeros_like(a)
@@ -121,7 +121,7 @@ class Horizons(NamedTuple):
             reached = power @ b
             gramian = gramian + reached @ reached.mT
             power, drift = a @ power, a @ drift + linear.offset.double()
-            # What cannot be moved costs much, not infinitely much.
+            # Uncontrollable directions cost much, but not infinitely much.
             inverse = torch.linalg.inv(gramian + 1e-6 * gramian.diagonal().mean() * identity)
             powers.append(power)
             drifts.append(drift)
@@ -130,10 +130,10 @@ class Horizons(NamedTuple):
         return cls(*(torch.stack(values).to(linear.by_state) for values in (powers, drifts, gains, roots)))
 
     def missing(self, states: Tensor, targets: Tensor, steps: Tensor | int) -> Tensor:
-        """How far states `[..., S]` drift from targets `[..., S]` in `steps` `[...]` without action, `[..., S]`."""
+        """Returns targets `[..., S]` minus states `[..., S]` after `steps` `[...]` without action."""
         drifted = (self.powers[steps] @ states[..., None])[..., 0] + self.drifts[steps]
         return targets - drifted
 
     def action(self, states: Tensor, targets: Tensor, steps: Tensor | int) -> Tensor:
-        """The first of the `steps` actions `[..., A]` that lead from states to targets `[..., S]`."""
+        """Returns the first of the `steps` actions `[..., A]` that lead from states to targets `[..., S]`."""
         return (self.gains[steps] @ self.missing(states, targets, steps)[..., None])[..., 0]

@@ -1,4 +1,4 @@
-"""How a model is driven from a state to one nearby: what a roadmap's edges are made of."""
+"""Local controllers that drive a model from a state to one nearby: the edges of roadmaps."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from grasp_agent.planners.linalg.least_squares import least_squares
 from grasp_agent.planners.protocols import Aim, Dynamics, Jacobian
 from grasp_agent.planners.roadmap.linear_model import Horizons, LinearModel
 
-_HINDERED = 0.8  # share of the usual way that a push must bring a state that has room around it
-_TOGETHER = 3  # actions, up to which pushes of several at once are tried
+_HINDERED = 0.8  # fraction of its median effect that an action must have in a state with clearance; chosen by hand
+_TOGETHER = 3  # number of action entries up to which all combinations of extreme actions are tried; chosen by hand
 
 
 @dataclass(frozen=True, kw_only=True)
 class Steering:
-    """Drives the model straight to a nearby state by Gauss-Newton on D_a F: for states without inertia.
+    """Drives the model straight to a nearby state by Gauss-Newton steps on D_a F: for states without inertia.
 
     Attributes:
         dynamics: the model's step.
-        action_jacobian: that, and its derivative by the action.
+        action_jacobian: the step and its derivative by the action.
         members: K.
         low: `[A]` lower bounds.
         high: `[A]` upper bounds.
         reach: greatest number of steps.
-        longest: the same for far targets.
+        longest: greatest number of steps to far targets.
         tolerance: distance at which the target counts as reached [state units].
     """
 
@@ -56,12 +56,12 @@ class Steering:
                 predicted, slopes = self._at_rest(state, rest)
             everywhere[:, going] = predicted
             change = least_squares(slopes, predicted - aim(everywhere)[..., going, :], 1e-3)
-            effort = (change / half).abs().amax(-1).clamp(1e-3, 1)  # the share of a step that is really needed
+            effort = (change / half).abs().amax(-1).clamp(1e-3, 1)  # the fraction of a step that is needed
             action = torch.minimum(torch.maximum(rest - change, self.low), self.high)
             everywhere[:, going] = following = self.dynamics(state, action)
             arrived = (following - aim(everywhere)[..., going, :]).norm(dim=-1) <= self.tolerance
             steps[:, going] = torch.where(arrived, (count + effort).minimum(steps[:, going]), steps[:, going])
-            # Done is a row whose members have all arrived, and one of which some member stands still elsewhere.
+            # A row ends when all members have arrived, or when one is stuck elsewhere.
             missing = steps[:, going].isinf()
             stuck = missing & ((following - state).norm(dim=-1) < 0.1 * self.tolerance)
             going = going[missing.any(0) & ~stuck.any(0)]
@@ -70,54 +70,54 @@ class Steering:
         return steps.amax(0)
 
     def _at_rest(self, state: Tensor, rest: Tensor) -> tuple[Tensor, Tensor]:
-        """Next states of `[K, M, S]` at rest, `[A]`, and their derivative by the action, `[K, M, S, A]`."""
+        """Returns next states of `[K, M, S]` at rest, `[A]`, and their derivative by the action, `[K, M, S, A]`."""
         return self.action_jacobian(state, rest.expand(*state.shape[:-1], -1))
 
-    def apart(self, start: Tensor, target: Tensor) -> Tensor:
+    def distance(self, start: Tensor, target: Tensor) -> Tensor:
         """See `Driver`: the Euclidean distance."""
         return (target - start).norm(dim=-1)
 
-    def roomy(self, states: Tensor) -> Tensor:
-        """See `Driver`: every push moves the state about as far as it moves most of them, in every member."""
+    def has_clearance(self, states: Tensor) -> Tensor:
+        """See `Driver`: every extreme action moves a state about as far as the median state, in every member."""
         count, rest = len(self.low), (self.low + self.high) / 2
-        alone = torch.cat([torch.eye(count), -torch.eye(count)]).tolist()
-        several = product((-1.0, 0.0, 1.0), repeat=count) if count <= _TOGETHER else alone
-        pushes = rest + (self.high - self.low) / 2 * states.new_tensor([push for push in several if any(push)])
-        far = []
-        for push in pushes:
+        single = torch.cat([torch.eye(count), -torch.eye(count)]).tolist()
+        signs = product((-1.0, 0.0, 1.0), repeat=count) if count <= _TOGETHER else single
+        actions = rest + (self.high - self.low) / 2 * states.new_tensor([sign for sign in signs if any(sign)])
+        distances = []
+        for action in actions:
             state = states.expand(self.members, -1, -1)
-            following = self.dynamics(state, push.expand(*state.shape[:-1], -1))
-            far.append((following - state).norm(dim=-1))
-        moved = torch.stack(far)
+            following = self.dynamics(state, action.expand(*state.shape[:-1], -1))
+            distances.append((following - state).norm(dim=-1))
+        moved = torch.stack(distances)
         return (moved > _HINDERED * moved.median(-1, keepdim=True).values).all(0).all(0)
 
     def trace(self, points: Tensor, times: Tensor, horizon: int) -> Tensor:
         """See `Driver`: straight lines; the last point is held."""
         upper, before, after = _segments(times, horizon)
         steps = torch.arange(1, horizon + 1, device=points.device, dtype=points.dtype)
-        share = ((steps - before) / (after - before).clamp_min(1e-6)).clamp(0, 1)[..., None]
+        fraction = ((steps - before) / (after - before).clamp_min(1e-6)).clamp(0, 1)[..., None]
         wide = upper[..., None].expand(-1, -1, -1, points.shape[-1])
-        return torch.lerp(points.gather(2, wide - 1), points.gather(2, wide), share)
+        return torch.lerp(points.gather(2, wide - 1), points.gather(2, wide), fraction)
 
     def settle(self, states: Tensor) -> Tensor:
-        """See `Driver`: where nothing has speed, every state stays."""
+        """See `Driver`: without velocities, every state is at rest."""
         return states
 
 
 @dataclass(frozen=True, kw_only=True)
 class InertialSteering:
-    """Drives the model to a state, speeds included, by the feedback of a linear model: for states with inertia.
+    """Drives the model to a state, velocities included, by feedback of a linear model: for states with inertia.
 
     Attributes:
         dynamics: the model's step.
         members: K.
-        linear: what a step does on average.
+        linear: a linear model of the step.
         named: `[S]`, True for the entries that goals name.
         low: `[A]` lower bounds.
         high: `[A]` upper bounds.
         reach: greatest number of steps.
-        longest: the same for far targets.
-        effort: share of the bounds that the linear model's actions may need: the rest is left to feedback.
+        longest: greatest number of steps to far targets.
+        effort: fraction of the bounds that the linear model's actions may use: the rest is reserved for feedback.
         tolerance: distance at which the target counts as reached [state units].
     """
 
@@ -133,16 +133,16 @@ class InertialSteering:
     tolerance: float = 0.3
 
     def __call__(self, start: Tensor, aim: Aim, *, each: int = 1, far: bool = False) -> Tensor:
-        """See `Driver`; whole steps."""
+        """See `Driver`: the steps are whole numbers."""
         start = start.repeat_interleave(each, 0)
         target = aim(start)
         steps = self._steps(start, target, self.longest if far else self.reach)
-        hopeful = steps.isfinite().nonzero()[:, 0]  # the model need not try what the linear one cannot
-        steps[hopeful] = self._driven(start[hopeful], target[hopeful], steps[hopeful])
+        feasible = steps.isfinite().nonzero()[:, 0]  # for the linear model; the others need not be tried
+        steps[feasible] = self._driven(start[feasible], target[feasible], steps[feasible])
         return steps
 
     def _driven(self, start: Tensor, target: Tensor, steps: Tensor) -> Tensor:
-        """The same steps `[M]`, infinite where a member of the model misses its target."""
+        """Returns the steps `[M]`, infinite if a member of the model misses its target."""
         count = steps.clamp(1, self.longest).long()
         state = start.expand(self.members, -1, -1)
         for done in range(int(count.max()) if len(count) else 0):
@@ -153,7 +153,7 @@ class InertialSteering:
         missed = ((state - target).norm(dim=-1) > self.tolerance).any(0) | ~state.isfinite().all(-1).all(0)
         return steps.masked_fill(missed, torch.inf)
 
-    def apart(self, start: Tensor, target: Tensor) -> Tensor:
+    def distance(self, start: Tensor, target: Tensor) -> Tensor:
         """See `Driver`: the least sum of steps and squared actions."""
         horizons, start, target = self._horizons, *torch.broadcast_tensors(start, target)
         costs = [
@@ -162,12 +162,12 @@ class InertialSteering:
         ]
         return torch.stack(costs).amin(0)
 
-    def roomy(self, states: Tensor) -> Tensor:
-        """See `Driver`: how far pushes go depends on the speed, which tells nothing of obstacles."""
+    def has_clearance(self, states: Tensor) -> Tensor:
+        """See `Driver`: True, as the effect of actions depends on the velocity and does not show obstacles."""
         return torch.ones(len(states), dtype=torch.bool, device=states.device)
 
     def trace(self, points: Tensor, times: Tensor, horizon: int) -> Tensor:
-        """See `Driver`: the linear model's own way, whole steps between points; the last point is held."""
+        """See `Driver`: the linear model's trajectory, whole steps between points; the last point is held."""
         upper, _, after = _segments(times.ceil(), horizon)
         state, states = points[:, :, 0], []
         for step in range(horizon):
@@ -188,7 +188,7 @@ class InertialSteering:
         return Horizons.of(self.linear, max(self.reach, self.longest))
 
     def _steps(self, start: Tensor, target: Tensor, reach: int) -> Tensor:
-        """The fewest steps `[M]` in which the linear model gets there within its share of the bounds, or infinite."""
+        """Returns the fewest steps `[M]` in which the linear model reaches targets within `effort`, or infinite."""
         bound = self.effort * (self.high - self.low) / 2
         rest = (self.low + self.high) / 2
         best = start.new_full(start.shape[:-1], torch.inf)
@@ -204,7 +204,7 @@ class InertialSteering:
 
 
 def _counts(reach: int) -> list[int]:
-    """The numbers of steps that are tried: each one of the first, then about every fifth of what there is."""
+    """Returns the numbers of steps that are tried, up to `reach`, in increments of about a fifth."""
     counts = [1]
     while counts[-1] < reach:
         counts.append(min(reach, counts[-1] + max(1, counts[-1] // 5)))
@@ -212,7 +212,7 @@ def _counts(reach: int) -> list[int]:
 
 
 def _segments(times: Tensor, horizon: int) -> tuple[Tensor, Tensor, Tensor]:
-    """For steps 1 .. H the next point `[B, R, H]` of those passed at `times` `[B, R, W]`, and the times around it."""
+    """Returns for steps 1 .. H the index `[B, R, H]` of the next of `times` `[B, R, W]`, and the times around it."""
     steps = torch.arange(1, horizon + 1, device=times.device, dtype=times.dtype)
     steps = steps.expand(*times.shape[:2], -1).contiguous()
     upper = torch.searchsorted(times.contiguous(), steps).clamp(1, times.shape[-1] - 1)
