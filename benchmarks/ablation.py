@@ -70,9 +70,9 @@ VARIANTS: dict[str, Variant] = {
     "roadmap alone, no iterations": Variant(planner=GRASP(iterations=0)),
     "proposals: replay, warped": Variant(planner=GRASP(proposals=Replay())),
     "proposals: replay, warped, no iterations": Variant(planner=GRASP(proposals=Replay(), iterations=0)),
-    "judged without feedback": Variant(criteria=Criteria(feedback=False)),
+    "scored without feedback": Variant(criteria=Criteria(feedback=False)),
     "support not checked": Variant(criteria=Criteria(off_support=0.0)),
-    "disagreement penalised in judging": Variant(criteria=Criteria(disagreement=1.0)),
+    "disagreement penalised in scores": Variant(criteria=Criteria(disagreement=1.0)),
     "no roadmap": Variant(planner=FREE),
     "no roadmap; start: line with smooth noise": Variant(
         planner=replace(FREE, initial=Line(sigma=0.3, shape=Coloured(beta=3.0)))
@@ -92,7 +92,7 @@ VARIANTS: dict[str, Variant] = {
     "no roadmap; members' disagreement in the optimisation": Variant(
         planner=replace(FREE, update=Relaxation(actions=Cautious()))
     ),
-    "no roadmap; judged by two members that plan nothing": Variant(planner=FREE, criteria=Criteria(unused=2)),
+    "no roadmap; scored by two members that plan nothing": Variant(planner=FREE, criteria=Criteria(unused=2)),
     "no roadmap; lifted Newton": Variant(planner=replace(FREE, update=LiftedNewton())),
     "no roadmap; lifted Newton, tracking sync": Variant(
         planner=replace(FREE, update=LiftedNewton(), sync=Tracking(), opening=0, iterations=12)

@@ -318,15 +318,15 @@ def short_table(study: dict[str, Cell]) -> list[str]:
 
 INTRODUCTION = [
     "Written by `python -m benchmarks.report` from what `python -m benchmarks.planners` measured.",
-    "All planners have the same frozen models, starts, goals and bounds, the same judging (members, support, hold),",
+    "All planners have the same frozen models, starts, goals and bounds, the same scoring (members, support, hold),",
     "the same incumbent, coloured noise where they take it, the same feedback at execution, and the same limit on the",
     "time of a plan; *peers* (in italics, `python -m benchmarks.peers.run`) run in their own code. Success is real:",
     "the environment's own, in brackets Wilson's 95 % interval.",
 ]
 HORIZON_NOTE = [
     "At most 0.2 s a plan; success at the end / at some step, and the median time of planning until success.",
-    "10 episodes a cell: a share of 1.00 has a lower limit of 0.72. The closed loop is shown once all its horizons are",
-    "measured.",
+    "10 episodes a cell: a success of 1.00 has a lower limit of 0.72. The closed loop is shown once all its horizons",
+    "are measured.",
     "",
 ]
 

@@ -112,7 +112,7 @@ RECIPES = {
     ),
     "ball-nav-maze": Recipe(
         env_id="grasp/BallNavMaze-v0",
-        description="A ball finds its way through a maze, more than 80 steps long.",
+        description="A ball passes through a maze, more than 80 steps long.",
         steps=30_000,
         model=MLPConfig.sharp(),
         horizon=120,
@@ -163,7 +163,7 @@ PIXELS = {"observation": "pixels", "goal": "pixels"}
 RECIPES |= {
     "wall-pixels": Recipe(
         env_id="grasp/Wall-v0",
-        description="A ball finds the door to the other room, seen in pictures of 64 x 64 pixels.",
+        description="A ball finds the door to the other room, from images of 64 x 64 pixels.",
         steps=30_000,
         model=MLPConfig.sharp(),
         encoder=EncoderConfig(gradient_steps=800),
@@ -175,7 +175,7 @@ RECIPES |= {
     ),
     "wall-door-pixels": Recipe(
         env_id="grasp/WallDoor-v0",
-        description="A ball finds the door, wherever it is, seen in pictures of 64 x 64 pixels.",
+        description="A ball finds the door, wherever it is, from images of 64 x 64 pixels.",
         steps=100_000,
         model=MLPConfig(width=192),
         encoder=EncoderConfig(gradient_steps=800),
@@ -186,7 +186,7 @@ RECIPES |= {
     ),
     "point-maze-pixels": Recipe(
         env_id="grasp/PointMaze-v0",
-        description="A ball with inertia (MuJoCo) is driven through a maze, seen in pictures of 64 x 64 pixels.",
+        description="A ball with inertia (MuJoCo) is driven through a maze, from images of 64 x 64 pixels.",
         steps=20_000,
         model=MLPConfig.sharp(),
         encoder=EncoderConfig(gradient_steps=800),
@@ -194,7 +194,7 @@ RECIPES |= {
     ),
     "push-t-pixels": Recipe(
         env_id="grasp/PushT-v0",
-        description="A disc pushes a T-shaped block to a pose, seen in pictures of 64 x 64 pixels.",
+        description="A disc pushes a T-shaped block to a pose, from images of 64 x 64 pixels.",
         steps=24_000,
         model=MLPConfig(width=192, octaves=3),
         encoder=EncoderConfig(

@@ -95,7 +95,7 @@ class Demo(Command):
             self._play(agent, env_id, tally)
         said, outcomes = _description(name), tally.outcomes(env_id)
         for outcome in outcomes[1:]:
-            said += f" Beside it {outcome.agent}: success in {figures(outcome)[1]} episodes."
+            said += f" Next to it {outcome.agent}: success in {figures(outcome)[1]} episodes."
         return Showing(name, outcomes, video, said)
 
     def _record(self, agents: dict[str, Predictor], env: gym.Env[Any, Any], path: Path, tally: _Tally) -> Path:

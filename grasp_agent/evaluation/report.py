@@ -24,11 +24,11 @@ HEADERS = (
     "difference to the first",
     "return",
     "steps",
-    "way",
+    "path",
     "ms per action",
     "model",
 )
-TABLES = {"How well": (0, 3, 5), "Which way": (0, 4, 6, 7, 8), "At what cost": (0, 1, 2, 9, 10)}
+TABLES = {"How well": (0, 3, 5), "Which path": (0, 4, 6, 7, 8), "At what cost": (0, 1, 2, 9, 10)}
 """Narrower tables for a terminal, by title: columns of `HEADERS`."""
 _FIRST, _OTHERS = "#2F6FDE", "#5B6472"
 _COLOURS = (_FIRST, "#C8553D", "#2B8A66", "#8A5CC2", "#B58900", _OTHERS)
@@ -108,12 +108,12 @@ def legend(comparison: Comparison) -> str:
     """Returns an explanation of the table's figures."""
     first, known = comparison.entries[0].participant.name, comparison.compared == "success"
     pairs = f"differences to {first} on the same episodes"
-    shares = f"Wilson's for shares, Tango's for {pairs} (p: McNemar's exact test), bootstrapped for mean returns."
+    fractions = f"Wilson's for fractions, Tango's for {pairs} (p: McNemar's exact test), bootstrapped for mean returns."
     means = f"bootstrapped; {pairs} are of returns (p: exchange of signs)."
     return (
-        f"In brackets 95 % intervals: {shares if known else means}"
+        f"In brackets 95 % intervals: {fractions if known else means}"
         + (
-            " Steps: median until the goal is reached. Way: mean distance that the achieved goal moves."
+            " Steps: median until the goal is reached. Path: mean distance that the achieved goal moves."
             if known
             else ""
         )

@@ -205,7 +205,7 @@ def test_demo_shows_some_models_next_to_a_baseline_in_one_video(capsys, monkeypa
     lines = capsys.readouterr().out.splitlines()
     played = [line.split(":")[0].strip() for line in lines if ", seed " in line]
     assert played == [f"{name}, seed {seed}" for seed in (20_000, 20_001) for name in ("ball-nav", "random")]
-    assert lines[-1].endswith("A ball. Beside it random: success in 0/2 episodes.")
+    assert lines[-1].endswith("A ball. Next to it random: success in 0/2 episodes.")
     width, height = imageio.v3.immeta(tmp_path / "ball-nav.mp4")["size"]
     assert width >= 2 * 320 > height
 

@@ -61,7 +61,7 @@ def test_the_report_states_whether_starts_were_equal():
     first, other = (dict(zip(report.HEADERS, cells, strict=True)) for cells in report.cells(found))
     assert (first["steps learned from"], first["training"], first["model"]) == ("1,000", "12 s", "0.50 MB")
     assert (first["success at the end"], other["success at the end"]) == ("25 % (5-70)", "75 % (30-95)")
-    assert (first["at any step"], first["difference to the first"], first["steps"], first["way"]) == (
+    assert (first["at any step"], first["difference to the first"], first["steps"], first["path"]) == (
         "100 % (51-100)",
         "-",
         "10",
@@ -69,7 +69,7 @@ def test_the_report_states_whether_starts_were_equal():
     )
     assert first["ms per action"] == "6 / 1 / 201"  # mean, half of all, 99 % of all
     assert first["return"] == "-10.0 (-10.0 to -10.0)"
-    assert other["steps"] == "5" and other["way"] == "2.75" and other["return"].startswith("-5.5 (-6.")
+    assert other["steps"] == "5" and other["path"] == "2.75" and other["return"].startswith("-5.5 (-6.")
     # McNemar's exact: both of the two episodes that one alone has solved are the second's.
     assert other["difference to the first"].startswith("+50 % (") and other["difference to the first"].endswith(
         "), p .500"

@@ -142,8 +142,8 @@ def test_the_contrastive_loss_is_high_for_equal_projections_of_different_episode
 
 @pytest.mark.parametrize("episodes", [[0] * 12, [*range(12)], [0, 0, 0, 1, 1, 1, 1, 1, 2, 3, 4, 5]])
 @pytest.mark.parametrize("batch_size", [2, 5])
-@pytest.mark.parametrize("speeds", [False, True])
-def test_an_encoder_learns_whatever_the_episodes(episodes: list[int], batch_size: int, speeds: bool):
+@pytest.mark.parametrize("velocities", [False, True])
+def test_an_encoder_learns_whatever_the_episodes(episodes: list[int], batch_size: int, velocities: bool):
     images, rows, actions, _ = walks(2)
     config = replace(QUICK, batch_size=batch_size, ahead=(1, 2))
     report = fit_encoder(
@@ -152,7 +152,7 @@ def test_an_encoder_learns_whatever_the_episodes(episodes: list[int], batch_size
         rows[:12],
         actions[:12],
         episodes=np.array(episodes),
-        speeds=speeds,
+        velocities=velocities,
         steps=12,
     )
     assert np.isfinite(report).all()
@@ -214,7 +214,7 @@ def test_unsuitable_training_data_is_refused_at_once():
 
 def test_latents_can_be_decoded(good: tuple[PixelEncoder, EncoderReport]):
     images, (encoder, report) = walks()[0], good
-    assert report.picture < 0.5
+    assert report.reconstruction < 0.5
     shown = encoder.decode(encoder(torch.from_numpy(images[:50])))
     assert shown.shape == (50, *SHAPE) and shown.dtype == torch.uint8
     brightest = [np.unravel_index(image.argmax(), SHAPE[:2]) for image in shown[..., 0].numpy()]
@@ -352,8 +352,8 @@ def test_motion_by_inertia_is_predicted_from_the_step_before():
     bright = np.exp(-np.square(grid - places.reshape(-1, 1, 1, 2)).sum(-1) / 8)
     images, rows = (255 * bright).astype(np.uint8)[..., None], np.arange(300).reshape(60, 5)
     actions = np.zeros((60, 4, 2), np.float32)
-    told = fit_encoder(PixelEncoder(SHAPE, QUICK), images, rows, actions, speeds=True)
+    told = fit_encoder(PixelEncoder(SHAPE, QUICK), images, rows, actions, velocities=True)
     untold = fit_encoder(PixelEncoder(SHAPE, QUICK), images, rows, actions)
     assert told.prediction / told.still < 0.5 * untold.prediction / untold.still
     with pytest.raises(ValueError, match="of 4 steps"):
-        fit_encoder(PixelEncoder(SHAPE, QUICK), images, rows[:, 1:], actions[:, 1:], speeds=True)
+        fit_encoder(PixelEncoder(SHAPE, QUICK), images, rows[:, 1:], actions[:, 1:], velocities=True)

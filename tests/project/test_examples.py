@@ -28,7 +28,7 @@ def run(name: str, **brief: Any) -> Any:
 
 @pytest.mark.filterwarnings("ignore::tqdm.TqdmExperimentalWarning")
 def test_train_and_save(folder: Path):
-    assert 0 <= run("train_and_save", steps=40, episodes=1) <= 1
+    assert 0 <= run("train_and_save", steps=10, episodes=1) <= 1
     assert {path.name for path in folder.iterdir()} == {"ball-run.zip", "ball.zip"}
 
 
@@ -44,7 +44,7 @@ def test_compare_with_sac(folder: Path):
 
 @pytest.mark.filterwarnings("ignore::tqdm.TqdmExperimentalWarning")
 def test_your_environment(folder: Path):
-    assert 0 <= run("your_environment", steps=70, episodes=1) <= 1
+    assert 0 <= run("your_environment", steps=30, episodes=1) <= 1
     assert {path.name for path in folder.iterdir()} == {"cart.zip", "cart.mp4"}
 
 

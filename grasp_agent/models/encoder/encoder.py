@@ -33,7 +33,7 @@ class EncoderConfig:
             heading of the body (see `RigidBody`). Actions have two entries, which move the agent right and down.
         channels: channels of the two convolutions before the feature maps.
         sharpness: inverse temperature of the softmax at the start of training: how soon a map concentrates.
-        whiten: True trains on whitened colours, so that small bright things count as much as large dark ones.
+        whiten: True trains on whitened channels, so that small bright things count as much as large dark ones.
         share: axes with less than this fraction of the greatest variance of latents are left out after training.
         ahead: steps ahead at which predictions are compared; the last is the length of the windows.
         gradient_steps: optimiser steps of the training.

@@ -49,7 +49,7 @@ class EncoderReport(NamedTuple):
     """Effective rank of normalised keypoints, 1 to 2 K: exponential of the entropy of their covariance's spectrum."""
     spread: float
     """Least standard deviation of an entry of normalised keypoints; 0 if one has collapsed."""
-    picture: float
+    reconstruction: float
     """Squared error of images decoded from latents, as a fraction of their variance."""
 
 
@@ -60,7 +60,7 @@ def fit_encoder(
     actions: NDArray[np.float32],
     *,
     episodes: NDArray[np.int64] | None = None,
-    speeds: bool = False,
+    velocities: bool = False,
     steps: int | None = None,
     seed: int = 0,
     on_step: OnStep | None = None,
@@ -73,7 +73,7 @@ def fit_encoder(
         rows: `[W, T + 1]`, windows of consecutive images, T steps long.
         actions: `[W, T, A]`, in [-1, 1], taken between them.
         episodes: `[W]`, the episode of each window; None if unknown.
-        speeds: whether states have velocities, see `EncoderObjective`.
+        velocities: whether states have velocities, see `EncoderObjective`.
         steps: gradient steps; None for those of its config.
         seed: seed of the batches and the predictor's weights.
         on_step: called after each gradient step, `training_steps` times.
@@ -87,21 +87,21 @@ def fit_encoder(
     whole(1, steps=steps)
     if config.body and actions.shape[2] != 2:
         raise ValueError(f"body: expected actions of 2 entries, which push right and down, got {actions.shape[2]}")
-    last = int(speeds) + config.ahead[-1]
+    last = int(velocities) + config.ahead[-1]
     if not len(rows) or rows.shape[1] <= last:
         raise ValueError(f"windows: expected at least one of {last} steps, got {list(rows.shape)}")
     windows = ImageWindows(images, rows, actions, episodes, encoder.shape[2], encoder.device)
     generator = torch.Generator().manual_seed(seed)
-    objective = EncoderObjective(encoder, windows, velocities=speeds, steps=steps, seed=seed, generator=generator)
+    objective = EncoderObjective(encoder, windows, velocities=velocities, steps=steps, seed=seed, generator=generator)
     optimiser = torch.optim.AdamW(objective.parameters, config.lr, weight_decay=_WEIGHT_DECAY)
     encoder.train()
     tail = minimise(objective, optimiser, config.lr, steps, warmup=0.1, on_step=on_step)
     encoder.eval()
     encoder.fold()
     if isinstance(encoder.readout, Axes):
-        _fit_axes(encoder, encoder.readout, windows, int(speeds))
+        _fit_axes(encoder, encoder.readout, windows, int(velocities))
     else:
-        _find_body(encoder, encoder.readout, windows, int(speeds), steps, seed, on_step)
+        _find_body(encoder, encoder.readout, windows, int(velocities), steps, seed, on_step)
     reconstruction_error = _fit_decoder(encoder, windows, max(1, steps // 2), generator, on_step)
     prediction, still, rank, spread = torch.tensor(tail).mean(0).tolist()
     return EncoderReport(prediction, still, rank, spread, reconstruction_error)

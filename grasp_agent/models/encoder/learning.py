@@ -58,7 +58,7 @@ def learn_encoder(
             rows,
             actions,
             episodes=episodes,
-            speeds=velocities,
+            velocities=velocities,
             steps=steps,
             seed=seed,
             on_step=bar.update,

@@ -146,7 +146,7 @@ class RoadmapGraph:
             copies: R, number of routes for each problem; those beyond the graph's copies repeat.
 
         Returns:
-            Way points `[B, R, W, S]` (the first is the start, the last the goal) and the non-decreasing times at which
+            Waypoints `[B, R, W, S]` (the first is the start, the last the goal) and the non-decreasing times at which
             they are passed `[B, R, W]` [steps]; infinite if there is no route.
         """
         batch = start.shape[0]
@@ -214,7 +214,7 @@ class RoadmapGraph:
             following = self.neighbours[node]
             through = hops + onward[rows[..., None], columns[:, None], following]
             best = through.min(-1)
-            # A node from which the direct way to the goal is shortest is the last; time to go must fall at each hop.
+            # A node from which the direct path to the goal is shortest is the last; time to go must fall at each hop.
             left = onward[rows, columns, node]
             after = onward[rows[..., None], columns[:, None], following].gather(-1, best.indices[..., None])[..., 0]
             moving = moving & (best.values <= left + 1e-4) & (after < left)
