@@ -20,7 +20,7 @@ from grasp_agent.cli.main import main as grasp
 DOCS = ROOT / "docs"
 # What would take too long, and what stands in its place.
 SHORTER = {
-    "quickstart.md": {"learn(3000, progress_bar=True)": "learn(10)", "episodes=3": "episodes=1", "episodes=2": "episodes=1"},
+    "quickstart.md": {"3000, progress_bar=True": "10", "episodes=3": "episodes=1", "episodes=2": "episodes=1"},
     "guides/files.md": {"learn(600,": "learn(10,"},
     "guides/images.md": {
         "12_000": "120",
