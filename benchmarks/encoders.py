@@ -5,9 +5,9 @@
 
 Each training is `learn(10_000)` with default settings in `grasp/WallDoor-v0` from images (only its dynamics are left
 out: they do not matter here), with the contrast term (`EncoderConfig(contrast=)`, default) and without. Measured on
-fresh episodes: how far off the door's place and the ball's are when read from latents (by the 5 nearest of 2,000 other
-images, whatever the map from one to the other looks like), and what the learned radius says of balls near their goals,
-beside the radius that is taken where nothing is learned, a twentieth of the spread. Writes
+fresh episodes: the errors of the positions of door and ball when read from latents (by the 5 nearest of 2,000 other
+images, whatever the map from one to the other looks like), and which balls near their goals
+the learned radius accepts, compared with the default radius, a twentieth of the spread. Writes
 `benchmarks/results/encoders.json` and `docs/results/encoders.md`.
 """
 

@@ -5,7 +5,7 @@
 
 `distance`: to the goal along paths that first lead away from it. `conditioning`: of the action gradient through a
 rollout, and of the lifted one, against the horizon. `optimisation`: lifted states, shooting and collocation side by
-side. `adversarial`: how far a small step in STATE space makes a model believe what is not so, and who sees it. Each
+side. `adversarial`: the gain of a small step in state space under one member of the ensemble, and what notices it. Each
 writes `docs/figures/NAME.png` and `benchmarks/results/figures/NAME.json`; `docs/method_in_figures.md` explains them.
 """
 
@@ -215,7 +215,7 @@ def adversarial(path: Path) -> Figures:
         free = torch.ones_like(problem.start[0]).index_fill(0, torch.tensor(velocities, dtype=torch.long), 0)
         before = rest_distances(problem, problem.start)
         rows: dict[str, list[float]] = {
-            name: [] for name in ("attacked", "attacked, most", "others", "flagged", "apart")
+            name: [] for name in ("attacked", "attacked, most", "others", "flagged", "disagreement")
         }
         assert problem.support is not None
         for size in sizes:
@@ -225,7 +225,7 @@ def adversarial(path: Path) -> Figures:
             rows["attacked"].append(median(gains[0]))
             rows["attacked, most"].append(float(gains[0].max()))
             rows["others"].append(median(gains[1:].mean(0)))
-            rows["apart"].append(median(after.std(0) / before.std(0).clamp_min(1e-6)))
+            rows["disagreement"].append(median(after.std(0) / before.std(0).clamp_min(1e-6)))
             rows["flagged"].append(float(problem.support.off(moved[:, None]).float().mean()))
         panel.plot(sizes, rows["attacked, most"], "o:", color=RUST, alpha=0.6, label="attacked member, most of 64")
         panel.plot(sizes, rows["attacked"], "o-", color=RUST, label="attacked member, median")

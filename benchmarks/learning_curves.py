@@ -6,13 +6,12 @@
 
 Writes `benchmarks/results/learning_curves.json` (every run),
 `docs/results/learning_curves.md` and `docs/figures/learning_curves.png`. Training seeds are 0 to 4; each point
-is measured on 30 episodes with seeds from 30000. GRASP is trained anew for each number of steps, as a user would call
-`learn(N)`; SAC + HER (two layers of 64, one gradient step per environment step) is evaluated on the way of one run.
+is measured on 30 episodes with seeds from 30000. GRASP is trained from scratch for each number of steps, as a user
+would call `learn(N)`; SAC + HER (two layers of 64, one gradient step per environment step) is evaluated during one run.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
@@ -117,10 +116,8 @@ def page(runs: dict[str, dict[str, dict[str, dict[str, float]]]]) -> str:
         "Learning curves",
         "python -m benchmarks.learning_curves",
         "`learn(N)` from scratch with default settings, and Stable-Baselines3's SAC + HER. Training seeds 0 to "
-        "4; the band is "
-        "the 95 % interval of the mean over trainings (Student's t). Ours is of commit 4ff2213; learning has "
-        "become cheaper "
-        "since ([learning cost](learning_cost.md)).",
+        "4; the band is the 95 % interval of the mean over trainings (Student's t). Wall and PointMaze are of "
+        "today's fits, Reacher is of commit 4ff2213, where learning cost more ([learning cost](learning_cost.md)).",
         "![Success against environment steps](../figures/learning_curves.png)",
         "\n".join(lines),
     )
@@ -133,25 +130,19 @@ def main(
 ) -> None:
     """Trains what is missing, then draws."""
     torch.set_num_threads(1)
-    path = pages.RESULTS / "learning_curves.json"
     points = {"grasp": grasp_points, "sac": sac_points}
     runs = [(name, task, seed) for seed in seeds for task in tasks for name in agents]
     with tqdm(total=len(runs)) as bar:
         for name, task, seed in runs:
             bar.set_postfix_str(f"{task} {name} seed {seed}")
-            done = _read(path).get(task, {}).get(name, {}).get(str(seed), {})
+            done = pages.read("learning_curves", {}).get(task, {}).get(name, {}).get(str(seed), {})
             for steps, rate in points[name](task, seed, done):
-                results = _read(path)  # read late: two processes may run at once
+                results = pages.read("learning_curves", {})  # read late: two processes may run at once
                 results.setdefault(task, {}).setdefault(name, {}).setdefault(str(seed), {})[str(steps)] = rate
-                with atomic_write(path) as aside:
-                    aside.write_text(json.dumps(results, indent=1) + "\n")
+                pages.keep("learning_curves", results)
             bar.update()
-    plot(_read(path), FIGURES / "learning_curves.png")
-    pages.publish("learning_curves", page(_read(path)))
-
-
-def _read(path: Path) -> dict[str, Any]:
-    return json.loads(path.read_text()) if path.exists() else {}
+    plot(pages.read("learning_curves", {}), FIGURES / "learning_curves.png")
+    pages.publish("learning_curves", page(pages.read("learning_curves", {})))
 
 
 if __name__ == "__main__":

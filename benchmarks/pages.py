@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +28,26 @@ def page(title: str, command: str, *parts: str) -> str:
 
 def publish(name: str, text: str) -> None:
     """Writes the page `docs/results/NAME.md`."""
-    with atomic_write(PAGES / f"{name}.md") as aside:
+    write(PAGES / f"{name}.md", text)
+
+
+def write(path: Path, text: str) -> None:
+    """Writes a text file, completely or not at all."""
+    with atomic_write(path) as aside:
         aside.write_text(text, encoding="utf-8")
+
+
+def spliced(text: str, marker: str, paragraph: str) -> str:
+    """Returns a text with another paragraph after the comment that begins with `<!-- MARKER:`.
+
+    Raises:
+        ValueError: if there is not exactly one such comment with a paragraph.
+    """
+    pattern = rf"(<!-- {marker}: [^\n]*-->\n).*?\n\n"
+    new, count = re.subn(pattern, lambda found: f"{found[1]}{paragraph.rstrip()}\n\n", text, flags=re.DOTALL)
+    if count != 1:
+        raise ValueError(f"expected one paragraph after <!-- {marker}: ... -->, got {count}")
+    return new
 
 
 def read(name: str, empty: Any) -> Any:
@@ -39,5 +58,4 @@ def read(name: str, empty: Any) -> Any:
 
 def keep(name: str, results: Any) -> None:
     """Writes `benchmarks/results/NAME.json`."""
-    with atomic_write(RESULTS / f"{name}.json") as aside:
-        aside.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+    write(RESULTS / f"{name}.json", json.dumps(results, indent=1) + "\n")

@@ -68,7 +68,7 @@ def latents(path: Path) -> dict[str, Any]:
             "attacked, most": float(gains[0].max()),
             "others": median(gains[1:].mean(0)),
             "flagged": float(problem.support.off(moved[:, None]).float().mean()),
-            "change of the picture [of 255]": float(np.abs(images - plain).mean()),
+            "change of the image [of 255]": float(np.abs(images - plain).mean()),
         }
         found[f"step {size}"] = rows
         worst = int(gains[0].argmax())

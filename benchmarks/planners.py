@@ -15,17 +15,16 @@ from __future__ import annotations
 import json
 import multiprocessing
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from pathlib import Path
 from typing import Any, Literal
 
 import torch
 import tyro
 from tqdm import tqdm
 
+from benchmarks import pages
 from benchmarks.trials import PLANNERS, SHORT_TASKS, TASKS, Setting, trials
-from grasp_agent.serialization import atomic_write
 
-RESULTS = Path(__file__).parent / "results" / "benchmark.json"
+RESULTS = pages.RESULTS / "benchmark.json"
 SEED = 60_000
 HORIZONS = (20, 40, 60, 80, 120, 160)
 
@@ -131,7 +130,7 @@ def main(
         episodes: another number of episodes for each cell.
     """
     settings, counts = STUDIES[study]()
-    results: dict[str, Any] = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    results: dict[str, Any] = pages.read("benchmark", {})
     known = results.setdefault(study, {})
     open_cells = [
         (setting, episodes or counts[setting.mode])
@@ -144,8 +143,7 @@ def main(
         try:
             for done in as_completed(running):
                 known[running[done].key] = done.result()
-                with atomic_write(RESULTS) as aside:
-                    aside.write_text(json.dumps(results) + "\n")
+                pages.write(RESULTS, json.dumps(results) + "\n")
                 bar.update()
         except KeyboardInterrupt:
             pool.shutdown(wait=False, cancel_futures=True)

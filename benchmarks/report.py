@@ -12,20 +12,17 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import matplotlib
 import numpy as np
 import tyro
-from matplotlib import pyplot
 
 from benchmarks import pages
 from benchmarks.planners import DUEL_BUDGETS, DUEL_HORIZONS, HORIZONS, PATIENCE
+from benchmarks.report_cells import Cell, cells, complete
+from benchmarks.report_plot import draw
 from benchmarks.trials import PLANNERS, TASKS
 from grasp_agent.evaluation import intervals
-from grasp_agent.serialization import atomic_write
 
 ROOT = Path(__file__).parent.parent
-Cell = dict[str, list[Any]]
-COLOURS = ("#3b6fb6", "#6fa8dc", "#8a6fc0", "#c06f9f", "#d9803f", "#e0a96d", "#b5651d", "#f0c27b", "#7a8a99", "#a3b1bd")
 
 
 def load(name: str) -> dict[str, Any]:
@@ -45,16 +42,6 @@ def mcnemar(first: list[int], second: list[int]) -> float:
     found = intervals.paired(*([bool(outcome) for outcome in outcomes] for outcomes in (first, second)))
     assert found is not None
     return found.p
-
-
-def cells(study: dict[str, Cell], task: str, horizon: int, mode: str) -> dict[str, Cell]:
-    """Returns the planners' cells of one task, horizon and mode."""
-    found = {}
-    for key, cell in study.items():
-        its_task, planner, length, its_mode, _ = key.split(" | ")
-        if (its_task, int(length), its_mode) == (task, horizon, mode):
-            found[planner] = cell
-    return {name: found[name] for name in PLANNERS if name in found}
 
 
 def duel_table(study: dict[str, Cell], peers: dict[str, Any], task: str, mode: str) -> list[str]:
@@ -147,11 +134,6 @@ def summary(study: dict[str, Cell], peers: dict[str, Any]) -> list[str]:
     return lines
 
 
-def complete(study: dict[str, Cell]) -> list[str]:
-    """Returns the modes that were measured at all horizons."""
-    return [mode for mode in ("open", "closed") if all(cells(study, "barrier", h, mode) for h in HORIZONS)]
-
-
 def horizon_table(study: dict[str, Cell], task: str, mode: str) -> list[str]:
     """Returns a table of success at the end against the horizon."""
     columns = {length: cells(study, task, length, mode) for length in HORIZONS}
@@ -177,50 +159,6 @@ def horizon_cell(cell: Cell | None) -> str:
     times = [seconds for seconds, end in zip(cell["seconds"], cell["end"], strict=True) if end]
     wait = f", {np.median(times):.2f} s" if times else ""
     return f"{np.mean(cell['end']):.2f} / {np.mean(cell['any']):.2f}{wait}"
-
-
-def draw(study: dict[str, Cell], path: Path) -> None:
-    """Plots success at the end against the horizon, with a panel for each task and each completely measured mode."""
-    matplotlib.use("agg")
-    modes = complete(study)
-    size = (2.6 * len(TASKS), 1 + 2 * len(modes))
-    figure, axes = pyplot.subplots(
-        len(modes), len(TASKS), figsize=size, dpi=110, layout="constrained", sharex=True, sharey=True, squeeze=False
-    )
-    for row, mode in enumerate(modes):
-        for column, task in enumerate(TASKS):
-            panel = axes[row][column]
-            for name, colour in zip(SHOWN, COLOURS, strict=False):
-                points = [(h, cells(study, task, h, mode).get(name)) for h in HORIZONS]
-                known = [(h, np.mean(cell["end"])) for h, cell in points if cell is not None]
-                if known:
-                    panel.plot(*zip(*known, strict=True), "o-", ms=3, color=colour, label=name)
-            panel.set_title(f"{task}, {mode} loop", fontsize=9)
-            panel.set(xticks=HORIZONS, ylim=(-0.03, 1.03))
-            panel.tick_params(labelsize=7)
-            panel.grid(alpha=0.25)
-            panel.spines[["top", "right"]].set_visible(False)
-    for axis in axes[-1]:
-        axis.set_xlabel("horizon [steps]", fontsize=9)
-    figure.supylabel("success at the end", fontsize=9)
-    handles, labels = axes[0][0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncol=5, frameon=False, fontsize=8)
-    figure.savefig(path)
-    pyplot.close(figure)
-
-
-SHOWN = (
-    "GRASP",
-    "GRASP, no roadmap",
-    "GRASP, ILQR sync, no roadmap",
-    "GRASP, published",
-    "iCEM",
-    "iCEM, wide",
-    "CEM, coloured",
-    "MPPI, coloured",
-    "shooting",
-    "LatCo",
-)
 
 
 COMMAND = "python -m benchmarks.report"
@@ -299,8 +237,7 @@ def main() -> None:
     pages.publish("planners", page(results, peers))
     pages.publish("duel", duel_page(results, peers))
     for name, rows in PLANNER_PAGES.items():
-        with atomic_write(ROOT / "docs" / "_generated" / f"{name}.md") as aside:
-            aside.write_text(planner_rows(results, rows), encoding="utf-8")
+        pages.write(ROOT / "docs" / "_generated" / f"{name}.md", planner_rows(results, rows))
     if results.get("horizon"):
         draw(results["horizon"], ROOT / "docs" / "figures" / "horizon.png")
 

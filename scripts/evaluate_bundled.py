@@ -9,7 +9,6 @@ environments, 20 episodes each. One thread. Writes
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +23,6 @@ import grasp_agent
 from benchmarks import pages
 from benchmarks.learning_cost import Constant
 from grasp_agent import evaluate
-from grasp_agent.serialization import atomic_write
 
 README = Path(__file__).parent.parent / "README.md"
 SHOWN = ("ball-nav-trap", "ball-nav-maze", "point-maze", "push-t", "reacher", "wall-pixels")  # in the README
@@ -101,10 +99,7 @@ def page(rows: dict[str, dict[str, Any]]) -> str:
 
 def in_readme(text: str, rows: dict[str, dict[str, Any]]) -> str:
     """Returns the README with its rows of now."""
-    shown = table({name: rows[name] for name in SHOWN})
-    return re.sub(
-        r"(<!-- results: [^\n]*-->\n).*?\n\n", lambda found: f"{found[1]}{shown}\n", text, count=1, flags=re.DOTALL
-    )
+    return pages.spliced(text, "results", table({name: rows[name] for name in SHOWN}))
 
 
 def main(names: tyro.conf.Positional[tuple[str, ...]] = ()) -> None:
@@ -115,8 +110,7 @@ def main(names: tyro.conf.Positional[tuple[str, ...]] = ()) -> None:
         rows[name] = row(name) | references(name)
         pages.keep("bundled", rows)
     pages.publish("bundled", page(rows))
-    with atomic_write(README) as aside:
-        aside.write_text(in_readme(README.read_text(encoding="utf-8"), rows), encoding="utf-8")
+    pages.write(README, in_readme(README.read_text(encoding="utf-8"), rows))
 
 
 if __name__ == "__main__":

@@ -3,11 +3,11 @@
     python scripts/evaluate_push_t_pixels.py                 # all; resumes where it was stopped
     python scripts/evaluate_push_t_pixels.py --part closed   # one of both
 
-A task is a piece of a play that the model has not seen (`PushTExpert` with noise, seeds from 10000), as DINO-WM takes
-its tasks from recordings (Zhou et al. 2024, arXiv 2411.04983): its first state is the start, a picture of its last one
-the goal; pieces whose start is at the goal already are left out. `closed`: 25 steps between the two, the bundled agent
-may take 75. `open`: 40, 60 or 80 steps, one plan of so many steps, made within two seconds on one
-thread and carried out blindly. Success is that of the
+A task is a segment of a trajectory that the model has not seen (`PushTExpert` with noise, seeds from 10000), as
+DINO-WM takes its tasks from recordings (Zhou et al. 2024, arXiv 2411.04983): its first state is the start, an image
+of its last one the goal; segments whose start is at the goal already are left out. `closed`: 25 steps between the
+two, the bundled agent may take 75. `open`: 40, 60 or 80 steps, one plan of so many steps, made within two seconds on
+one thread and carried out blindly. Success is that of the
 environment: the block within 20 units and pi / 9. Writes
 `benchmarks/results/push_t_pixels.json` and `docs/results/push_t_pixels.md`.
 """

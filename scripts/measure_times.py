@@ -10,7 +10,6 @@ paragraph of the README that begins with `<!-- times`.
 from __future__ import annotations
 
 import os
-import re
 import subprocess
 import sys
 import time
@@ -23,7 +22,6 @@ import tyro
 
 from benchmarks import pages
 from grasp_agent import GraspAgent
-from grasp_agent.serialization import atomic_write
 
 ROOT = Path(__file__).parent.parent
 PARTS = ("demo", "test", "training")
@@ -47,15 +45,7 @@ def main(wait: bool = True) -> None:
     figures["date"] = date.today().isoformat()
     pages.keep("times", figures)
     readme = ROOT / "README.md"
-    text = re.sub(
-        r"(<!-- times: [^\n]*-->\n).*?\n\n",
-        lambda found: f"{found[1]}{paragraph(figures)}\n\n",
-        readme.read_text(),
-        count=1,
-        flags=re.DOTALL,
-    )
-    with atomic_write(readme) as aside:
-        aside.write_text(text)
+    pages.write(readme, pages.spliced(readme.read_text(encoding="utf-8"), "times", paragraph(figures)))
 
 
 def paragraph(figures: dict[str, Any]) -> str:

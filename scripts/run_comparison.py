@@ -1,4 +1,4 @@
-"""The bundled models beside Stable-Baselines3's agents, all bundled, on the same starts.
+"""The bundled models and Stable-Baselines3's agents, all bundled, on the same starts.
 
     python scripts/run_comparison.py    # resumes where it was stopped, in runs/comparison
 
@@ -10,6 +10,7 @@ from the commands that stand there.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from tqdm import tqdm
 
@@ -29,6 +30,7 @@ AGENTS = {
 def main() -> None:
     """Plays missing episodes, and writes the page."""
     parts: list[str] = []
+    rows: dict[str, Any] = {}
     for env_id, agents in AGENTS.items():
         folder = ROOT / "runs" / "comparison" / env_id.split("/")[1]
         names = agents.split(",")
@@ -36,7 +38,9 @@ def main() -> None:
             found = compare(env_id, names, episodes=EPISODES, seed=SEED, out=folder, jobs=JOBS, on_episodes=bar.update)
         report.write(found, folder)
         command = f"`grasp compare {env_id} --agents {agents}`"
+        rows[env_id] = [entry.row() for entry in found.entries]
         parts.append(f"{command}\n\n{report.markdown(found)}")
+    pages.keep("comparison", rows)
     pages.publish(
         "comparison", pages.page("Comparison with trained agents", "python scripts/run_comparison.py", *parts)
     )

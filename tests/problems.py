@@ -18,6 +18,7 @@ from grasp_agent.planners.protocols import Dynamics, Jacobian
 STEP = 0.25
 GAP = (0.5, 0.9)
 """Lowest and highest y at which the wall x = 0 can be passed."""
+NEVER = Criteria(hold=1, accept=-1.0)  # nothing is good enough: every iteration is done
 
 
 def tensor(*rows: object) -> Tensor:
@@ -261,3 +262,25 @@ PROBLEMS = {
     "double integrator": double_integrator,
     "wall": wall,
 }
+
+
+def moved(problem: Problem, dtype: torch.dtype, device: torch.device) -> Problem:
+    """Returns the wall's problem with other numbers, its roadmap built again."""
+
+    def to(value: Tensor) -> Tensor:
+        return value.to(device, dtype if value.is_floating_point() else None)
+
+    goal = problem.goal
+    assert isinstance(goal, EntryGoal)
+    aim = EntryGoal(
+        size=goal.size,
+        index=goal.index.to(device),
+        target=to(goal.target),
+        weights=to(goal.weights),
+        tolerance=goal.tolerance,
+    )
+    plain = replace(
+        problem, goal=aim, start=to(problem.start), low=to(problem.low), high=to(problem.high), roadmap=None
+    )
+    graph = RoadmapGraph.build(to(grid()), steering(plain))
+    return replace(plain, roadmap=graph)

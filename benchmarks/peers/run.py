@@ -28,9 +28,9 @@ import tyro
 from tqdm import tqdm
 
 import grasp_agent
+from benchmarks import pages
 from benchmarks.peers.adapters import SOLVERS
 from benchmarks.peers.worker import MODES, TASKS, SettingName
-from grasp_agent.serialization import atomic_write
 
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "benchmarks" / "results" / "peers.json"
@@ -96,7 +96,7 @@ def main(
     cache: Path = ROOT / "runs" / "peers",
 ) -> None:
     """Measures what is missing."""
-    results: dict[str, Any] = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    results: dict[str, Any] = pages.read("peers", {})
     known = grasp_agent.bundled()
     for task in tasks:
         if TASKS[task].model not in known:
@@ -119,8 +119,7 @@ def main(
         bar.set_postfix_str(f"{task} {solver} {setting}")
         entries = entries_of(cache, task, solver, setting, wanted.get(setting, episodes))
         results |= {f"{task}/{solver}/{setting}/{mode}": entry for mode, entry in entries.items()}
-        with atomic_write(RESULTS) as aside:
-            aside.write_text(json.dumps(results, indent=1) + "\n")
+        pages.keep("peers", results)
 
 
 if __name__ == "__main__":

@@ -31,7 +31,7 @@ class PlanView(NamedTuple):
     fresh: bool
     """Whether the plan was made in this call."""
     accepted: bool
-    """Whether every ensemble member predicts that it reaches the goal."""
+    """Whether it was accepted, see `Criteria.accept`."""
 
 
 @dataclass(frozen=True, kw_only=True)

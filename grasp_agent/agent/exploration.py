@@ -13,7 +13,7 @@ from grasp_agent.agent.controller import PlannerSettings
 from grasp_agent.agent.plan_state import PlanState
 from grasp_agent.agent.policy import WorldModelPolicy
 from grasp_agent.planners import Planner
-from grasp_agent.validation import at_least, whole
+from grasp_agent.validation import at_least, fraction, more_than, whole
 
 Array = NDArray[np.float32]
 _COUNTED = 50_000  # latest states whose visits are counted, which limits the cost of counting
@@ -55,15 +55,9 @@ class ExploreConfig:
 
     def __post_init__(self) -> None:
         whole(1, learning_starts=self.learning_starts, longest_hold=self.longest_hold, hold=self.hold)
-        for name in ("refit_growth", "kind_growth"):
-            if not getattr(self, name) > 1:
-                raise ValueError(f"{name}: expected more than 1, got {getattr(self, name)}")
-        at_least(0, visit_exponent=self.visit_exponent)
-        for name in ("frontier_share", "surprise_share", "rest"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name}: expected a fraction in [0, 1], got {getattr(self, name)}")
-        if not self.noise >= 0:
-            raise ValueError(f"noise: expected at least 0, got {self.noise}")
+        more_than(1, refit_growth=self.refit_growth, kind_growth=self.kind_growth)
+        at_least(0, visit_exponent=self.visit_exponent, noise=self.noise)
+        fraction(frontier_share=self.frontier_share, surprise_share=self.surprise_share, rest=self.rest)
 
 
 class Explorer:
@@ -98,7 +92,7 @@ class Explorer:
         if world is None:
             return
         points = world.index.points
-        nearest = torch.cdist(states[-50_000:], points).argmin(-1)
+        nearest = torch.cdist(states[-_COUNTED:], points).argmin(-1)
         visits = torch.bincount(nearest, minlength=len(points)).double().cpu().numpy()
         goals = world.achieved(points)
         chances = 1 / np.maximum(visits, 1) ** self._config.visit_exponent

@@ -88,9 +88,8 @@ def _of_buffer(buffer: ReplayBuffer, raw: Raw) -> Iterator[Transitions]:
     order = (np.arange(size) + (buffer.pos if buffer.full else 0)) % size
     order = order if buffer.full else order[: buffer.pos]
     if buffer.optimize_memory_usage and buffer.full:
-        order = order[
-            1:
-        ]  # where only states are kept, the newest step's end stands in place of the oldest step's begin
+        # Only states are kept: the newest step's end stands in place of the oldest step's begin.
+        order = order[1:]
     for env in range(buffer.n_envs):
         if isinstance(buffer, DictReplayBuffer):
             before = {key: values[order, env] for key, values in buffer.observations.items()}

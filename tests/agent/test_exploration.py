@@ -81,6 +81,12 @@ def test_an_episode_for_the_frontier_leaves_at_once(agent: GraspAgent):
 def test_wrong_settings_are_named():
     with pytest.raises(ValueError, match="hold: expected a whole number of at least 1, got 0"):
         ExploreConfig(hold=0)
+    with pytest.raises(ValueError, match="kind_growth: expected more than 1, got inf"):
+        ExploreConfig(kind_growth=float("inf"))
+    with pytest.raises(ValueError, match="visit_exponent: expected at least 0, got -1"):
+        ExploreConfig(visit_exponent=-1)
+    with pytest.raises(ValueError, match="noise: expected at least 0, got inf"):
+        ExploreConfig(noise=float("inf"))
 
 
 @pytest.mark.parametrize("rest", [0.0, 0.3])

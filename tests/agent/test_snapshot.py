@@ -15,7 +15,8 @@ import safetensors.torch
 import torch
 from saved_contents import content
 
-from grasp_agent import GRASP, Criteria, GraspAgent
+import grasp_agent
+from grasp_agent import GRASP, Criteria, GraspAgent, serialization
 from grasp_agent.agent.snapshot import CODEC
 from grasp_agent.planners import (
     CEM,
@@ -170,3 +171,20 @@ def test_files_are_written_atomically(agent: GraspAgent, tmp_path: Path, monkeyp
             agent.save(target)
     assert [p.name for p in tmp_path.iterdir()] == ["kept.zip"]
     assert path.read_bytes() == before
+
+
+def test_names_of_older_files_are_read(tmp_path: Path):
+    """An encoder's weight of the reconstruction was `picture`, its decoder `painter`."""
+    path, old = tmp_path / "new.zip", tmp_path / "old.zip"
+    agent = grasp_agent.load("wall-pixels", device="cpu")
+    agent.save(path)
+    config, tensors = serialization.read(path)
+    del config["encoder"]["reconstruction"]
+    config["encoder"]["picture"] = 2.0
+    renamed = {name.replace("encoder.decoder.", "encoder.painter."): value for name, value in tensors.items()}
+    assert set(renamed) != set(tensors)
+    serialization.write(old, config, renamed)
+    again = GraspAgent.load(old, device="cpu")
+    assert again.settings.encoder is not None and again.settings.encoder.reconstruction == 2.0
+    for name, tensor in agent.snapshot().encoder.items():
+        assert torch.equal(tensor, again.snapshot().encoder[name])

@@ -174,3 +174,11 @@ def test_a_static_factor_gets_one_axis(second: str, count: int):
     latents = axes(seen.flatten(0, 1))
     assert latents.shape[1] == 2 + count
     assert (missed(latents[:, 2:], torch.cat([door, other], -1)[..., :count].flatten(0, 1)) < 0.15).all()
+
+
+def test_the_mean_of_the_keypoints_is_the_origin_of_latents_and_both_maps_are_inverse():
+    axes = Axes(4)
+    samples = 5 + torch.randn(200, 4, generator=torch.Generator().manual_seed(3)) @ torch.diag(torch.arange(1.0, 5.0))
+    axes.fit(samples, 0.0)
+    torch.testing.assert_close(axes(samples).mean(0), torch.zeros(axes.size), atol=1e-4, rtol=0)
+    torch.testing.assert_close(axes.keypoints_of(axes(samples)).flatten(-2), samples, atol=1e-3, rtol=0)

@@ -176,6 +176,8 @@ def test_few_transitions_and_few_new_ones_get_few_gradient_steps():
     assert steps(100, 50) == 250
     assert replace(config, gradient_steps=1).for_data(1).gradient_steps == 1
     assert replace(config, gradient_steps=10**6).for_data(10).gradient_steps == 200  # 20 for each transition
+    assert replace(config, gradient_steps=10**6, steps_per_transition=7).for_data(10).gradient_steps == 70
+    assert replace(config, least_steps=90).for_data(1).gradient_steps == 90
     with pytest.raises(ValueError, match="full_at: expected"):
         TrainConfig(full_at=0)
 
@@ -307,6 +309,13 @@ def test_windows_stay_within_their_episode():
         (lambda: MLPConfig(octaves=-1), "octaves: expected at least 0, got -1"),
         (lambda: MLPConfig(activation="tanh"), "'relu' or 'silu', got 'tanh'"),  # type: ignore[arg-type]
         (lambda: TrainConfig(unroll=0), "unroll: expected a whole number of at least 1, got 0"),
+        (lambda: TrainConfig(trial_fraction=5), r"trial_fraction: expected a fraction in \[0, 1\], got 5"),
+        (lambda: TrainConfig(trial_steps=0), "trial_steps: expected a whole number of at least 1, got 0"),
+        (lambda: TrainConfig(least_steps=0), "least_steps: expected a whole number of at least 1, got 0"),
+        (
+            lambda: TrainConfig(steps_per_transition=0),
+            "steps_per_transition: expected a whole number of at least 1, got 0",
+        ),
         (lambda: TrainConfig(lr=0), "lr: expected more than 0, got 0"),
         (lambda: TrainConfig(patience=0), "patience: expected a whole number of at least 1, got 0"),
         (lambda: TrainConfig(weight_decay=-1), "weight_decay: expected at least 0, got -1"),

@@ -260,6 +260,12 @@ def test_what_does_not_fit_is_refused():
         PixelEncoder((8, 64, 3))
     with pytest.raises(ValueError, match="points: expected a whole number of at least 1, got 0"):
         EncoderConfig(points=0)
+    with pytest.raises(ValueError, match="focus_start: expected a fraction"):
+        EncoderConfig(focus_start=7)
+    with pytest.raises(ValueError, match="focus_rise: expected more than 0, got 0"):
+        EncoderConfig(focus_rise=0)
+    with pytest.raises(ValueError, match="max_passes: expected a whole number of at least 1, got 0"):
+        EncoderConfig(max_passes=0)
     with pytest.raises(ValueError, match="ahead: expected growing numbers of steps from 1"):
         EncoderConfig(ahead=(2, 4))
     images, rows, actions, _ = walks(2)
@@ -329,7 +335,7 @@ def test_the_spread_of_maps_is_relative_to_the_motion_of_their_keypoints():
 
 @pytest.mark.parametrize(("focus", "steps"), [(0.0, 10), (0.2, 2), (0.2, 10)])
 def test_the_focus_term_begins_after_a_part_of_the_training(focus: float, steps: int, monkeypatch: pytest.MonkeyPatch):
-    """The first two of ten gradient steps are without it; its effect is in `docs/pixels.md`."""
+    """The first two of ten gradient steps are without it; its effect is in `docs/guides/images.md`."""
     images, rows, actions, _ = walks(2)
     asked, told = list[int](), list[int]()
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from dataclasses import replace
+from typing import Any
 
 import problems
 import pytest
 import torch
-from problems import STEP, Counted, double_integrator, make, noise, point, several, slide, tensor
+from problems import STEP, Counted, double_integrator, make, noise, point, slide, tensor
 from torch import Tensor
 
 from grasp_agent.planners import (
@@ -37,8 +37,6 @@ from grasp_agent.planners import (
     Tracking,
     lifted_loss,
 )
-from grasp_agent.planners.base import _repair
-from grasp_agent.planners.noise import NoiseSource
 
 # torch's own forward-mode derivatives still use what torch deprecates.
 pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated:DeprecationWarning")
@@ -213,60 +211,6 @@ def test_a_lifted_newton_step_stays_in_bounds_and_its_states_follow_the_clamped_
     torch.testing.assert_close(moved.states, problem.follow(moved.actions))
 
 
-def test_a_collocation_step_solves_the_normal_equations():
-    planner, (batch, count, horizon, size, action_size) = Collocation(damping=0.01), (2, 3, 5, 3, 2)
-    source = noise()
-    by_state, by_action = (source.normal(batch, count, horizon, size, n) for n in (size, action_size))
-    gaps, slope = (source.normal(batch, count, horizon, size) for _ in range(2))
-    bend = source.normal(batch, count, horizon, size, size)
-    bend = bend @ bend.mT
-    multipliers = source.normal(batch, count, horizon).exp()
-    d_states, d_actions = planner._solve(by_state, by_action, gaps, multipliers, slope, bend)
-    # All residuals |A_t ds_t + B_t da_t + gap_t - ds_{t+1}| and the goal's quadratic in one dense system.
-    states, actions = horizon * size, horizon * action_size
-    for b in range(batch):
-        for n in range(count):
-            jacobian = torch.zeros(states, states + actions, dtype=torch.float64)
-            jacobian[:, :states] = -torch.eye(states)
-            for t in range(horizon):
-                row = slice(t * size, (t + 1) * size)
-                if t:
-                    jacobian[row, (t - 1) * size : t * size] = by_state[b, n, t]
-                jacobian[row, states + t * action_size : states + (t + 1) * action_size] = by_action[b, n, t]
-            weighted = jacobian.T * multipliers[b, n].repeat_interleave(size)
-            matrix = weighted @ jacobian + 0.01 * torch.eye(states + actions, dtype=torch.float64)
-            matrix[:states, :states] += torch.block_diag(*bend[b, n])
-            right = -weighted @ gaps[b, n].flatten()
-            right[:states] -= slope[b, n].flatten()
-            solution = torch.linalg.solve(matrix, right)
-            torch.testing.assert_close(d_states[b, n].flatten(), solution[:states])
-            torch.testing.assert_close(d_actions[b, n].flatten(), solution[states:])
-
-
-def test_collocation_closes_the_gaps_where_the_bounds_are_active():
-    problem = replace(make(slide()), criteria=Criteria(hold=1, accept=-1.0))
-    # Constant multipliers, since they fall again where the gaps are closed; as many solves as bounds come in between.
-    planner = Collocation(hold=3, iterations=120, multiplier=100.0, multiplier_rate=0.0, rounds=8)
-    missed = {}
-    for rounds in (8, 1):
-        last: list[Any] = []
-        replace(planner, rounds=rounds).plan(problem, on_step=lambda _, state, last=last: last.append(state))
-        path = problem.follow(last[-1].actions)
-        missed[rounds] = (path - last[-1].states).abs().amax((1, 2, 3))
-        assert (last[-1].actions.abs() == 1).any()
-        if rounds == 8:
-            assert (problem.scoring.distances(path)[..., -1, :] < 0.2).all()
-    assert (missed[8] < 0.01).all()
-    assert (missed[1] > 0.2).all()  # clamped without another solve, the states run ahead of the actions
-
-
-def test_collocation_comes_to_every_goal_in_free_space():
-    problem = point()
-    plan = Collocation(candidates=4).plan(problem)
-    assert plan.accepted.all()
-    assert (problem.scoring.distances(problem.follow(plan.actions[:, None]))[:, :, -1] < 0.6).all()
-
-
 def test_gradient_shooting_steps_along_the_gradient_of_the_rollout():
     problem = point()
     planner = GradientShooting.sync(lr=0.2)
@@ -276,94 +220,10 @@ def test_gradient_shooting_steps_along_the_gradient_of_the_rollout():
     torch.testing.assert_close(moved.actions, problem.clamp(state.actions - 0.2 * 2 * STEP * missed))
 
 
-def one_step() -> Problem:
-    """One action brings a point to its goal: (0.4, -0.6) is the only best."""
-    return make(slide(), tensor([0.0, 0.0]), STEP * tensor([0.4, -0.6]), horizon=1)
-
-
-@pytest.mark.parametrize("planner", [CEM(samples=100, elites=10), ICEM(samples=100), MPPI(samples=300)])
-def test_sampling_moves_the_mean_to_the_optimum(planner: Planner[Any]):
-    problem, best = one_step(), tensor(0.4, -0.6)
-    state: Any = planner.init(problem, None, noise())
-    source, missed = noise(), [(state.mean - best).norm().item()]
-    for _ in range(8):
-        state = planner.step(problem, state, source)
-        missed.append((state.mean - best).norm().item())
-    assert missed[1] < 0.7 * missed[0]
-    assert missed[-1] < 0.1 * missed[0]
-    if not isinstance(planner, MPPI):
-        assert (state.std < 0.1 * planner.init(problem, None, noise()).std).all()
-        assert (state.costs.diff(dim=2) >= 0).all()
-        assert (state.elites[:, :, 0] - best).norm() < 0.05
-
-
 @pytest.mark.parametrize("planner", [GradientShooting.paper(iterations=100), Collocation.paper()])
 def test_the_published_baselines_reach_goals_in_free_space(planner: Planner[Any]):
     problem = replace(point(), low=tensor(-9.0, -9.0), high=tensor(9.0, 9.0))
     assert planner.plan(problem).accepted.all()
-
-
-def test_actions_that_never_come_near_their_bounds_need_one_solve_a_step(monkeypatch: pytest.MonkeyPatch):
-    problem, solves = replace(point(), low=-10 * torch.ones(2).double(), high=10 * torch.ones(2).double()), []
-    solve = Collocation._solve
-
-    def counted(*arguments: Any) -> Any:
-        solves.append(1)
-        return solve(*arguments)
-
-    monkeypatch.setattr(Collocation, "_solve", counted)
-    planner = Collocation(candidates=3)
-    state = planner.init(problem, None, noise())
-    for _ in range(5):
-        state = planner.step(problem, state, noise())
-        assert (state.actions.abs() < 9).all()
-    assert len(solves) == 5
-
-
-@pytest.mark.parametrize("planner", [CEM(samples=201, elites=10), ICEM(samples=203), MPPI(samples=77)])
-def test_samples_are_distributed_among_all_members(planner: Planner[Any]):
-    counted = Counted(replace(point(4), criteria=Criteria(hold=1, accept=-1.0, feedback=False, unused=1)))
-    state = planner.init(counted.problem, None, noise())
-    for _ in range(6):
-        used: list[int] = []
-        dynamics = counted.problem.dynamics
-
-        def watched(state: Tensor, action: Tensor, used: list[int] = used, step: Any = dynamics) -> Tensor:
-            used.append(len(state))
-            return step(state, action)
-
-        state = planner.step(replace(counted.problem, dynamics=watched), state, noise())
-        assert set(used) == {3}
-
-
-def test_given_plans_keep_the_cost_of_each_of_their_parts():
-    problem = several()
-    given = Rollout()(problem, 3, noise(2))
-    state = ICEM(factored=True).init(problem, given, noise())
-    torch.testing.assert_close(state.costs[:, :, 0], problem.scoring.part_merits(problem.follow(given.actions)))
-
-
-def test_samples_that_diverge_do_not_blind_mppi():
-    problem = point()
-
-    def fragile(state: Tensor, action: Tensor) -> Tensor:
-        following = problem.dynamics(state, action)
-        return torch.where((action[..., :1] < -0.9), torch.inf, following)
-
-    ends = []
-    for dynamics in (problem.dynamics, fragile):
-        world = replace(problem, dynamics=dynamics, criteria=Criteria(hold=1, accept=-1.0))
-        ends.append(MPPI(samples=200, iterations=12, noise=Coloured(beta=2.0)).plan(world, seed=3).cost)
-    reachable = ends[0] < 2
-    assert reachable.sum() >= 3
-    assert (ends[1][reachable] < 3).sum() >= reachable.sum() - 1
-
-
-def test_where_every_sample_diverges_the_mean_of_mppi_stays():
-    problem = replace(point(), dynamics=lambda state, _: state * torch.inf)
-    planner = MPPI(samples=20)
-    state = planner.init(problem, None, noise())
-    assert torch.equal(planner.step(problem, state, noise()).mean, state.mean)
 
 
 @pytest.mark.parametrize(
@@ -396,48 +256,3 @@ def test_the_error_for_a_model_without_derivatives_says_what_to_do():
         ICEM().plan(plain)
     blind = replace(plain, criteria=Criteria(hold=1, feedback=False))
     assert ICEM().plan(blind).accepted.any()
-
-
-def test_infinite_costs_stay_infinite_when_a_state_is_repaired():
-    sound = CEM().init(point(), None, noise())
-    broken = sound._replace(mean=sound.mean * torch.nan, costs=torch.full_like(sound.costs, torch.inf))
-    repaired = _repair(broken, sound._replace(costs=torch.zeros_like(sound.costs)), CEM.unbounded)
-    assert torch.equal(repaired.mean, sound.mean)
-    assert repaired.costs.isinf().all()
-
-
-def test_collocation_stands_still_where_its_equations_cannot_be_solved():
-    problem = replace(
-        point(), jacobian=lambda state, action: (state, torch.full((*state.shape, 4), torch.nan).double())
-    )
-    planner = Collocation(candidates=2)
-    state = planner.init(problem, None, noise())
-    moved = planner.step(problem, state, noise())
-    assert torch.equal(moved.states, state.states)
-    assert torch.equal(moved.actions, state.actions)
-
-
-@pytest.mark.parametrize("unbounded", [(), ("worst",)])
-def test_fields_that_may_be_infinite_are_those_that_a_planner_names(unbounded: tuple[str, ...]):
-    class Walk(NamedTuple):
-        plans: torch.Tensor
-        worst: torch.Tensor
-
-    seen: list[Walk] = []
-
-    @dataclass(frozen=True, kw_only=True)
-    class Standing(Planner[Walk]):
-        def init(self, problem: Problem, given: Candidates | None, noise: NoiseSource) -> Walk:
-            return Walk(problem.resting(1), problem.start.new_zeros(problem.size))
-
-        def step(self, problem: Problem, state: Walk, noise: NoiseSource) -> Walk:
-            seen.append(state)
-            return Walk(state.plans * torch.nan, state.worst + torch.inf)
-
-        def actions(self, problem: Problem, state: Walk) -> torch.Tensor:
-            return state.plans
-
-    Standing.unbounded = unbounded
-    Standing(iterations=2).plan(replace(point(), criteria=Criteria(accept=-1.0)))
-    assert torch.equal(seen[1].plans, seen[0].plans)
-    assert bool(seen[1].worst.isinf().all()) == bool(unbounded)

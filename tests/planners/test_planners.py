@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from dataclasses import replace
+from typing import Any
 
 import problems
 import pytest
 import torch
-from problems import PROBLEMS, make, noise, point, rows, slide, tensor
+from problems import NEVER, PROBLEMS, make, moved, noise, point, rows, slide, tensor
 from torch import Tensor
 
 from grasp_agent.planners import (
@@ -22,7 +22,6 @@ from grasp_agent.planners import (
     Candidates,
     Collocation,
     Coloured,
-    Criteria,
     Descent,
     Gradient,
     GradientShooting,
@@ -37,11 +36,9 @@ from grasp_agent.planners import (
     Recombination,
     Relaxation,
     Roadmap,
-    RoadmapGraph,
     Rollout,
     Tracking,
 )
-from grasp_agent.planners.goal import EntryGoal
 
 # torch's own forward-mode derivatives still use what torch deprecates.
 pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated:DeprecationWarning")
@@ -82,33 +79,10 @@ PLANNERS: dict[str, Planner[Any]] = {
 MAY_NOT = [(name, "wall") for name in ("paper", "adam, shooting", "descent, tracking")]
 MAY_NOT += [(name, "double integrator") for name in ("descent, tracking", "roadmap, tracking")]
 MAY_NOT += [(name, "wall") for name, planner in PLANNERS.items() if not isinstance(planner, GRASP)]
-NEVER = Criteria(hold=1, accept=-1.0)  # nothing is good enough: every iteration is done
 
 PLAIN = replace(PAPER, iterations=8, verify_every=1)
 every_planner = pytest.mark.parametrize("name", PLANNERS)
 every_problem = pytest.mark.parametrize("task", PROBLEMS)
-
-
-def moved(problem: Problem, dtype: torch.dtype, device: torch.device) -> Problem:
-    """Returns the wall's problem with other numbers, its roadmap built again."""
-
-    def to(value: Tensor) -> Tensor:
-        return value.to(device, dtype if value.is_floating_point() else None)
-
-    goal = problem.goal
-    assert isinstance(goal, EntryGoal)
-    aim = EntryGoal(
-        size=goal.size,
-        index=goal.index.to(device),
-        target=to(goal.target),
-        weights=to(goal.weights),
-        tolerance=goal.tolerance,
-    )
-    plain = replace(
-        problem, goal=aim, start=to(problem.start), low=to(problem.low), high=to(problem.high), roadmap=None
-    )
-    graph = RoadmapGraph.build(to(problems.grid()), problems.steering(plain))
-    return replace(plain, roadmap=graph)
 
 
 def unending(problem: Problem) -> Problem:
@@ -306,55 +280,6 @@ def test_a_number_lost_once_does_not_end_the_search():
     problem, seen = unending(make(once_nothing)), []
     PLAIN.plan(problem, on_step=lambda _, state: seen.append(state.actions))
     assert seen[-1].isfinite().all()
-
-
-class Script(NamedTuple):
-    done: int
-    actions: Tensor
-
-
-@dataclass(frozen=True, kw_only=True)
-class Scripted(Planner[Script]):
-    """Offers given constant actions, one after the other."""
-
-    script: tuple[float, ...]
-
-    def init(self, problem: Problem, given: Candidates | None, noise: NoiseSource) -> Script:
-        return Script(0, self._constant(problem, 0))
-
-    def step(self, problem: Problem, state: Script, noise: NoiseSource) -> Script:
-        return Script(state.done + 1, self._constant(problem, state.done + 1))
-
-    def actions(self, problem: Problem, state: Script) -> Tensor:
-        return state.actions
-
-    def _constant(self, problem: Problem, count: int) -> Tensor:
-        return torch.full((problem.size, 1, problem.horizon, 2), self.script[count], dtype=torch.float64)
-
-
-def diagonal(criteria: Criteria = NEVER) -> Problem:
-    """From the origin to (1, 1) and (9, 9) in 12 steps: actions 1/3 arrive at the first, 1 come nearest the other."""
-    return make(slide(), torch.zeros(2, 2).double(), tensor([1.0, 1.0], [9.0, 9.0]), criteria=criteria)
-
-
-def test_the_driver_keeps_the_best_candidate_of_each_problem_and_clamps():
-    plan = Scripted(iterations=4, script=(0.0, 1 / 3, 7.0, torch.nan, -1.0)).plan(diagonal())
-    torch.testing.assert_close(plan.actions[:, 0, 0], tensor(1 / 3, 1.0))
-    assert plan.iterations == 4
-
-
-def test_an_accepted_problem_keeps_its_plan_while_others_go_on():
-    plan = Scripted(iterations=2, script=(0.0, 0.32, 1 / 3)).plan(diagonal(Criteria(hold=1)))
-    assert plan.accepted.tolist() == [True, False]
-    assert plan.actions[0, 0, 0] == 0.32
-
-
-def test_the_last_iteration_is_always_scored_and_every_one_is_reported():
-    shown: list[int] = []
-    planner = Scripted(iterations=5, verify_every=3, script=(0.0, 0.1, 0.1, 0.1, 0.1, 1 / 3))
-    plan = planner.plan(diagonal(), on_step=lambda i, _: shown.append(i))
-    torch.testing.assert_close(plan.actions[0, 0, 0], tensor(1 / 3)[0])
-    assert shown == [0, 1, 2, 3, 4, 5]
 
 
 @every_planner

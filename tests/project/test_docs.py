@@ -4,11 +4,13 @@ import importlib
 import json
 import re
 import shlex
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import gymnasium as gym
 import numpy as np
 import pytest
 from documents import ROOT, code_blocks
@@ -30,8 +32,54 @@ SHORTER = {
     "guides/comparing.md": {"episodes=3": "episodes=1"},
     "guides/video.md": {"episodes=4": "episodes=2"},
 }
+FILES = {
+    "quickstart.md": {"my-ball.zip", "ball.mp4"},
+    "guides/files.md": {"mine.zip", "run.zip"},
+    "guides/images.md": {"run.zip", "run.zip.pictures", "my-wall.zip"},
+    "guides/offline_data.md": {"from-sac.zip"},
+    "guides/video.md": {"ball.mp4", "beside.mp4", "grid.mp4", "search.mp4"},
+}
 SLOW = {"guides/comparing.md", "guides/video.md"}
 OWN_TESTS = {"guides/your_environment.md"}  # has tests of its own
+
+
+def prints_success(names: dict[str, Any], printed: str) -> None:
+    assert printed.strip() == "True"
+
+
+def compares(names: dict[str, Any], printed: str) -> None:
+    assert "| random | 0 |" in printed
+
+
+def acts_on_an_image(names: dict[str, Any], printed: str) -> None:
+    assert gym.make("grasp/Wall-v0").action_space.contains(names["action"])
+
+
+def plans_with(kind: str) -> Callable[[dict[str, Any], str], None]:
+    """The agent of the page plans with the page's own code."""
+
+    def outcome(names: dict[str, Any], printed: str) -> None:
+        agent, env = names["agent"], gym.make("grasp/BallNav-v0")
+        made = agent.planner if kind == "RandomSearch" else agent.planner.proposals
+        assert made is names[kind] or type(made) is names[kind]
+        observation, _ = env.reset(seed=0)
+        action, _ = agent.predict(observation, episode_start=np.array([True]), deterministic=True)
+        env.close()
+        assert agent.action_space.contains(action)
+        assert agent.last_plan.fresh
+        assert (len(agent.last_plan.virtual) == 0) == (kind == "RandomSearch")  # its state has no virtual states
+
+    return outcome
+
+
+OUTCOMES = {
+    "index.md": prints_success,
+    "quickstart.md": compares,
+    "guides/comparing.md": compares,
+    "guides/images.md": acts_on_an_image,
+    "planners/own.md": plans_with("RandomSearch"),
+    "planners/proposals.md": plans_with("zeros"),
+}
 PAGES = sorted(
     str(path.relative_to(DOCS))
     for path in DOCS.rglob("*.md")
@@ -43,13 +91,19 @@ PAGES = sorted(
 @pytest.mark.filterwarnings("ignore:Evaluation environment is not wrapped with a ``Monitor`` wrapper")
 @pytest.mark.filterwarnings("ignore::tqdm.TqdmExperimentalWarning")
 @pytest.mark.usefixtures("brief_fits")
-def test_the_code_of_a_page_runs(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_the_code_of_a_page_runs(
+    page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
     monkeypatch.chdir(tmp_path)
     code = "".join(code_blocks((DOCS / page).read_text(encoding="utf-8")))
     for long, short in SHORTER.get(page, {}).items():
         assert long in code, long
         code = code.replace(long, short)
-    exec(compile(code, f"docs/{page}", "exec"), {"__name__": "page"})
+    names: dict[str, Any] = {"__name__": "page"}
+    exec(compile(code, f"docs/{page}", "exec"), names)
+    if page in OUTCOMES:
+        OUTCOMES[page](names, capsys.readouterr().out)
+    assert {path.name for path in tmp_path.iterdir()} == FILES.get(page, set())
 
 
 def test_pages_with_code_are_found():
@@ -208,8 +262,43 @@ def test_every_public_name_has_its_place_in_the_reference():
     listed = set(re.findall(r"^::: (\S+)", text, re.MULTILINE))
     for found in re.finditer(r"^::: (\S+)\n    options:.*?members: \[([^\]]*)\]", text, re.MULTILINE | re.DOTALL):
         listed |= {f"{found[1]}.{name.strip()}" for name in found[2].split(",")}
+    documented = [found for name in listed if (found := _found(name)) is not None]
     for module in ("grasp_agent", "grasp_agent.planners", "grasp_agent.models", "grasp_agent.task"):
-        public = importlib.import_module(module)
-        for name in public.__all__:
-            folder = ".".join(getattr(getattr(public, name), "__module__", module).split(".")[:2])
-            assert {f"{module}.{name}", f"grasp_agent.{name}", f"{folder}.{name}"} & listed, f"{module}.{name}"
+        for name in (public := importlib.import_module(module)).__all__:
+            assert f"{module}.{name}" in listed or getattr(public, name) in documented, f"{module}.{name}"
+
+
+def _found(name: str) -> Any:
+    """The object of a dotted name; None for a module."""
+    module, _, attribute = name.rpartition(".")
+    try:
+        return getattr(importlib.import_module(module), attribute)
+    except (ModuleNotFoundError, AttributeError):
+        return None
+
+
+def test_the_comparison_is_that_of_its_figures():
+    results = _results("comparison")
+    page = (DOCS / "results" / "comparison.md").read_text(encoding="utf-8")
+    for env_id, rows in results.items():
+        part = page.split(f"`grasp compare {env_id} --agents ")[1].split("`grasp compare")[0]
+        lines = {line.split(" | ")[0].strip("| "): line for line in part.splitlines() if line.startswith("| ")}
+        assert [*lines][1:] == [row["agent"] for row in rows]
+        for row in rows:
+            low, high = (round(100 * row[f"success_end_{end}"]) for end in ("low", "high"))
+            assert f" {100 * row['success_end']:.0f} % ({low}-{high}) " in lines[row["agent"]]
+    success = {(env_id, row["agent"]): row["success_end"] for env_id, rows in results.items() for row in rows}
+    trap, maze = "grasp/BallNavTrap-v0", "grasp/PointMaze-v0"  # what the README says of ten times the steps
+    assert success[trap, "sac@300000"] == success[trap, "grasp@30000"]
+    assert success[maze, "sac@20000"] > success[maze, "grasp@2000"]
+
+
+def test_every_document_that_the_code_names_exists():
+    files = [
+        path
+        for folder in ("grasp_agent", "envs", "scripts", "benchmarks", "tests")
+        for path in (ROOT / folder).rglob("*.py")
+    ]
+    named = {name for path in files for name in re.findall(r"docs/[\w/]+\.md", path.read_text(encoding="utf-8"))}
+    assert len(named) > 10
+    assert [name for name in sorted(named) if not (ROOT / name).exists() and "NAME" not in name] == []

@@ -33,6 +33,8 @@ def test_the_rows_are_what_the_script_wrote():
     script = importlib.import_module("evaluate_bundled")
     rows = json.loads((ROOT / "benchmarks" / "results" / "bundled.json").read_text(encoding="utf-8"))
     assert script.in_readme(README, rows) == README
+    with pytest.raises(ValueError, match="expected one paragraph after <!-- results"):
+        script.in_readme(README.replace("<!-- results:", "<!-- "), rows)
     assert all(f"| `{name}` |" in README for name in script.SHOWN)
 
 

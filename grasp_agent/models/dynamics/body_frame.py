@@ -130,9 +130,8 @@ class FramedMLP(EnsembleMLP):
         low, high = (edge[self._points] for edge in (self.low, self.high))
         margin = _EDGE_MARGIN * (high - low)
         positions = windows[..., self._points]
-        inside = ((positions > low + margin) & (positions < high - margin)) | (
-            low == high
-        )  # a constant entry meets no wall
+        constant = low == high  # such an entry meets no wall
+        inside = ((positions > low + margin) & (positions < high - margin)) | constant
         free = inside.all(-1).all(-1)
         return free if free.any() else torch.ones_like(free)
 

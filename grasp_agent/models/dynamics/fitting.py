@@ -13,7 +13,7 @@ from torch import Tensor
 from grasp_agent.models import EnsembleMLP
 from grasp_agent.models.optimisation import minimise
 from grasp_agent.replay.episodes import Dataset
-from grasp_agent.validation import at_least, more_than, whole
+from grasp_agent.validation import at_least, fraction, more_than, whole
 
 _HOLDOUT_BLOCK = 10  # neighbouring windows that are held out together; chosen by hand
 
@@ -28,7 +28,7 @@ class TrainConfig:
             model has been fitted to a part of them, its weights are the start (warm start), and a fit takes the
             fraction of these steps that the new transitions are of all. A fit that needs `gradient_steps` in full
             starts from scratch.
-        steps_per_transition: upper bound of the gradient steps of a fit, times its new transitions.
+        steps_per_transition: most gradient steps of a fit for each of its new transitions.
         least_steps: lower bound of the gradient steps of a fit, up to `gradient_steps`.
         trial_fraction: fraction of a fit after which one of two kinds of networks is selected, if none is given.
         trial_steps: upper bound of the gradient steps before that selection.
@@ -72,6 +72,7 @@ class TrainConfig:
         )
         whole(1, **{name: getattr(self, name) for name in names})
         more_than(0, lr=self.lr, trial_fraction=self.trial_fraction)
+        fraction(trial_fraction=self.trial_fraction)
         if self.weight_decay is not None:
             at_least(0, weight_decay=self.weight_decay)
         if self.patience is not None:
@@ -87,8 +88,8 @@ class TrainConfig:
             total: transitions of the fit, at least 1.
             new: those of them that have not been fitted in full before; None for all.
         """
-        fraction = 1.0 if new is None else new / total
-        steps = fraction * min(
+        new_part = 1.0 if new is None else new / total
+        steps = new_part * min(
             math.sqrt(min(1.0, total / self.full_at)) * self.gradient_steps, self.steps_per_transition * total
         )
         return replace(self, gradient_steps=min(self.gradient_steps, max(self.least_steps, round(steps))))

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from grasp_agent.models.encoder.axes import Axes
 from grasp_agent.models.encoder.decoder import Decoder
 from grasp_agent.models.encoder.rigid_body import RigidBody
-from grasp_agent.validation import at_least, more_than, whole
+from grasp_agent.validation import at_least, fraction, more_than, whole
 
 _SMALLEST = 16  # least height and width of an image [pixels]
 _MAP_SIZE = 32  # height and width of a feature map, about [cells]; chosen by hand
@@ -42,13 +42,13 @@ class EncoderConfig:
         lr: peak learning rate.
         variance: weight of the variance hinge, which keeps each entry from collapsing.
         covariance: weight of the covariance term, which decorrelates entries.
-        inverse: weight of the inverse model's loss, which predicts the action between two latents.
-        reconstruction: weight of the decoder's loss, which predicts the image from the keypoints.
+        inverse: weight of the loss of the inverse model, which predicts the action between two latents.
+        reconstruction: weight of the loss of the decoder, which predicts the image from the keypoints.
         focus: weight of the spread of each map relative to the motion of its keypoint.
         focus_start: fraction of the training before this weight rises from zero: maps first find what to follow.
         focus_rise: fraction of the training over which it rises to `focus`.
         contrast: weight of the contrastive loss between episodes, where there are several: without it, static factors
-            such as a door may be encoded badly. For its effect over seeds see docs/encoders.md.
+            such as a door may be encoded badly. For its effect over seeds see docs/results/encoders.md.
         frames: number of images that an observation stacks on its channel axis; None takes as many as goals imply,
             otherwise images of three channels if the channels are a multiple of three, of one channel if not.
 
@@ -91,7 +91,8 @@ class EncoderConfig:
         if not self.ahead or self.ahead[0] != 1 or sorted(set(self.ahead)) != list(self.ahead):
             raise ValueError(f"ahead: expected growing numbers of steps from 1, got {self.ahead}")
         more_than(0, lr=self.lr, sharpness=self.sharpness, focus_rise=self.focus_rise)
-        names = ("variance", "covariance", "inverse", "reconstruction", "focus", "focus_start", "contrast")
+        fraction(focus_start=self.focus_start)
+        names = ("variance", "covariance", "inverse", "reconstruction", "focus", "contrast")
         at_least(0, **{name: getattr(self, name) for name in names})
         if not 0 <= self.share < 1:
             raise ValueError(f"share: expected a fraction in [0, 1), got {self.share}")
