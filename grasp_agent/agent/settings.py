@@ -33,6 +33,14 @@ KINDS: dict[str, type] = {
 }
 
 
+def _time_limit(env: VecEnv) -> int | None:
+    """Returns the steps of an episode, of the environment's spec or of a `TimeLimit` around one without; else None."""
+    limit = getattr(env.get_attr("spec")[0], "max_episode_steps", None)
+    if limit is None and env.has_attr("_max_episode_steps"):
+        limit = env.get_attr("_max_episode_steps")[0]
+    return limit if isinstance(limit, int) else None
+
+
 @dataclass(frozen=True, kw_only=True)
 class AgentSettings:
     """An agent's constructor arguments; see `GraspAgent` for what they mean. None stands for a default.
@@ -103,7 +111,7 @@ class AgentSettings:
         """Returns the settings, with horizon and tolerance from an environment where they are None."""
         horizon, tolerance = self.horizon, self.goal_tolerance
         if horizon is None:
-            limit = getattr(env.get_attr("spec")[0], "max_episode_steps", None)
+            limit = _time_limit(env)
             horizon = _LONGEST if limit is None else min(_LONGEST, max(_SHORTEST, limit // 2))
         if tolerance is None and PixelLayout.of(env.observation_space) is None:  # with images distances are of latents
             if env.has_attr("distance_threshold"):

@@ -17,7 +17,7 @@ from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
 import grasp_agent
-from grasp_agent import GRASP, GraspAgent
+from grasp_agent import GRASP, Goal, GraspAgent
 from grasp_agent.agent.policy import WorldModelPolicy
 from grasp_agent.planners.cem import ICEM
 from grasp_agent.planners.scoring import Criteria
@@ -300,3 +300,12 @@ def test_planner_horizon_and_criteria_may_be_changed_at_any_time(agent: GraspAge
             setattr(agent, *next(iter(wrong.items())))
     with pytest.raises(AttributeError, match=r"expected policy\.controller\.planner"):
         agent.policy.planner = ICEM()
+
+
+@pytest.mark.parametrize(("limit", "horizon"), [(60, 30), (12, 10), (400, 50), (None, 50)])
+def test_the_default_horizon_is_half_the_time_limit_with_or_without_a_spec(limit: int | None, horizon: int):
+    env = gym.make("Pendulum-v1").unwrapped
+    env.spec = None
+    limited = env if limit is None else gym.wrappers.TimeLimit(env, limit)
+    goal = Goal.at({0: 1.0}, tolerance=0.1)
+    assert GraspAgent("MultiInputPolicy", limited, goal=goal).horizon == horizon
