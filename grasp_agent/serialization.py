@@ -93,19 +93,32 @@ class Codec:
 
 
 def space_to_config(space: spaces.Space[Any]) -> dict[str, Any]:
-    """Returns the JSON form of a Box, or of a Dict of Boxes."""
+    """Returns the JSON form of a Box or of another plain space, or of a Dict of them."""
     if isinstance(space, spaces.Dict):
         return {"dict": {key: space_to_config(inner) for key, inner in space.spaces.items()}}
     if isinstance(space, spaces.Box):
         bounds = {name: [str(x) for x in getattr(space, name).ravel()] for name in ("low", "high")}
         return {"shape": list(space.shape), "dtype": str(space.dtype), **bounds}
-    raise ValueError(f"space: expected a Box or a Dict of Boxes, got {space}")
+    if isinstance(space, spaces.Discrete):
+        return {"discrete": int(space.n), "start": int(space.start)}
+    if isinstance(space, spaces.MultiBinary):
+        return {"binary": list(space.shape) if isinstance(space.n, tuple | np.ndarray | list) else int(space.n)}
+    if isinstance(space, spaces.MultiDiscrete):
+        return {"counts": space.nvec.tolist(), "start": space.start.tolist(), "dtype": str(space.dtype)}
+    raise ValueError(f"space: expected a Box, Discrete, MultiBinary, MultiDiscrete, or a Dict of them, got {space}")
 
 
 def space_from_config(config: Mapping[str, Any]) -> spaces.Space[Any]:
     """Returns the space of a JSON form."""
     if "dict" in config:
         return spaces.Dict({key: space_from_config(inner) for key, inner in config["dict"].items()})
+    if "discrete" in config:
+        return spaces.Discrete(int(config["discrete"]), start=int(config["start"]))
+    if "binary" in config:
+        return spaces.MultiBinary(config["binary"])
+    if "counts" in config:
+        counts, start, kind = config["counts"], config["start"], np.dtype(config["dtype"]).type
+        return spaces.MultiDiscrete(np.array(counts), dtype=kind, start=np.array(start))
     dtype, shape = np.dtype(config["dtype"]), tuple(config["shape"])
     low, high = (np.array([float(x) for x in config[name]], dtype).reshape(shape) for name in ("low", "high"))
     return spaces.Box(low, high, dtype=dtype.type)

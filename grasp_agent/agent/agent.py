@@ -19,6 +19,7 @@ from grasp_agent.agent.policy import PlanView, WorldModelPolicy
 from grasp_agent.agent.settings import AgentSettings
 from grasp_agent.agent.snapshot import CHANGEABLE, Snapshot, loading
 from grasp_agent.models import EncoderConfig, MLPConfig, TrainConfig
+from grasp_agent.models.precision import single_precision
 from grasp_agent.planners import GRASP, Criteria, Planner
 from grasp_agent.task.goal import Goal
 from grasp_agent.task.structure import Structure
@@ -188,6 +189,7 @@ class GraspAgent(WorldModelAlgorithm):
         serialization.write(path, *self.snapshot().encode())
 
     @classmethod
+    @single_precision()
     def load(  # type: ignore[override]
         cls: type[Self],
         path: str | Path | IO[bytes],

@@ -18,7 +18,9 @@ from stable_baselines3.common.vec_env import VecEnv
 from grasp_agent.agent.base import WorldModelBase
 from grasp_agent.agent.checkpoint import Checkpoint
 from grasp_agent.agent.snapshot import loading
+from grasp_agent.models.precision import single_precision
 from grasp_agent.replay.offline import episodes_of
+from grasp_agent.task.actions import from_space, whole_numbers
 from grasp_agent.task.observation import raw_vectors
 from grasp_agent.validation import at_least, more_than
 
@@ -143,11 +145,14 @@ class WorldModelAlgorithm(WorldModelBase):
         observed = perception.to_goal_dict(before)
         raw, desired = raw_vectors(observed), np.asarray(observed["desired_goal"], np.float32)
         actions = trainer.act(self.policy, raw, np.asarray(observed["achieved_goal"], np.float32), desired)
-        new_obs, rewards, dones, infos = env.step(self.policy.to_space(actions))
+        given = self.policy.to_space(actions)
+        if whole_numbers(self.policy.action_space):
+            actions = from_space(given, self.policy.action_space)  # learned from as executed
+        new_obs, rewards, dones, infos = env.step(given)
         lasts = {row: infos[row]["terminal_observation"] for row, done in enumerate(dones) if done}
         perception.record(before, actions, new_obs, lasts)
         self.num_timesteps += env.num_envs
-        known = {"actions": actions, "new_obs": new_obs, "rewards": rewards, "dones": dones, "infos": infos}
+        known = {"actions": given, "new_obs": new_obs, "rewards": rewards, "dones": dones, "infos": infos}
         callback.update_locals({"self": self, "env": env, **known})
         proceed = bool(callback.on_step())
         self._update_info_buffer(infos, dones)
@@ -166,6 +171,7 @@ class WorldModelAlgorithm(WorldModelBase):
         self._last_obs = new_obs  # type: ignore[assignment]
         return proceed
 
+    @single_precision()
     def train(self, *, last: bool = True, progress_bar: bool = False) -> None:
         """Fits encoder and world model to the experience, and logs their figures.
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from grasp_agent.agent.controller import PlannerSettings
 from grasp_agent.agent.plan_state import PlanState
 from grasp_agent.agent.policy import WorldModelPolicy
+from grasp_agent.models.precision import single_precision
 from grasp_agent.planners import Planner
 from grasp_agent.validation import at_least, fraction, more_than, whole
 
@@ -120,6 +121,7 @@ class Explorer:
         if self._plans is not None:
             self._plans.valid[row] = False
 
+    @single_precision()
     def act(self, policy: WorldModelPolicy, raw: Array, achieved: Array, desired: Array) -> Array:
         """Returns actions `[n, A]` in [-1, 1] for observations `[n, O + G]` and goals `[n, G]`."""
         actions = self._random_actions()

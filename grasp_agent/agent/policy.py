@@ -14,8 +14,10 @@ from torch import Tensor
 from grasp_agent.agent.controller import Controller, PlannerSettings, PlanView, ReplanRule
 from grasp_agent.agent.plan_state import PlanState
 from grasp_agent.models import EnsembleMLP
+from grasp_agent.models.precision import single_precision
 from grasp_agent.models.world import World
 from grasp_agent.planners import GRASP, Criteria, Planner
+from grasp_agent.task.actions import to_space
 from grasp_agent.task.observation import KEYS, batched, check_spaces, raw_vectors
 
 __all__ = ["PlanView", "WorldModelPolicy"]
@@ -109,6 +111,7 @@ class WorldModelPolicy(BasePolicy):
         """Discards the running plan and the cached actions."""
         self._plans, self.last_plan, self._cached = None, None, None
 
+    @single_precision()
     def predict(  # type: ignore[override]
         self,
         observation: Any,
@@ -154,6 +157,7 @@ class WorldModelPolicy(BasePolicy):
             return np.zeros(size, np.float32)
         return self.controller.random.uniform(-1, 1, size).astype(np.float32)
 
+    @single_precision()
     def decide(
         self,
         raw: NDArray[np.float32],
@@ -205,11 +209,8 @@ class WorldModelPolicy(BasePolicy):
         return plans
 
     def to_space(self, actions: NDArray[np.float32]) -> NDArray[Any]:
-        """Returns actions in [-1, 1] as actions of the space: cast first, then clipped."""
-        space = self.action_space
-        low, high = space.low.astype(np.float64), space.high.astype(np.float64)
-        scaled = low + (actions.astype(np.float64) + 1) / 2 * (high - low)
-        return np.clip(scaled.astype(space.dtype), space.low, space.high)
+        """Returns actions in [-1, 1] as actions of the space."""
+        return to_space(actions, self.action_space)
 
     def _predict(self, observation: Any, deterministic: bool = False) -> Tensor:
         """Implements Stable-Baselines3's hook, on tensors."""

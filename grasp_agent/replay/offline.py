@@ -16,8 +16,10 @@ from numpy.typing import NDArray
 from stable_baselines3.common.buffers import DictReplayBuffer, ReplayBuffer
 
 from grasp_agent.replay.episodes import Episode
+from grasp_agent.task.actions import from_space
 
 Array = NDArray[np.float32]
+_OUTSIDE = 1e-3  # tolerance of actions in [-1, 1]
 Raw = Callable[[Any], NDArray[Any]]
 """From recorded observations, `[n, ...]`, to the raw vectors of the agent's dataset, `[n, R]`."""
 
@@ -100,6 +102,13 @@ def _of_buffer(buffer: ReplayBuffer, raw: Raw) -> Iterator[Transitions]:
             after = buffer.observations[(order + 1) % size, env] if kept else buffer.next_observations[order, env]
         ends = buffer.dones[order, env].astype(bool)
         actions = buffer.actions[order, env].astype(np.float32)
+        if len(actions) and np.abs(actions).max() > 1 + _OUTSIDE:
+            raise ValueError(
+                "dataset: expected actions in [-1, 1], as Stable-Baselines3's algorithms put them into a buffer, got "
+                f"{actions.min():g} to {actions.max():g}; scale them by policy.scale_action, or give an .npz "
+                "file, whose "
+                "actions are in the environment's units"
+            )
         steps = Transitions(raw(before), actions, raw(after), ends)
         # With `optimize_memory_usage`, the last state of an episode is overwritten by the first of the next one.
         yield steps.without(ends) if buffer.optimize_memory_usage else steps
@@ -145,9 +154,8 @@ def _scaled(actions: Any, space: spaces.Box) -> Array:
     array = np.asarray(actions, np.float64)
     if array.ndim != 2 or array.shape[1] != space.shape[0]:
         raise ValueError(f"dataset: expected actions of shape [M, {space.shape[0]}], got {list(array.shape)}")
-    low, high = space.low.astype(np.float64), space.high.astype(np.float64)
-    scaled = 2 * (array - low) / (high - low) - 1
-    outside = float((np.abs(scaled) > 1 + 1e-3).any(-1).mean()) if len(scaled) else 0.0
+    scaled = from_space(array, space)
+    outside = float((np.abs(scaled) > 1 + _OUTSIDE).any(-1).mean()) if len(scaled) else 0.0
     if outside:
         warnings.warn(f"dataset: {100 * outside:.2g} % of its actions are out of bounds, and are clipped", stacklevel=5)
-    return np.clip(scaled, -1, 1).astype(np.float32)
+    return np.clip(scaled, -1, 1)

@@ -9,6 +9,8 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
+from grasp_agent.task.actions import check_actions
+
 Array = NDArray[np.float32]
 KEYS = ("observation", "achieved_goal", "desired_goal")
 
@@ -30,18 +32,6 @@ def check_spaces(observation_space: spaces.Space[Any], action_space: spaces.Spac
         space = observation_space[key]
         if not isinstance(space, spaces.Box) or len(space.shape) != 1:
             raise ValueError(f"observation space: expected a vector under {key!r}, got {space}")
-
-
-def check_actions(action_space: spaces.Space[Any]) -> None:
-    """Checks that the agent can plan with these actions.
-
-    Raises:
-        ValueError: unless they are a bounded Box of one axis.
-    """
-    if not isinstance(action_space, spaces.Box):
-        raise ValueError(f"action space: expected a Box (continuous actions), got {action_space}")
-    if len(action_space.shape) != 1 or not action_space.is_bounded():
-        raise ValueError(f"action space: expected a bounded Box with one axis, got {action_space}")
 
 
 def raw_vectors(observation: Mapping[str, Any]) -> Array:

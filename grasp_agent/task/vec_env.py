@@ -13,8 +13,9 @@ from stable_baselines3.common.base_class import BaseAlgorithm, maybe_make_env
 from stable_baselines3.common.vec_env import VecEnv, VecMonitor, unwrap_vec_normalize
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvStepReturn
 
+from grasp_agent.task.actions import check_actions
 from grasp_agent.task.goal import Goal, GoalVecEnv
-from grasp_agent.task.observation import check_actions, check_spaces
+from grasp_agent.task.observation import check_spaces
 from grasp_agent.task.pixels import PixelLayout
 
 Environment = gym.Env[Any, Any] | VectorEnv[Any, Any, Any] | VecEnv

@@ -227,3 +227,13 @@ def test_minari_itself_is_read_where_it_is_installed():
     found = episodes_of(dataset, gym.make("Pendulum-v1").action_space, raw)  # type: ignore[arg-type]
     minari.delete_dataset("grasp/tests-v0")
     assert [len(episode.actions) for episode in found] == [200, 200]
+
+
+@pytest.mark.parametrize(("low", "high"), [(-4, 4), (0, 10), (-30, -10)])
+def test_a_buffer_of_actions_in_the_environments_units_is_refused(low: float, high: float):
+    space = spaces.Box(low, high, (2,), np.float32)
+    buffer = ReplayBuffer(8, BOX, space, handle_timeout_termination=False)
+    for action in (space.low, space.high, (space.low + space.high) / 2):
+        buffer.add(np.zeros(2), np.zeros(2), action, np.zeros(1), np.zeros(1), [{}])
+    with pytest.raises(ValueError, match=r"dataset: expected actions in \[-1, 1\].*got"):
+        episodes_of(buffer, space, raw)

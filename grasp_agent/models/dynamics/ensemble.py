@@ -115,7 +115,7 @@ class EnsembleMLP(WorldModel):
                 parameters.append(nn.Parameter((2 * draw - 1) * bound))
         self.skip = nn.Parameter(torch.zeros(self.members, state_size + action_size, state_size))
         self._cache_layers()
-        self.register_load_state_dict_post_hook(lambda model, _: model._cache_layers())
+        self.register_load_state_dict_post_hook(EnsembleMLP._cache_layers)
 
     scale: Tensor
     """`[S]`, a typical step of each entry; 0 for a static one."""
@@ -125,7 +125,7 @@ class EnsembleMLP(WorldModel):
         """See `WorldModel.unchanging`."""
         return tuple((self.scale == 0).nonzero()[:, 0].tolist())
 
-    def _cache_layers(self) -> None:
+    def _cache_layers(self, _: object = None) -> None:
         """Caches the layers in a list: iteration over a ParameterList is slow."""
         self._cached_layers = list(zip(self.weights, self.biases, strict=True))
 

@@ -1,0 +1,132 @@
+"""What users' environments and libraries bring along: whole numbers, other spaces, torch's global settings."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch
+from agents import ENV, tiny
+from gymnasium import spaces
+from stable_baselines3.common.callbacks import BaseCallback
+
+from grasp_agent import Goal, GraspAgent, serialization
+
+GOAL = Goal.at({0: 0.0}, tolerance=0.2)
+
+
+class Line(gym.Env[Any, Any]):
+    """A point on a line that remembers the actions it was given."""
+
+    def __init__(self, low: float, high: float, dtype: Any, extra: spaces.Space[Any] | None = None) -> None:
+        vector = spaces.Box(-np.inf, np.inf, (1,), np.float32)
+        names = ("observation", "achieved_goal", "desired_goal")
+        self.extra = extra
+        self.observation_space = (
+            vector if extra is None else spaces.Dict({**dict.fromkeys(names, vector), "extra": extra})
+        )
+        self.action_space = spaces.Box(low, high, (1,), dtype)
+        self.given: list[float] = []
+
+    def _seen(self) -> Any:
+        place = np.array([self.place], np.float32)
+        if self.extra is None:
+            return place
+        return {"observation": place, "achieved_goal": place, "desired_goal": 0 * place, "extra": self.extra.sample()}
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[Any, dict[str, Any]]:
+        super().reset(seed=seed)
+        self.place, self.steps = 0.0, 0
+        return self._seen(), {}
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        self.given.append(float(action[0]))
+        self.place, self.steps = self.place + 0.1 * float(action[0]), self.steps + 1
+        return self._seen(), 0.0, False, self.steps >= 10, {}
+
+
+class Heard(BaseCallback):
+    """Keeps the actions that callbacks see."""
+
+    def _on_training_start(self) -> None:
+        self.actions: list[float] = []
+
+    def _on_step(self) -> bool:
+        self.actions.append(float(self.locals["actions"][0, 0]))
+        return True
+
+
+@pytest.mark.parametrize(("low", "high", "dtype"), [(1, 6, np.float64), (-30, 10, np.float32), (0, 3, np.uint8)])
+def test_callbacks_see_what_the_environment_was_given_and_it_is_learned_from(low: float, high: float, dtype: Any):
+    env, heard = Line(low, high, dtype), Heard()
+    agent = tiny(env, goal=GOAL).learn(20, callback=heard)
+    assert heard.actions == env.given and len(heard.actions) == 20
+    learned = np.concatenate([episode.actions for episode in agent.trainer.dataset.episodes])[:, 0]
+    margin = 0.5 if dtype is np.uint8 else 0.0
+    np.testing.assert_allclose(
+        learned, 2 * (np.array(env.given) - low + margin) / (high - low + 2 * margin) - 1, atol=1e-5
+    )
+
+
+@pytest.mark.parametrize(
+    "extra",
+    [
+        spaces.Discrete(3, start=2),
+        spaces.MultiBinary(4),
+        spaces.MultiBinary((2, 3)),
+        spaces.MultiDiscrete([2, 3]),
+        spaces.MultiDiscrete(np.array([[2, 3], [4, 5]])),
+    ],
+)
+def test_an_agent_is_saved_with_whatever_spaces_its_observations_have(extra: spaces.Space[Any], tmp_path: Path):
+    agent = tiny(Line(-1, 1, np.float32, extra), goal_tolerance=0.1)
+    agent.save(tmp_path / "agent.zip")
+    assert GraspAgent.load(tmp_path / "agent.zip").observation_space == agent.observation_space
+    assert serialization.space_from_config(serialization.space_to_config(extra)) == extra
+
+
+@contextmanager
+def default(dtype: torch.dtype) -> Iterator[None]:
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        yield
+        assert torch.get_default_dtype() == dtype  # left as it was found
+    finally:
+        torch.set_default_dtype(before)
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [lambda: default(torch.float64), lambda: default(torch.bfloat16), torch.no_grad, torch.inference_mode],
+    ids=["float64", "bfloat16", "no_grad", "inference_mode"],
+)
+def test_torchs_global_settings_change_nothing(setting: Callable[[], AbstractContextManager[Any]], agent_file: Path):
+    observation, _ = gym.make(ENV).reset(seed=3)
+    start = np.ones(1, bool)
+    expected, _ = GraspAgent.load(agent_file).predict(observation, episode_start=start, deterministic=True)
+    learned = tiny(Line(-1, 1, np.float32), goal=GOAL).learn(20)
+    with setting():
+        found, _ = GraspAgent.load(agent_file).predict(observation, episode_start=start, deterministic=True)
+        again = tiny(Line(-1, 1, np.float32), goal=GOAL).learn(20)
+    np.testing.assert_array_equal(found, expected)
+    first, second = (each.get_parameters()["policy"] for each in (learned, again))
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+@pytest.mark.parametrize("twin", [copy.deepcopy, lambda policy: pickle.loads(pickle.dumps(policy))])
+def test_a_policy_can_be_copied_and_pickled(twin: Callable[[Any], Any], agent_file: Path):
+    policy = GraspAgent.load(agent_file).policy
+    observation, _ = gym.make(ENV).reset(seed=3)
+    expected, found = (
+        each.predict(observation, episode_start=np.ones(1, bool), deterministic=True)[0]
+        for each in (policy, twin(policy))
+    )
+    np.testing.assert_array_equal(found, expected)
