@@ -263,3 +263,15 @@ class WorldModelBase(BaseAlgorithm, ABC):
         if layouts[0] != layouts[1]:
             raise ValueError(f"{name}: expected frames as here, got {layouts[0]}")
         return snapshot
+
+    @property
+    def learner(self) -> ModelTrainer:
+        """Deprecated name of `trainer`."""
+        warnings.warn("agent.learner is deprecated; use agent.trainer", DeprecationWarning, stacklevel=2)
+        return self.trainer
+
+    @property
+    def vision(self) -> Perception | None:
+        """Deprecated name of `perception`, for agents that see images; None for others."""
+        warnings.warn("agent.vision is deprecated; use agent.perception", DeprecationWarning, stacklevel=2)
+        return self.perception if isinstance(self.perception, PixelPerception) else None

@@ -50,6 +50,7 @@ class PixelPerception(Perception):
         self, layout: PixelLayout, config: EncoderConfig | None, seed: int, device: torch.device | str
     ) -> None:
         self.layout, self.config = layout, config or EncoderConfig()
+        self.config.check(layout.shape)
         self.report: EncoderReport | None = None
         self.buffer = ImageReplayBuffer(layout.stacked)
         self.names_goals = layout.goal is not None

@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
+import numpy as np
 from stable_baselines3.common.vec_env import VecEnv
 
 from grasp_agent.agent.exploration import ExploreConfig
@@ -114,9 +115,9 @@ class AgentSettings:
             limit = _time_limit(env)
             horizon = _LONGEST if limit is None else min(_LONGEST, max(_SHORTEST, limit // 2))
         if tolerance is None and PixelLayout.of(env.observation_space) is None:  # with images distances are of latents
-            if env.has_attr("distance_threshold"):
-                threshold = float(env.get_attr("distance_threshold")[0])
-                tolerance = threshold if 0 < threshold < math.inf else None
-            elif env.has_attr("compute_reward"):
+            threshold = env.get_attr("distance_threshold")[0] if env.has_attr("distance_threshold") else None
+            if isinstance(threshold, int | float | np.number) and 0 < threshold < math.inf:
+                tolerance = float(threshold)
+            elif threshold is None and env.has_attr("compute_reward"):
                 tolerance = success_radius(env)
         return replace(self, horizon=horizon, goal_tolerance=tolerance)

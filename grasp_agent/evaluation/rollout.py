@@ -12,6 +12,9 @@ import numpy as np
 
 from grasp_agent.task.goal import Goal
 
+LONGEST = 10_000
+"""Steps after which an episode without a time limit is given up."""
+
 
 class Predictor(Protocol):
     """An object with Stable-Baselines3's `predict`: a `GraspAgent`, SAC, a controller written by hand."""
@@ -55,14 +58,24 @@ def rollout(
     The environment may be inspected or rendered while the generator waits. For `goal`, see `evaluate`.
 
     Raises:
-        ValueError: if the agent does not return an action and a state.
+        ValueError: if the agent does not return an action and a state, or an environment without a time limit does not
+            end an episode in `LONGEST` steps.
     """
-    goal = own_goal(agent) if goal is None else goal
+    goal, limited = own_goal(agent) if goal is None else goal, has_time_limit(env)
     observation, _ = env.reset(seed=seed)
+    begin_episode(agent)
     reward, total, success, done, step = 0.0, 0.0, None, False, 0
+    state: dict[str, Any] = {}
     while not done:
+        if step >= LONGEST and not limited:
+            raise ValueError(
+                f"env: expected an episode to end, got {LONGEST} steps without an end and no time limit; "
+                "gymnasium.wrappers.TimeLimit(env, max_episode_steps) sets one"
+            )
         started = time.perf_counter()
-        action = _action(agent, agent.predict(observation, deterministic=deterministic))
+        action, after = _answer(agent, agent.predict(observation, deterministic=deterministic, **state))
+        if not keeps_plans(agent) and after is not None:
+            state = {"state": after, "episode_start": np.zeros(1, np.bool_)}
         seconds = time.perf_counter() - started
         plan = getattr(agent, "last_plan", None)
         yield Moment(step, observation, reward, total, success, seconds, plan, *_distance(goal, env, observation))
@@ -71,6 +84,18 @@ def rollout(
         total += reward
         success = _success(goal, observation, info)
     yield Moment(step, observation, reward, total, success, None, None, *_distance(goal, env, observation))
+
+
+def has_time_limit(env: gym.Env[Any, Any]) -> bool:
+    """Returns whether the environment, or a wrapper of it, ends its episodes after a number of steps."""
+    spec = getattr(env, "spec", None)
+    if spec is not None and spec.max_episode_steps is not None:
+        return True
+    while isinstance(env, gym.Wrapper):
+        if isinstance(env, gym.wrappers.TimeLimit):
+            return True
+        env = env.env
+    return False
 
 
 @contextmanager
@@ -111,10 +136,21 @@ def own_goal(*agents: object) -> Goal | None:
     return next((goal for goal in goals if isinstance(goal, Goal)), None)
 
 
-def _action(agent: Predictor, answer: Any) -> Any:
+def keeps_plans(agent: object) -> bool:
+    """Returns whether an agent keeps its plan between calls of `predict` by itself."""
+    return callable(getattr(getattr(agent, "policy", None), "forget", None))
+
+
+def begin_episode(agent: object) -> None:
+    """Lets an agent discard the plan of the episode before, which may have had the same goal."""
+    if keeps_plans(agent):
+        agent.policy.forget()  # type: ignore[attr-defined]
+
+
+def _answer(agent: Predictor, answer: Any) -> tuple[Any, Any]:
     if not isinstance(answer, tuple) or len(answer) != 2:
         raise ValueError(f"{label(agent)}.predict: expected to return an action and a state, got {answer!r}")
-    return answer[0]
+    return answer
 
 
 def _success(goal: Goal | None, observation: Any, info: dict[str, Any]) -> bool | None:
@@ -132,5 +168,6 @@ def _distance(goal: Goal | None, env: gym.Env[Any, Any], observation: Any) -> tu
     if not isinstance(observation, dict) or not {"achieved_goal", "desired_goal"} <= set(observation):
         return None, None
     achieved, desired = (np.asarray(observation[key], np.float64) for key in ("achieved_goal", "desired_goal"))
-    own = getattr(env.unwrapped, "goal_distance", None)
-    return float(np.linalg.norm(achieved - desired) if own is None else own(achieved, desired)), achieved.copy()
+    own: Any = getattr(env.unwrapped, "goal_distance", None)
+    distance = own(achieved, desired) if callable(own) else np.linalg.norm(achieved - desired)
+    return float(np.asarray(distance)), achieved.copy()

@@ -34,6 +34,14 @@ def check_spaces(observation_space: spaces.Space[Any], action_space: spaces.Spac
             raise ValueError(f"observation space: expected a vector under {key!r}, got {space}")
 
 
+def of_vectors(space: spaces.Space[Any]) -> bool:
+    """Returns whether observations are a Dict in which observation, achieved_goal and desired_goal are vectors."""
+    if not isinstance(space, spaces.Dict):
+        return False
+    parts = [space.spaces.get(key) for key in KEYS]
+    return all(isinstance(part, spaces.Box) and len(part.shape) == 1 for part in parts)
+
+
 def raw_vectors(observation: Mapping[str, Any]) -> Array:
     """Returns observation and achieved goal concatenated, `[n, O + G]`, float32."""
     parts = [np.asarray(observation[key], dtype=np.float32) for key in KEYS[:2]]

@@ -10,6 +10,7 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
+from grasp_agent.task.observation import of_vectors
 from grasp_agent.validation import whole
 
 Bytes = NDArray[np.uint8]
@@ -67,6 +68,8 @@ class PixelLayout:
         """
         if frames is not None:
             whole(1, frames=frames)
+        if of_vectors(space):
+            return None  # a camera next to vector goals is not used
         inner: dict[Any, spaces.Space[Any]] = dict(space.spaces) if isinstance(space, spaces.Dict) else {None: space}
         for part in inner.values():
             if isinstance(part, spaces.Box) and part.dtype == np.uint8 and len(part.shape) in (2, 4):

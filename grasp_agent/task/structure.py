@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import chain
@@ -113,26 +114,34 @@ class Structure:
             env: the environment.
             weighs_goal: False leaves out its weights of the goal.
 
+        An attribute of such a name that is something else is ignored with a warning.
+
         Raises:
-            ValueError: if an attribute of such a name is something else.
+            ValueError: if there are both blocks and a frame.
         """
         inner, outer = env.get_attr("observation_space")[0], env.observation_space
         assert isinstance(outer, spaces.Dict)
         if inner not in (outer, outer["observation"]):
             return cls()  # a wrapper, such as VecFrameStack, has changed the entries of observations
         names = ("blocks", "frame", "rests", *(("goal_weights",) if weighs_goal else ()))
-        known: dict[str, Any] = {name: env.get_attr(name)[0] for name in names if env.has_attr(name)}
-        known = {name: value for name, value in known.items() if value is not None}
-        try:
-            if isinstance(known.get("frame"), Mapping):
-                known["frame"] = Frame(**known["frame"])
-            structure = cls(**known)
-            structure.check(outer, env.action_space)  # type: ignore[arg-type]
-        except (TypeError, ValueError) as error:
-            raise ValueError(
-                f"{error} (the environment's attributes {', '.join(known)} were taken for prior knowledge of the task: "
-                "structure=Structure() ignores them)"
-            ) from error
+        known: dict[str, Any] = {}
+        for name in names:
+            value = env.get_attr(name)[0] if env.has_attr(name) else None
+            if value is None:
+                continue
+            try:
+                value = Frame(**value) if name == "frame" and isinstance(value, Mapping) else value
+                cls(**{name: value}).check(outer, env.action_space)  # type: ignore[arg-type]
+            except (TypeError, ValueError) as error:
+                warnings.warn(
+                    f"the environment's attribute {name} is no prior knowledge of the task, and is ignored: {error} "
+                    "(structure=Structure() ignores all such attributes without a warning)",
+                    stacklevel=2,
+                )
+            else:
+                known[name] = value
+        structure = cls(**known)
+        structure.check(outer, env.action_space)  # type: ignore[arg-type]
         return structure
 
     def check(self, observation_space: spaces.Dict, action_space: spaces.Box) -> None:

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
+from gymnasium import spaces
 from gymnasium.vector import AutoresetMode, VectorEnv
+from gymnasium.wrappers import NormalizeObservation
 from numpy.typing import NDArray
 from stable_baselines3.common.base_class import BaseAlgorithm, maybe_make_env
+from stable_baselines3.common.env_util import is_wrapped
 from stable_baselines3.common.vec_env import VecEnv, VecMonitor, unwrap_vec_normalize
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvStepReturn
 
 from grasp_agent.task.actions import check_actions
 from grasp_agent.task.goal import Goal, GoalVecEnv
-from grasp_agent.task.observation import check_spaces
+from grasp_agent.task.observation import KEYS, check_spaces
 from grasp_agent.task.pixels import PixelLayout
 
 Environment = gym.Env[Any, Any] | VectorEnv[Any, Any, Any] | VecEnv
@@ -37,6 +41,23 @@ def vectorised(env: Environment | str, verbose: int = 0) -> gym.Env[Any, Any] | 
     return env
 
 
+def refuse_drifting(env: gym.Env[Any, Any] | VecEnv) -> None:
+    """Refuses observations that are normalised with running statistics, in which no goal stays where it is.
+
+    Raises:
+        ValueError: if a wrapper of the environment is Gymnasium's `NormalizeObservation`.
+    """
+    if isinstance(env, VecEnv):
+        drifts = any(env.env_is_wrapped(NormalizeObservation))
+    else:
+        drifts = is_wrapped(env, NormalizeObservation)
+    if drifts:
+        raise ValueError(
+            "NormalizeObservation: expected an environment without it; its statistics change, so goals would move, and "
+            "the world model normalises observations itself"
+        )
+
+
 def goal_env(env: gym.Env[Any, Any] | VecEnv, goal: Goal | None, verbose: int = 0) -> gym.Env[Any, Any] | VecEnv:
     """Returns the environment with a goal, if one is given.
 
@@ -52,6 +73,13 @@ def goal_env(env: gym.Env[Any, Any] | VecEnv, goal: Goal | None, verbose: int = 
         check_actions(env.action_space)
         env = GoalVecEnv(BaseAlgorithm._wrap_env(env, verbose), goal)
     check_spaces(env.observation_space, env.action_space)
+    assert isinstance(env.observation_space, spaces.Dict)
+    unused = sorted(set(env.observation_space.spaces) - set(KEYS))
+    if unused:
+        warnings.warn(
+            f"observation space: the agent does not use {', '.join(unused)}; it uses {', '.join(KEYS)}", stacklevel=2
+        )
+    refuse_drifting(env)
     normalize = unwrap_vec_normalize(env) if isinstance(env, VecEnv) else None
     if normalize is not None and normalize.norm_obs:  # achieved and desired goals would have different scales
         raise ValueError("VecNormalize: expected norm_obs=False; the world model normalises observations itself")

@@ -11,6 +11,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from grasp_agent.evaluation.rollout import Moment, Predictor, label
 from grasp_agent.task.goal import Goal
+from grasp_agent.video.frames import rendered
 from grasp_agent.video.pen import Colour, Pen
 
 PLAN: Colour = (37, 92, 224)
@@ -254,7 +255,7 @@ def framed(
     env: gym.Env[Any, Any], moment: Moment, size: int | None, overlay: Overlay | None, strip: Strip | None
 ) -> Image.Image:
     """Returns the environment's current image, `size` pixels wide, with the plan drawn into it or in charts."""
-    image = Image.fromarray(np.ascontiguousarray(env.render(), dtype=np.uint8))
+    image = rendered(env)
     if overlay is not None:
         image = overlay.drawn(image, moment)
     if size is not None and size != image.width:

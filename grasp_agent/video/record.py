@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import gymnasium as gym
-import numpy as np
 from PIL import Image
 
 from grasp_agent.agent.agent import GraspAgent
@@ -19,6 +18,7 @@ from grasp_agent.planners import Planner
 from grasp_agent.task.goal import Goal
 from grasp_agent.validation import whole
 from grasp_agent.video.config import VideoConfig, VideoOptions
+from grasp_agent.video.frames import rendered
 from grasp_agent.video.overlay import Band, Overlay, Strip, framed, tiled, titled
 from grasp_agent.video.search_trace import SearchTrace, trace_search
 from grasp_agent.video.writer import open_video, rate
@@ -225,7 +225,7 @@ def record_search(
             raise ValueError("env: expected one that maps goals to pixels of its image (goal_to_pixels)")
         observation, _ = plain.reset(seed=seed)
         found = search or trace_search(agent, observation, planner)
-        scene = Image.fromarray(np.ascontiguousarray(plain.render(), dtype=np.uint8))
+        scene = rendered(plain)
 
         def show(paths: Any, plan: Any | None, text: str) -> None:
             image = overlay.draw_search(scene, paths, plan, found.accepted)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -31,9 +32,19 @@ class VideoWriter:
     def __init__(self, path: Path, writer: Any, fps: float) -> None:
         self.path, self.fps, self.frames = path, fps, 0
         self._writer = writer
+        self._size: tuple[int, int] | None = None
 
     def add(self, image: Image.Image) -> None:
-        """Adds a frame."""
+        """Adds a frame.
+
+        Raises:
+            ValueError: if its size is not that of the first one.
+        """
+        self._size = self._size or image.size
+        if image.size != self._size:
+            raise ValueError(
+                f"render(): expected images of one size, {self._size}, got {image.size} at frame {self.frames}"
+            )
         self._writer.append_data(even(image))
         self.frames += 1
 
@@ -74,9 +85,13 @@ def rate(env: gym.Env[Any, Any], path: str | Path, config: VideoConfig) -> float
     """
     suffix = Path(path).suffix.lower()
     max_fps = _MAX_FPS.get(suffix, 240.0)
-    wanted = (
-        float(min(env.metadata.get("render_fps", 30), max_fps) if config.fps is None else config.fps) * config.speed
-    )
+    wanted = float(min(_render_fps(env), max_fps) if config.fps is None else config.fps) * config.speed
     if wanted > max_fps:
         raise ValueError(f"fps, speed: expected at most {max_fps:.0f} frames per second, got {wanted:g}")
     return 100 / round(100 / wanted) if suffix == ".gif" else wanted
+
+
+def _render_fps(env: gym.Env[Any, Any]) -> float:
+    """Returns the environment's frames per second; 30 where its metadata have no such number."""
+    fps = (env.metadata or {}).get("render_fps")
+    return float(fps) if isinstance(fps, int | float) and 0 < fps < math.inf else 30.0

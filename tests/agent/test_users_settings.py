@@ -15,7 +15,9 @@ import pytest
 import torch
 from agents import ENV, tiny
 from gymnasium import spaces
+from gymnasium.wrappers import NormalizeObservation, TimeLimit
 from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.vec_env import DummyVecEnv
 
 from grasp_agent import Goal, GraspAgent, serialization
 
@@ -86,7 +88,8 @@ def test_callbacks_see_what_the_environment_was_given_and_it_is_learned_from(low
     ],
 )
 def test_an_agent_is_saved_with_whatever_spaces_its_observations_have(extra: spaces.Space[Any], tmp_path: Path):
-    agent = tiny(Line(-1, 1, np.float32, extra), goal_tolerance=0.1)
+    with pytest.warns(UserWarning, match="the agent does not use extra"):
+        agent = tiny(Line(-1, 1, np.float32, extra), goal_tolerance=0.1)
     agent.save(tmp_path / "agent.zip")
     assert GraspAgent.load(tmp_path / "agent.zip").observation_space == agent.observation_space
     assert serialization.space_from_config(serialization.space_to_config(extra)) == extra
@@ -130,3 +133,57 @@ def test_a_policy_can_be_copied_and_pickled(twin: Callable[[Any], Any], agent_fi
         for each in (policy, twin(policy))
     )
     np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize(
+    "camera",
+    [spaces.Box(0, 255, (48, 64, 3), np.uint8), spaces.Box(0, 1, (16, 16, 1)), spaces.Box(0, 1, (16, 16), np.uint8)],
+)
+def test_a_camera_next_to_vector_goals_is_not_used(camera: spaces.Space[Any]):
+    with pytest.warns(UserWarning, match="the agent does not use extra"):
+        agent = tiny(Line(-1, 1, np.float32, camera), goal_tolerance=0.1).learn(20)
+    observation, _ = Line(-1, 1, np.float32, camera).reset(seed=0)
+    action, _ = agent.predict(observation)
+    assert agent.action_space.contains(action)
+    assert images_kept(agent) == 0
+
+
+def images_kept(agent: GraspAgent) -> int:
+    return len(getattr(getattr(agent.perception, "buffer", ()), "images", ()))
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: NormalizeObservation(Line(-1, 1, np.float32)),
+        lambda: TimeLimit(NormalizeObservation(Line(-1, 1, np.float32)), 5),
+        lambda: DummyVecEnv([lambda: NormalizeObservation(Line(-1, 1, np.float32))]),
+    ],
+)
+def test_observations_whose_scale_drifts_are_refused(make: Callable[[], Any]):
+    with pytest.raises(ValueError, match="NormalizeObservation: expected an environment without it"):
+        tiny(make(), goal=GOAL)
+
+
+@pytest.mark.parametrize(("threshold", "tolerance"), [(0.3, 0.3), (np.float32(0.25), 0.25), (0.0, None), ("w", None)])
+@pytest.mark.filterwarnings("ignore:observation space")
+def test_a_distance_threshold_is_taken_where_it_is_one(threshold: Any, tolerance: float | None):
+    env = Line(-1, 1, np.float32, spaces.Discrete(2))
+    env.distance_threshold = threshold  # type: ignore[attr-defined]
+    assert tiny(env).goal_tolerance == tolerance
+
+
+@pytest.mark.parametrize("shape", [(16, 9, 1), (15, 15, 1), (7, 7, 3)])
+def test_images_that_are_too_small_are_refused_when_the_agent_is_made(shape: tuple[int, int, int]):
+    env = Line(-1, 1, np.float32)
+    env.observation_space = spaces.Box(0, 255, shape, np.uint8)
+    with pytest.raises(ValueError, match="images: expected at least 16 x 16 pixels"):
+        GraspAgent("CnnPolicy", env)
+
+
+def test_names_of_earlier_versions_are_deprecated_aliases(agent_file: Path):
+    agent = GraspAgent.load(agent_file)
+    with pytest.warns(DeprecationWarning, match=r"use agent\.trainer"):
+        assert agent.learner is agent.trainer
+    with pytest.warns(DeprecationWarning, match=r"use agent\.perception"):
+        assert agent.vision is None

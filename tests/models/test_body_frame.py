@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from typing import Any
 
 import gymnasium as gym
@@ -244,14 +245,15 @@ def test_a_frame_of_another_type_is_refused_and_weights_are_kept_as_numbers():
         ("rests", "no", "rests: expected True or False"),
     ],
 )
-def test_attributes_that_mean_something_else_are_named(attribute: str, value: Any, words: str):
+def test_attributes_that_mean_something_else_are_ignored_with_a_warning(attribute: str, value: Any, words: str):
     class Own(PushTEnv):
         pass
 
     setattr(Own, attribute, value)
-    with pytest.raises(ValueError, match=words) as caught:
-        tiny(Own())
-    assert attribute in str(caught.value) and "structure=Structure() ignores them" in str(caught.value)
+    with pytest.warns(UserWarning, match=f"attribute {attribute} is no prior knowledge.*{words}"):
+        found = tiny(Own()).structure
+    usual = tiny("grasp/PushT-v0").structure
+    assert found == replace(usual, **{attribute: getattr(Structure(), attribute)})  # the others are kept
     assert tiny(Own(), structure=Structure()).structure == Structure()
 
 

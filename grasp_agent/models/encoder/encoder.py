@@ -97,6 +97,20 @@ class EncoderConfig:
         if not 0 <= self.share < 1:
             raise ValueError(f"share: expected a fraction in [0, 1), got {self.share}")
 
+    def check(self, shape: tuple[int, int, int]) -> None:
+        """Refuses images that cannot be encoded.
+
+        Args:
+            shape: `(height, width, channels)` of an image.
+
+        Raises:
+            ValueError: if images are too small, or not square with `body`.
+        """
+        if min(shape[:2]) < _SMALLEST:
+            raise ValueError(f"images: expected at least {_SMALLEST} x {_SMALLEST} pixels, got {shape[0]} x {shape[1]}")
+        if self.body and shape[0] != shape[1]:
+            raise ValueError(f"body: expected square images, in which it turns, got {shape[0]} x {shape[1]} pixels")
+
 
 class PixelEncoder(nn.Module):
     """Convolutions, keypoints as the maps' centres of mass, batch normalisation, and a readout of latents.
@@ -122,11 +136,8 @@ class PixelEncoder(nn.Module):
         seed: int = 0,
     ) -> None:
         super().__init__()
-        if min(shape[:2]) < _SMALLEST:
-            raise ValueError(f"images: expected at least {_SMALLEST} x {_SMALLEST} pixels, got {shape[0]} x {shape[1]}")
         self.shape, self.config = shape, config or EncoderConfig()
-        if self.config.body and shape[0] != shape[1]:
-            raise ValueError(f"body: expected square images, in which it turns, got {shape[0]} x {shape[1]} pixels")
+        self.config.check(shape)
         first, second = self.config.channels
         stride = max(2, round(min(shape[:2]) / _MAP_SIZE))
         with torch.random.fork_rng(devices=()):
