@@ -27,7 +27,7 @@ from grasp_agent.agent.snapshot import Snapshot, loading
 from grasp_agent.agent.trainer import ModelTrainer
 from grasp_agent.task.goal import Goal
 from grasp_agent.task.structure import Structure
-from grasp_agent.task.vec_env import Environment, goal_env, vectorised
+from grasp_agent.task.vec_env import Environment, goal_env, spec_of, vectorised
 from grasp_agent.validation import whole
 
 Self = TypeVar("Self", bound="WorldModelBase")
@@ -111,7 +111,7 @@ class WorldModelBase(BaseAlgorithm, ABC):
         return self._settings.goal_tolerance
 
     def _read_spec(self, env: VecEnv) -> None:
-        spec = env.get_attr("spec")[0]
+        spec = spec_of(env)
         if spec is None:
             return
         self.env_id, self.env_kwargs = spec.id, {k: v for k, v in spec.kwargs.items() if k != "render_mode"}

@@ -17,6 +17,7 @@ from grasp_agent.task.goal import Goal
 from grasp_agent.task.pixels import PixelLayout
 from grasp_agent.task.structure import Structure
 from grasp_agent.task.success import success_radius
+from grasp_agent.task.vec_env import time_limit
 from grasp_agent.validation import instance, more_than, whole
 
 _PIXEL_STARTS = 10_000  # `learning_starts` where observations are images [environment steps]; chosen by hand
@@ -32,14 +33,6 @@ KINDS: dict[str, type] = {
     "structure": Structure,
     "encoder": EncoderConfig,
 }
-
-
-def _time_limit(env: VecEnv) -> int | None:
-    """Returns the steps of an episode, of the environment's spec or of a `TimeLimit` around one without; else None."""
-    limit = getattr(env.get_attr("spec")[0], "max_episode_steps", None)
-    if limit is None and env.has_attr("_max_episode_steps"):
-        limit = env.get_attr("_max_episode_steps")[0]
-    return limit if isinstance(limit, int) else None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,7 +105,7 @@ class AgentSettings:
         """Returns the settings, with horizon and tolerance from an environment where they are None."""
         horizon, tolerance = self.horizon, self.goal_tolerance
         if horizon is None:
-            limit = _time_limit(env)
+            limit = time_limit(env)
             horizon = _LONGEST if limit is None else min(_LONGEST, max(_SHORTEST, limit // 2))
         if tolerance is None and PixelLayout.of(env.observation_space) is None:  # with images distances are of latents
             threshold = env.get_attr("distance_threshold")[0] if env.has_attr("distance_threshold") else None

@@ -9,12 +9,13 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
+from gymnasium.envs.registration import EnvSpec
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.wrappers import NormalizeObservation
 from numpy.typing import NDArray
 from stable_baselines3.common.base_class import BaseAlgorithm, maybe_make_env
 from stable_baselines3.common.env_util import is_wrapped
-from stable_baselines3.common.vec_env import VecEnv, VecMonitor, unwrap_vec_normalize
+from stable_baselines3.common.vec_env import SubprocVecEnv, VecEnv, VecMonitor, unwrap_vec_normalize
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvStepReturn
 
 from grasp_agent.task.actions import check_actions
@@ -39,6 +40,22 @@ def vectorised(env: Environment | str, verbose: int = 0) -> gym.Env[Any, Any] | 
     if not isinstance(env, (gym.Env, VecEnv)):
         raise ValueError(f"env: expected an environment or its id, got {env!r}")
     return env
+
+
+def spec_of(env: VecEnv) -> EnvSpec | None:
+    """Returns the spec of the first environment; None where there is none, and for environments in other processes.
+
+    There a spec that cannot be pickled, with a lambda as an option, would end the process that is asked for it.
+    """
+    return None if isinstance(env.unwrapped, SubprocVecEnv) else env.get_attr("spec")[0]
+
+
+def time_limit(env: VecEnv) -> int | None:
+    """Returns the steps of an episode, of the environment's spec or of a `TimeLimit` around it; None without any."""
+    limit = getattr(spec_of(env), "max_episode_steps", None)
+    if limit is None and env.has_attr("_max_episode_steps"):
+        limit = env.get_attr("_max_episode_steps")[0]
+    return limit if isinstance(limit, int) else None
 
 
 def refuse_drifting(env: gym.Env[Any, Any] | VecEnv) -> None:

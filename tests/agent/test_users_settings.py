@@ -15,9 +15,10 @@ import pytest
 import torch
 from agents import ENV, tiny
 from gymnasium import spaces
-from gymnasium.wrappers import NormalizeObservation, TimeLimit
+from gymnasium.envs.registration import EnvSpec
+from gymnasium.wrappers import NormalizeObservation, TimeLimit, TransformAction, TransformObservation
 from stable_baselines3.common.callbacks import BaseCallback
-from stable_baselines3.common.vec_env import DummyVecEnv
+from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv
 
 from grasp_agent import Goal, GraspAgent, serialization
 
@@ -187,3 +188,27 @@ def test_names_of_earlier_versions_are_deprecated_aliases(agent_file: Path):
         assert agent.learner is agent.trainer
     with pytest.warns(DeprecationWarning, match=r"use agent\.perception"):
         assert agent.vision is None
+
+
+@pytest.mark.parametrize(
+    "wrapped",
+    [
+        lambda env: TransformObservation(env, lambda seen: seen, env.observation_space),
+        lambda env: TransformAction(env, lambda action: action, env.action_space),
+        lambda env: env,
+    ],
+    ids=["observation", "action", "option"],
+)
+def test_a_spec_that_cannot_be_pickled_ends_no_process(wrapped: Callable[[Any], Any]):
+    def make() -> gym.Env[Any, Any]:
+        made = Line(-1, 1, np.float32)
+        made.spec = EnvSpec("Line-v0", kwargs={"scale": lambda value: value}, max_episode_steps=10)
+        return wrapped(TimeLimit(made, 10))
+
+    env = SubprocVecEnv([make, make], start_method="fork")
+    try:
+        agent = tiny(env, goal=GOAL).learn(40)
+        assert agent.num_timesteps == 40 and len(agent.trainer.dataset) == 40
+        assert GraspAgent("MultiInputPolicy", env, goal=GOAL).horizon == 10  # half the limit, at least 10
+    finally:
+        env.close()
