@@ -247,6 +247,11 @@ class WorldModelAlgorithm(WorldModelBase):
         snapshot = saver.read(self.settings.goal, self.device)
         if snapshot is not None:
             snapshot.check_spaces(self.observation_space, self.action_space, str(saver.path))
+            here, there = ((known.env_id, known.env_kwargs) for known in (self, snapshot))
+            if None not in (here[0], there[0]) and here != there:
+                raise ValueError(
+                    f"{saver.path}: expected a checkpoint of {here[0]} {here[1]}, got {there[0]} {there[1]}"
+                )
             with loading(str(saver.path)):
                 self.trainer.resume(snapshot.experience, snapshot.fits)
                 self._adopt(snapshot)

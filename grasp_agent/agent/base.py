@@ -198,6 +198,12 @@ class WorldModelBase(BaseAlgorithm, ABC):
             self._last_obs = None
         self.policy.forget()
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Returns the content for copies and pickles, without environment and logger (see `set_env`)."""
+        without = ("env", "_vec_normalize_env", "_last_obs", "_last_original_obs", "_last_episode_starts")
+        kept = {name: value for name, value in self.__dict__.items() if name != "_logger"}
+        return {name: None if name in without else value for name, value in kept.items()}
+
     def set_random_seed(self, seed: int | None = None) -> None:
         """Seeds the agent and its environments; unlike Stable-Baselines3, no global generator."""
         if seed is None:

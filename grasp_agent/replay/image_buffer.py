@@ -6,7 +6,7 @@ import tempfile
 import weakref
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import IO, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -53,6 +53,17 @@ class ImageReplayBuffer:
         self._file.truncate(count * self._size)
         self._file.seek(0, 2)
         self._running: dict[int, tuple[list[int], list[Array], list[Array]]] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Returns the content, with all images, for copies and pickles; a copy is in a temporary file of its own."""
+        episodes = (self.episodes, self._running)
+        return {"shape": self.shape, "images": np.array(self.images), "episodes": episodes}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__init__(state["shape"])
+        for image in state["images"]:
+            self._add(image)
+        self.episodes, self._running = state["episodes"]
 
     def is_stored_in(self, path: Path) -> bool:
         """Returns whether the images are in this file."""

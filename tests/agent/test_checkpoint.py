@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import gymnasium as gym
 import numpy as np
 import pytest
 import torch
@@ -244,3 +245,13 @@ def test_learning_continues_from_a_checkpoint_of_format_1(tmp_path: Path):
     np.testing.assert_array_equal(images_of(again).buffer.images, images_of(agent).buffer.images)
     assert len(again.trainer.success_radius) == 2
     assert again.policy.world is not None and again.policy.world.error == pytest.approx(agent.policy.world.error)  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("options", [{"env": "grasp/Wall-v0"}, {"env": gym.make(ENV, layout="open")}])
+def test_a_checkpoint_of_another_environment_is_refused_and_kept(options: dict[str, Any], tmp_path: Path):
+    path = tmp_path / "run.zip"
+    tiny().learn(30, checkpoint=path)
+    before = path.read_bytes()
+    with pytest.raises(ValueError, match=r"run\.zip: expected a checkpoint of grasp/.*, got grasp/BallNav-v0"):
+        tiny(**options).learn(60, checkpoint=path)
+    assert path.read_bytes() == before

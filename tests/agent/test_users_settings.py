@@ -13,7 +13,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch
-from agents import ENV, tiny
+from agents import ENV, PIXELS, images_of, tiny, tiny_seer
 from gymnasium import spaces
 from gymnasium.envs.registration import EnvSpec
 from gymnasium.wrappers import NormalizeObservation, TimeLimit, TransformAction, TransformObservation
@@ -212,3 +212,23 @@ def test_a_spec_that_cannot_be_pickled_ends_no_process(wrapped: Callable[[Any], 
         assert GraspAgent("MultiInputPolicy", env, goal=GOAL).horizon == 10  # half the limit, at least 10
     finally:
         env.close()
+
+
+@pytest.mark.parametrize("twin", [copy.deepcopy, lambda agent: pickle.loads(pickle.dumps(agent))])
+@pytest.mark.parametrize("images", [False, True])
+def test_an_agent_that_has_learned_can_be_copied_and_pickled(twin: Callable[[Any], Any], images: bool):
+    env = gym.make(PIXELS) if images else Line(-1, 1, np.float32)
+    agent = tiny_seer(env).learn(60) if images else tiny(env, goal=GOAL).learn(30)
+    other, (observation, _) = twin(agent), env.reset(seed=3)
+    start = np.ones(1, bool)
+    expected, found = (each.predict(observation, None, start, deterministic=True)[0] for each in (agent, other))
+    np.testing.assert_array_equal(found, expected)
+    assert other.get_env() is None and agent.get_env() is not None
+    before = agent.num_timesteps
+    other.set_env(env)
+    assert other.learn(20, reset_num_timesteps=False).num_timesteps == before + 20
+    assert agent.num_timesteps == before
+    if images:
+        first, second = (images_of(each).buffer.images for each in (agent, other))
+        np.testing.assert_array_equal(first, second[: len(first)])
+        assert len(second) > len(first)
