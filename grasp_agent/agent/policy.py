@@ -157,7 +157,6 @@ class WorldModelPolicy(BasePolicy):
             return np.zeros(size, np.float32)
         return self.controller.random.uniform(-1, 1, size).astype(np.float32)
 
-    @single_precision()
     def decide(
         self,
         raw: NDArray[np.float32],

@@ -63,7 +63,7 @@ def rollout(
     """
     goal, limited = own_goal(agent) if goal is None else goal, has_time_limit(env)
     observation, _ = env.reset(seed=seed)
-    begin_episode(agent)
+    own_memory = forgotten(agent)
     reward, total, success, done, step = 0.0, 0.0, None, False, 0
     state: dict[str, Any] = {}
     while not done:
@@ -74,7 +74,7 @@ def rollout(
             )
         started = time.perf_counter()
         action, after = _answer(agent, agent.predict(observation, deterministic=deterministic, **state))
-        if not keeps_plans(agent) and after is not None:
+        if not own_memory and after is not None:
             state = {"state": after, "episode_start": np.zeros(1, np.bool_)}
         seconds = time.perf_counter() - started
         plan = getattr(agent, "last_plan", None)
@@ -136,15 +136,15 @@ def own_goal(*agents: object) -> Goal | None:
     return next((goal for goal in goals if isinstance(goal, Goal)), None)
 
 
-def keeps_plans(agent: object) -> bool:
-    """Returns whether an agent keeps its plan between calls of `predict` by itself."""
-    return callable(getattr(getattr(agent, "policy", None), "forget", None))
+def forgotten(agent: object) -> bool:
+    """Lets an agent that keeps its plan between calls of `predict` discard it; returns whether it is such an agent.
 
-
-def begin_episode(agent: object) -> None:
-    """Lets an agent discard the plan of the episode before, which may have had the same goal."""
-    if keeps_plans(agent):
-        agent.policy.forget()  # type: ignore[attr-defined]
+    The plan is that of the episode before, which may have had the same goal.
+    """
+    forget = getattr(getattr(agent, "policy", None), "forget", None)
+    if callable(forget):
+        forget()
+    return callable(forget)
 
 
 def _answer(agent: Predictor, answer: Any) -> tuple[Any, Any]:

@@ -17,6 +17,7 @@ from stable_baselines3.common.type_aliases import MaybeCallback
 from stable_baselines3.common.vec_env import VecEnv
 
 from grasp_agent.serialization import atomic_write
+from grasp_agent.task.vec_env import spec_of
 from grasp_agent.zoo.algorithms import untrained
 
 _SLICE = 1000  # environment steps between two checks of the clock
@@ -116,7 +117,7 @@ class ResumableTraining:
 
 
 def _id_of(env: gym.Env[Any, Any] | VecEnv) -> str:
-    spec = env.get_attr("spec")[0] if isinstance(env, VecEnv) else env.spec
+    spec = spec_of(env) if isinstance(env, VecEnv) else env.spec
     return type(env).__name__ if spec is None else f"{spec.id} {spec.kwargs}"
 
 
