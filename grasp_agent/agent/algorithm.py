@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -21,7 +22,7 @@ from grasp_agent.agent.snapshot import loading
 from grasp_agent.models.precision import single_precision
 from grasp_agent.replay.offline import episodes_of
 from grasp_agent.task.actions import from_space, whole_numbers
-from grasp_agent.task.observation import raw_vectors
+from grasp_agent.task.observation import KEYS, numbers, raw_vectors
 from grasp_agent.validation import at_least, more_than
 
 Self = TypeVar("Self", bound="WorldModelAlgorithm")
@@ -143,24 +144,25 @@ class WorldModelAlgorithm(WorldModelBase):
         """
         perception, trainer, before = self.perception, self.trainer, self._last_obs
         observed = perception.to_goal_dict(before)
-        raw, desired = raw_vectors(observed), np.asarray(observed["desired_goal"], np.float32)
-        actions = trainer.act(self.policy, raw, np.asarray(observed["achieved_goal"], np.float32), desired)
+        raw, achieved, desired = raw_vectors(observed), *(numbers(observed[key], key) for key in KEYS[1:])
+        actions = trainer.act(self.policy, raw, achieved, desired)
         given = self.policy.to_space(actions)
         if whole_numbers(self.policy.action_space):
             actions = from_space(given, self.policy.action_space)  # learned from as executed
         new_obs, rewards, dones, infos = env.step(given)
         lasts = {row: infos[row]["terminal_observation"] for row, done in enumerate(dones) if done}
-        perception.record(before, actions, new_obs, lasts)
         self.num_timesteps += env.num_envs
         known = {"actions": given, "new_obs": new_obs, "rewards": rewards, "dones": dones, "infos": infos}
         callback.update_locals({"self": self, "env": env, **known})
         proceed = bool(callback.on_step())
         self._update_info_buffer(infos, dones)
+        terminated = [row for row in lasts if self._terminated(row, before, new_obs, lasts[row], infos[row])]
+        perception.record(before, actions, new_obs, lasts, terminated)
         following = raw_vectors(perception.to_goal_dict(new_obs))
         records_success = self.settings.goal_tolerance is None and perception.names_goals  # the radius is estimated
         for row, done in enumerate(map(bool, dones)):
             after = raw_vectors(perception.to_goal_dict(lasts[row])) if done else following[row]
-            trainer.record(row, raw[row], actions[row], after, done)
+            trainer.record(row, raw[row], actions[row], after, done, row in terminated)
             if records_success and "is_success" in infos[row]:
                 achieved, goal = perception.outcome(row, before, new_obs, lasts.get(row))
                 trainer.success_radius.record(row, achieved, goal, bool(infos[row]["is_success"]), done)
@@ -170,6 +172,16 @@ class WorldModelAlgorithm(WorldModelBase):
                     self._dump_logs()
         self._last_obs = new_obs  # type: ignore[assignment]
         return proceed
+
+    def _terminated(self, row: int, before: Any, after: Any, last: Any, info: Mapping[str, Any]) -> bool:
+        """Returns whether an episode's last observation is terminal without success: no time limit, not at the goal."""
+        if info.get("TimeLimit.truncated", False):
+            return False
+        tolerance = self.settings.goal_tolerance
+        if "is_success" in info or tolerance is None or not self.perception.names_goals:
+            return not info.get("is_success", False)
+        achieved, goal = self.perception.outcome(row, before, after, last)
+        return bool(self._distances(achieved[None], goal[None])[0] > tolerance)
 
     @single_precision()
     def train(self, *, last: bool = True, progress_bar: bool = False) -> None:

@@ -98,7 +98,7 @@ class Explorer:
         goals = world.achieved(points)
         chances = 1 / np.maximum(visits, 1) ** self._config.visit_exponent
         self._frontier = goals, chances / chances.sum()
-        self._frontier_goals = np.zeros((len(self._held_action), goals.shape[1]), np.float32)
+        self._frontier_goals = np.zeros((len(self._held_action), goals.shape[1]), goals.dtype)
         self._plans = None
         for row in range(len(self._held_action)):
             self.begin(row)

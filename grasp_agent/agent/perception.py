@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from torch import Tensor
 
 from grasp_agent.replay.episodes import Dataset, Episode
 from grasp_agent.task.goal import Goal
-from grasp_agent.task.observation import KEYS, raw_vectors
+from grasp_agent.task.observation import KEYS, numbers, raw_vectors
 
 
 class Perception(ABC):
@@ -74,8 +74,23 @@ class Perception(ABC):
         """See `GraspAgent.set_goal`."""
         raise ValueError("set_goal: expected an agent whose observations are images")
 
-    def record(self, before: Any, actions: NDArray[np.float32], after: Any, lasts: Mapping[int, Any]) -> None:  # noqa: B027
-        """Records one step of n environments, where observations are not the vectors in which the policy plans."""
+    def record(  # noqa: B027
+        self,
+        before: Any,
+        actions: NDArray[np.float32],
+        after: Any,
+        lasts: Mapping[int, Any],
+        terminated: Collection[int],
+    ) -> None:
+        """Records one step of n environments, where observations are not the vectors in which the policy plans.
+
+        Args:
+            before: observations before the step.
+            actions: `[n, A]`, in [-1, 1].
+            after: observations after it.
+            lasts: the last observations of the environments whose episodes have ended.
+            terminated: those of them whose last state is terminal, see `Episode`.
+        """
 
     def fit(self, *, last: bool, progress_bar: bool) -> bool:
         """Fits the encoder where that is due; returns whether encodings, and with them the space, have changed."""
@@ -144,7 +159,7 @@ class VectorPerception(Perception):
         """See `Perception.outcome`: vectors `[G]`."""
         reached = self.to_goal_dict(after if last is None else last)["achieved_goal"]
         achieved, desired = reached[row] if last is None else reached, self.to_goal_dict(before)["desired_goal"][row]
-        return np.asarray(achieved, np.float32), np.asarray(desired, np.float32)
+        return numbers(achieved, KEYS[1]), numbers(desired, KEYS[2])
 
 
 class GoalPerception(VectorPerception):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -149,12 +149,14 @@ class PixelPerception(Perception):
             raise RuntimeError("expected a learned encoder")
         return self.encoder.decode(torch.from_numpy(latents).to(self.encoder.device)).cpu().numpy()
 
-    def record(self, before: Any, actions: Array, after: Any, lasts: Mapping[int, Any]) -> None:
+    def record(
+        self, before: Any, actions: Array, after: Any, lasts: Mapping[int, Any], terminated: Collection[int]
+    ) -> None:
         """See `Perception.record`."""
         (earlier, _), (later, _) = self.layout.read(before), self.layout.read(after)
         for row, action in enumerate(actions):
             following = self.layout.read(lasts[row])[0] if row in lasts else _row(later, row)
-            self.buffer.record(row, _row(earlier, row), action, following, row in lasts)
+            self.buffer.record(row, _row(earlier, row), action, following, row in lasts, row in terminated)
 
     def outcome(self, row: int, before: Any, after: Any, last: Any | None) -> tuple[NDArray[Any], NDArray[Any]]:
         """See `Perception.outcome`: images `[height, width, channels]`."""
@@ -174,7 +176,9 @@ class PixelPerception(Perception):
         for episode in episodes:
             rows: NDArray[Any] = episode.states
             vectors = np.ascontiguousarray(rows[:, size:]).view(np.float32)
-            self.buffer.add(rows[:, :size].reshape(-1, *self.layout.stacked), vectors, episode.actions)
+            self.buffer.add(
+                rows[:, :size].reshape(-1, *self.layout.stacked), vectors, episode.actions, episode.terminated
+            )
 
     def fit(self, *, last: bool, progress_bar: bool) -> bool:
         """See `Perception.fit`: due at the first fit, and at a final one where the buffer has grown enough."""
@@ -215,6 +219,7 @@ class PixelPerception(Perception):
             Episode(
                 np.concatenate([states[episode.rows, :size], episode.vectors, states[episode.rows, size:]], -1),
                 episode.actions,
+                episode.terminated,
             )
             for episode in self.buffer.episodes
         ]
@@ -256,7 +261,7 @@ class PixelPerception(Perception):
         known, self.buffer = self.buffer, ImageReplayBuffer(self.layout.stacked, path)
         images = known.images
         for episode in known.episodes:
-            self.buffer.add(images[episode.rows], episode.vectors, episode.actions)
+            self.buffer.add(images[episode.rows], episode.vectors, episode.actions, episode.terminated)
 
 
 def _row(pixels: PixelObservation, row: int) -> PixelObservation:

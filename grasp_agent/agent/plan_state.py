@@ -15,7 +15,7 @@ class PlanState(NamedTuple):
     """`[n, H, A]`, in [-1, 1]."""
     states: NDArray[np.float32]
     """`[n, H + 1, S]`, predicted states from the one at which the plan was made [model units]."""
-    goals: NDArray[np.float32]
+    goals: NDArray[np.float64]
     """`[n, G]`, the plans' goals [the environment's units]."""
     step: NDArray[np.int64]
     """`[n]`, actions executed."""
@@ -30,7 +30,7 @@ class PlanState(NamedTuple):
         return cls(
             actions=np.zeros((count, horizon, action_size), np.float32),
             states=np.zeros((count, horizon + 1, state_size), np.float32),
-            goals=np.zeros((count, goal_size), np.float32),
+            goals=np.zeros((count, goal_size), np.float64),
             step=np.zeros(count, np.int64),
             accepted=np.zeros(count, np.bool_),
             valid=np.zeros(count, np.bool_),
@@ -60,7 +60,7 @@ class PlanState(NamedTuple):
         for mine, theirs in zip(self, plans, strict=True):
             mine[index] = theirs  # type: ignore[index]
 
-    def aims_at(self, goals: NDArray[np.float32]) -> NDArray[np.bool_]:
+    def aims_at(self, goals: NDArray[np.floating[Any]]) -> NDArray[np.bool_]:
         """Returns where there is a plan for the goal `[n, G]`, `[n]`."""
         return self.valid & (goals == self.goals).all(-1)
 

@@ -98,11 +98,11 @@ class ModelTrainer:
         """Returns exploring actions `[n, A]` in [-1, 1] for observations `[n, O + G]` and goals `[n, G]`."""
         return self._explorer.act(policy, raw, achieved, desired)
 
-    def record(self, row: int, before: Array, action: Array, after: Array, done: bool) -> None:
-        """Adds one transition of one environment, raw vectors `[O + G]`."""
+    def record(self, row: int, before: Array, action: Array, after: Array, done: bool, terminated: bool) -> None:
+        """Adds one transition of one environment, raw vectors `[O + G]`; for `terminated`, see `Episode`."""
         self._recorders[row].step(before, action, after)
         if done:
-            self.dataset.add_all(self._recorders[row].flush())
+            self.dataset.add_all(self._recorders[row].flush(terminated=terminated))
             self._explorer.begin(row)
 
     def replace(self, episodes: Iterable[Episode]) -> None:
@@ -128,15 +128,17 @@ class ModelTrainer:
             "states": torch.from_numpy(np.concatenate([episode.states for episode in episodes])),
             "actions": torch.from_numpy(np.concatenate([episode.actions for episode in episodes])),
             "lengths": torch.tensor([len(episode.actions) for episode in episodes]),
+            "terminated": torch.tensor([episode.terminated for episode in episodes]),
         }
 
     def restore(self, tensors: Mapping[str, Tensor], fits: Fits) -> None:
         """Inverts `tensors`; raises where they do not fit."""
         lengths = tensors["lengths"].tolist()
         states, actions = tensors["states"].cpu(), tensors["actions"].cpu()
-        segments = states.split([length + 1 for length in lengths]), actions.split(lengths)
+        terminated = tensors["terminated"].tolist() if "terminated" in tensors else [False] * len(lengths)
+        segments = states.split([length + 1 for length in lengths]), actions.split(lengths), terminated
         dataset, success_radius = Dataset(), SuccessRadius()
-        dataset.add_all(Episode(s.numpy(), a.numpy()) for s, a in zip(*segments, strict=True))
+        dataset.add_all(Episode(s.numpy(), a.numpy(), bool(end)) for s, a, end in zip(*segments, strict=True))
         success_radius.restore(tensors)
         self.dataset, self.success_radius, self.fits = dataset, success_radius, fits
 

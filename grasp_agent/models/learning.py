@@ -73,7 +73,7 @@ def learn_world(
     Returns:
         The world, and a report on the fit.
     """
-    data = data.select(state_map.columns)
+    data = data.mapped(state_map.select)
     known, owed = (None, None) if previous is None else (previous.model, previous.owed)
     few = previous is not None and previous.unseen <= _SMALL_UPDATE * len(data)
     size, fixed = data.episodes[0].actions.shape[1], known.unchanging if known and few else static_entries_of(data)
@@ -87,6 +87,7 @@ def learn_world(
         network,
         network.encode(torch.from_numpy(data.states).to(device)),
         torch.from_numpy(data.origins),
+        torch.from_numpy(data.terminal),
         blocks=structure.blocks,
         named=state_map.goal_index,
         replay=_replay_windows(network, data),

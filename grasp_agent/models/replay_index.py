@@ -11,7 +11,7 @@ from torch import Tensor
 
 from grasp_agent.models import WorldModel
 from grasp_agent.models.roadmaps import REACHES, block_roadmap, make_driver, static_entries, whole_block
-from grasp_agent.models.support import make_support, novelty
+from grasp_agent.models.support import half_precision, make_support, novelty, terminal_states
 from grasp_agent.planners import (
     Block,
     BlockRoadmap,
@@ -23,6 +23,7 @@ from grasp_agent.planners import (
     RoadmapGraph,
     Steering,
     Support,
+    TerminalStates,
     farthest_points,
 )
 
@@ -43,6 +44,7 @@ class ReplayIndex:
         middle: `[S]`, the state nearest to the mean: where the other blocks rest while one is driven.
         replay: windows of recorded trajectories, if any are long enough.
         linear: a linear model of a step, regressed from replay.
+        terminal: states at which episodes ended for good, if there are any.
     """
 
     blocks: tuple[Block, ...]
@@ -51,6 +53,7 @@ class ReplayIndex:
     middle: Tensor
     replay: ReplayWindows | None = None
     linear: LinearModel | None = None
+    terminal: TerminalStates | None = None
 
     @property
     def support(self) -> Support | BlockSupport:
@@ -87,6 +90,7 @@ class ReplayIndex:
         model: WorldModel,
         states: Tensor,
         episodes: Tensor,
+        terminal: Tensor | None = None,
         *,
         blocks: Sequence[Block] = (),
         named: Sequence[int] | None = None,
@@ -100,6 +104,7 @@ class ReplayIndex:
             model: the fitted model.
             states: `[M, S]` [model units].
             episodes: `[M]`, the episode of each state.
+            terminal: `[M]`, whether each is terminal, so that no step can be taken from it; None for none.
             blocks: independent parts of the state; none for one of all.
             named: entries of the state that goals name; None for all.
             replay: windows of the same data `[M', T + 1, S]`; a random choice is kept.
@@ -108,8 +113,15 @@ class ReplayIndex:
         """
         parts = tuple(blocks) or (whole_block(model),)
         generator = torch.Generator().manual_seed(seed)
-        order = torch.randperm(len(states), generator=generator)[:_POOL]
+        terminal = torch.zeros(len(states), dtype=torch.bool) if terminal is None else terminal
+        left = torch.nonzero(~terminal)[:, 0]  # support and roadmap are of the states from which steps were seen
+        order = left[torch.randperm(len(left), generator=generator)[:_POOL]]
         pool, origin = states[order.to(states.device)], episodes[order].to(states.device)
+        ends = None
+        if len(left) < len(states):
+            cover = pool[farthest_points(pool, _POINTS)[0]]
+            ends = terminal_states(pool, origin, states[terminal.to(states.device)], cover)
+        alone = ends if len(parts) == 1 else None  # an end depends on the whole state
         supports, roadmaps = [], []
         linear = None if replay is None else LinearModel.regress(replay)
         middle = pool[(pool - pool.mean(0)).square().sum(-1).argmin()]
@@ -120,16 +132,16 @@ class ReplayIndex:
             points, tolerance = own[index], max(Steering.tolerance, error)
             if static_entries(model, block):
                 slack = _CONTEXT_SLACK * tolerance
-                _, graph = block_roadmap(model, block, _half_precision(own), middle, named, linear, slack)
+                _, graph = block_roadmap(model, block, half_precision(own), middle, named, linear, slack, alone)
             else:
-                points, graph = block_roadmap(model, block, points, middle, named, linear, tolerance)
+                points, graph = block_roadmap(model, block, points, middle, named, linear, tolerance, alone)
             supports.append(make_support(model, points, max(radius, novelty(invariants, origin))))
             roadmaps.append(graph)
         whole = tuple(graph for graph in roadmaps if graph is not None)
         if replay is not None:
             chosen = torch.randperm(len(replay.states), generator=generator)[:_WINDOWS].to(states.device)
-            replay = ReplayWindows(*(_half_precision(values[chosen]) for values in replay))
-        return cls(parts, tuple(supports), whole if len(whole) == len(parts) else (), middle, replay, linear)
+            replay = ReplayWindows(*(half_precision(values[chosen]) for values in replay))
+        return cls(parts, tuple(supports), whole if len(whole) == len(parts) else (), middle, replay, linear, ends)
 
     def tensors(self) -> dict[str, Tensor]:
         """Returns the tensors to save."""
@@ -152,6 +164,10 @@ class ReplayIndex:
             saved["replay.actions"] = self.replay.actions.to(torch.float16)
         if self.linear is not None:
             saved["linear"] = self.linear.packed
+        if self.terminal is not None:
+            saved["terminal.ends"] = self.terminal.ends.to(torch.float16)
+            saved["terminal.starts"] = self.terminal.starts.to(torch.float16)
+            saved["terminal.ratio"] = torch.tensor(self.terminal.ratio)
         return saved
 
     @classmethod
@@ -169,6 +185,12 @@ class ReplayIndex:
         linear = None
         if "linear" in tensors:
             linear = LinearModel.unpack(_checked(tensors, "linear", (size, size + action_size + 1)))
+        terminal = None
+        if "terminal.ends" in tensors:
+            names = ("terminal.ends", "terminal.starts")
+            ends, starts = (_checked(tensors, name, (None, size)).to(middle.dtype) for name in names)
+            terminal = TerminalStates(ends, starts, float(tensors["terminal.ratio"]))
+        alone = terminal if len(parts) == 1 else None
         supports, roadmaps = [], []
         for part, block in enumerate(parts):
             points = _checked(tensors, f"support.{part}.points", (None, len(block.states)))
@@ -185,13 +207,13 @@ class ReplayIndex:
                 if not static_entries(model, block):
                     raise ValueError("roadmap: expected a model with static entries, got none")
                 nodes = _checked(tensors, f"roadmap.{part}.nodes", (None, len(block.states))).to(middle.dtype)
-                roadmaps.append(ContextRoadmap(nodes, static_entries(model, block), driver))
+                roadmaps.append(ContextRoadmap(nodes, static_entries(model, block), driver, alone))
                 continue
             steps = tensors[f"roadmap.{part}.steps"].to(points.dtype)
             neighbours = tensors[f"roadmap.{part}.neighbours"].long()
             if steps.shape != neighbours.shape or len(steps) > len(points) or neighbours.max() >= len(steps):
                 raise ValueError(f"roadmap: {list(steps.shape)} and {list(neighbours.shape)} do not fit")
-            roadmaps.append(RoadmapGraph(points[: len(steps)], neighbours, steps, driver))
+            roadmaps.append(RoadmapGraph(points[: len(steps)], neighbours, steps, driver, terminal=alone))
         if roadmaps and len(roadmaps) != len(parts):
             raise ValueError(f"roadmap: expected one for each of {len(parts)} blocks, got {len(roadmaps)}")
         replay = None
@@ -199,12 +221,7 @@ class ReplayIndex:
             states = _checked(tensors, "replay.states", (None, None, size)).to(middle.dtype)
             wanted = (states.shape[0], states.shape[1] - 1, action_size)
             replay = ReplayWindows(states, _checked(tensors, "replay.actions", wanted).to(middle.dtype))
-        return cls(parts, tuple(supports), tuple(roadmaps), middle, replay, linear)
-
-
-def _half_precision(values: Tensor) -> Tensor:
-    """Returns values rounded to half precision, as they are after saving and loading."""
-    return values.to(torch.float16).to(values.dtype)
+        return cls(parts, tuple(supports), tuple(roadmaps), middle, replay, linear, terminal)
 
 
 def _checked(tensors: Mapping[str, Tensor], name: str, shape: tuple[int | None, ...]) -> Tensor:

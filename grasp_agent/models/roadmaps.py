@@ -10,6 +10,7 @@ from torch import Tensor
 from grasp_agent.models.dynamics.base import WorldModel
 from grasp_agent.models.dynamics.body_frame import FramedMLP
 from grasp_agent.planners.protocols import Block
+from grasp_agent.planners.regions import TerminalStates
 from grasp_agent.planners.roadmap.contexts import ContextRoadmap
 from grasp_agent.planners.roadmap.graph import RoadmapGraph, block_dynamics, block_jacobian, build_roadmap
 from grasp_agent.planners.roadmap.linear_model import LinearModel
@@ -39,25 +40,26 @@ def block_roadmap(
     named: Sequence[int] | None,
     linear: LinearModel | None,
     tolerance: float,
+    terminal: TerminalStates | None = None,
 ) -> tuple[Tensor, RoadmapGraph | ContextRoadmap | None]:
     """Returns the points, nodes first, and a block's roadmap with edges as short as possible; None if there is none."""
     for reach in REACHES:
         driver = make_driver(model, block, middle, named, linear, reach, tolerance)
         if driver is None:
             break
-        ordered, graph = _graph(points, static_entries(model, block), driver)
+        ordered, graph = _graph(points, static_entries(model, block), driver, terminal)
         if graph is not None or isinstance(driver, Steering):
             return ordered, graph
     return points, None
 
 
 def _graph(
-    points: Tensor, fixed: tuple[int, ...], driver: Steering | InertialSteering
+    points: Tensor, fixed: tuple[int, ...], driver: Steering | InertialSteering, terminal: TerminalStates | None
 ) -> tuple[Tensor, RoadmapGraph | ContextRoadmap | None]:
     """Returns points in the order of nodes, and their roadmap."""
     if not fixed:
-        return build_roadmap(points, driver, _NODES)
-    contexts = ContextRoadmap(points, fixed, driver)
+        return build_roadmap(points, driver, _NODES, terminal=terminal)
+    contexts = ContextRoadmap(points, fixed, driver, terminal)
     return points, contexts if contexts.connected > 0.5 else None
 
 

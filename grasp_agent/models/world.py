@@ -15,6 +15,7 @@ from grasp_agent.models.replay_index import ReplayIndex
 from grasp_agent.planners import Block, Criteria, Problem
 from grasp_agent.planners.goal import EntryGoal
 from grasp_agent.replay.episodes import Episode
+from grasp_agent.task.observation import Array
 from grasp_agent.task.state_map import StateMap
 from grasp_agent.task.structure import Frame, Structure
 
@@ -41,19 +42,19 @@ class World:
         """The device of the model."""
         return self.model.scale.device
 
-    def encode(self, raw: NDArray[np.float32]) -> Tensor:
+    def encode(self, raw: Array) -> Tensor:
         """Returns states `[n, S]` [model units] of raw vectors `[n, O + G]`, observation and achieved goal."""
         return self.model.encode(torch.from_numpy(self.state_map.select(raw)).to(self.model.scale.device))
 
-    def predict(self, raw: NDArray[np.float32], actions: NDArray[np.float32]) -> Tensor:
+    def predict(self, raw: Array, actions: NDArray[np.float32]) -> Tensor:
         """Predicts states `[n, S]` [model units] after raw vectors `[n, O + G]` and actions `[n, A]`."""
         start, rows = self.encode(raw), (self.model.members, -1, -1)
         with torch.no_grad():
             return self.model.step(start.expand(*rows), torch.from_numpy(actions).to(start).expand(*rows)).mean(0)
 
-    def achieved(self, states: Tensor) -> NDArray[np.float32]:
+    def achieved(self, states: Tensor) -> Array:
         """Returns achieved goals `[..., G]` [the environment's units] of states `[..., S]` [model units]."""
-        return self.model.decode(states).cpu().numpy()[..., list(self.state_map.goal_index)]
+        return self.state_map.achieved(self.model.decode(states).cpu().numpy())
 
     @property
     def goal_weights(self) -> tuple[float, ...]:
@@ -64,11 +65,12 @@ class World:
         kept = tuple(0.0 if entry in fixed else weight for entry, weight in zip(index, weights, strict=True))
         return kept if any(kept) else weights
 
-    def goal_distance(self, achieved: NDArray[np.float32], desired: NDArray[np.float32]) -> NDArray[np.float32]:
+    def goal_distance(self, achieved: Array, desired: Array) -> NDArray[np.float32]:
         """Returns weighted distances `[...]` between goals `[..., G]` [the environment's units]."""
-        return np.linalg.norm((achieved - desired) * np.array(self.goal_weights, np.float32), axis=-1)
+        difference = (achieved - desired).astype(np.float32)
+        return np.linalg.norm(difference * np.array(self.goal_weights, np.float32), axis=-1)
 
-    def problem(self, start: Tensor, goals: NDArray[np.float32], horizon: int, criteria: Criteria) -> Problem:
+    def problem(self, start: Tensor, goals: Array, horizon: int, criteria: Criteria) -> Problem:
         """Returns the problems of states `[B, S]` [model units] and goals `[B, G]` [the environment's units]."""
         model, blocks = self.model, self.index.blocks
         goal_weights = np.array(self.goal_weights, np.float32)
@@ -82,7 +84,7 @@ class World:
         goal = EntryGoal(
             size=model.state_size,
             index=index,
-            target=(torch.from_numpy(np.array(goals)[:, entries]).to(start) - mean) / std,
+            target=(torch.from_numpy(self.state_map.relative(goals)[:, entries]).to(start) - mean) / std,
             weights=(scaled / unit).square(),
             tolerance=float(self.tolerance / unit),
             part=None if len(blocks) == 1 else torch.tensor(part, device=start.device),
@@ -103,6 +105,7 @@ class World:
             high=ones,
             horizon=horizon,
             support=self.index.support,
+            terminal=self.index.terminal,
             roadmap=self.index.roadmap,
             replay=self.index.replay,
             criteria=criteria,

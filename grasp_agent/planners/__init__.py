@@ -17,7 +17,7 @@ from grasp_agent.planners.proposals.replayed import Replay, Roadmap, Snap, Warp
 from grasp_agent.planners.proposals.tracking import Tracking
 from grasp_agent.planners.protocols import Block, Goal, ReplayWindows
 from grasp_agent.planners.receding import Receding
-from grasp_agent.planners.regions import BlockSupport, Support
+from grasp_agent.planners.regions import BlockSupport, Support, TerminalStates
 from grasp_agent.planners.roadmap.contexts import ContextRoadmap
 from grasp_agent.planners.roadmap.graph import (
     BlockRoadmap,
@@ -73,6 +73,7 @@ __all__ = [
     "Snap",
     "Steering",
     "Support",
+    "TerminalStates",
     "Tracking",
     "Verdict",
     "Warp",

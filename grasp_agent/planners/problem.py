@@ -13,6 +13,7 @@ from grasp_agent.planners.candidates import Fold
 from grasp_agent.planners.ensemble import Ensemble
 from grasp_agent.planners.linalg.least_squares import least_squares
 from grasp_agent.planners.protocols import Block, Dynamics, Goal, Jacobian, Pullback, Region
+from grasp_agent.planners.regions import TerminalStates
 from grasp_agent.planners.scoring import Criteria, Scoring, Verdict
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ class Problem:
         metric: `[S, S]`, the metric `|metric d|` of state differences d in feedback; None for the Euclidean one.
         blocks: independent parts of state and action, in the order of the goal's parts; none for one block of all.
         support: region of states that the model was trained on, if known.
+        terminal: states at which episodes ended for good, if any are known.
         roadmap: finds routes through replayed states, if there is one (see `grasp_agent.planners.roadmap.graph`).
         replay: windows of recorded trajectories, if any (see `grasp_agent.planners.protocols`).
         criteria: how candidates are scored.
@@ -63,6 +65,7 @@ class Problem:
     metric: Tensor | None = None
     blocks: tuple[Block, ...] = ()
     support: Region | None = None
+    terminal: TerminalStates | None = None
     roadmap: Router | None = None
     replay: ReplayWindows | None = None
     criteria: Criteria = field(default_factory=Criteria)
@@ -105,7 +108,7 @@ class Problem:
     @cached_property
     def scoring(self) -> Scoring:
         """The scoring of rollouts."""
-        return Scoring(self.goal, self.start, self.criteria, self.support)
+        return Scoring(self.goal, self.start, self.criteria, self.support, self.terminal)
 
     @property
     def rest(self) -> Tensor:

@@ -10,6 +10,8 @@ from torch import Tensor
 
 from grasp_agent.planners.protocols import Block
 
+_ON_LINE = 8  # states on a line between two that are checked; chosen by hand
+
 
 class Support:
     """The region of states that a model was trained on: balls around points that cover the replayed states.
@@ -43,6 +45,35 @@ class Support:
     def _partial(self, flat: Tensor) -> Tensor:
         """Returns squared distances `[M, P]` of states to the points, minus the squared norm of the states."""
         return torch.addmm(self._squares, flat, self.points.T, alpha=-2)
+
+
+class TerminalStates:
+    """States at which episodes ended for good: near to recorded ones, relative to states from which steps were seen.
+
+    Args:
+        ends: `[E, S]`, recorded terminal states.
+        starts: `[P, S]`, states from which steps were seen, those next to the terminal ones among them.
+        ratio: a state is terminal if its distance to the nearest of `ends` is less than its distance to the nearest of
+            `starts`, times this.
+    """
+
+    def __init__(self, ends: Tensor, starts: Tensor, ratio: float) -> None:
+        self.ends, self.starts, self.ratio = ends, starts, ratio
+
+    def contains(self, states: Tensor) -> Tensor:
+        """Returns whether states `[..., S]` are terminal, `[...]`."""
+        flat = states.reshape(-1, states.shape[-1])
+        own = flat.square().sum(-1)
+        end, start = (
+            (torch.addmm(points.square().sum(-1), flat, points.T, alpha=-2).amin(-1) + own).clamp_min(0)
+            for points in (self.ends, self.starts)
+        )
+        return (end < self.ratio**2 * start).view(states.shape[:-1])
+
+    def crossed(self, start: Tensor, end: Tensor) -> Tensor:
+        """Returns whether lines between states `[..., S]` lead through a terminal one before their end, `[...]`."""
+        fractions = torch.linspace(0, 1, _ON_LINE, device=start.device, dtype=start.dtype)[:-1, None]
+        return self.contains(torch.lerp(start[..., None, :], end[..., None, :], fractions)).any(-1)
 
 
 class BlockSupport:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from grasp_agent.planners.protocols import Goal, Region
+from grasp_agent.planners.regions import TerminalStates
 from grasp_agent.validation import at_least, whole
 
 
@@ -25,6 +26,8 @@ class Criteria:
         running: weight of the mean distance along the trajectory; favours plans that arrive early.
         off_support: weight of each step off the replayed support before the goal: two or three make a plan
             unacceptable, however long it is.
+        termination: cost of a plan that, before the goal, enters a state at which episodes ended for good
+            (`terminated`, without success); such a plan is never accepted. 0 ignores such states.
         stride: during planning, the support is checked at every step of this many; the final score checks all.
         feedback: True scores candidates as they are executed: with one tracking step on D_a F for each action, towards
             the members' mean prediction. False scores the open-loop actions.
@@ -44,6 +47,7 @@ class Criteria:
     excursion: float = 1.0
     running: float = 0.1
     off_support: float = 0.25
+    termination: float = 100.0
     stride: int = 3
     feedback: bool = True
     damping: float = 0.01
@@ -54,7 +58,7 @@ class Criteria:
     def __post_init__(self) -> None:
         whole(1, hold=self.hold, stride=self.stride)
         whole(0, unused=self.unused)
-        names = ("excursion", "running", "off_support", "damping", "disagreement")
+        names = ("excursion", "running", "off_support", "termination", "damping", "disagreement")
         at_least(0, **{name: getattr(self, name) for name in names})
         at_least(-math.inf, accept=self.accept)
 
@@ -81,10 +85,19 @@ class Scoring:
         start: `[B, S]` start states.
         criteria: the criteria.
         support: region of states that the model was trained on, if known.
+        terminal: states at which episodes ended for good, if any are known.
     """
 
-    def __init__(self, goal: Goal, start: Tensor, criteria: Criteria, support: Region | None) -> None:
+    def __init__(
+        self,
+        goal: Goal,
+        start: Tensor,
+        criteria: Criteria,
+        support: Region | None,
+        terminal: TerminalStates | None = None,
+    ) -> None:
         self._goal, self._start, self._criteria, self._support = goal, start, criteria, support
+        self._terminal = terminal if criteria.termination else None
 
     def distances(self, states: Tensor) -> Tensor:
         """Returns each part's distance to the goal [tolerances], `[..., B, N, H, S] -> [..., B, N, H, G]`."""
@@ -104,6 +117,8 @@ class Scoring:
         cost = distances[..., -rule.hold :, :].amax(-2) + rule.running * distances.mean(-2)
         if self._support is not None and rule.off_support:
             cost = cost + self._penalties(states, distances).sum(-2)
+        if self._terminal is not None:
+            cost = cost + rule.termination * self._ends(states, distances)[..., -1:].to(cost.dtype)
         return torch.where(states.isfinite().all(-1).all(-1)[..., None], cost, torch.inf)
 
     def goal_weights(self, states: Tensor, hold: int, running: float) -> Tensor:
@@ -130,6 +145,8 @@ class Scoring:
             penalties = torch.zeros_like(cost)
             penalties[..., :: rule.stride, :] = self._penalties(states, distances)
             cost = cost + penalties.cumsum(-2)
+        if self._terminal is not None:
+            cost = cost + rule.termination * self._ends(states, distances)[..., None].to(cost.dtype)
         sound = states.isfinite().all(-1).cummin(-1).values
         return torch.where(sound[..., None], cost, torch.inf)
 
@@ -147,6 +164,12 @@ class Scoring:
         strays = self._support.off(states[..., :: rule.stride, :]) & (distances[..., :: rule.stride, :] > 1)
         return rule.off_support * rule.stride * strays.to(states.dtype)
 
+    def _ends(self, states: Tensor, distances: Tensor) -> Tensor:
+        """Returns whether a terminal state was entered before the goal, up to each step, `[..., H]`."""
+        assert self._terminal is not None
+        entered = self._terminal.contains(states) & (distances > 1).any(-1)
+        return entered.cummax(-1).values
+
     def merit(self, states: Tensor) -> Tensor:
         """Returns the sum of the parts' merits, `[B, N]`: lower is better."""
         return self.part_merits(states).sum(-1)
@@ -162,6 +185,9 @@ class Scoring:
             # A goal off the support is no fault of the plan: only steps before it count.
             strays = (self._support.off(rollouts) & (distances > 1)).any(-1)
             worst = worst + rule.off_support * strays.to(worst.dtype).sum(-1)
+        if self._terminal is not None:
+            ends = self._ends(rollouts, distances)[..., -1]
+            worst = torch.where(ends, worst + max(rule.termination, rule.accept + 1), worst)
         cost = worst + rule.running * distance.mean(-1)
         if rule.disagreement:
             cost = cost + rule.disagreement * self.disagreement(rollouts).mean(-1)

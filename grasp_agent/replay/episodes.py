@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-Array = NDArray[np.float32]
+Array = NDArray[np.floating[Any]]
 
 
 @dataclass(frozen=True)
@@ -18,6 +19,7 @@ class Episode:
     Attributes:
         states: `[T + 1, S]` [the environment's units].
         actions: `[T, A]`, scaled to [-1, 1].
+        terminated: whether the last state is terminal without success: no step can be taken from it.
 
     Raises:
         ValueError: if lengths do not fit or a value is not finite.
@@ -25,6 +27,7 @@ class Episode:
 
     states: Array
     actions: Array
+    terminated: bool = False
 
     def __post_init__(self) -> None:
         if self.states.ndim != 2 or self.actions.ndim != 2 or len(self.states) != len(self.actions) + 1:
@@ -52,10 +55,10 @@ class Dataset:
         for episode in episodes:
             self.add(episode)
 
-    def select(self, columns: Sequence[int]) -> Dataset:
-        """Returns the same episodes with some entries of the states."""
+    def mapped(self, function: Callable[[Array], Array]) -> Dataset:
+        """Returns the same episodes with a function of their states `[T + 1, S]`."""
         chosen = Dataset()
-        chosen.add_all(Episode(e.states[:, list(columns)], e.actions) for e in self.episodes)
+        chosen.add_all(replace(e, states=function(e.states)) for e in self.episodes)
         return chosen
 
     def __len__(self) -> int:
@@ -71,6 +74,14 @@ class Dataset:
     def origins(self) -> NDArray[np.int64]:
         """The episode of each of `states`, `[M]`."""
         return np.repeat(np.arange(len(self.episodes)), [len(episode.states) for episode in self.episodes])
+
+    @property
+    def terminal(self) -> NDArray[np.bool_]:
+        """Whether each of `states` is terminal, `[M]`."""
+        ends = [len(episode.states) for episode in self.episodes]
+        terminal = np.zeros(sum(ends), np.bool_)
+        terminal[np.cumsum(ends, dtype=np.int64) - 1] = [episode.terminated for episode in self.episodes]
+        return terminal
 
     def windows(self, length: int) -> tuple[Array, Array]:
         """Returns all windows of `length` steps within an episode.
@@ -109,14 +120,14 @@ class Recorder:
         self._states.append(after)
         self._actions.append(action)
 
-    def so_far(self) -> Iterator[Episode]:
+    def so_far(self, *, terminated: bool = False) -> Iterator[Episode]:
         """Yields the running episode, if any."""
         if self._actions:
-            yield Episode(np.stack(self._states), np.stack(self._actions))
+            yield Episode(np.stack(self._states), np.stack(self._actions), terminated)
 
-    def flush(self) -> Iterator[Episode]:
+    def flush(self, *, terminated: bool = False) -> Iterator[Episode]:
         """Yields the running episode, if any, and starts a new one."""
-        yield from self.so_far()
+        yield from self.so_far(terminated=terminated)
         self._states, self._actions = [], []
 
 

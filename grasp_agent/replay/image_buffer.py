@@ -25,6 +25,11 @@ class ImageEpisode(NamedTuple):
     """`[T + 1, V]`."""
     actions: Array
     """`[T, A]`, in [-1, 1]."""
+    terminated: bool = False
+    """See `grasp_agent.replay.episodes.Episode`."""
+
+
+_ARRAYS = ("rows", "vectors", "actions")  # fields of an `ImageEpisode`
 
 
 class ImageReplayBuffer:
@@ -81,7 +86,15 @@ class ImageReplayBuffer:
             return np.zeros((0, *self.shape), np.uint8)
         return np.memmap(self._file, np.uint8, "r", shape=(self._count, *self.shape))  # type: ignore[call-overload]
 
-    def record(self, env: int, before: PixelObservation, action: Array, after: PixelObservation, done: bool) -> None:
+    def record(
+        self,
+        env: int,
+        before: PixelObservation,
+        action: Array,
+        after: PixelObservation,
+        done: bool,
+        terminated: bool = False,
+    ) -> None:
         """Records a transition of one of several environments, by its index; observations have one row each."""
         if env not in self._running:
             self._running[env] = ([self._add(before.images[0])], [before.vectors[0]], [])
@@ -90,13 +103,14 @@ class ImageReplayBuffer:
         vectors.append(after.vectors[0])
         actions.append(action)
         if done:
-            self.episodes.append(self._so_far(env))
+            self.episodes.append(self._so_far(env)._replace(terminated=terminated))
             del self._running[env]
 
-    def add(self, images: Bytes, vectors: Array, actions: Array) -> None:
+    def add(self, images: Bytes, vectors: Array, actions: Array, terminated: bool = False) -> None:
         """Adds a whole episode: `[T + 1, ...]`, `[T + 1, V]` and `[T, A]`."""
         rows = np.array([self._add(image) for image in images], np.int64)
-        self.episodes.append(ImageEpisode(rows, np.asarray(vectors, np.float32), np.asarray(actions, np.float32)))
+        arrays = np.asarray(vectors, np.float32), np.asarray(actions, np.float32)
+        self.episodes.append(ImageEpisode(rows, *arrays, terminated))
 
     def end(self) -> None:
         """Ends the running episodes and keeps them."""
@@ -123,9 +137,10 @@ class ImageReplayBuffer:
         return {
             "count": torch.tensor(self._count),
             "lengths": torch.tensor([len(episode.actions) for episode in known]),
+            "terminated": torch.tensor([episode.terminated for episode in known]),
             **{
                 name: torch.from_numpy(np.concatenate([getattr(episode, name) for episode in known]))
-                for name in ImageEpisode._fields
+                for name in _ARRAYS
             },
         }
 
@@ -135,8 +150,10 @@ class ImageReplayBuffer:
         buffer = cls(shape, path, int(tensors["count"]))
         lengths = tensors["lengths"].tolist()
         longer = [length + 1 for length in lengths]
-        parts = [tensors[name].cpu().split(lengths if name == "actions" else longer) for name in ImageEpisode._fields]
-        buffer.episodes += [ImageEpisode(*(part.numpy() for part in own)) for own in zip(*parts, strict=True)]
+        parts = [tensors[name].cpu().split(lengths if name == "actions" else longer) for name in _ARRAYS]
+        terminated = tensors["terminated"].tolist() if "terminated" in tensors else [False] * len(lengths)
+        for *own, end in zip(*parts, terminated, strict=True):
+            buffer.episodes.append(ImageEpisode(*(part.numpy() for part in own), terminated=bool(end)))
         if any(episode.rows.max() >= buffer._count or episode.rows.min() < 0 for episode in buffer.episodes):
             raise ValueError(f"{path}: expected more images")
         return buffer

@@ -35,11 +35,13 @@ class Transitions(NamedTuple):
     """`[M, O + G]`."""
     ends: NDArray[np.bool_]
     """`[M]`, True where an episode ends; one ends, too, if the next step begins in another state."""
+    terminated: NDArray[np.bool_]
+    """`[M]`, True where it ends for good, see `Episode`."""
 
     def without(self, lost: NDArray[np.bool_]) -> Transitions:
         """Returns the other steps; episodes end where one is removed."""
         ends = self.ends | np.append(lost[1:], False)
-        return Transitions(self.before[~lost], self.actions[~lost], self.after[~lost], ends[~lost])
+        return self._make(values[~lost] for values in self._replace(ends=ends))
 
     def episodes(self) -> Iterator[Episode]:
         """Yields the episodes of the steps."""
@@ -49,7 +51,7 @@ class Transitions(NamedTuple):
         cuts = [0, *(np.flatnonzero(broken) + 1), len(self.actions)]
         for first, last in pairwise(cuts):
             states = np.concatenate([self.before[first : first + 1], self.after[first:last]])
-            yield Episode(states, self.actions[first:last])
+            yield Episode(states, self.actions[first:last], bool(self.terminated[last - 1]))
 
 
 def episodes_of(source: Any, action_space: spaces.Box, raw: Raw) -> list[Episode]:
@@ -59,7 +61,8 @@ def episodes_of(source: Any, action_space: spaces.Box, raw: Raw) -> list[Episode
         source: a `ReplayBuffer`, `DictReplayBuffer` or `HerReplayBuffer` as Stable-Baselines3's algorithms fill them
             (actions scaled to [-1, 1]); a Minari dataset; the path of an `.npz` file; or `Episode`s. A file holds
             `actions` `[M, A]` in the environment's units, and the steps' `observations` and `next_observations`
-            `[M, O]`; of a goal environment also `achieved_goal` and `next_achieved_goal` `[M, G]`.
+            `[M, O]`; of a goal environment also `achieved_goal` and `next_achieved_goal` `[M, G]`; optionally
+            `terminations` `[M]`, 1 where an episode ended for good.
         action_space: of the environment.
         raw: returns the raw vectors of recorded observations.
 
@@ -109,7 +112,7 @@ def _of_buffer(buffer: ReplayBuffer, raw: Raw) -> Iterator[Transitions]:
                 "file, whose "
                 "actions are in the environment's units"
             )
-        steps = Transitions(raw(before), actions, raw(after), ends)
+        steps = Transitions(raw(before), actions, raw(after), ends, ends & ~buffer.timeouts[order, env].astype(bool))
         # With `optimize_memory_usage`, the last state of an episode is overwritten by the first of the next one.
         yield steps.without(ends) if buffer.optimize_memory_usage else steps
 
@@ -138,7 +141,10 @@ def _of_file(path: Path, action_space: spaces.Box, raw: Raw) -> Transitions:
         return {"observation": held[f"{prefix}observations"], "achieved_goal": achieved}
 
     actions = _scaled(held["actions"], action_space)
-    steps = Transitions(raw(part("")), actions, raw(part("next_")), np.zeros(len(actions), np.bool_))
+    ends = np.asarray(held.get("terminations", np.zeros(len(actions))))
+    if ends.shape != (len(actions),) or not np.isin(ends, (0, 1)).all():
+        raise ValueError(f"{path}: expected terminations of 0 or 1, one for each action, got shape {ends.shape}")
+    steps = Transitions(raw(part("")), actions, raw(part("next_")), ends.astype(bool), ends.astype(bool))
     if not len(steps.before) == len(steps.actions) == len(steps.after):
         lengths = [len(values) for values in steps[:3]]
         raise ValueError(f"{path}: expected observations, actions and next_observations of one length, got {lengths}")
@@ -146,7 +152,8 @@ def _of_file(path: Path, action_space: spaces.Box, raw: Raw) -> Transitions:
 
 
 def _of_minari(recorded: Any, action_space: spaces.Box, raw: Raw) -> Episode:
-    return Episode(raw(recorded.observations), _scaled(recorded.actions, action_space))
+    terminated = bool(np.any(getattr(recorded, "terminations", False)))
+    return Episode(raw(recorded.observations), _scaled(recorded.actions, action_space), terminated)
 
 
 def _scaled(actions: Any, space: spaces.Box) -> Array:

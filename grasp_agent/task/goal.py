@@ -13,9 +13,9 @@ from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvStepReturn
 
 from grasp_agent.planners import Criteria
+from grasp_agent.task.observation import Array, numbers
 from grasp_agent.validation import more_than
 
-Array = NDArray[np.float32]
 Measure = Callable[[Array], Array]
 """From observations `[n, O]` to the achieved goals, `[n, G]`."""
 
@@ -165,7 +165,7 @@ class Goal:
             ValueError: if there is no such entry, or the function does not return one value for each target.
         """
         if self.measure is not None:
-            reached = np.asarray(self.measure(observations), np.float32)
+            reached = np.asarray(self.measure(observations), observations.dtype)
             wanted = (len(observations), len(self.values))
             if reached.shape != wanted:
                 raise ValueError(f"goal: expected the function to return shape {wanted}, got {reached.shape}")
@@ -175,17 +175,18 @@ class Goal:
             )
         else:
             reached = observations[:, list(self.entries)]
-        return reached * np.asarray(self.weights, np.float32) if self.weights else reached
+        return reached * np.asarray(self.weights, reached.dtype) if self.weights else reached
 
     @property
     def desired(self) -> Array:
         """The desired goal `[G]`, weighted."""
-        values = np.asarray(self.values, np.float32)
-        return values * np.asarray(self.weights, np.float32) if self.weights else values
+        values = np.asarray(self.values)
+        return values * np.asarray(self.weights) if self.weights else values
 
     def reached(self, observations: Array) -> NDArray[np.bool_]:
         """Returns whether observations `[n, O]` are within the tolerance, `[n]`."""
-        return np.linalg.norm(self.achieved(observations) - self.desired, axis=-1) <= self.tolerance
+        achieved = self.achieved(observations)
+        return np.linalg.norm(achieved - self.desired.astype(achieved.dtype), axis=-1) <= self.tolerance
 
     def dict_space(self, space: spaces.Space[Any]) -> spaces.Dict:
         """Returns the space of a goal environment with this goal and observations of a Box.
@@ -201,15 +202,14 @@ class Goal:
 
     def goal_observation(self, observation: ArrayLike) -> dict[str, Array]:
         """Returns observations `[O]` or `[n, O]` in the form of a goal environment."""
-        value = observation.detach().cpu().numpy() if hasattr(observation, "detach") else observation  # type: ignore[union-attr]
-        array = np.asarray(value, np.float32)
+        array = numbers(observation, "observation")
         if array.ndim not in (1, 2):
             raise ValueError(f"Error: Unexpected observation shape {array.shape}: expected a vector or a batch of them")
         achieved = self.achieved(array.reshape(-1, array.shape[-1])).reshape(*array.shape[:-1], -1)
         return {
             "observation": array,
             "achieved_goal": achieved,
-            "desired_goal": np.broadcast_to(self.desired, achieved.shape),
+            "desired_goal": np.broadcast_to(self.desired.astype(achieved.dtype), achieved.shape),
         }
 
 
@@ -232,7 +232,7 @@ class GoalVecEnv(VecEnvWrapper):
     def step_wait(self) -> VecEnvStepReturn:
         """Steps all environments and converts observations; infos have `is_success`."""
         observations, rewards, dones, infos = self.venv.step_wait()
-        lasts = np.array(observations, np.float32)
+        lasts = numbers(observations, "observation")
         for row, info in enumerate(infos):
             if dones[row]:
                 lasts[row] = info["terminal_observation"]

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from grasp_agent.task.actions import check_actions
 
-Array = NDArray[np.float32]
+Array = NDArray[np.floating[Any]]
+"""float32, or float64 where the environment's numbers have more digits."""
 KEYS = ("observation", "achieved_goal", "desired_goal")
 
 
@@ -43,16 +44,40 @@ def of_vectors(space: spaces.Space[Any]) -> bool:
 
 
 def raw_vectors(observation: Mapping[str, Any]) -> Array:
-    """Returns observation and achieved goal concatenated, `[n, O + G]`, float32."""
-    parts = [np.asarray(observation[key], dtype=np.float32) for key in KEYS[:2]]
-    return np.concatenate(parts, axis=-1)
+    """Returns observation and achieved goal concatenated, `[n, O + G]`."""
+    return np.concatenate([numbers(observation[key], key) for key in KEYS[:2]], axis=-1)
+
+
+def numbers(values: Any, name: str) -> Array:
+    """Returns a copy of values, arrays, tensors or lists, as float32; as float64 where float32 has too few digits.
+
+    Raises:
+        ValueError: if they are not real numbers in the form of an array, or not finite in single precision.
+    """
+    expected = f"observation: expected real numbers under {name!r}"
+    if hasattr(values, "detach"):  # a tensor; NumPy has no bfloat16
+        values = values.detach().cpu()
+        values = (values.float() if str(values.dtype) == "torch.bfloat16" else values).numpy()
+    try:
+        array = np.asarray(values)
+    except Exception as error:  # foreign classes may raise anything
+        raise ValueError(f"{expected}, in rows of one length, got {type(values).__name__}: {error}") from error
+    if array.dtype.kind not in "fiu":
+        found = type(values).__name__ if array.dtype.kind == "O" else f"an array of {array.dtype}"
+        raise ValueError(f"{expected}, got {found}")
+    kind = np.result_type(array.dtype, np.float32)
+    with np.errstate(over="ignore"):
+        array = array.astype(kind if kind.itemsize <= 8 else np.float64)
+    if not (np.abs(array) <= np.finfo(np.float32).max).all():
+        raise ValueError(f"observation: {name!r} holds values that are not finite")
+    return array
 
 
 def batched(observation: Any, space: spaces.Dict) -> tuple[dict[str, Array], bool]:
     """Checks an observation and gives its arrays a batch axis.
 
     Returns:
-        Copies of the arrays, float32, each `[n, size]`, and whether the observation came as a batch.
+        Copies of the arrays, each `[n, size]`, and whether the observation came as a batch.
 
     Raises:
         ValueError: if it is a `(obs, info)` pair (with the message of Stable-Baselines3), misses a key, has a wrong
@@ -73,9 +98,7 @@ def batched(observation: Any, space: spaces.Dict) -> tuple[dict[str, Array], boo
         raise ValueError(f"observation: missing key {missing[0]!r}; expected {', '.join(KEYS)}")
     arrays, batches = {}, set()
     for key in KEYS:
-        value = observation[key]
-        value = value.detach().cpu().numpy() if hasattr(value, "detach") else value
-        array = np.array(value, dtype=np.float32)
+        array = numbers(observation[key], key)
         shape = space[key].shape or ()
         if array.shape == shape:
             batches.add(None)
@@ -86,8 +109,6 @@ def batched(observation: Any, space: spaces.Dict) -> tuple[dict[str, Array], boo
                 f"Error: Unexpected observation shape {array.shape} for {key!r}: "
                 f"expected {shape} or (n_env, {', '.join(map(str, shape))})"
             )
-        if not np.isfinite(array).all():
-            raise ValueError(f"observation: {key!r} holds values that are not finite")
         arrays[key] = array[None] if array.shape == shape else array
     if len(batches) > 1:
         raise ValueError("Error: Unexpected observation shape: the keys have different numbers of rows")

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-Array = NDArray[np.float32]
+Array = NDArray[np.floating[Any]]
+_FAR = 1e3  # least distance from zero at which an origin is subtracted; chosen by hand
+_LOST = 1e-4  # fraction of an entry's standard deviation that single precision may round away; chosen by hand
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,10 +20,13 @@ class StateMap:
     Attributes:
         columns: `[S]`, indices into the observation followed by the achieved goal; the whole observation comes first.
         goal_index: `[G]`, indices into the state of the entries of the achieved goal.
+        origin: `[S]`, subtracted from the state in double precision, for entries far from zero (map coordinates, time
+            stamps); empty for zeros.
     """
 
     columns: tuple[int, ...]
     goal_index: tuple[int, ...]
+    origin: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.columns or min(self.columns) < 0:
@@ -28,23 +34,49 @@ class StateMap:
         if not self.goal_index or min(self.goal_index) < 0 or max(self.goal_index) >= len(self.columns):
             raise ValueError(f"goal_index: expected indices below {len(self.columns)}, got {self.goal_index}")
 
+        if self.origin and not (len(self.origin) == len(self.columns) and np.isfinite(self.origin).all()):
+            raise ValueError(f"origin: expected {len(self.columns)} finite values or none, got {self.origin}")
+
     @classmethod
     def discover(cls, raw: Array, goal_size: int) -> StateMap:
-        """Finds duplicate entries in samples `[M, O + G]` of observation and achieved goal."""
+        """Finds duplicate entries and an origin in samples `[M, O + G]` of observation and achieved goal."""
+        origin = _origin(raw)
+        raw = (raw - origin).astype(np.float32)
         size = raw.shape[1] - goal_size
         columns, goal_index = list(range(size)), []
         for entry in range(size, raw.shape[1]):
             varies = bool(np.ptp(raw[:, entry]) > 0)
             same = [c for c in range(size) if varies and np.array_equal(raw[:, c], raw[:, entry])]
+            same = [c for c in same if origin[c] == origin[entry]]
             goal_index.append(columns.index(same[0]) if same else len(columns))
             if not same:
                 columns.append(entry)
-        return cls(columns=tuple(columns), goal_index=tuple(goal_index))
+        offsets = tuple(map(float, origin[columns])) if origin.any() else ()
+        return cls(columns=tuple(columns), goal_index=tuple(goal_index), origin=offsets)
 
     def restore(self, states: Array, observation_size: int) -> Array:
         """Returns raw vectors `[..., O + G]` of states `[..., S]`: the inverse of `select`."""
+        states = states + np.array(self.origin) if self.origin else states
         return np.concatenate([states[..., :observation_size], states[..., list(self.goal_index)]], axis=-1)
 
-    def select(self, raw: Array) -> Array:
-        """Returns states `[..., S]` of raw vectors `[..., O + G]`."""
-        return raw[..., list(self.columns)]
+    def select(self, raw: Array) -> NDArray[np.float32]:
+        """Returns states `[..., S]`, relative to the origin, of raw vectors `[..., O + G]`."""
+        chosen = raw[..., list(self.columns)]
+        return (chosen - np.array(self.origin) if self.origin else chosen).astype(np.float32)
+
+    def achieved(self, states: Array) -> Array:
+        """Returns achieved goals `[..., G]` of states `[..., S]`."""
+        index = list(self.goal_index)
+        return states[..., index] + np.array(self.origin)[index] if self.origin else states[..., index]
+
+    def relative(self, goals: Array) -> NDArray[np.float32]:
+        """Returns goals `[..., G]` relative to the origin."""
+        origin = np.array(self.origin)[list(self.goal_index)] if self.origin else 0
+        return (goals - origin).astype(np.float32)
+
+
+def _origin(raw: Array) -> NDArray[np.float64]:
+    """Returns an origin `[O + G]` of samples `[M, O + G]`: not 0 where single precision loses digits."""
+    far, spread = np.abs(raw).max(0), raw.std(0, dtype=np.float64)
+    lost = (far > _FAR) & (far * np.finfo(np.float32).eps > _LOST * spread)
+    return np.where(lost, np.rint(raw.mean(0, dtype=np.float64)), 0.0)

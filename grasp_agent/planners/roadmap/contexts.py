@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from grasp_agent.planners.protocols import Aim, Driver
+from grasp_agent.planners.regions import TerminalStates
 from grasp_agent.planners.roadmap.graph import RoadmapGraph, farthest_points
 
 # Chosen by hand; fewer than in `RoadmapGraph`, as the roadmap is built during planning.
@@ -27,10 +28,13 @@ class ContextRoadmap:
         states: `[P, S]` replayed states, of many contexts.
         fixed: the static entries.
         driver: verifies the edges; contexts in the same cell of a grid as wide as its tolerance share a roadmap.
+        terminal: states through which no edge may lead.
     """
 
-    def __init__(self, states: Tensor, fixed: Sequence[int], driver: Driver) -> None:
-        self.states, self.fixed, self.driver = states, tuple(fixed), driver
+    def __init__(
+        self, states: Tensor, fixed: Sequence[int], driver: Driver, terminal: TerminalStates | None = None
+    ) -> None:
+        self.states, self.fixed, self.driver, self._terminal = states, tuple(fixed), driver, terminal
         self._moving = [entry for entry in range(states.shape[1]) if entry not in self.fixed]
         self._graphs: OrderedDict[tuple[int, ...], RoadmapGraph | None] = OrderedDict()
 
@@ -48,7 +52,7 @@ class ContextRoadmap:
         key = tuple(map(int, cell.tolist()))
         if key not in self._graphs:
             nodes = self._nodes(cell * self.driver.tolerance)
-            self._graphs[key] = RoadmapGraph.build(nodes, self.driver, degree=_DEGREE)
+            self._graphs[key] = RoadmapGraph.build(nodes, self.driver, degree=_DEGREE, terminal=self._terminal)
         self._graphs.move_to_end(key)
         return self._graphs[key]
 

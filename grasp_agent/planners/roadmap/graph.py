@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from grasp_agent.planners.protocols import Aim, Block, Driver, Dynamics, Jacobian, Router
+from grasp_agent.planners.regions import TerminalStates
 
 # All values below are chosen by hand.
 _ENTRY_NODES = 16  # nearest nodes to which starts and goals are joined
@@ -41,7 +42,7 @@ def farthest_points(states: Tensor, count: int) -> tuple[Tensor, float]:
 
 
 def build_roadmap(
-    points: Tensor, driver: Driver, count: int, *, degree: int = 24
+    points: Tensor, driver: Driver, count: int, *, degree: int = 24, terminal: TerminalStates | None = None
 ) -> tuple[Tensor, RoadmapGraph | None]:
     """Returns points `[P, S]` in the order of nodes, and a roadmap of `count` of them, if possible with clearance only.
 
@@ -50,10 +51,10 @@ def build_roadmap(
     clear = driver.has_clearance(points)
     if not clear.all():
         ordered = torch.cat([points[clear], points[~clear]])
-        graph = RoadmapGraph.build(ordered[: min(count, int(clear.sum()))], driver, degree=degree)
+        graph = RoadmapGraph.build(ordered[: min(count, int(clear.sum()))], driver, degree=degree, terminal=terminal)
         if graph is not None and graph.connected > _CONNECTED:
             return ordered, graph
-    return points, RoadmapGraph.build(points[:count], driver, degree=degree)
+    return points, RoadmapGraph.build(points[:count], driver, degree=degree, terminal=terminal)
 
 
 class _Routes(NamedTuple):
@@ -79,6 +80,7 @@ class RoadmapGraph:
         driver: has verified the edges; also joins starts and goals.
         jitter: greatest factor on the edge times in copies but the first, for different routes.
         copies: number of copies.
+        terminal: states through which no edge may lead.
     """
 
     def __init__(
@@ -90,9 +92,10 @@ class RoadmapGraph:
         *,
         jitter: float = 1.3,
         copies: int = 4,
+        terminal: TerminalStates | None = None,
     ) -> None:
         self.nodes, self.neighbours, self.steps = nodes, neighbours, steps
-        self.driver = driver
+        self.driver, self._terminal = driver, terminal
         generator = torch.Generator().manual_seed(0)
         stretch = torch.rand(copies, *steps.shape, generator=generator).to(steps) * (jitter - 1) + 1
         stretch[0] = 1
@@ -100,13 +103,16 @@ class RoadmapGraph:
         self._between = _shortest(self._times, neighbours)
 
     @classmethod
-    def build(cls, states: Tensor, driver: Driver, *, degree: int = 24) -> RoadmapGraph | None:
+    def build(
+        cls, states: Tensor, driver: Driver, *, degree: int = 24, terminal: TerminalStates | None = None
+    ) -> RoadmapGraph | None:
         """Builds a graph of states joined where every member of the model can drive; None if hardly any connect.
 
         Args:
             states: `[P, S]`, for example the farthest points of the replayed states.
             driver: drives the model.
             degree: D, number of neighbours that are tried for each node.
+            terminal: states through which no edge may lead.
         """
         count = states.shape[0]
         degree = min(degree, count - 1)
@@ -117,9 +123,11 @@ class RoadmapGraph:
         neighbours = distance.topk(degree, largest=False).indices
         targets = states[neighbours].flatten(0, 1)
         steps = driver(states, lambda _: targets, each=degree).view(count, degree)
+        if terminal is not None:
+            steps = steps.masked_fill(terminal.crossed(states[:, None], states[neighbours]), torch.inf)
         steps = steps.clamp_min(_LEAST_TIME)  # time to go must fall at each hop, also between coincident nodes
         steps = steps.to(torch.float16).to(states.dtype)  # as they are saved
-        graph = cls(states, neighbours, steps, driver)
+        graph = cls(states, neighbours, steps, driver, terminal=terminal)
         return graph if graph.connected > 0.5 else None
 
     @property
@@ -175,7 +183,8 @@ class RoadmapGraph:
     def _enter(self, start: Tensor, first: Tensor, *, far: bool = False) -> Tensor:
         """Returns times from starts `[B, S]` to nodes `[B, F]`."""
         targets = self.nodes[first].flatten(0, 1)
-        return self.driver(start, lambda _: targets, each=first.shape[1], far=far).view(first.shape)
+        times = self.driver(start, lambda _: targets, each=first.shape[1], far=far).view(first.shape)
+        return self._passable(times, start[:, None], self.nodes[first])
 
     def _leave(self, aim: Aim, last: Tensor, *, far: bool = False) -> Tensor:
         """Returns times from nodes `[B, L]` to the goals."""
@@ -183,7 +192,14 @@ class RoadmapGraph:
         def goal_aim(states: Tensor) -> Tensor:
             return aim(states.unflatten(-2, last.shape)).flatten(-3, -2)
 
-        return self.driver(self.nodes[last].flatten(0, 1), goal_aim, far=far).view(last.shape)
+        times = self.driver(self.nodes[last].flatten(0, 1), goal_aim, far=far).view(last.shape)
+        return self._passable(times, self.nodes[last], aim(self.nodes[last]))
+
+    def _passable(self, times: Tensor, start: Tensor, end: Tensor) -> Tensor:
+        """Returns times of edges between states `[..., S]`, infinite for those through terminal states."""
+        if self._terminal is None:
+            return times
+        return times.masked_fill(self._terminal.crossed(start, end), torch.inf)
 
     def _best_routes(self, index: Tensor, first: Tensor, enter: Tensor, last: Tensor, leave: Tensor) -> _Routes:
         """Returns the best routes in by nodes `[B, F]` and out by nodes `[B, L]`, in copies `[R]` of the graph."""
