@@ -14,6 +14,7 @@ from grasp_agent.planners.regions import Support, TerminalStates
 _SAMPLED = 1000  # states, about, whose distances are computed
 _ENDS = 300  # terminal states that are kept
 _NEIGHBOURS = 8  # states next to each of them that are kept
+_LARGEST_RATIO = 3.0  # greatest ratio of a `TerminalStates`
 _APART = 1.5  # least distance of the median terminal state to others, in multiples of the distance between those
 
 
@@ -76,7 +77,7 @@ def terminal_states(states: Tensor, episodes: Tensor, ends: Tensor, points: Tens
     if not near[:, 0].median() > _APART * spacing.median():
         return None
     apart = torch.cdist(ends, ends).fill_diagonal_(torch.inf).amin(-1)
-    ratio = max(1.0, float(apart.median() / spacing.median()))
+    ratio = min(max(1.0, float(apart.median() / spacing.median())), _LARGEST_RATIO)
     starts = torch.cat([points, states[index.flatten().unique()]])
     return TerminalStates(half_precision(ends), half_precision(starts), ratio)
 
