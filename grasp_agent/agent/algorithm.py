@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -22,7 +23,7 @@ from grasp_agent.agent.snapshot import loading
 from grasp_agent.models.precision import single_precision
 from grasp_agent.replay.offline import episodes_of
 from grasp_agent.task.actions import from_space, whole_numbers
-from grasp_agent.task.observation import KEYS, numbers, raw_vectors
+from grasp_agent.task.observation import KEYS, ObservationError, numbers, raw_vectors
 from grasp_agent.validation import at_least, more_than
 
 Self = TypeVar("Self", bound="WorldModelAlgorithm")
@@ -80,9 +81,10 @@ class WorldModelAlgorithm(WorldModelBase):
         if self._resume(saver):
             total_timesteps = max(0, total_timesteps - self.num_timesteps)
             reset_num_timesteps, self._last_obs = False, None
-        total_timesteps, callback = self._setup_learn(
-            total_timesteps, callback, reset_num_timesteps, tb_log_name, progress_bar
-        )
+        with self._checked(self.num_timesteps):
+            total_timesteps, callback = self._setup_learn(
+                total_timesteps, callback, reset_num_timesteps, tb_log_name, progress_bar
+            )
         callback.on_training_start(locals(), globals())
         self._learn(total_timesteps, deadline, callback, saver, log_interval=log_interval, progress_bar=progress_bar)
         callback.on_training_end()
@@ -141,16 +143,23 @@ class WorldModelAlgorithm(WorldModelBase):
 
         Returns:
             False if the callback wants to stop.
+
+        Raises:
+            ValueError: if an observation is not finite or of another kind; nothing of the step is recorded.
         """
         perception, trainer, before = self.perception, self.trainer, self._last_obs
-        observed = perception.to_goal_dict(before)
-        raw, achieved, desired = raw_vectors(observed), *(numbers(observed[key], key) for key in KEYS[1:])
+        with self._checked(self.num_timesteps):
+            observed = perception.to_goal_dict(before)
+            raw, achieved, desired = raw_vectors(observed), *(numbers(observed[key], key) for key in KEYS[1:])
         actions = trainer.act(self.policy, raw, achieved, desired)
         given = self.policy.to_space(actions)
         if whole_numbers(self.policy.action_space):
             actions = from_space(given, self.policy.action_space)  # learned from as executed
-        new_obs, rewards, dones, infos = env.step(given)
-        lasts = {row: infos[row]["terminal_observation"] for row, done in enumerate(dones) if done}
+        with self._checked(self.num_timesteps + env.num_envs):
+            new_obs, rewards, dones, infos = env.step(given)
+            lasts = {row: infos[row]["terminal_observation"] for row, done in enumerate(dones) if done}
+            following = raw_vectors(perception.to_goal_dict(new_obs))
+            last_states = {row: raw_vectors(perception.to_goal_dict(last)) for row, last in lasts.items()}
         self.num_timesteps += env.num_envs
         known = {"actions": given, "new_obs": new_obs, "rewards": rewards, "dones": dones, "infos": infos}
         callback.update_locals({"self": self, "env": env, **known})
@@ -158,11 +167,11 @@ class WorldModelAlgorithm(WorldModelBase):
         self._update_info_buffer(infos, dones)
         terminated = [row for row in lasts if self._terminated(row, before, new_obs, lasts[row], infos[row])]
         perception.record(before, actions, new_obs, lasts, terminated)
-        following = raw_vectors(perception.to_goal_dict(new_obs))
         records_success = self.settings.goal_tolerance is None and perception.names_goals  # the radius is estimated
         for row, done in enumerate(map(bool, dones)):
-            after = raw_vectors(perception.to_goal_dict(lasts[row])) if done else following[row]
-            trainer.record(row, raw[row], actions[row], after, done, row in terminated)
+            trainer.record(
+                row, raw[row], actions[row], last_states[row] if done else following[row], done, row in terminated
+            )
             if records_success and "is_success" in infos[row]:
                 achieved, goal = perception.outcome(row, before, new_obs, lasts.get(row))
                 trainer.success_radius.record(row, achieved, goal, bool(infos[row]["is_success"]), done)
@@ -172,6 +181,15 @@ class WorldModelAlgorithm(WorldModelBase):
                     self._dump_logs()
         self._last_obs = new_obs  # type: ignore[assignment]
         return proceed
+
+    @contextmanager
+    def _checked(self, step: int) -> Iterator[None]:
+        """Adds the environment step to errors about observations; a later `learn` begins with new episodes."""
+        try:
+            yield
+        except ObservationError as error:
+            self._last_obs = None
+            raise ObservationError(f"environment step {step}: {error}; what was learned before is kept") from error
 
     def _terminated(self, row: int, before: Any, after: Any, last: Any, info: Mapping[str, Any]) -> bool:
         """Returns whether an episode's last observation is terminal without success: no time limit, not at the goal."""

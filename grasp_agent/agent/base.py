@@ -25,6 +25,7 @@ from grasp_agent.agent.policy import WorldModelPolicy
 from grasp_agent.agent.settings import AgentSettings
 from grasp_agent.agent.snapshot import Snapshot, loading
 from grasp_agent.agent.trainer import ModelTrainer
+from grasp_agent.models.world import World
 from grasp_agent.task.goal import Goal
 from grasp_agent.task.structure import Structure
 from grasp_agent.task.vec_env import Environment, goal_env, spec_of, vectorised
@@ -184,12 +185,10 @@ class WorldModelBase(BaseAlgorithm, ABC):
         Raises:
             ValueError: if its spaces differ.
         """
-        env, goal = vectorised(env, self.verbose), self.settings.goal
-        if goal is not None and env.observation_space != self.observation_space["observation"]:  # type: ignore[index]
-            known = self.observation_space["observation"]  # type: ignore[index]
-            raise ValueError(f"Observation spaces do not match: {known} != {env.observation_space}")
-        wrapped = self._wrap_env(goal_env(env, goal, self.verbose), self.verbose)
-        check_for_correct_spaces(wrapped, self.observation_space, self.action_space)
+        plain, goal = self._wrap_env(vectorised(env, self.verbose), self.verbose), self.settings.goal
+        known = self.observation_space if goal is None else self.observation_space["observation"]  # type: ignore[index]
+        check_for_correct_spaces(plain, known, self.action_space)
+        wrapped = self._wrap_env(goal_env(plain, goal, self.verbose), self.verbose)
         self.env, self.n_envs = wrapped, wrapped.num_envs
         self._vec_normalize_env = unwrap_vec_normalize(wrapped)
         self._read_spec(wrapped)
@@ -245,14 +244,15 @@ class WorldModelBase(BaseAlgorithm, ABC):
         wanted = {"policy"} if exact_match else set(load_path_or_dict) & {"policy"}
         if set(load_path_or_dict) != wanted:
             raise ValueError(f"set_parameters: expected the key 'policy', got {', '.join(load_path_or_dict) or 'none'}")
-        if not wanted:
-            return
-        if self.policy.world is None:
-            raise ValueError("set_parameters: expected an agent that has learned something, or a file")
-        given = load_path_or_dict["policy"]
+        given = load_path_or_dict["policy"] if wanted else {}
+        if not given and (self.policy.world is None or not wanted):
+            return  # neither agent has learned anything
         encoder = {k.removeprefix("encoder."): v for k, v in given.items() if k.startswith("encoder.")}
         others = {name: tensor for name, tensor in given.items() if not name.startswith("encoder.")}
-        world = self.policy.world.with_parameters(others, exact_match=exact_match)
+        if self.policy.world is None:
+            world = World.from_parameters(others, self.structure, self.device)
+        else:
+            world = self.policy.world.with_parameters(others, exact_match=exact_match)
         if encoder:
             self.perception.restore(encoder)
             self.policy.take_space(self.perception.space)

@@ -37,15 +37,35 @@ class PlanState(NamedTuple):
         )
 
     @classmethod
-    def of(cls, state: tuple[NDArray[Any], ...], count: int) -> PlanState:
+    def of(cls, state: tuple[NDArray[Any], ...], blank: PlanState) -> PlanState:
         """Returns a copy of the state that `predict` returned.
 
+        Args:
+            state: arrays in the order of the fields.
+            blank: a state of the expected shapes; H, where all arrays agree on it, may differ.
+
         Raises:
-            ValueError: if it is not for `count` environments.
+            ValueError: if an array has another shape or type, or holds what no plan does.
         """
-        if len(state) != len(cls._fields) or any(len(array) != count for array in state):
-            raise ValueError(f"state: expected what predict returned for {count} environments")
-        return cls._make(np.array(array) for array in state)
+        expected = f"state: expected what predict returned for {len(blank.step)} environments"
+        if not isinstance(state, (tuple, list)) or len(state) != len(cls._fields):
+            found = f"{len(state)} arrays" if isinstance(state, (tuple, list)) else type(state).__name__
+            raise ValueError(f"{expected}, {len(cls._fields)} arrays, got {found}")
+        horizon = getattr(state[0], "shape", (0, 0))[1:2]
+        if horizon and horizon != blank.actions.shape[1:2] and horizon[0] > 0:  # the horizon was changed meanwhile
+            sizes = blank.actions.shape[2], blank.states.shape[2], blank.goals.shape[1]
+            blank = cls.blank(len(blank.step), horizon[0], *sizes)
+        arrays = []
+        for name, given, wanted in zip(cls._fields, state, blank, strict=True):
+            array = given if isinstance(given, np.ndarray) else np.empty((), object)
+            if array.shape != wanted.shape or array.dtype.kind != wanted.dtype.kind:
+                found = f"{array.dtype} {list(array.shape)}" if array.dtype != object else type(given).__name__
+                raise ValueError(f"{expected}, {name} as {wanted.dtype} {list(wanted.shape)}, got {found}")
+            if not np.isfinite(array).all() or (name == "step" and (array < 0).any()):
+                raise ValueError(f"{expected}, got {name} that are not finite, or negative")
+            arrays.append(array.astype(wanted.dtype))
+        np.clip(arrays[0], -1, 1, out=arrays[0])
+        return cls._make(arrays)
 
     def copy(self) -> PlanState:
         """Returns a deep copy."""

@@ -140,6 +140,7 @@ class WorldModelPolicy(BasePolicy):
         """
         arrays, is_batch = batched(observation, self.observation_space)
         raw, goals = raw_vectors(arrays), arrays["desired_goal"]
+        episode_start = _checked_starts(episode_start, len(raw))
         with torch.inference_mode(False), torch.no_grad():
             if self._world is None:
                 chosen, plans = self._untrained_actions(len(raw), deterministic), ()
@@ -200,11 +201,11 @@ class WorldModelPolicy(BasePolicy):
         count: int,
     ) -> PlanState:
         """Returns the plans of `state` without those of environments that begin a new episode."""
-        if state is None:
-            return self.controller.blank(world, count)
-        plans = PlanState.of(state, count)
+        blank = self.controller.blank(world, count)
+        untaught = isinstance(state, tuple) and not state  # what an agent without a model returns
+        plans = blank if state is None or untaught else PlanState.of(state, blank)
         if episode_start is not None:
-            plans.valid[np.asarray(episode_start, dtype=bool)] = False
+            plans.valid[episode_start] = False
         return plans
 
     def to_space(self, actions: NDArray[np.float32]) -> NDArray[Any]:
@@ -215,3 +216,19 @@ class WorldModelPolicy(BasePolicy):
         """Implements Stable-Baselines3's hook, on tensors."""
         actions, _ = self.predict(observation, episode_start=None, deterministic=deterministic)
         return torch.as_tensor(actions)
+
+
+def _checked_starts(episode_start: Any, count: int) -> NDArray[np.bool_] | None:
+    """Returns `predict`'s argument `[n]` as truth values; raises ValueError for another shape or other values."""
+    if episode_start is None:
+        return None
+    expected = f"episode_start: expected {count} truth values, one for each environment"
+    try:
+        array = np.asarray(episode_start)
+    except Exception as error:  # ragged lists, foreign classes
+        raise ValueError(f"{expected}, got {type(episode_start).__name__}") from error
+    if array.dtype.kind not in "biuf" or array.shape not in ((count,), () if count == 1 else (count,)):
+        raise ValueError(f"{expected}, got {array.dtype} {list(array.shape)}")
+    if not np.isin(array, (0, 1)).all():
+        raise ValueError(f"{expected}, got {array.tolist()}")
+    return array.astype(bool).reshape(count)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -146,7 +149,25 @@ class World:
     def parameters(self) -> dict[str, Tensor]:
         """Returns all that was learned, for another agent whose networks have the same shape."""
         numbers = {name: torch.tensor(getattr(self, name), dtype=torch.float64) for name in ("tolerance", "error")}
-        return {**{name: tensor.clone() for name, tensor in self.tensors().items()}, **numbers}
+        shape = json.dumps({"model": asdict(self.model.config), "state_map": asdict(self.state_map)}).encode()
+        tensors = {name: tensor.clone() for name, tensor in self.tensors().items()}
+        return {**tensors, **numbers, "shape": torch.tensor(list(shape), dtype=torch.uint8)}
+
+    @classmethod
+    def from_parameters(
+        cls, parameters: Mapping[str, Tensor], structure: Structure, device: torch.device | str
+    ) -> World:
+        """Returns a world of the result of `parameters`.
+
+        Raises:
+            ValueError: if parameters are missing or do not fit.
+        """
+        with _fitting():
+            given = {name: tensor.to(device) for name, tensor in parameters.items()}
+            tolerance, error = (float(given.pop(name)) for name in ("tolerance", "error"))
+            shape = json.loads(bytes(given.pop("shape").tolist()))
+            model, state_map = MLPConfig(**shape["model"]), _tuples(shape["state_map"])
+            return cls.restore(given, model, StateMap(**state_map), structure, tolerance, error)
 
     def with_parameters(self, parameters: Mapping[str, Tensor], *, exact_match: bool) -> World:
         """Returns a world of the same shape with other parameters; without `exact_match`, some may be missing.
@@ -154,14 +175,11 @@ class World:
         Raises:
             ValueError: if they do not fit.
         """
-        try:
+        with _fitting():
             given = dict(parameters) if exact_match else {**self.parameters(), **parameters}
             tolerance, error = (float(given.pop(name)) for name in ("tolerance", "error"))
-            tensors = {name: tensor.to(self.model.scale.device) for name, tensor in given.items()}
+            tensors = {name: tensor.to(self.model.scale.device) for name, tensor in given.items() if name != "shape"}
             return self.restore(tensors, self.model.config, self.state_map, self.structure, tolerance, error)
-        except (LookupError, RuntimeError, AttributeError, TypeError, ValueError) as failure:
-            reason = " ".join(str(failure).split())
-            raise ValueError(f"set_parameters: they do not fit this agent: {reason}") from failure
 
     def rehearsal_episodes(self, observation_size: int, seed: int, actions_each: int = 8) -> Iterator[Episode]:
         """Yields one-step episodes of the model from the support's points: a rehearsal in later fits."""
@@ -174,6 +192,20 @@ class World:
             pairs = self.model.decode(torch.stack([points, following], 1)).cpu().numpy()
         for states, action in zip(self.state_map.restore(pairs, observation_size), actions.cpu().numpy(), strict=True):
             yield Episode(states, action[None])
+
+
+def _tuples(config: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in config.items()}
+
+
+@contextmanager
+def _fitting() -> Iterator[None]:
+    """Raises a ValueError for any exception that parameters of another agent cause."""
+    try:
+        yield
+    except (LookupError, RuntimeError, AttributeError, TypeError, ValueError) as failure:
+        reason = " ".join(str(failure).split())
+        raise ValueError(f"set_parameters: they do not fit this agent: {reason}") from failure
 
 
 def fresh_model(

@@ -48,28 +48,47 @@ def raw_vectors(observation: Mapping[str, Any]) -> Array:
     return np.concatenate([numbers(observation[key], key) for key in KEYS[:2]], axis=-1)
 
 
-def numbers(values: Any, name: str) -> Array:
-    """Returns a copy of values, arrays, tensors or lists, as float32; as float64 where float32 has too few digits.
+class ObservationError(ValueError):
+    """An observation that an agent cannot use."""
+
+
+def array_of(values: Any, name: str) -> NDArray[Any]:
+    """Returns arrays, tensors or lists of real numbers as an array.
 
     Raises:
-        ValueError: if they are not real numbers in the form of an array, or not finite in single precision.
+        ValueError: if they are of another kind (text, objects, complex numbers, truth values) or rows differ in length.
     """
     expected = f"observation: expected real numbers under {name!r}"
-    if hasattr(values, "detach"):  # a tensor; NumPy has no bfloat16
-        values = values.detach().cpu()
-        values = (values.float() if str(values.dtype) == "torch.bfloat16" else values).numpy()
     try:
+        if hasattr(values, "detach"):  # a tensor; NumPy has no bfloat16
+            values = values.detach().cpu()
+            values = (values.float() if str(values.dtype) == "torch.bfloat16" else values).numpy()
         array = np.asarray(values)
     except Exception as error:  # foreign classes may raise anything
-        raise ValueError(f"{expected}, in rows of one length, got {type(values).__name__}: {error}") from error
+        reason = " ".join(str(error).split())
+        raise ObservationError(f"{expected}, in rows of one length, got {type(values).__name__}: {reason}") from error
     if array.dtype.kind not in "fiu":
         found = type(values).__name__ if array.dtype.kind == "O" else f"an array of {array.dtype}"
-        raise ValueError(f"{expected}, got {found}")
+        raise ObservationError(f"{expected}, got {found}")
+    return array
+
+
+def numbers(values: Any, name: str) -> Array:
+    """Returns a copy of values, see `array_of`, as float32; as float64 where float32 has too few digits.
+
+    Raises:
+        ValueError: also if they are not finite in single precision.
+    """
+    array = array_of(values, name)
     kind = np.result_type(array.dtype, np.float32)
-    with np.errstate(over="ignore"):
-        array = array.astype(kind if kind.itemsize <= 8 else np.float64)
-    if not (np.abs(array) <= np.finfo(np.float32).max).all():
-        raise ValueError(f"observation: {name!r} holds values that are not finite")
+    array = array.astype(kind if kind.itemsize <= 8 else np.float64)
+    bad = ~(np.abs(array) <= np.finfo(np.float32).max)
+    if bad.any():
+        index = tuple(map(int, np.argwhere(bad)[0]))
+        where = f"entry {index[-1]}" + (f" of row {index[0]}" if len(index) == 2 else "") if index else "it"
+        raise ObservationError(
+            f"observation: {name!r} holds values that are not finite in single precision: {where} is {array[index]}"
+        )
     return array
 
 

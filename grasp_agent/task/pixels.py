@@ -10,7 +10,7 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
-from grasp_agent.task.observation import of_vectors
+from grasp_agent.task.observation import ObservationError, array_of, numbers, of_vectors
 from grasp_agent.validation import whole
 
 Bytes = NDArray[np.uint8]
@@ -131,30 +131,37 @@ class PixelLayout:
             shown = observation
         else:
             raise ValueError(f"observation: expected a dict, got {type(observation).__name__}")
-        images = self.as_bytes(shown, self.stacked)
+        images = self.as_bytes(shown, self.stacked, self.image_key or "image")
         batch = images.ndim == 4
         images = images.reshape(-1, *self.stacked)
         parts = [np.zeros((len(images), 0), np.float32)]
         for key, size in zip(self.vectors, self.sizes, strict=True):
-            vector = _plain(observation[key]).astype(np.float32)
+            vector = numbers(observation[key], key).astype(np.float32)
             if vector.size != len(images) * size:
                 raise ValueError(f"Error: Unexpected observation shape {vector.shape} for {key!r}: expected ({size},)")
             parts.append(vector.reshape(-1, size))
         goal_images = None
         if goals and self.goal is not None:
             shape = (*self.shape[:2], self.shape[2] * self.goal_frames)
-            goal_images = self.as_bytes(observation[self.goal], shape).reshape(-1, *shape)[..., -self.shape[2] :]
+            goal_images = self.as_bytes(observation[self.goal], shape, self.goal).reshape(-1, *shape)[
+                ..., -self.shape[2] :
+            ]
             if len(goal_images) != len(images):
                 raise ValueError("Error: Unexpected observation shape: the keys have different numbers of rows")
         return PixelObservation(images, np.concatenate(parts, -1), goal_images), batch
 
-    def as_bytes(self, image: Any, shape: tuple[int, int, int]) -> NDArray[np.uint8]:
+    def as_bytes(self, image: Any, shape: tuple[int, int, int], name: str = "goal") -> NDArray[np.uint8]:
         """Returns images `[height, width, C]`, or a batch, as uint8; channels may come first, and values be in [0, 1].
+
+        Args:
+            image: the images.
+            shape: `(height, width, C)`.
+            name: key of the observation, for error messages.
 
         Raises:
             ValueError: if they have another shape.
         """
-        array = _plain(image)
+        array = array_of(image, name)
         first = (shape[2], *shape[:2])
         if array.ndim in (3, 4) and array.shape[-3:] != shape and array.shape[-3:] == first:
             array = np.moveaxis(array, -3, -1)
@@ -167,7 +174,7 @@ class PixelLayout:
             return array
         if not np.isfinite(array).all() or (array.size and not (array.min() >= 0 and array.max() <= 255)):
             span = f"{array.min()} to {array.max()}"
-            raise ValueError(f"observation: expected images of finite values in [0, 255], got {span}")
+            raise ObservationError(f"observation: expected images of finite values in [0, 255], got {span}")
         if self.unit_range and array.size and array.max() > 1:
             raise ValueError(f"observation: expected images of values in [0, 1], got {array.min()} to {array.max()}")
         unit_range = self.unit_range or (np.issubdtype(array.dtype, np.floating) and array.size and array.max() <= 1)
@@ -180,7 +187,3 @@ def _image_shape(space: spaces.Space[Any]) -> tuple[int, int, int] | None:
         return None
     one, two, three = space.shape
     return (two, three, one) if one < min(two, three) else (one, two, three)
-
-
-def _plain(values: Any) -> NDArray[Any]:
-    return np.asarray(values.detach().cpu().numpy() if hasattr(values, "detach") else values)
