@@ -26,6 +26,7 @@ from grasp_agent.agent.settings import AgentSettings
 from grasp_agent.agent.snapshot import Snapshot, loading
 from grasp_agent.agent.trainer import ModelTrainer
 from grasp_agent.task.goal import Goal
+from grasp_agent.task.observation import KEYS
 from grasp_agent.task.structure import Structure
 from grasp_agent.task.vec_env import Environment, goal_env, spec_of, vectorised
 from grasp_agent.validation import whole
@@ -168,7 +169,14 @@ class WorldModelBase(BaseAlgorithm, ABC):
         self._setup_model()
         self._adopt(snapshot)
         if snapshot.experience:
-            self.trainer.restore(snapshot.experience, snapshot.fits)
+            self.trainer.restore(snapshot.experience, snapshot.fits, self._sizes)
+
+    @property
+    def _sizes(self) -> tuple[int, int]:
+        """Entries of raw vectors (observation and achieved goal), and of actions."""
+        known = self.policy.observation_space
+        raw = sum(known[key].shape[0] for key in KEYS[:2])  # type: ignore[index]
+        return raw, self.policy.action_space.shape[0]  # type: ignore[index]
 
     def _adopt(self, snapshot: Snapshot) -> None:
         """Takes over another agent's world model and encoder."""
@@ -261,6 +269,7 @@ class WorldModelBase(BaseAlgorithm, ABC):
     def _read(self, source: str | Path | IO[bytes]) -> Snapshot:
         """Reads a trained agent with the same spaces."""
         goal, name = self.settings.goal, str(getattr(source, "name", source))
+        source = serialization.resolved(source) if isinstance(source, (str, Path)) else source
         snapshot = Snapshot.decode(*serialization.read(source), name, self.device, {"goal": goal} if goal else {})
         check_for_correct_spaces(snapshot, self.observation_space, self.action_space)  # type: ignore[arg-type]
         if snapshot.world is None:
