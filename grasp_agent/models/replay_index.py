@@ -194,9 +194,13 @@ class ReplayIndex:
                     raise ValueError(f"roadmap: expected 1 to {_POOL} nodes, got {len(nodes)}")
                 roadmaps.append(ContextRoadmap(nodes, static_entries(model, block), driver))
                 continue
-            steps = _checked(tensors, f"roadmap.{part}.steps", (None, None))
+            steps = tensors[f"roadmap.{part}.steps"].float()
             neighbours = tensors[f"roadmap.{part}.neighbours"].long()
-            if steps.shape != neighbours.shape or not 0 < len(steps) <= min(len(points), _MOST_NODES):
+            if (
+                steps.ndim != 2
+                or steps.shape != neighbours.shape
+                or not 0 < len(steps) <= min(len(points), _MOST_NODES)
+            ):
                 raise ValueError(f"roadmap: {list(steps.shape)} and {list(neighbours.shape)} do not fit")
             if not steps.numel() or neighbours.min() < 0 or neighbours.max() >= len(steps) or steps.min() < 0:
                 raise ValueError("roadmap: its neighbours and times of at least 0 do not fit its nodes")
