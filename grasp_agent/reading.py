@@ -8,7 +8,7 @@ import math
 import os
 import stat
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
@@ -47,9 +47,10 @@ def reading(place: object, problem: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:  # what a reader of foreign data raises cannot be listed
-        if isinstance(error, ValueError) and str(error).startswith(f"{name}: "):
-            raise
-        raise ValueError(f"{name}: {problem}: {reason(error)}") from error
+        known = reason(error)
+        if isinstance(error, ValueError) and known.startswith(f"{name}: "):  # of a reader that was called here
+            known = known.removeprefix(f"{name}: ").removeprefix(f"{problem}: ")
+        raise ValueError(f"{name}: {problem}: {known}") from error
 
 
 def reason(error: Exception) -> str:
@@ -125,14 +126,14 @@ def read_json(path: str | Path, problem: str) -> Any:
         return parse_json(stream.read(LARGEST_JSON + 1))
 
 
-def parse_json(text: bytes) -> Any:
-    """Returns the value of a JSON text.
+def parse_json(text: bytes, largest: int = LARGEST_JSON) -> Any:
+    """Returns the value of a JSON text of at most so many bytes.
 
     Raises:
         ValueError: if it is no JSON, holds NaN, or more, longer or deeper parts than any file of this package.
     """
-    if len(text) > LARGEST_JSON:
-        raise ValueError(f"expected at most {LARGEST_JSON} bytes of JSON, got more")
+    if len(text) > largest:
+        raise ValueError(f"expected at most {largest} bytes of JSON, got more")
     if text.count(b"[") + text.count(b"{") > _MOST_CONTAINERS:
         raise ValueError(f"expected at most {_MOST_CONTAINERS} lists and objects, got more")
     value = json.loads(text.decode("utf-8"), parse_constant=_constant)
@@ -214,7 +215,7 @@ def parse_tensors(data: bytes) -> dict[str, Tensor]:
     return tensors
 
 
-def check_finite(tensors: dict[str, Tensor], *, unless: tuple[str, ...] = ()) -> None:
+def check_finite(tensors: Mapping[str, Tensor], *, unless: tuple[str, ...] = ()) -> None:
     """Refuses infinite numbers in tensors, unless their name ends with one of `unless`.
 
     Raises:

@@ -127,9 +127,9 @@ def made(env_id: str, agent: GraspAgent | None = None, render_mode: str | None =
         except (gym.error.UnregisteredEnv, ModuleNotFoundError) as error:
             others = "or any other registered Gymnasium id"
             raise UsageError(f"no environment {env_id!r} (choose from {', '.join(ours)}, {others})") from error
-        except (gym.error.Error, ImportError, RuntimeError) as error:
+        except Exception as error:  # foreign code may raise anything, for example for options of a file
             reason = str(error) or f"it cannot be made or rendered ({type(error).__name__})"
-            raise UsageError(f"{env_id}: {reason}") from error
+            raise UsageError(f"{reason if reason.startswith(env_id) else f'{env_id}: {reason}'}") from error
         if env.spec is not None and env.spec.max_episode_steps is None:
             complain(f"{env_id} has no time limit: an episode may never end (Ctrl-C ends it)")
         yield env

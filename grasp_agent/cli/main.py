@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import sys
+import warnings
 from collections.abc import Sequence
 from contextlib import redirect_stderr
 from typing import Annotated, Union, get_args, get_type_hints
@@ -40,7 +41,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if arguments == ["--version"]:
             say(f"grasp_agent {__version__}")
         else:
-            _parsed(arguments).run()
+            with warnings.catch_warnings():
+                warnings.showwarning = lambda message, *_, **__: complain(str(message))  # without the place in the code
+                _parsed(arguments).run()
     except UsageError as error:
         complain(str(error))
         return 2
