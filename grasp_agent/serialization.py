@@ -140,6 +140,8 @@ def _fits(value: Any, hint: Any) -> bool:
         return isinstance(value, tuple)
     if kind is bool or kind is type(None):
         return isinstance(value, kind)
+    if isinstance(kind, type) and not getattr(kind, "_is_protocol", False):
+        return isinstance(value, kind)
     return is_dataclass(value)
 
 
@@ -256,10 +258,15 @@ def read(source: str | Path | IO[bytes], *, largest: int = LARGEST_MEMBER) -> tu
         ValueError: one line that says what is wrong, for a missing, cut, foreign or newer file.
     """
     if not isinstance(source, (str, Path)):
-        return _read(source, getattr(source, "name", "file object"), largest)
+        return _read(source, name_of(source), largest)
     path = resolved(source)
     with opened(path) as stream:
         return _read(stream, path, largest)
+
+
+def name_of(source: str | Path | IO[bytes]) -> str:
+    """Returns the name of a file, given by its path or opened, for messages."""
+    return str(source if isinstance(source, (str, Path)) else getattr(source, "name", "file object"))
 
 
 def resolved(source: str | Path) -> Path:

@@ -247,7 +247,7 @@ class WorldModelBase(BaseAlgorithm, ABC):
         """
         if not isinstance(load_path_or_dict, Mapping):
             snapshot = self._read(load_path_or_dict)
-            with loading(str(getattr(load_path_or_dict, "name", load_path_or_dict))):
+            with loading(serialization.name_of(load_path_or_dict)):
                 self._adopt(snapshot)
             return
         wanted = {"policy"} if exact_match else set(load_path_or_dict) & {"policy"}
@@ -268,8 +268,7 @@ class WorldModelBase(BaseAlgorithm, ABC):
 
     def _read(self, source: str | Path | IO[bytes]) -> Snapshot:
         """Reads a trained agent with the same spaces."""
-        goal, name = self.settings.goal, str(getattr(source, "name", source))
-        source = serialization.resolved(source) if isinstance(source, (str, Path)) else source
+        goal, name = self.settings.goal, serialization.name_of(source)
         snapshot = Snapshot.decode(*serialization.read(source), name, self.device, {"goal": goal} if goal else {})
         check_for_correct_spaces(snapshot, self.observation_space, self.action_space)  # type: ignore[arg-type]
         if snapshot.world is None:

@@ -34,7 +34,7 @@ def _episode(row: list[Any], times: list[float]) -> Episode:
         value: Any = getattr(episode, name)
         kind, *none = str(getattr(hint, "__forward_arg__", hint)).split(" | ")
         right = isinstance(value, _KINDS[kind]) and (kind == "bool" or not isinstance(value, bool))
-        if not (right or (none and value is None)) or (right and kind == "float" and not math.isfinite(value)):
+        if not (right or (none and value is None)) or (isinstance(value, float) and not math.isfinite(value)):
             raise ValueError(f"{name}: expected {hint}, got {str(value)[:80]}")
     if len(times) != episode.steps or not all(isinstance(time, (int, float)) and time >= 0 for time in times):
         raise ValueError(f"seconds: expected the times of {episode.steps} actions, got {len(times)}")

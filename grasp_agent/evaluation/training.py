@@ -74,7 +74,7 @@ def train_agent(
     home = folder / f"{name}-{steps}-{digits:08x}"  # a folder for each combination of settings
     path, files = home / "schooled.json", _files(name, steps, home)
     if os.path.lexists(path) and all(map(os.path.lexists, files)):
-        return TrainedAgent(files, _curve(read_json(path, _PROBLEM), path))
+        return TrainedAgent(files, learning_curve(path))
     done = on_steps or (lambda _: None)
     if name == "grasp":
         trained = _train_grasp(env_id, steps, home, seed, done)
@@ -91,8 +91,13 @@ def _files(name: str, steps: int, home: Path) -> tuple[Path, ...]:
     return tuple(home / f"{name}-{factor * steps}.zip" for factor in ((1,) if name == "grasp" else (1, LONGER)))
 
 
-def _curve(held: Any, path: Path) -> tuple[Point, ...]:
-    """Returns a learning curve of a file, as an entry of a dict or alone."""
+def learning_curve(path: Path) -> tuple[Point, ...]:
+    """Returns the learning curve in a file of a training.
+
+    Raises:
+        ValueError: of one line that names the path, if it holds none.
+    """
+    held = read_json(path, _PROBLEM)
     with reading(path, _PROBLEM):
         points = tuple(Point(*point) for point in (held["curve"] if isinstance(held, dict) else held))
         at_least(0, **{f"curve[{place}].steps": point.steps for place, point in enumerate(points)})
@@ -143,7 +148,7 @@ def _train_baseline(
     checkpoint, curve_file, ticks = home / "checkpoint", home / "seen.json", _StepCounter(done)
     curve: list[Point] = []
     if os.path.lexists(checkpoint) and os.path.lexists(curve_file):
-        curve = list(_curve(read_json(curve_file, _PROBLEM), curve_file))
+        curve = list(learning_curve(curve_file))
     training = ResumableTraining(name, env, steps=LONGER * steps, seed=seed, checkpoint=checkpoint, **own)
     files: dict[float, Path] = dict(zip((1, LONGER), _files(name, steps, home), strict=True))
     for fraction in _FRACTIONS[len(curve) :]:
