@@ -292,29 +292,3 @@ def _read(stream: IO[bytes], name: object, largest: int) -> tuple[dict[str, Any]
                 raise ValueError(f"expected format {FORMAT}, or an older one")
         with reading(_MEMBERS[1], "expected tensors"):
             return config, parse_tensors(archive.read(_MEMBERS[1]))
-
-
-def flattened(content: Any) -> tuple[Any, dict[str, Tensor]]:
-    """Returns nested dicts and lists of numbers and tensors as a layout, ready for JSON, and its tensors by name."""
-    tensors: dict[str, Tensor] = {}
-
-    def layout(part: Any, name: str) -> Any:
-        if isinstance(part, Tensor):
-            tensors[name] = part
-            return {"tensor": name}
-        if isinstance(part, Mapping):
-            return {"items": [[key, layout(value, f"{name}.{key}")] for key, value in part.items()]}
-        if isinstance(part, (list, tuple)):
-            return [layout(value, f"{name}.{place}") for place, value in enumerate(part)]
-        return part
-
-    return layout(content, ""), tensors
-
-
-def unflattened(layout: Any, tensors: Mapping[str, Tensor]) -> Any:
-    """Inverts `flattened`; tuples become lists."""
-    if isinstance(layout, dict):
-        if "tensor" in layout:
-            return tensors[layout["tensor"]]
-        return {key: unflattened(value, tensors) for key, value in layout["items"]}
-    return [unflattened(value, tensors) for value in layout] if isinstance(layout, list) else layout

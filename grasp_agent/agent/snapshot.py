@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import asdict
@@ -71,6 +72,7 @@ _CODED = ("planner", "criteria", "model", "train", "explore", "encoder")
 _INDEX = ("middle", "linear", "support.", "roadmap.", "replay.")  # names in format 1, without the prefix `index.`
 
 
+_MODULE = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w./-]*")  # `module:name`
 _INFINITE = (".steps", ".low", ".high")  # tensors that may be: edges that cannot be driven, unknown edges
 
 
@@ -229,6 +231,12 @@ def _seconds(value: Any) -> float:
 def _options(options: Any) -> dict[str, Any]:
     if not isinstance(options, dict):
         raise ValueError(f"env_kwargs: expected options by name, got {str(options)[:80]}")
+    parts: list[Any] = [options]
+    while parts:
+        part = parts.pop()
+        parts += part.values() if isinstance(part, dict) else part if isinstance(part, list) else ()
+        if isinstance(part, str) and _MODULE.fullmatch(part):  # for environments that make others
+            raise ValueError(f"env_kwargs: a file must not name a module to import, got {part!r}")
     return options
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryFile
@@ -89,11 +90,16 @@ def one_thread() -> None:
 
 
 def load(model: str) -> GraspAgent:
-    """Loads a bundled agent, or one from a file."""
+    """Loads a bundled agent, or one from a file.
+
+    Raises:
+        UsageError: if there is no such model or file.
+        ValueError: of one line, if the file cannot be read.
+    """
     one_thread()
     import grasp_agent
 
-    with user_errors(ValueError):
+    with nullcontext() if os.path.lexists(model) else user_errors(ValueError):
         return grasp_agent.load(model, device="cpu")  # the fastest device for small networks
 
 

@@ -34,7 +34,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: the arguments after `grasp`; None for the process's own.
 
     Returns:
-        The exit status: 0, 2 for a usage error, 130 for Ctrl-C, 141 where the reader of stdout has closed it.
+        The exit status: 0, 1 for a file that cannot be read, 2 for a usage error, 130 for Ctrl-C, 141 where the reader
+        of stdout has closed it.
     """
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     try:
@@ -47,6 +48,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except UsageError as error:
         complain(str(error))
         return 2
+    except ValueError as error:
+        complain(str(error))
+        return 1
     except KeyboardInterrupt:
         complain("interrupted")
         return 130

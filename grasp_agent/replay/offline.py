@@ -168,7 +168,7 @@ def _of_minari(recorded: Any, action_space: spaces.Box, raw: Raw) -> Episode:
 
 def _scaled(actions: Any, space: spaces.Box) -> Array:
     """Returns actions [the environment's units] scaled to [-1, 1]."""
-    array = np.asarray(actions, np.float64)
+    array = np.asarray(actions)
     if array.ndim != 2 or array.shape[1] != space.shape[0]:
         raise ValueError(f"dataset: expected actions of shape [M, {space.shape[0]}], got {list(array.shape)}")
     scaled = from_space(array, space)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 import warnings
+from collections.abc import Mapping
 from operator import attrgetter
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from stable_baselines3.common.vec_env import VecEnv
 from grasp_agent import serialization
 from grasp_agent.agent.snapshot import count_of
 from grasp_agent.reading import reading
-from grasp_agent.serialization import atomic_write, flattened, unflattened
+from grasp_agent.serialization import atomic_write
 from grasp_agent.task.vec_env import spec_of
 from grasp_agent.validation import at_least
 from grasp_agent.zoo.algorithms import untrained
@@ -96,7 +97,7 @@ class ResumableTraining:
             "variables": {name: getattr(self.model, name).detach() for name in self._variables()},
             "buffer": {} if buffer is None else _contents(buffer),
         }
-        layout, tensors = flattened(content)
+        layout, tensors = _flattened(content)
         with atomic_write(self._checkpoint) as aside, open(aside, "wb") as stream:
             serialization.write(stream, {"about": self._about, "training": layout}, tensors)
         self._written = time.monotonic()
@@ -109,7 +110,7 @@ class ResumableTraining:
         if about != self._about:
             raise ValueError(f"{path}: expected the training {self._about}, got {about[:400]} (remove it)")
         with reading(path, "no checkpoint of a training (remove it)"):
-            held = unflattened(config["training"], tensors)
+            held = _unflattened(config["training"], tensors)
             self._check_optimisers(held["parameters"])
             self.model.set_parameters(held["parameters"])
             for name in self._variables():
@@ -184,3 +185,29 @@ def _refill(buffer: ReplayBuffer, contents: dict[str, Any]) -> None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             buffer.truncate_last_trajectory()
+
+
+def _flattened(content: Any) -> tuple[Any, dict[str, torch.Tensor]]:
+    """Returns nested dicts and lists of numbers and tensors as a layout, ready for JSON, and its tensors by name."""
+    tensors: dict[str, torch.Tensor] = {}
+
+    def layout(part: Any, name: str) -> Any:
+        if isinstance(part, torch.Tensor):
+            tensors[name] = part
+            return {"tensor": name}
+        if isinstance(part, Mapping):
+            return {"items": [[key, layout(value, f"{name}.{key}")] for key, value in part.items()]}
+        if isinstance(part, (list, tuple)):
+            return [layout(value, f"{name}.{place}") for place, value in enumerate(part)]
+        return part
+
+    return layout(content, ""), tensors
+
+
+def _unflattened(layout: Any, tensors: Mapping[str, torch.Tensor]) -> Any:
+    """Inverts `_flattened`; tuples become lists."""
+    if isinstance(layout, dict):
+        if "tensor" in layout:
+            return tensors[layout["tensor"]]
+        return {key: _unflattened(value, tensors) for key, value in layout["items"]}
+    return [_unflattened(value, tensors) for value in layout] if isinstance(layout, list) else layout

@@ -168,6 +168,7 @@ class TestAgents:
             {"env_id": "os:Env-v0"},
             {"training_seconds": float("inf")},
             {"env_kwargs": [1]},
+            {"env_kwargs": {"inner": [{"env_id": "evil_module:Env-v0"}]}},
             {"note": "x" * reading.LARGEST_JSON},
             {"note": [[]] * 100_000},
         ],
@@ -204,6 +205,13 @@ class TestAgents:
             tensors["model.weights.0"].view(-1)[5] = value
             serialization.write(tmp_path / "a.zip", json.loads(members["config.json"]), tensors)
             refused(lambda: GraspAgent.load(tmp_path / "a.zip", device="cpu"), "model.weights.0", str(tmp_path))
+
+    def test_the_command_line_says_in_one_line_what_is_wrong(self, members: Any, tmp_path: Path, capsys: Any):
+        path = self.edited(members, tmp_path, horizon="x")
+        for arguments in (["evaluate", str(path)], ["record", str(path), "a.gif"], ["plan", str(tmp_path)]):
+            assert main(arguments) == 1
+            err = capsys.readouterr().err
+            assert err.count("\n") == 1 and arguments[1] in err
 
     def test_wrong_options_of_the_environment_are_one_line(self, members: Any, tmp_path: Path, capsys: Any):
         path = self.edited(members, tmp_path, env_kwargs={"colour": "red"})
