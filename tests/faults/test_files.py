@@ -188,11 +188,24 @@ class TestAgents:
         serialization.write(tmp_path / "a.zip", config, tensors)
         refused(lambda: GraspAgent.load(tmp_path / "a.zip", device="cpu"), "do not fit")
 
-    @pytest.mark.parametrize("size", [30_000, 100])
-    def test_bombs_are_refused_unread(self, members: Any, tmp_path: Path, size: int):
+    @pytest.mark.parametrize(
+        ("changes", "words"),
+        [
+            ({"planner": {"type": "GRASP", "iterations": 10**6}}, "iterations: expected at most 10000 in a file"),
+            (
+                {"observation_space": {"shape": [2000, 2000, 3], "dtype": "uint8", "low": ["0"], "high": ["1"]}},
+                "at most 4194304 entries, got the shape",
+            ),
+        ],
+    )
+    def test_limits_are_said(self, members: Any, tmp_path: Path, changes: Any, words: str):
+        path = self.edited(members, tmp_path, **changes)
+        refused(lambda: GraspAgent.load(path, device="cpu"), str(path), words)
+
+    def test_bombs_are_refused_unread(self, members: Any, tmp_path: Path):
         path = tmp_path / "bomb.zip"
-        path.write_bytes(zip_of({**members, "weights.safetensors": bytes(size * 2**20 // 100)}, zipfile.ZIP_DEFLATED))
-        refused(lambda: GraspAgent.load(path, device="cpu"), str(path))
+        path.write_bytes(zip_of({**members, "weights.safetensors": bytes(100 * 2**20)}, zipfile.ZIP_DEFLATED))
+        refused(lambda: GraspAgent.load(path, device="cpu"), str(path), "is compressed to less than 1/50")
 
     def test_a_zip_of_many_members_is_refused_by_the_size_of_its_directory(self, members: Any, tmp_path: Path):
         path = tmp_path / "many.zip"
