@@ -220,7 +220,7 @@ class GraspAgent(WorldModelAlgorithm):
         if unknown:
             raise ValueError(f"load: unknown setting {unknown.pop()!r}; expected one of {', '.join(CHANGEABLE)}")
         config, tensors = serialization.read(path)
-        source = str(getattr(path, "name", path))
+        source = serialization.name_of(path)
         with loading(source):
             snapshot = Snapshot.decode(config, tensors, source, get_device(device), kwargs)
             known = {**snapshot.settings.arguments, "seed": snapshot.seed, "device": device}

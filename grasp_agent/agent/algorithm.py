@@ -283,11 +283,12 @@ class WorldModelAlgorithm(WorldModelBase):
                     f"{saver.path}: expected a checkpoint of {here[0]} {here[1]}, got {there[0]} {there[1]}"
                 )
             with loading(str(saver.path)):
-                self.trainer.resume(snapshot.experience, snapshot.fits)
                 self._adopt(snapshot)
+                self.trainer.resume(snapshot.experience, snapshot.fits, self._sizes)
             self.num_timesteps, self.training_seconds = snapshot.num_timesteps, snapshot.training_seconds
         if saver.images is not None:
-            self.perception.open_buffer(saver.images, {} if snapshot is None else snapshot.images)
+            with loading(str(saver.images)):
+                self.perception.open_buffer(saver.images, {} if snapshot is None else snapshot.images)
         if snapshot is not None and self.seed is not None and self.env is not None:
             self.env.seed(self.seed + self.num_timesteps)  # other episodes than before the interruption
         return snapshot is not None

@@ -27,6 +27,7 @@ from grasp_agent.agent.snapshot import Snapshot, loading
 from grasp_agent.agent.trainer import ModelTrainer
 from grasp_agent.models.world import World
 from grasp_agent.task.goal import Goal
+from grasp_agent.task.observation import KEYS
 from grasp_agent.task.structure import Structure
 from grasp_agent.task.vec_env import Environment, goal_env, spec_of, vectorised
 from grasp_agent.validation import whole
@@ -169,7 +170,14 @@ class WorldModelBase(BaseAlgorithm, ABC):
         self._setup_model()
         self._adopt(snapshot)
         if snapshot.experience:
-            self.trainer.restore(snapshot.experience, snapshot.fits)
+            self.trainer.restore(snapshot.experience, snapshot.fits, self._sizes)
+
+    @property
+    def _sizes(self) -> tuple[int, int]:
+        """Entries of raw vectors (observation and achieved goal), and of actions."""
+        known = self.policy.observation_space
+        raw = sum(known[key].shape[0] for key in KEYS[:2])  # type: ignore[index]
+        return raw, self.policy.action_space.shape[0]  # type: ignore[index]
 
     def _adopt(self, snapshot: Snapshot) -> None:
         """Takes over another agent's world model and encoder."""
@@ -238,7 +246,7 @@ class WorldModelBase(BaseAlgorithm, ABC):
         """
         if not isinstance(load_path_or_dict, Mapping):
             snapshot = self._read(load_path_or_dict)
-            with loading(str(getattr(load_path_or_dict, "name", load_path_or_dict))):
+            with loading(serialization.name_of(load_path_or_dict)):
                 self._adopt(snapshot)
             return
         wanted = {"policy"} if exact_match else set(load_path_or_dict) & {"policy"}
@@ -260,7 +268,7 @@ class WorldModelBase(BaseAlgorithm, ABC):
 
     def _read(self, source: str | Path | IO[bytes]) -> Snapshot:
         """Reads a trained agent with the same spaces."""
-        goal, name = self.settings.goal, str(getattr(source, "name", source))
+        goal, name = self.settings.goal, serialization.name_of(source)
         snapshot = Snapshot.decode(*serialization.read(source), name, self.device, {"goal": goal} if goal else {})
         check_for_correct_spaces(snapshot, self.observation_space, self.action_space)  # type: ignore[arg-type]
         if snapshot.world is None:

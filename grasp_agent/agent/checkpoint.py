@@ -5,6 +5,7 @@ Images are in a second file in the same folder, named as the checkpoint with `.p
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -55,9 +56,10 @@ class Checkpoint:
         """Returns the content of the file; None where there is none yet.
 
         Raises:
-            ValueError: if it is not of an agent with this goal.
+            ValueError: if it cannot be read (also a link to a file that does not exist), or is not of an agent with
+                this goal.
         """
-        if self.path is None or not self.path.exists():
+        if self.path is None or not os.path.lexists(self.path):
             return None
         config, tensors = serialization.read(self.path)
         wanted, found = goal and goal.to_config(), config.get("goal")

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+import re
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import asdict
 from typing import Any, NamedTuple
 
@@ -19,10 +20,35 @@ from grasp_agent.agent.trainer import Fits
 from grasp_agent.models import EncoderConfig, MLPConfig, TrainConfig
 from grasp_agent.models.world import World
 from grasp_agent.planners import GRASP
+from grasp_agent.reading import check_finite, reading
 from grasp_agent.serialization import Codec, space_from_config, space_to_config
 from grasp_agent.task.goal import Goal
 from grasp_agent.task.state_map import StateMap
 from grasp_agent.task.structure import Frame, Structure
+from grasp_agent.validation import at_least, whole
+
+_LIMITS = {
+    "horizon": 10_000,
+    "members": 64,
+    "width": 4096,
+    "depth": 32,
+    "octaves": 16,
+    "candidates": 65_536,
+    "samples": 65_536,
+    "iterations": 10_000,
+    "rounds": 100,
+    "proposed": 1024,
+    "shortlist": 1024,
+    "opening": 10_000,
+    "hold": 10_000,
+    "points": 256,
+    "channels": 256,
+    "ahead": 1000,
+    "columns": 4096,
+    "frames": 64,
+}
+"""Greatest values of numbers in files that determine memory and time; chosen by hand, far above the defaults."""
+_MOST_PLANNED = 2**22  # steps of all candidates of a planner in a file together; chosen by hand
 
 CODEC = Codec(
     [
@@ -34,7 +60,8 @@ CODEC = Codec(
         StateMap,
         Structure,
         Frame,
-    ]
+    ],
+    _LIMITS,
 )
 """JSON form of all settings that files may hold."""
 
@@ -45,13 +72,13 @@ _CODED = ("planner", "criteria", "model", "train", "explore", "encoder")
 _INDEX = ("middle", "linear", "support.", "roadmap.", "replay.")  # names in format 1, without the prefix `index.`
 
 
-@contextmanager
-def loading(source: str) -> Iterator[None]:
+_MODULE = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w./-]*")  # `module:name`
+_INFINITE = (".steps", ".low", ".high")  # tensors that may be: edges that cannot be driven, unknown edges
+
+
+def loading(source: str) -> AbstractContextManager[None]:
     """Raises a ValueError that names the source, for any exception that a damaged or foreign file causes."""
-    try:
-        yield
-    except (LookupError, ArithmeticError, TypeError, AttributeError, RuntimeError, ValueError) as error:
-        raise ValueError(f"{source}: cannot be loaded: {' '.join(str(error).split())}") from error
+    return reading(source, "cannot be loaded")
 
 
 class Snapshot(NamedTuple):
@@ -147,18 +174,16 @@ class Snapshot(NamedTuple):
     def _decoded(cls, config: Mapping[str, Any], tensors: Mapping[str, Tensor], changes: Mapping[str, Any]) -> Snapshot:
         settings = _settings(config, changes)
         tolerance_given = settings.goal_tolerance if {"goal", "goal_tolerance"} & set(changes) else None
-        env_id = config["env_id"]
-        if env_id is not None and ":" in env_id:
-            raise ValueError(f"env_id: a file must not name a module to import, got {env_id!r}")
+        check_finite(tensors, unless=_INFINITE)
         return cls(
             settings=settings,
             observation_space=space_from_config(config["observation_space"]),
             action_space=space_from_config(config["action_space"]),
-            env_id=env_id,
-            env_kwargs=dict(config["env_kwargs"]),
-            num_timesteps=int(config["num_timesteps"]),
-            training_seconds=float(config.get("training_seconds", 0.0)),
-            seed=config["seed"],
+            env_id=None if config["env_id"] is None else env_id_of(config),
+            env_kwargs=_options(config["env_kwargs"]),
+            num_timesteps=count_of(config, "num_timesteps"),
+            training_seconds=_seconds(config.get("training_seconds", 0.0)),
+            seed=None if config["seed"] is None else count_of(config, "seed"),
             world=_world(config["world"], tensors, settings, tolerance_given),
             encoder=_group(tensors, "encoder"),
             experience=_group(tensors, "experience"),
@@ -178,6 +203,43 @@ class Snapshot(NamedTuple):
                 raise ValueError(f"{source}: expected the {what} {wanted}, got {getattr(self, name)}")
 
 
+def env_id_of(config: Mapping[str, Any]) -> str:
+    """Returns the id of an environment in a file.
+
+    Raises:
+        ValueError: if it is none, or names a module, which making the environment would import.
+    """
+    env_id = config["env_id"]
+    if not isinstance(env_id, str):
+        raise ValueError(f"env_id: expected the id of an environment, got {str(env_id)[:80]}")
+    if ":" in env_id:
+        raise ValueError(f"env_id: a file must not name a module to import, got {env_id!r}")
+    return env_id
+
+
+def count_of(config: Mapping[str, Any], name: str) -> int:
+    """Returns a whole number of at least 0 in a file; raises ValueError for anything else."""
+    whole(0, **{name: config[name]})
+    return min(config[name], 2**62)
+
+
+def _seconds(value: Any) -> float:
+    at_least(0, training_seconds=value)
+    return float(value)
+
+
+def _options(options: Any) -> dict[str, Any]:
+    if not isinstance(options, dict):
+        raise ValueError(f"env_kwargs: expected options by name, got {str(options)[:80]}")
+    parts: list[Any] = [options]
+    while parts:
+        part = parts.pop()
+        parts += part.values() if isinstance(part, dict) else part if isinstance(part, list) else ()
+        if isinstance(part, str) and _MODULE.fullmatch(part):  # for environments that make others
+            raise ValueError(f"env_kwargs: a file must not name a module to import, got {part!r}")
+    return options
+
+
 def _settings(config: Mapping[str, Any], changes: Mapping[str, Any]) -> AgentSettings:
     saved_goal, new_goal = config["goal"], changes.get("goal")
     if new_goal is not None:
@@ -186,15 +248,26 @@ def _settings(config: Mapping[str, Any], changes: Mapping[str, Any]) -> AgentSet
         changes = {"goal_tolerance": new_goal.tolerance, **changes}
     known = {name: config[name] for name in _CODED if name != "encoder"}  # older files have no encoder
     structure = CODEC.decode(config["structure"]) if "structure" in config else Structure(blocks=config["blocks"])
+    CODEC.check_limit("horizon", config["horizon"])
     saved = {
-        "horizon": int(config["horizon"]),
+        "horizon": config["horizon"],
         "goal_tolerance": config["goal_tolerance"],
         "goal": None if saved_goal is None or new_goal is not None else Goal.from_config(saved_goal),
         "structure": structure,
         **{name: CODEC.decode(value) for name, value in known.items()},
         "encoder": CODEC.decode(_renamed_encoder(config.get("encoder"))),
     }
+    _check_size(saved["planner"], saved["horizon"])
     return AgentSettings(**{**saved, **changes})
+
+
+def _check_size(planner: Any, horizon: int) -> None:
+    """Refuses a planner of a file whose candidates take more memory than any of this package's."""
+    count = max((getattr(planner, name, 1) for name in ("candidates", "samples")), default=1)
+    if count * horizon > _MOST_PLANNED:
+        raise ValueError(f"candidates, horizon: expected at most {_MOST_PLANNED} steps in all, got {count} x {horizon}")
+    if hasattr(planner, "pieces"):
+        _check_size(planner.pieces, horizon)
 
 
 def _world(

@@ -131,10 +131,24 @@ class ModelTrainer:
             "terminated": torch.tensor([episode.terminated for episode in episodes]),
         }
 
-    def restore(self, tensors: Mapping[str, Tensor], fits: Fits) -> None:
-        """Inverts `tensors`; raises where they do not fit."""
+    def restore(self, tensors: Mapping[str, Tensor], fits: Fits, sizes: tuple[int, int]) -> None:
+        """Inverts `tensors`.
+
+        Args:
+            tensors: the experience.
+            fits: how much of it has been fitted.
+            sizes: entries of its raw vectors and of its actions.
+
+        Raises:
+            ValueError: where they do not fit.
+        """
         lengths = tensors["lengths"].tolist()
-        states, actions = tensors["states"].cpu(), tensors["actions"].cpu()
+        states, actions = (tensors[name].cpu() for name in ("states", "actions"))
+        for name, values, size in (("states", states, sizes[0]), ("actions", actions, sizes[1])):
+            if values.dtype not in (torch.float32, torch.float64) or values.shape[1:] != (size,):
+                raise ValueError(f"experience.{name}: expected floats [n, {size}], got {list(values.shape)}")
+        if min(lengths, default=1) < 1 or bool((actions.abs() > 1 + 1e-3).any()):
+            raise ValueError("experience: expected episodes of at least one step, and actions in [-1, 1]")
         terminated = tensors["terminated"].tolist() if "terminated" in tensors else [False] * len(lengths)
         segments = states.split([length + 1 for length in lengths]), actions.split(lengths), terminated
         dataset, success_radius = Dataset(), SuccessRadius()
@@ -142,10 +156,10 @@ class ModelTrainer:
         success_radius.restore(tensors)
         self.dataset, self.success_radius, self.fits = dataset, success_radius, fits
 
-    def resume(self, tensors: Mapping[str, Tensor], fits: Fits) -> None:
-        """Continues from a checkpoint's experience; later random draws differ from those before it."""
+    def resume(self, tensors: Mapping[str, Tensor], fits: Fits, sizes: tuple[int, int]) -> None:
+        """Continues from a checkpoint's experience (see `restore`); later random draws differ from those before it."""
         if tensors:
-            self.restore(tensors, fits)
+            self.restore(tensors, fits, sizes)
         else:
             self.dataset, self.success_radius, self.fits = Dataset(), SuccessRadius(), fits
         self._random = np.random.default_rng((self._seed, len(self.dataset)))

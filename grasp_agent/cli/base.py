@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryFile
@@ -89,11 +90,16 @@ def one_thread() -> None:
 
 
 def load(model: str) -> GraspAgent:
-    """Loads a bundled agent, or one from a file."""
+    """Loads a bundled agent, or one from a file.
+
+    Raises:
+        UsageError: if there is no such model or file.
+        ValueError: of one line, if the file cannot be read.
+    """
     one_thread()
     import grasp_agent
 
-    with user_errors(ValueError):
+    with nullcontext() if os.path.lexists(model) else user_errors(ValueError):
         return grasp_agent.load(model, device="cpu")  # the fastest device for small networks
 
 
@@ -127,9 +133,9 @@ def made(env_id: str, agent: GraspAgent | None = None, render_mode: str | None =
         except (gym.error.UnregisteredEnv, ModuleNotFoundError) as error:
             others = "or any other registered Gymnasium id"
             raise UsageError(f"no environment {env_id!r} (choose from {', '.join(ours)}, {others})") from error
-        except (gym.error.Error, ImportError, RuntimeError) as error:
+        except Exception as error:  # foreign code may raise anything, for example for options of a file
             reason = str(error) or f"it cannot be made or rendered ({type(error).__name__})"
-            raise UsageError(f"{env_id}: {reason}") from error
+            raise UsageError(f"{reason if reason.startswith(env_id) else f'{env_id}: {reason}'}") from error
         if env.spec is not None and env.spec.max_episode_steps is None:
             complain(f"{env_id} has no time limit: an episode may never end (Ctrl-C ends it)")
         yield env

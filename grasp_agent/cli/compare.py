@@ -23,6 +23,7 @@ from grasp_agent.cli.base import (
 from grasp_agent.cli.console import complain, progress, say, show, table
 
 if TYPE_CHECKING:
+    from grasp_agent.evaluation.participants import Given
     from grasp_agent.evaluation.training import Point
 
 
@@ -71,26 +72,27 @@ class Compare(Command):
             raise UsageError(f"--out: expected a folder, got the file {self.out}")
         check_writable(self.out / "report.md")
         agents = [name.strip() for name in self.agents.split(",") if name.strip()]
-        if "" not in sys.path:
+        if "" not in sys.path and any(":" in name for name in agents):
             sys.path.insert(0, "")  # for MODULE:OBJECT in the folder where the command is given
         with made(self.env, render_mode="rgb_array" if self.video else None):
             pass  # a check before the work starts
         from grasp_agent.evaluation import report
         from grasp_agent.evaluation.compare import compare
 
+        known: list[Given] = [*agents]
         curves: dict[str, tuple[Point, ...]] = {}
         if self.train is not None:
             check_numbers(train=self.train, seed=self.seed)
             self._check(agents)
-            agents, curves = self._trained(agents, self.train)
+            known, curves = self._trained(agents, self.train)
         video = self.out / "video.mp4"
         if self.video:
             video.unlink(missing_ok=True)  # an earlier video would be mistaken for this comparison's
-        total = len(agents) * self.episodes
-        with progress(f"{self.env}: {len(agents)} agents", total) as advance, user_errors(ValueError):
+        total = len(known) * self.episodes
+        with progress(f"{self.env}: {len(known)} agents", total) as advance, user_errors(ValueError):
             comparison = compare(
                 self.env,
-                agents,
+                known,
                 episodes=self.episodes,
                 seed=self.seed,
                 out=self.out,
@@ -109,7 +111,7 @@ class Compare(Command):
             report.curves(curves, self.env, self.out / "curves.png")
             say(f"  {self.out / 'curves.png'}")
         if self.video:
-            say(f"  {self._record(agents, video)}")
+            say(f"  {self._record(known, video)}")
 
     def _check(self, agents: list[str]) -> None:
         """Refuses unknown agents before the training starts."""
@@ -125,9 +127,9 @@ class Compare(Command):
                 elif name not in ("grasp", *PLANNERS):
                     participant(name, self.env)
 
-    def _trained(self, agents: list[str], steps: int) -> tuple[list[str], dict[str, tuple[Point, ...]]]:
+    def _trained(self, agents: list[str], steps: int) -> tuple[list[Given], dict[str, tuple[Point, ...]]]:
         """Trains agents; returns all agents, with files in place of the trained ones' names, and learning curves."""
-        from grasp_agent.evaluation.participants import PLANNERS
+        from grasp_agent.evaluation.participants import PLANNERS, OwnFile
         from grasp_agent.evaluation.training import TrainedAgent, total_steps, train_agent
         from grasp_agent.zoo.algorithms import ALGORITHMS
 
@@ -139,15 +141,15 @@ class Compare(Command):
         with progress(f"{self.env}: training", total_steps(learners, steps)) as advance, user_errors(ValueError):
             for name in learners:
                 trained[name] = train_agent(name, self.env, steps, self.out / "models", on_steps=advance)
-        found: list[str] = []
+        found: list[Given] = []
         for name in agents:
             if name in PLANNERS:
-                found.append(f"{name}:{trained['grasp'].files[0]}")
+                found.append(OwnFile(trained["grasp"].files[0], planner=name))
             else:
-                found += map(str, trained[name].files) if name in trained else [name]
+                found += map(OwnFile, trained[name].files) if name in trained else [name]
         return found, {name: trained[name].curve for name in learners}
 
-    def _record(self, agents: list[str], path: Path) -> Path:
+    def _record(self, agents: list[Given], path: Path) -> Path:
         """Records the first episodes, side by side."""
         from grasp_agent.evaluation.participants import participants
         from grasp_agent.video.record import record_beside

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import sys
+import warnings
 from collections.abc import Sequence
 from contextlib import redirect_stderr
 from typing import Annotated, Union, get_args, get_type_hints
@@ -33,17 +34,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: the arguments after `grasp`; None for the process's own.
 
     Returns:
-        The exit status: 0, 2 for a usage error, 130 for Ctrl-C, 141 where the reader of stdout has closed it.
+        The exit status: 0, 1 for a file that cannot be read, 2 for a usage error, 130 for Ctrl-C, 141 where the reader
+        of stdout has closed it.
     """
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     try:
         if arguments == ["--version"]:
             say(f"grasp_agent {__version__}")
         else:
-            _parsed(arguments).run()
+            with warnings.catch_warnings():
+                warnings.showwarning = lambda message, *_, **__: complain(str(message))  # without the place in the code
+                _parsed(arguments).run()
     except UsageError as error:
         complain(str(error))
         return 2
+    except ValueError as error:
+        complain(str(error))
+        return 1
     except KeyboardInterrupt:
         complain("interrupted")
         return 130

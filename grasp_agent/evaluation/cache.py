@@ -4,16 +4,41 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from grasp_agent.evaluation.evaluate import Episode, Evaluation
+from grasp_agent.reading import read_json, reading
 from grasp_agent.serialization import atomic_write
 
 Played = tuple[list[Episode], list[list[float]]]
 """Episodes, and the times of their `predict` calls [s]."""
+
+
+_PROBLEM = "no episodes of a comparison"
+_KINDS: dict[str, tuple[type, ...]] = {"int": (int,), "float": (int, float), "bool": (bool,), "str": (str,)}
+
+
+def _checksum(content: dict[str, Any]) -> str:
+    """Returns the SHA-256 of the JSON form, 64 hexadecimal digits."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def _episode(row: list[Any], times: list[float]) -> Episode:
+    """Returns an episode of a file, after a check of each value's type."""
+    episode = Episode(*row)
+    for name, hint in Episode.__annotations__.items():
+        value: Any = getattr(episode, name)
+        kind, *none = str(getattr(hint, "__forward_arg__", hint)).split(" | ")
+        right = isinstance(value, _KINDS[kind]) and (kind == "bool" or not isinstance(value, bool))
+        if not (right or (none and value is None)) or (isinstance(value, float) and not math.isfinite(value)):
+            raise ValueError(f"{name}: expected {hint}, got {str(value)[:80]}")
+    if len(times) != episode.steps or not all(isinstance(time, (int, float)) and time >= 0 for time in times):
+        raise ValueError(f"seconds: expected the times of {episode.steps} actions, got {len(times)}")
+    return episode
 
 
 class Store:
@@ -38,12 +63,13 @@ class Store:
             self._read(path)
 
     def _read(self, path: Path) -> None:
-        try:
-            held = json.loads(path.read_text(encoding="utf-8"))
-            setting, key = held["setting"], held["agent"]
-            rows = [(Episode(*row), times) for row, times in held["episodes"]]
-        except (ValueError, TypeError, KeyError) as error:
-            raise ValueError(f"{path}: no episodes of a comparison: {error}") from error
+        held = read_json(path, _PROBLEM)
+        with reading(path, _PROBLEM):
+            found = held.pop("sha256", None)  # older files have none
+            if found is not None and found != _checksum(held):
+                raise ValueError("its content does not fit its checksum (remove it to play them again)")
+            setting, key = held["setting"], str(held["agent"])
+            rows = [(_episode(row, times), times) for row, times in held["episodes"]]
         if setting != self._setting:
             raise ValueError(
                 f"{path} is of another comparison, {setting}; expected {self._setting} (choose another folder)"
@@ -63,6 +89,7 @@ class Store:
         name = f"{hashlib.sha256(key.encode()).hexdigest()[:12]}-{rows[0][0].seed}-{rows[-1][0].seed}.json"
         with atomic_write(self._folder / name) as aside:
             content = {"setting": self._setting, "agent": key, "episodes": rows}
+            content["sha256"] = _checksum(content)
             aside.write_text(json.dumps(content) + "\n", encoding="utf-8")
 
     def evaluation(self, key: str, name: str, env_id: str, seeds: range) -> Evaluation:

@@ -13,9 +13,9 @@ import numpy as np
 from grasp_agent.evaluation import intervals
 from grasp_agent.evaluation.cache import Played, Store
 from grasp_agent.evaluation.evaluate import Evaluation, evaluate
-from grasp_agent.evaluation.participants import Given, Participant, participant, participants
+from grasp_agent.evaluation.participants import TEXT, Given, Participant, participant, participants
 from grasp_agent.evaluation.processes import in_processes
-from grasp_agent.evaluation.rollout import Predictor, label
+from grasp_agent.evaluation.rollout import Predictor, label, made
 from grasp_agent.task.goal import Goal
 from grasp_agent.validation import whole
 
@@ -106,8 +106,9 @@ def compare(
     whole(1, episodes=episodes, jobs=jobs)
     whole(0, seed=seed)
     givens = list(agents.values()) if isinstance(agents, Mapping) else list(agents)
+    options = dict(env_kwargs or {})
     known = _checked(env, agents, givens, jobs)
-    goal, options = next((who.goal for who in known if who.goal is not None), None), dict(env_kwargs or {})
+    goal = next((who.goal for who in known if who.goal is not None), None)
     setting = {
         "version": importlib.metadata.version("grasp-agent"),
         "env": env,
@@ -144,7 +145,7 @@ def _checked(
     if env.split(":")[-1] not in gym.registry and ":" not in env:
         raise ValueError(f"env: no environment {env!r} is registered with Gymnasium")
     known = participants(agents, env)
-    if jobs > 1 and not all(isinstance(given, (str, Path)) for given in givens):
+    if jobs > 1 and not all(isinstance(given, TEXT) for given in givens):
         raise ValueError("jobs: expected 1 where agents are given as objects")
     if len({who.key or id(given) for who, given in zip(known, givens, strict=True)}) < len(known):
         raise ValueError(f"agents: expected different ones, got {', '.join(who.name for who in known)}")
@@ -181,7 +182,7 @@ def _evaluated(agent: Predictor, env: gym.Env[Any, Any], task: Task) -> Evaluati
     try:
         return evaluate(agent, env, len(task.seeds), task.seeds[0], goal=task.goal)
     except ValueError as error:
-        who = task.given if isinstance(task.given, (str, Path)) else label(agent)
+        who = task.given if isinstance(task.given, TEXT) else label(agent)
         raise ValueError(f"{who} in {task.env_id}: {error}") from error
 
 
@@ -193,7 +194,7 @@ def play(task: Task) -> Played:
 
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    env = gym.make(task.env_id, **task.options)
+    env = made(task.env_id, task.options)
     try:
         agent = participant(task.given, task.env_id).make(env, task.seeds[0])
         outcome = _evaluated(agent, env, task)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, NamedTuple, Protocol
 
 import gymnasium as gym
 import numpy as np
 
+from grasp_agent.reading import reading
 from grasp_agent.task.goal import Goal
 
 LONGEST = 10_000
@@ -98,6 +99,20 @@ def has_time_limit(env: gym.Env[Any, Any]) -> bool:
     return False
 
 
+def made(env_id: str, options: Mapping[str, Any], render_mode: str | None = None) -> gym.Env[Any, Any]:
+    """Makes an environment from its id, with options.
+
+    Raises:
+        ValueError: of one line that names the id and the options, where there are any and it refuses them.
+        Exception: what the environment raises without options.
+    """
+    given = options if render_mode is None else {**options, "render_mode": render_mode}
+    if not options:
+        return gym.make(env_id, **given)
+    with reading(env_id, f"it cannot be made with the options {str(dict(options))[:200]}"):
+        return gym.make(env_id, **given)
+
+
 @contextmanager
 def opened(env: str | gym.Env[Any, Any], agent: object, render_mode: str | None = None) -> Iterator[gym.Env[Any, Any]]:
     """Makes an environment from its id and closes it at the end; one that is given stays open.
@@ -106,11 +121,11 @@ def opened(env: str | gym.Env[Any, Any], agent: object, render_mode: str | None 
     """
     if isinstance(env, str):
         options = getattr(agent, "env_kwargs", {}) if getattr(agent, "env_id", None) == env else {}
-        made = gym.make(env, **(options if render_mode is None else {**options, "render_mode": render_mode}))
+        own = made(env, options, render_mode)
         try:
-            yield made
+            yield own
         finally:
-            made.close()
+            own.close()
     elif isinstance(env, gym.Env):
         yield env
     else:

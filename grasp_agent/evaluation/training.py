@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -15,7 +16,9 @@ from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 
 from grasp_agent.agent.agent import GraspAgent
 from grasp_agent.evaluation.evaluate import evaluate
+from grasp_agent.reading import read_json, reading
 from grasp_agent.serialization import atomic_write
+from grasp_agent.validation import at_least
 from grasp_agent.zoo.algorithms import ALGORITHMS, algorithm
 from grasp_agent.zoo.baselines import saved
 from grasp_agent.zoo.resumable import ResumableTraining
@@ -25,6 +28,7 @@ LONGER = 10
 """Factor by which agents of Stable-Baselines3 are trained longer, in addition."""
 _FRACTIONS = (0.25, 0.5, 1, 2, 5, LONGER)
 """Fractions of the steps at which agents of Stable-Baselines3 are evaluated."""
+_PROBLEM = "no file of a training (remove it to train again)"
 _EPISODES, _SEED = 20, 30_000  # of these evaluations
 
 
@@ -51,6 +55,9 @@ def train_agent(
 ) -> TrainedAgent:
     """Trains one agent; a finished training is not repeated.
 
+    Of files that are already there, none is loaded that runs code; those of finished trainings are returned unread, and
+    are to be loaded as an `OwnFile`.
+
     Args:
         name: "grasp", or an algorithm of Stable-Baselines3.
         env_id: of the environment.
@@ -65,12 +72,9 @@ def train_agent(
     settings = {} if name == "grasp" else _settings(name, env_id, steps)
     digits = zlib.crc32(json.dumps([env_id, seed, settings]).encode())
     home = folder / f"{name}-{steps}-{digits:08x}"  # a folder for each combination of settings
-    path = home / "schooled.json"
-    if path.exists():
-        held = json.loads(path.read_text(encoding="utf-8"))
-        files = tuple(home / file for file in held["files"])
-        if all(file.exists() for file in files):
-            return TrainedAgent(files, tuple(Point(*point) for point in held["curve"]))
+    path, files = home / "schooled.json", _files(name, steps, home)
+    if os.path.lexists(path) and all(map(os.path.lexists, files)):
+        return TrainedAgent(files, learning_curve(path))
     done = on_steps or (lambda _: None)
     if name == "grasp":
         trained = _train_grasp(env_id, steps, home, seed, done)
@@ -82,6 +86,27 @@ def train_agent(
     return trained
 
 
+def _files(name: str, steps: int, home: Path) -> tuple[Path, ...]:
+    """Returns the files of an agent; their names are never read from a file."""
+    return tuple(home / f"{name}-{factor * steps}.zip" for factor in ((1,) if name == "grasp" else (1, LONGER)))
+
+
+def learning_curve(path: Path) -> tuple[Point, ...]:
+    """Returns the learning curve in a file of a training.
+
+    Raises:
+        ValueError: of one line that names the path, if it holds none.
+    """
+    held = read_json(path, _PROBLEM)
+    with reading(path, _PROBLEM):
+        points = tuple(Point(*point) for point in (held["curve"] if isinstance(held, dict) else held))
+        at_least(0, **{f"curve[{place}].steps": point.steps for place, point in enumerate(points)})
+        for place, point in enumerate(points):
+            if not isinstance(point.success, (int, float)) or isinstance(point.success, bool):
+                raise ValueError(f"curve[{place}].success: expected a number, got {str(point.success)[:80]}")
+        return points
+
+
 def total_steps(names: Sequence[str], steps: int) -> int:
     """Returns the environment steps of the training of all these agents."""
     return sum(steps if name == "grasp" else LONGER * steps for name in names if name in ("grasp", *ALGORITHMS))
@@ -89,7 +114,7 @@ def total_steps(names: Sequence[str], steps: int) -> int:
 
 def _train_grasp(env_id: str, steps: int, home: Path, seed: int, done: Callable[[int], object]) -> TrainedAgent:
     """Trains `GraspAgent`; continues from its checkpoint."""
-    path = home / f"grasp-{steps}.zip"
+    (path,) = _files("grasp", steps, home)
     home.mkdir(parents=True, exist_ok=True)
     agent = GraspAgent("MultiInputPolicy", env_id, seed=seed, device="cpu")
     agent.learn(steps, _StepCounter(done), checkpoint=home / "checkpoint.zip")
@@ -122,19 +147,19 @@ def _train_baseline(
     env: Any = gym.make(env_id) if count == 1 else make_vec_env(env_id, count, seed=seed)
     checkpoint, curve_file, ticks = home / "checkpoint", home / "seen.json", _StepCounter(done)
     curve: list[Point] = []
-    if checkpoint.exists() and curve_file.exists():
-        curve = [Point(*point) for point in json.loads(curve_file.read_text(encoding="utf-8"))]
+    if os.path.lexists(checkpoint) and os.path.lexists(curve_file):
+        curve = list(learning_curve(curve_file))
     training = ResumableTraining(name, env, steps=LONGER * steps, seed=seed, checkpoint=checkpoint, **own)
-    files = {fraction: home / f"{name}-{fraction * steps}.zip" for fraction in (1, LONGER)}
+    files: dict[float, Path] = dict(zip((1, LONGER), _files(name, steps, home), strict=True))
     for fraction in _FRACTIONS[len(curve) :]:
         training.run(round(fraction * steps), ticks)
         curve.append(Point(training.model.num_timesteps, _score(training.model, env_id)))
         if fraction in files:
-            saved(training.model, name, env_id, files[int(fraction)], seconds=training.seconds, settings=own)
+            saved(training.model, name, env_id, files[fraction], seconds=training.seconds, settings=own)
         with atomic_write(curve_file) as aside:
             aside.write_text(json.dumps(curve) + "\n", encoding="utf-8")
     training.end()
-    curve_file.unlink()
+    curve_file.unlink(missing_ok=True)
     env.close()
     return TrainedAgent(tuple(files.values()), tuple(curve))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -30,6 +31,7 @@ from grasp_agent.planners import (
 _POOL = 20_000  # states from which covering points are chosen; chosen by hand
 _POINTS = 1000  # covering points of a support; chosen by hand
 _CONTEXT_SLACK = 2.0  # factor of the tolerance with contexts, where members have few data each; chosen by hand
+_MOST_NODES = 2000  # of a roadmap in a file: memory grows with their square; chosen by hand
 _WINDOWS = 128  # windows of trajectories that are kept; chosen by hand
 
 
@@ -188,45 +190,63 @@ class ReplayIndex:
         terminal = None
         if "terminal.ends" in tensors:
             names = ("terminal.ends", "terminal.starts")
-            ends, starts = (_checked(tensors, name, (None, size)).to(middle.dtype) for name in names)
-            terminal = TerminalStates(ends, starts, float(tensors["terminal.ratio"]))
+            ends, starts = (_checked(tensors, name, (None, size)) for name in names)
+            ratio = float(tensors["terminal.ratio"])
+            if not (0 < len(ends) <= _POOL and 0 < len(starts) <= _POOL and 0 < ratio < math.inf):
+                raise ValueError(f"terminal: expected 1 to {_POOL} states and a ratio, got {len(ends)}, {len(starts)}")
+            terminal = TerminalStates(ends, starts, ratio)
         alone = terminal if len(parts) == 1 else None
         supports, roadmaps = [], []
         for part, block in enumerate(parts):
             points = _checked(tensors, f"support.{part}.points", (None, len(block.states)))
-            supports.append(make_support(model, points, float(tensors[f"support.{part}.radius"])))
+            radius = float(tensors[f"support.{part}.radius"])
+            if not 0 <= radius < math.inf or not 0 < len(points) <= _POOL:
+                raise ValueError(f"support: expected 1 to {_POOL} points and a radius, got {len(points)}, {radius}")
+            supports.append(make_support(model, points, radius))
             kinds = [kind for kind in ("nodes", "steps") if f"roadmap.{part}.{kind}" in tensors]
             if not kinds:
                 continue
             reach = int(tensors.get(f"roadmap.{part}.reach", REACHES[0]))
             tolerance = float(tensors.get(f"roadmap.{part}.error", Steering.tolerance))
             driver = make_driver(model, block, middle, named, linear, reach, tolerance)
-            if driver is None or reach not in REACHES:
+            if driver is None or reach not in REACHES or not 0 < tolerance < math.inf:
                 raise ValueError("roadmap: expected the linear model that drives along it, and a reach of it")
             if kinds == ["nodes"]:
                 if not static_entries(model, block):
                     raise ValueError("roadmap: expected a model with static entries, got none")
-                nodes = _checked(tensors, f"roadmap.{part}.nodes", (None, len(block.states))).to(middle.dtype)
+                nodes = _checked(tensors, f"roadmap.{part}.nodes", (None, len(block.states)))
+                if not 0 < len(nodes) <= _POOL:
+                    raise ValueError(f"roadmap: expected 1 to {_POOL} nodes, got {len(nodes)}")
                 roadmaps.append(ContextRoadmap(nodes, static_entries(model, block), driver, alone))
                 continue
-            steps = tensors[f"roadmap.{part}.steps"].to(points.dtype)
+            steps = tensors[f"roadmap.{part}.steps"].float()
             neighbours = tensors[f"roadmap.{part}.neighbours"].long()
-            if steps.shape != neighbours.shape or len(steps) > len(points) or neighbours.max() >= len(steps):
+            if (
+                steps.ndim != 2
+                or steps.shape != neighbours.shape
+                or not 0 < len(steps) <= min(len(points), _MOST_NODES)
+            ):
                 raise ValueError(f"roadmap: {list(steps.shape)} and {list(neighbours.shape)} do not fit")
+            if not steps.numel() or neighbours.min() < 0 or neighbours.max() >= len(steps) or steps.min() < 0:
+                raise ValueError("roadmap: its neighbours and times of at least 0 do not fit its nodes")
             roadmaps.append(RoadmapGraph(points[: len(steps)], neighbours, steps, driver, terminal=alone))
         if roadmaps and len(roadmaps) != len(parts):
             raise ValueError(f"roadmap: expected one for each of {len(parts)} blocks, got {len(roadmaps)}")
         replay = None
         if any(name.startswith("replay.") for name in tensors):
-            states = _checked(tensors, "replay.states", (None, None, size)).to(middle.dtype)
+            states = _checked(tensors, "replay.states", (None, None, size))
             wanted = (states.shape[0], states.shape[1] - 1, action_size)
-            replay = ReplayWindows(states, _checked(tensors, "replay.actions", wanted).to(middle.dtype))
+            if not 0 < len(states) <= _POOL or not wanted[1] > 0:
+                raise ValueError(f"replay: expected 1 to {_POOL} windows of steps, got {list(states.shape)}")
+            replay = ReplayWindows(states, _checked(tensors, "replay.actions", wanted))
         return cls(parts, tuple(supports), tuple(roadmaps), middle, replay, linear, terminal)
 
 
 def _checked(tensors: Mapping[str, Tensor], name: str, shape: tuple[int | None, ...]) -> Tensor:
-    """Returns a saved tensor after a check of its shape; None allows any length."""
+    """Returns a saved tensor of fractions as float32, after a check of its shape; None allows any length."""
     tensor = tensors[name]
+    if not tensor.is_floating_point():
+        raise ValueError(f"{name}: expected floating-point numbers, got {tensor.dtype}")
     if tensor.ndim != len(shape) or any(s not in (None, t) for s, t in zip(shape, tensor.shape, strict=True)):
         raise ValueError(f"{name}: expected shape {list(shape)}, got {list(tensor.shape)}")
-    return tensor
+    return tensor.float()

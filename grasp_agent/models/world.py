@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,8 @@ from grasp_agent.replay.episodes import Episode
 from grasp_agent.task.observation import Array
 from grasp_agent.task.state_map import StateMap
 from grasp_agent.task.structure import Frame, Structure
+
+_MOST_INPUTS = 16_384  # of a network in a file; chosen by hand
 
 
 @dataclass(frozen=True, eq=False)
@@ -132,10 +135,8 @@ class World:
     ) -> World:
         """Restores a world from `tensors`; raises if some are missing or do not fit."""
         weights = {k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")}
-        found = [tuple(weights[f"weights.{layer}"].shape) for layer in range(config.depth + 1)]
-        if found[0][::2] != (config.members, config.width):
-            raise ValueError(f"weights of shapes {found} do not fit {config}")
         action_size = weights["skip"].shape[1] - weights["scale"].shape[0]
+        _check_shapes(weights, config, len(state_map.columns), action_size)
         fixed = tuple((weights["scale"] == 0).nonzero()[:, 0].tolist())
         model = fresh_model(state_map, action_size, config, frame=structure.frame, fixed=fixed).to(
             weights["skip"].device
@@ -225,6 +226,19 @@ def fresh_model(
     return EnsembleMLP(
         size, action_size, positions=positions, config=config, seed=seed, fixed=fixed, unit_groups=unit_groups
     )
+
+
+def _check_shapes(weights: Mapping[str, Tensor], config: MLPConfig, state_size: int, action_size: int) -> None:
+    """Refuses weights that do not fit a network's shape, before memory for a network of that shape is allocated."""
+    found = [tuple(weights[f"weights.{layer}"].shape) for layer in range(config.depth + 1)]
+    inputs = found[0][1] if len(found[0]) == 3 else 0
+    sizes = [inputs, *[config.width] * config.depth, state_size]
+    wanted = [(config.members, *pair) for pair in pairwise(sizes)]
+    skip = (config.members, state_size + action_size, state_size)
+    if found != wanted or action_size < 1 or tuple(weights["skip"].shape) != skip or not 0 < inputs <= _MOST_INPUTS:
+        raise ValueError(f"weights of shapes {found[:4]} do not fit {config}")
+    if not bool((weights["normalizer.std"] > 0).all()):
+        raise ValueError("model.normalizer.std: expected positive numbers")
 
 
 def check_blocks(blocks: Sequence[Block], state_map: StateMap, action_size: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 import weakref
 from collections.abc import Iterator, Mapping
@@ -13,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from grasp_agent.reading import check_regular
 from grasp_agent.task.pixels import Array, Bytes, PixelObservation
 
 
@@ -41,15 +43,22 @@ class ImageReplayBuffer:
         count: number of images in that file to keep; the rest of the file is cut off.
 
     Raises:
-        ValueError: if the file holds fewer images, or does not exist.
+        ValueError: if the file holds fewer images, does not exist, or is no regular file but, for example, a link: it
+            would be overwritten where it leads.
     """
 
     def __init__(self, shape: tuple[int, int, int], path: Path | None = None, count: int = 0) -> None:
         self.shape, self.episodes = shape, list[ImageEpisode]()
         self._size, self._count = int(np.prod(shape)), count
         mode = "r+b" if count else "w+b"
-        if count and path is not None and not path.exists():
+        if count < 0:
+            raise ValueError(f"count: expected at least 0 images, got {count}")
+        if count and path is not None and not os.path.lexists(path):
             raise ValueError(f"{path}: expected {count} images that belong to a checkpoint; there is no such file")
+        if path is not None and os.path.islink(path):
+            raise ValueError(f"{path}: expected a file of images, it is a link")
+        if path is not None and path.exists():
+            check_regular(path)
         self._path = path
         self._file: IO[bytes] = tempfile.TemporaryFile() if path is None else open(path, mode)  # noqa: SIM115
         weakref.finalize(self, self._file.close)
@@ -147,6 +156,13 @@ class ImageReplayBuffer:
     @classmethod
     def restore(cls, tensors: Mapping[str, Tensor], shape: tuple[int, int, int], path: Path) -> ImageReplayBuffer:
         """Restores a buffer from `tensors` and a file of images; raises if they do not fit."""
+        kinds = {"rows": torch.int64, "vectors": torch.float32, "actions": torch.float32}
+        for name, kind in kinds.items():
+            tensor = tensors[name]
+            if tensor.dtype != kind or tensor.ndim != (1 if name == "rows" else 2) or not bool(tensor.isfinite().all()):
+                raise ValueError(f"images.{name}: expected finite numbers, {kind}, got {list(tensor.shape)}")
+        if any(tensors[name].is_floating_point() for name in ("count", "lengths")):
+            raise ValueError("images.count, images.lengths: expected whole numbers")
         buffer = cls(shape, path, int(tensors["count"]))
         lengths = tensors["lengths"].tolist()
         longer = [length + 1 for length in lengths]

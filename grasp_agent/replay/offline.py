@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+import math
 import warnings
-import zlib
 from collections.abc import Callable, Iterator
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
-from zipfile import BadZipFile
+from zipfile import ZipFile, ZipInfo
 
 import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 from stable_baselines3.common.buffers import DictReplayBuffer, ReplayBuffer
 
+from grasp_agent.reading import open_zip, opened, reading
 from grasp_agent.replay.episodes import Episode
 from grasp_agent.task.actions import from_space
 
 Array = NDArray[np.float32]
+_ARRAYS = ("observations", "next_observations", "actions", "achieved_goal", "next_achieved_goal")
+_DENSEST = 50  # greatest factor by which an array may be larger than the file, beyond which nothing is read
 _OUTSIDE = 1e-3  # tolerance of actions in [-1, 1]
 Raw = Callable[[Any], NDArray[Any]]
 """From recorded observations, `[n, ...]`, to the raw vectors of the agent's dataset, `[n, R]`."""
@@ -72,9 +75,11 @@ def episodes_of(source: Any, action_space: spaces.Box, raw: Raw) -> list[Episode
     if isinstance(source, ReplayBuffer):
         episodes = [episode for steps in _of_buffer(source, raw) for episode in steps.episodes()]
     elif isinstance(source, (str, Path)):
-        episodes = list(_of_file(Path(source), action_space, raw).episodes())
+        with reading(source, "not a dataset of this environment"):
+            episodes = list(_of_file(Path(source), action_space, raw).episodes())
     elif hasattr(source, "iterate_episodes"):
-        episodes = [_of_minari(recorded, action_space, raw) for recorded in source.iterate_episodes()]
+        with reading("dataset", "not one of this environment"):
+            episodes = [_of_minari(recorded, action_space, raw) for recorded in source.iterate_episodes()]
     elif isinstance(source, (list, tuple)) and all(isinstance(item, Episode) for item in source):
         episodes = list(source)
     else:
@@ -118,16 +123,14 @@ def _of_buffer(buffer: ReplayBuffer, raw: Raw) -> Iterator[Transitions]:
 
 
 def _of_file(path: Path, action_space: spaces.Box, raw: Raw) -> Transitions:
-    try:
-        with open(path, "rb") as stream:
-            content = np.load(stream, allow_pickle=False)
-            if isinstance(content, np.ndarray):
-                raise ValueError("it holds a single array without a name")
-            held = {name: content[name] for name in content.files}
-    except FileNotFoundError as error:
-        raise ValueError(f"dataset: no such file {str(path)!r}") from error
-    except (OSError, ValueError, EOFError, BadZipFile, zlib.error, NotImplementedError) as error:
-        raise ValueError(f"{path}: not an .npz file of arrays: {error}") from error
+    with opened(path) as stream, reading(path, "not an .npz file of arrays"):
+        end = stream.seek(0, 2)
+        stream.seek(0)
+        if stream.read(6) == b"\x93NUMPY":
+            raise ValueError("it holds a single array without a name")
+        with open_zip(stream, largest=end + _DENSEST * end) as archive:
+            names = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
+            held = {name: _array(archive, name, names[name]) for name in _ARRAYS if name in names}
     missing = {"observations", "next_observations", "actions"} - set(held)
     if missing:
         raise ValueError(f"{path}: expected arrays observations, next_observations and actions, misses {missing.pop()}")
@@ -151,6 +154,20 @@ def _of_file(path: Path, action_space: spaces.Box, raw: Raw) -> Transitions:
     return steps
 
 
+def _array(archive: ZipFile, name: str, member: ZipInfo) -> NDArray[Any]:
+    """Returns one array of an `.npz` file; memory is allocated only where its shape fits the member's size."""
+    with archive.open(member) as stream:
+        version = np.lib.format.read_magic(stream)
+        reader = {1: np.lib.format.read_array_header_1_0, 2: np.lib.format.read_array_header_2_0}.get(version[0])
+        if reader is None:
+            raise ValueError(f"{name}: expected an array of version 1 or 2, got {version}")
+        shape, _, dtype = reader(stream)
+        if dtype.kind not in "biuf" or math.prod(shape) * dtype.itemsize > member.file_size:
+            raise ValueError(f"{name}: expected numbers, as many as its shape says, got {dtype} {list(shape)}")
+    with archive.open(member) as stream:
+        return np.lib.format.read_array(stream, allow_pickle=False)
+
+
 def _of_minari(recorded: Any, action_space: spaces.Box, raw: Raw) -> Episode:
     terminated = bool(np.any(getattr(recorded, "terminations", False)))
     return Episode(raw(recorded.observations), _scaled(recorded.actions, action_space), terminated)
@@ -158,7 +175,7 @@ def _of_minari(recorded: Any, action_space: spaces.Box, raw: Raw) -> Episode:
 
 def _scaled(actions: Any, space: spaces.Box) -> Array:
     """Returns actions [the environment's units] scaled to [-1, 1]."""
-    array = np.asarray(actions, np.float64)
+    array = np.asarray(actions)
     if array.ndim != 2 or array.shape[1] != space.shape[0]:
         raise ValueError(f"dataset: expected actions of shape [M, {space.shape[0]}], got {list(array.shape)}")
     scaled = from_space(array, space)

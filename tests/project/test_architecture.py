@@ -23,6 +23,7 @@ FOLDERS = (
     "task",
     "planners",
     "serialization",
+    "reading",
     "validation",
 )
 """Each may import from those behind it, never from those before it; imports for type checkers count."""

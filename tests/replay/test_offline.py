@@ -144,7 +144,7 @@ def test_a_source_without_episodes_is_refused(tmp_path: Path):
         "empty.npz": "not an .npz file of arrays",
         "cut.npz": "not an .npz file of arrays",
         "text.npz": "not an .npz file",
-        "missing.npz": "dataset: no such file",
+        "missing.npz": "missing.npz: .*no such file",
         "pickle.npz": "not an .npz file of arrays",
         "little.npz": "expected arrays observations, next_observations and actions",
         "uneven.npz": "of one length",

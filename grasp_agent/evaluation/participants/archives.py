@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-import zipfile
+import os
 from collections.abc import Callable
 from functools import partial
 from importlib import resources
@@ -13,11 +11,13 @@ from typing import Any, NamedTuple
 
 import gymnasium as gym
 
-from grasp_agent import serialization
 from grasp_agent.agent.agent import GraspAgent
+from grasp_agent.agent.snapshot import count_of
 from grasp_agent.evaluation.participants.base import Participant
 from grasp_agent.evaluation.rollout import Predictor
+from grasp_agent.reading import open_zip, opened, parse_json, reading, sha256
 from grasp_agent.task.goal import Goal
+from grasp_agent.validation import at_least
 from grasp_agent.zoo import baselines
 from grasp_agent.zoo.algorithms import algorithm
 from grasp_agent.zoo.pretrained import bundled, load
@@ -25,6 +25,9 @@ from grasp_agent.zoo.pretrained import bundled, load
 _ON_POLICY = {"trpo": "cg_max_steps", "ppo": "clip_range", "a2c": "gae_lambda"}
 """Settings that identify on-policy algorithms, whose policies do not; the first match counts."""
 _OWN_POLICY = ("sac", "tqc", "crossq", "td3")  # DDPG has TD3's policy, and is loaded as TD3
+
+
+_LARGEST_SETTINGS = 32 * 2**20  # of a file of Stable-Baselines3, with its last observation [bytes]; chosen by hand
 
 
 class Archive(NamedTuple):
@@ -48,16 +51,16 @@ def read_archive(path: Path) -> Archive:
     Raises:
         ValueError: if it is not a saved agent.
     """
-    try:
-        content = path.read_bytes()
-        with zipfile.ZipFile(path) as archive:
-            names = set(archive.namelist())
-            config, data = (json.loads(archive.read(name)) if name in names else {} for name in ("config.json", "data"))
+    with reading(f"agents: {path} is no saved agent", "it cannot be read"), opened(path) as stream:
+        size = os.fstat(stream.fileno()).st_size
+        with open_zip(stream, largest=size + _LARGEST_SETTINGS) as archive:
+            names, texts = set(archive.namelist()), ("config.json", "data")
+            config, data = (
+                parse_json(archive.read(name), largest=_LARGEST_SETTINGS) if name in names else {} for name in texts
+            )
         if not isinstance(config, dict) or not isinstance(data, dict) or not (config or data):
             raise ValueError("expected settings by name")
-    except (zipfile.BadZipFile, ValueError, OSError) as error:
-        raise ValueError(f"agents: {path} is no saved agent: {error}") from error
-    return Archive(path, hashlib.sha256(content).hexdigest(), len(content), config, data)
+    return Archive(path, sha256(path), size, config, data)
 
 
 def existing(given: str) -> Path | None:
@@ -94,18 +97,17 @@ def from_bundled(name: str) -> Participant:
 def from_agent(archive: Archive, read: Callable[..., GraspAgent], steps: int | None = None) -> Participant:
     """Returns an agent of this package; its name contains its planner where that is not GRASP."""
     config = archive.config
-    try:
-        steps = int(config["num_timesteps"]) if steps is None else steps
-        planner = "" if config["planner"] is None else config["planner"]["type"]
+    with reading(f"agents: {archive.path} is no saved agent", "expected its settings"):
+        steps = count_of(config, "num_timesteps") if steps is None else steps
+        planner = "" if config["planner"] is None else str(config["planner"]["type"])
         goal = None if config["goal"] is None else Goal.from_config(config["goal"])
-    except (LookupError, TypeError, ValueError) as error:
-        raise ValueError(f"agents: {archive.path} is no saved agent: {error}") from error
+        seconds = float(config.get("training_seconds", 0.0)) or None
     return Participant(
         name=f"grasp{f'@{steps}' if steps else ''}{f' ({planner})' if planner not in ('', 'GRASP') else ''}",
         make=lambda *_: read(device="cpu"),
         key=archive.digest,
         steps=steps or None,
-        seconds=float(config.get("training_seconds", 0.0)) or None,
+        seconds=seconds,
         size=archive.size,
         goal=goal,
     )
@@ -125,15 +127,13 @@ def from_baseline(entry: baselines.Baseline) -> Participant:
 
 def from_policy(archive: Archive) -> Participant:
     """Returns a policy of Stable-Baselines3, from a file of this package."""
-    try:
-        baselines.restored(*serialization.read(archive.path))  # refuses damaged files early
+    with reading(f"agents: {archive.path} is no saved agent", "it cannot be loaded"):
+        baselines.read(archive.path)  # refuses damaged files early
         config = archive.config
         name, steps, seconds = config["algorithm"], int(config["num_timesteps"]), config.get("training_seconds")
-    except (ValueError, LookupError, TypeError) as error:
-        raise ValueError(f"agents: {archive.path} is no saved agent: {error}") from error
-    make = partial(serialization.read, archive.path)
+        at_least(0, training_seconds=0.0 if seconds is None else seconds)
     return Participant(
-        f"{name}@{steps}", lambda *_: baselines.restored(*make()), archive.digest, steps, seconds, archive.size
+        f"{name}@{steps}", lambda *_: baselines.read(archive.path), archive.digest, steps, seconds, archive.size
     )
 
 
@@ -142,18 +142,14 @@ def from_theirs(archive: Archive, name: str) -> Participant:
     stem, steps = archive.path.stem, archive.data.get("num_timesteps")
 
     def make(env: gym.Env[Any, Any], _: int) -> Predictor:
-        try:
+        with reading(f"agents: {archive.path} cannot be loaded as {name} for this environment", "it does not fit"):
             return algorithm(name).load(archive.path, env=env, device="cpu")
-        except (ValueError, AttributeError, AssertionError, TypeError, RuntimeError, KeyError) as error:
-            reason = " ".join(str(error).split())[:200]
-            raise ValueError(
-                f"agents: {archive.path} cannot be loaded as {name} for this environment: {reason}"
-            ) from error
 
     return Participant(
         name=stem if name in stem else f"{name} {stem}",
         make=make,
         key=f"{name} {archive.digest}",
+        notice=f"{archive.path} is a pickle of Stable-Baselines3 ({name}): loading it runs the code that is in it",
         steps=steps if isinstance(steps, int) else None,
         size=archive.size,
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,7 +13,27 @@ import gymnasium as gym
 from grasp_agent.evaluation.rollout import Predictor
 from grasp_agent.task.goal import Goal
 
-Given = str | Path | Predictor
+
+@dataclass(frozen=True)
+class OwnFile:
+    """A file that no user has named, such as one in the folder of a comparison: only a file of this package is loaded.
+
+    Attributes:
+        path: the file.
+        planner: name of another planner for its model; empty for its own.
+    """
+
+    path: Path
+    planner: str = ""
+
+    def __str__(self) -> str:
+        """Returns the path."""
+        return str(self.path)
+
+
+Given = str | Path | OwnFile | Predictor
+TEXT = (str, Path, OwnFile)
+"""Kinds of `Given` that other processes can resolve."""
 Make = Callable[[gym.Env[Any, Any], int], Predictor]
 
 
@@ -35,6 +56,8 @@ class Participant(NamedTuple):
     """Its own goal, for environments that have none."""
     goal_known: bool = True
     """False where its goal is not known before it is built."""
+    notice: str | None = None
+    """What the user should know before it is built; None for nothing."""
 
 
 def check(agent: object, given: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import inspect
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import replace
@@ -18,7 +19,7 @@ from numpy.typing import NDArray
 from grasp_agent import planners
 from grasp_agent.agent.agent import GraspAgent
 from grasp_agent.evaluation.participants import archives
-from grasp_agent.evaluation.participants.base import Given, Participant, check
+from grasp_agent.evaluation.participants.base import TEXT, Given, OwnFile, Participant, check
 from grasp_agent.evaluation.rollout import Predictor, label, own_goal
 from grasp_agent.planners import Planner
 from grasp_agent.zoo import baselines
@@ -73,6 +74,8 @@ def participant(given: Given, env_id: str) -> Participant:
     Raises:
         ValueError: if it is unknown, or a package is missing.
     """
+    if isinstance(given, OwnFile):
+        return _own_file(given, env_id)
     if not isinstance(given, (str, Path)):
         return _object(given)
     found = (resolve(str(given), env_id) for resolve in (_random, _grasp, _planner, _model, _algorithm, _file, _module))
@@ -99,12 +102,14 @@ def participants(agents: Sequence[Given] | Mapping[str, Given], env_id: str) -> 
     if isinstance(agents, str) or not isinstance(agents, Sequence):
         raise ValueError(f"agents: expected a list, or a dict by name, got {agents!r}")
     known = [_probed(participant(given, env_id), env_id) for given in agents]
-    stems = [Path(given).stem if isinstance(given, (str, Path)) and "/" in str(given) else "" for given in agents]
+    stems = [Path(str(given)).stem if isinstance(given, TEXT) and "/" in str(given) else "" for given in agents]
     return [who._replace(name=name) for who, name in zip(known, distinct_names(known, stems), strict=True)]
 
 
 def _probed(who: Participant, env_id: str) -> Participant:
-    """Builds an agent whose goal is not known before that, which also checks that it can be built."""
+    """Builds an agent whose goal is not known before that, which also checks that it can be built; gives its notice."""
+    if who.notice is not None:
+        warnings.warn(who.notice, stacklevel=4)
     if who.goal_known:
         return who
     env = gym.make(env_id)
@@ -133,6 +138,22 @@ def _object(given: Predictor) -> Participant:
     return Participant(label(given), lambda *_: given, None, steps, seconds or None, goal=own_goal(given))
 
 
+def _own_file(given: OwnFile, env_id: str) -> Participant:
+    """Resolves a file that the user has not named; one of another program, which may run code, is refused."""
+    archive = archives.read_archive(given.path)
+    if not archive.config:
+        raise ValueError(f"agents: {given.path}: expected a file of this package, which runs no code (remove it)")
+    if given.planner:
+        return cast("Participant", _planner(f"{given.planner}:{given.path}", env_id))
+    return _of_archive(archive)
+
+
+def _of_archive(archive: archives.Archive) -> Participant:
+    if "algorithm" in archive.config:
+        return archives.from_policy(archive)
+    return archives.from_agent(archive, partial(GraspAgent.load, archive.path))
+
+
 def _file(given: str, env_id: str) -> Participant | None:
     path = archives.existing(given)
     if path is None and Path(given).suffix == ".zip" and ":" not in given:
@@ -140,13 +161,9 @@ def _file(given: str, env_id: str) -> Participant | None:
     if path is None:
         return None
     archive = archives.read_archive(path)
-    if "algorithm" in archive.config:
-        return archives.from_policy(archive)
-    return (
-        archives.from_agent(archive, partial(GraspAgent.load, path))
-        if archive.config
-        else archives.from_theirs(archive, archives.algorithm_of(archive))
-    )
+    if archive.config:
+        return _of_archive(archive)
+    return archives.from_theirs(archive, archives.algorithm_of(archive))
 
 
 def _random(given: str, env_id: str) -> Participant | None:

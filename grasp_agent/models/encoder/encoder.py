@@ -6,6 +6,7 @@ Spatial softmax: Levine et al. 2016, arXiv 1504.00702; Finn et al. 2016, arXiv 1
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -18,6 +19,7 @@ from grasp_agent.models.encoder.rigid_body import RigidBody
 from grasp_agent.validation import at_least, fraction, more_than, whole
 
 _SMALLEST = 16  # least height and width of an image [pixels]
+_MOST_NARROW = 16  # longer side of an image in a file, relative to the shorter one; chosen by hand
 _MAP_SIZE = 32  # height and width of a feature map, about [cells]; chosen by hand
 _SHARPNESS = 3.0  # inverse temperature of the softmax after training; the weights absorb the difference
 _NOISE_VARIANCE = 0.02  # variance of a colour that whitening amplifies half, relative to the strongest; chosen by hand
@@ -112,6 +114,20 @@ class EncoderConfig:
             raise ValueError(f"body: expected square images, in which it turns, got {shape[0]} x {shape[1]} pixels")
 
 
+def _check_weights(shape: tuple[int, int, int], config: EncoderConfig, weights: Mapping[str, Tensor]) -> None:
+    """Refuses weights that are fewer than an encoder has, before memory for it is allocated; and narrow images."""
+    (first, second), side = config.channels, min(shape[:2])
+    kernel = (2 * max(2, round(side / _MAP_SIZE))) ** 2
+    least = shape[2] * first * kernel + 9 * first * second + 9 * second * config.points + math.prod(shape)
+    if sum(tensor.numel() for tensor in weights.values()) < least:
+        raise ValueError(f"encoder: expected at least {least} weights of {config}")
+    if max(shape[:2]) > _MOST_NARROW * side:
+        raise ValueError(f"images: expected at most {_MOST_NARROW} times as long as wide, got {shape[0]} x {shape[1]}")
+    for name, tensor in weights.items():
+        if name.endswith("running_var") and bool((tensor < 0).any()):
+            raise ValueError(f"encoder.{name}: expected variances, got less than 0")
+
+
 class PixelEncoder(nn.Module):
     """Convolutions, keypoints as the maps' centres of mass, batch normalisation, and a readout of latents.
 
@@ -164,6 +180,7 @@ class PixelEncoder(nn.Module):
     @classmethod
     def restore(cls, shape: tuple[int, int, int], config: EncoderConfig, weights: Mapping[str, Tensor]) -> PixelEncoder:
         """Restores an encoder from its `state_dict`; raises if this does not fit."""
+        _check_weights(shape, config, weights)
         encoder = cls(shape, config, latent=None if config.body else weights["readout.axes"].shape[1])
         encoder.load_state_dict(weights)
         return encoder

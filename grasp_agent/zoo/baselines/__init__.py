@@ -7,6 +7,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.resources import files
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,14 @@ from torch import Tensor
 
 import grasp_envs  # noqa: F401  registers the environments
 from grasp_agent import serialization
+from grasp_agent.agent.snapshot import count_of, env_id_of
+from grasp_agent.reading import check_finite, reading
 from grasp_agent.zoo.algorithms import untrained
+
+_NOT_SETTINGS = {"policy", "env", "seed", "device", "verbose", "tensorboard_log", "_init_setup_model"}
+_MOST = {"n_steps": 2**20, "n_critics": 64, "n_quantiles": 4096, "n_envs": 1024, "net_arch": 2**16}
+_GREATEST = 1e12
+"""Greatest values of hyperparameters in files, by name and of all others; chosen by hand."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,7 +93,7 @@ def baseline(algorithm: str, env_id: str, steps: int | None = None) -> BaseAlgor
     path = Path(str(files(__name__) / entry.file))
     if hashlib.sha256(path.read_bytes()).hexdigest() != entry.sha256:
         raise ValueError(f"{entry.file}: the bundled file is damaged; expected the hash of the catalog")
-    return restored(*serialization.read(path))
+    return read(path)
 
 
 def saved(
@@ -106,19 +114,64 @@ def saved(
     serialization.write(path, config, model.policy.state_dict())
 
 
-def restored(config: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> BaseAlgorithm:
-    """Returns the algorithm of a file's content, ready to predict; its replay buffer holds one step.
+def read(path: Path) -> BaseAlgorithm:
+    """Returns the algorithm of a file that `saved` wrote (see `restored`); no code in it is run.
 
     Raises:
-        ValueError: if the content is inconsistent.
+        ValueError: of one line that names the path, if it cannot be read.
     """
-    try:
-        env_id, settings = str(config["env_id"]), dict(config.get("settings", {}))
-        if ":" in env_id:
-            raise ValueError(f"env_id: a file must not name a module to import, got {env_id!r}")
-        model = untrained(config["algorithm"], gym.make(env_id), steps=1, seed=0, **settings)
-        model.policy.load_state_dict(dict(tensors))
-        model.num_timesteps = int(config["num_timesteps"])
-    except (LookupError, TypeError, AttributeError, RuntimeError, AssertionError, ValueError, gym.error.Error) as error:
-        raise ValueError(f"it cannot be loaded: {' '.join(str(error).split())}") from error
+    return restored(*serialization.read(path), source=path)
+
+
+def restored(config: Mapping[str, Any], tensors: Mapping[str, Tensor], source: object = "it") -> BaseAlgorithm:
+    """Returns the algorithm of a file's content, ready to predict; its replay buffer holds one step.
+
+    Args:
+        config: the settings in the file.
+        tensors: the tensors in it.
+        source: the file, for error messages.
+
+    Raises:
+        ValueError: of one line, if the content is inconsistent.
+    """
+    with reading(source, "cannot be loaded"):
+        env_id, settings = env_id_of(config), dict(config.get("settings", {}))
+        steps = count_of(config, "num_timesteps")
+        check_finite(tensors)
+        _check_settings(settings, sum(tensor.numel() for tensor in tensors.values()))
+        settings.pop("buffer_size", None)
+        env = gym.make(env_id)
+        try:
+            model = untrained(config["algorithm"], env, steps=1, seed=0, **settings)
+            model.policy.load_state_dict(dict(tensors))
+        finally:
+            env.close()
+        model.num_timesteps = steps
     return model
+
+
+def _check_settings(settings: Any, weights: int) -> None:
+    """Refuses settings of a file that are no hyperparameters, or networks of more than its number of weights.
+
+    It is called before memory for them is allocated.
+    """
+    if not isinstance(settings, dict) or _NOT_SETTINGS & set(settings):
+        raise ValueError(f"settings: expected hyperparameters without {', '.join(sorted(_NOT_SETTINGS))}")
+    count, layers = 1, list[list[Any]]()
+    parts: list[tuple[str, Any]] = [*settings.items()]
+    while parts:
+        name, value = parts.pop()
+        if isinstance(value, dict):
+            parts += value.items()
+        elif isinstance(value, list):
+            layers += [value] if name in ("net_arch", "pi", "vf", "qf") else []
+            parts += [(name, part) for part in value]
+        elif isinstance(value, (int, float)) and not abs(value) <= _MOST.get(name, _GREATEST):
+            raise ValueError(
+                f"settings: {name}: expected at most {_MOST.get(name, _GREATEST):g} in a file, got {value:g}"
+            )
+        elif name in ("n_critics", "n_quantiles") and isinstance(value, int):
+            count *= value
+    for widths in (found for found in layers if all(isinstance(width, int) for width in found)):
+        if count * sum(max(1, width) * max(1, after) for width, after in pairwise([1, *widths])) > weights:
+            raise ValueError(f"settings: expected networks of the file's {weights} weights, got layers {widths}"[:200])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
@@ -68,6 +69,6 @@ def load(
         with source.open("rb") as stream:
             return GraspAgent.load(stream, env=env, device=device, **settings)  # type: ignore[arg-type]
     path = Path(name_or_path)
-    if not path.exists() and not path.with_suffix(".zip").exists():
+    if not path.name or not any(map(os.path.lexists, (path, path.with_suffix(".zip")))):
         raise ValueError(f"no bundled model or file {str(path)!r} (choose from {', '.join(models)}, or a file)")
     return GraspAgent.load(path, env=env, device=device, **settings)
