@@ -23,6 +23,8 @@ FOLDERS = (
     "task",
     "planners",
     "serialization",
+    "files",
+    "interruption",
     "validation",
 )
 """Each may import from those behind it, never from those before it; imports for type checkers count."""
