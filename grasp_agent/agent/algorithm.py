@@ -18,7 +18,7 @@ from stable_baselines3.common.vec_env import VecEnv
 from grasp_agent.agent.base import WorldModelBase
 from grasp_agent.agent.checkpoint import Checkpoint
 from grasp_agent.agent.snapshot import loading
-from grasp_agent.interruption import terminable
+from grasp_agent.interruption import stoppable
 from grasp_agent.models.precision import single_precision
 from grasp_agent.replay.offline import episodes_of
 from grasp_agent.task.actions import from_space, whole_numbers
@@ -80,7 +80,7 @@ class WorldModelAlgorithm(WorldModelBase):
             more_than(0, minutes=minutes)
         deadline = math.inf if minutes is None else time.monotonic() + 60 * minutes
         saver, shown = Checkpoint(checkpoint), {"log_interval": log_interval, "progress_bar": progress_bar}
-        with saver.held(), terminable():
+        with saver.held(), stoppable():
             if self._resume(saver):
                 total_timesteps = max(0, total_timesteps - self.num_timesteps)
                 reset_num_timesteps, self._last_obs = False, None

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
+import threading
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -16,6 +19,9 @@ if TYPE_CHECKING:
     from grasp_agent.evaluation.evaluate import Evaluation
 
 
+_SECONDS_PER_LINE = 5.0  # of progress, where stderr is no terminal [s]; chosen by hand
+
+
 def complain(message: str) -> None:
     """Prints a message on stderr, on one line."""
     print("grasp:", " ".join(message.split()), file=sys.stderr)
@@ -23,15 +29,50 @@ def complain(message: str) -> None:
 
 @contextmanager
 def progress(what: str, total: int | None) -> Iterator[Callable[[object], None]]:
-    """Shows a progress bar on stderr until the work is done, if that is a terminal.
+    """Shows progress on stderr until the work is done: a bar in a terminal, else a line every few seconds.
 
-    The yielded function advances the bar by the number that it gets, or by one for another argument.
+    The yielded function advances it by the number that it gets, or by one for another argument.
     """
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     console = Console(stderr=True)
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task(what, total=total)
-        yield lambda passed: bar.advance(task, passed if isinstance(passed, int) else 1)
+        of_total = "" if total is None else f" of {total:,}"
+        with (
+            contextlib.nullcontext()
+            if console.is_terminal
+            else lines(lambda: f"{what}: {int(bar.tasks[task].completed):,}{of_total}")
+        ):
+            yield lambda passed: bar.advance(task, passed if isinstance(passed, int) else 1)
+
+
+@contextmanager
+def lines(state: Callable[[], str]) -> Iterator[None]:
+    """Prints the state of the work on stderr every few seconds, also while nothing advances, as long as it changes."""
+    ended, said = threading.Event(), state()
+
+    def watch() -> None:
+        nonlocal said
+        while not ended.wait(_SECONDS_PER_LINE):
+            if said != (now := state()):
+                said = now
+                complain(now)
+
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        watcher.join()
+
+
+@contextmanager
+def warnings_on_one_line() -> Iterator[None]:
+    """Prints warnings as messages of the command, without the line of code that they come from."""
+    with warnings.catch_warnings():
+        warnings.showwarning = lambda message, *_, **__: complain(str(message))
+        yield
 
 
 def figures(outcome: Evaluation) -> tuple[str, str, str, str]:

@@ -15,6 +15,7 @@ from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 
 from grasp_agent.agent.agent import GraspAgent
 from grasp_agent.evaluation.evaluate import evaluate
+from grasp_agent.files import locked
 from grasp_agent.serialization import atomic_write
 from grasp_agent.zoo.algorithms import ALGORITHMS, algorithm
 from grasp_agent.zoo.baselines import saved
@@ -61,17 +62,30 @@ def train_agent(
 
     Raises:
         ValueError: for an environment that the agent cannot learn in.
+        OSError: if a file cannot be written, or another command trains the same agent (`BlockingIOError`).
     """
     settings = {} if name == "grasp" else _settings(name, env_id, steps)
     digits = zlib.crc32(json.dumps([env_id, seed, settings]).encode())
     home = folder / f"{name}-{steps}-{digits:08x}"  # a folder for each combination of settings
+    with locked(home / "schooled.json", "another command trains this agent"):
+        return _trained(name, env_id, steps, home, seed, settings, on_steps or (lambda _: None))
+
+
+def _trained(
+    name: str,
+    env_id: str,
+    steps: int,
+    home: Path,
+    seed: int,
+    settings: Mapping[str, Any],
+    done: Callable[[int], object],
+) -> TrainedAgent:
     path = home / "schooled.json"
     if path.exists():
         held = json.loads(path.read_text(encoding="utf-8"))
         files = tuple(home / file for file in held["files"])
         if all(file.exists() for file in files):
             return TrainedAgent(files, tuple(Point(*point) for point in held["curve"]))
-    done = on_steps or (lambda _: None)
     if name == "grasp":
         trained = _train_grasp(env_id, steps, home, seed, done)
     else:
@@ -134,7 +148,7 @@ def _train_baseline(
         with atomic_write(curve_file) as aside:
             aside.write_text(json.dumps(curve) + "\n", encoding="utf-8")
     training.end()
-    curve_file.unlink()
+    curve_file.unlink(missing_ok=True)
     env.close()
     return TrainedAgent(tuple(files.values()), tuple(curve))
 

@@ -20,7 +20,7 @@ from grasp_agent.task.pixels import Array, Bytes, PixelObservation
 
 
 def _opened(path: Path | None, *, new: bool) -> IO[bytes]:
-    """Opens a file of images, unbuffered; a new one takes the place of an old one, which others may still have mapped."""
+    """Opens a file of images, unbuffered; an old one, which others may have mapped, is left to them."""
     if path is None:
         return tempfile.TemporaryFile(buffering=0)
     if new:

@@ -76,6 +76,7 @@ class GifEncoder(Encoder):
         self._duration, self._images = round(1000 / fps), list[Image.Image]()  # [ms]
 
     def stop(self) -> None:
+        """See `Encoder.stop`."""
         self._images.clear()
 
     def _add(self, image: NDArray[np.uint8]) -> None:
@@ -101,9 +102,10 @@ class H264Encoder(Encoder):
     def __init__(self, path: Path, fps: float) -> None:
         super().__init__(path, fps)
         self._process: subprocess.Popen[bytes] | None = None
-        self._said = tempfile.TemporaryFile()
+        self._said = tempfile.TemporaryFile()  # noqa: SIM115  closed by `stop`
 
     def stop(self) -> None:
+        """See `Encoder.stop`."""
         if self._process is not None:
             self._process.kill()
             self._process.wait()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import pickle
 import time
 import warnings
@@ -22,6 +23,30 @@ from grasp_agent.zoo.algorithms import untrained
 
 _SLICE = 1000  # environment steps between two checks of the clock
 _EVERY = 60.0  # time between two checkpoints [s]
+
+
+class _Sink(io.FileIO):
+    """A file in writing that remembers its error: of a full disk torch says only that a position is unexpected."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path, "w")
+        self._error: OSError | None = None
+
+    def write(self, data: Any, /) -> int:
+        left = memoryview(data).cast("B")
+        size = len(left)
+        try:
+            while len(left):
+                left = left[super().write(left) :]
+        except OSError as error:
+            self._error = error
+            raise
+        return size
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+        if self._error is not None:
+            raise self._error
 
 
 class ResumableTraining:
@@ -90,8 +115,8 @@ class ResumableTraining:
             "variables": {name: getattr(self.model, name).detach() for name in self._variables()},
             "buffer": {} if buffer is None else _contents(buffer),
         }
-        with atomic_write(self._checkpoint) as aside:
-            torch.save(content, aside)
+        with atomic_write(self._checkpoint) as aside, _Sink(aside) as stream:
+            torch.save(content, stream)
         self._written = time.monotonic()
 
     def _resume(self, path: Path) -> None:
