@@ -43,7 +43,7 @@ def named(path: str | os.PathLike[str], suffix: str = "") -> Path:
 
     Args:
         path: its name.
-        suffix: appended to a name that has none, for example ".zip".
+        suffix: appended to a name that has none, for example ".zip"; not to that of a device.
 
     Raises:
         ValueError: for a name that no file can have.
@@ -59,7 +59,8 @@ def named(path: str | os.PathLike[str], suffix: str = "") -> Path:
     if length > _LONGEST:
         raise ValueError(f"path: expected a name of at most {_LONGEST} bytes, got one of {length}: {name[:20]}...")
     path = Path(text)
-    return path if path.suffix or not suffix else path.with_name(path.name + suffix)
+    is_device = os.path.exists(path) and not os.path.isfile(path) and not os.path.isdir(path)
+    return path if path.suffix or is_device else path.with_name(path.name + suffix)
 
 
 def followed(path: Path) -> Path:

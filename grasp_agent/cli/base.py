@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -69,7 +70,7 @@ def check_writable(path: Path) -> None:
         UsageError: for a folder, and for a name that no file can have.
         OSError: if the folder or the file may not be written.
     """
-    if path.is_dir():
+    if os.path.isdir(path):
         raise UsageError(f"{path} is a folder (choose a file name)")
     with user_errors(ValueError):
         files.check_writable(path)

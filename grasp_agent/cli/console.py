@@ -5,9 +5,11 @@ from __future__ import annotations
 import contextlib
 import sys
 import threading
+import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.box import SIMPLE_HEAD
@@ -15,11 +17,15 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from grasp_agent.files import explained, failure
+
 if TYPE_CHECKING:
     from grasp_agent.evaluation.evaluate import Evaluation
 
 
 _SECONDS_PER_LINE = 5.0  # of progress, where stderr is no terminal [s]; chosen by hand
+_MOST_LINES = 20  # of the time so far, a line each twentieth; chosen by hand
+_STDOUT = Path("standard output")
 
 
 def complain(message: str) -> None:
@@ -48,15 +54,14 @@ def progress(what: str, total: int | None) -> Iterator[Callable[[object], None]]
 
 @contextmanager
 def lines(state: Callable[[], str]) -> Iterator[None]:
-    """Prints the state of the work on stderr every few seconds, also while nothing advances, as long as it changes."""
-    ended, said = threading.Event(), state()
+    """Prints the state of the work on stderr every few seconds, also while nothing advances; later on less often."""
+    ended, began = threading.Event(), time.monotonic()
 
     def watch() -> None:
-        nonlocal said
-        while not ended.wait(_SECONDS_PER_LINE):
-            if said != (now := state()):
-                said = now
-                complain(now)
+        passed = 0.0
+        while not ended.wait(max(_SECONDS_PER_LINE, passed / _MOST_LINES)):
+            passed = time.monotonic() - began
+            complain(f"{state()}, {passed:.0f} s")
 
     watcher = threading.Thread(target=watch, daemon=True)
     watcher.start()
@@ -115,7 +120,8 @@ def table(*headers: str, title: str | None = None) -> Table:
 def show(rows: Table) -> None:
     """Prints a table; in a file or a pipe it is not limited to a terminal's width."""
     console = _Console()
-    console.print(rows, width=None if console.is_terminal else 200)
+    with explained(_STDOUT):
+        console.print(rows, width=None if console.is_terminal else 200)
 
 
 def say(message: str) -> None:
@@ -124,6 +130,8 @@ def say(message: str) -> None:
         print(message, flush=True)
     except BrokenPipeError:
         raise OutputClosedError from None
+    except OSError as error:
+        raise failure(_STDOUT, error) from None
 
 
 class OutputClosedError(Exception):
