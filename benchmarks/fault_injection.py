@@ -23,13 +23,13 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 import grasp_agent
 from grasp_agent import ExploreConfig, GraspAgent, MLPConfig, TrainConfig
-from grasp_agent.cli import demo
+from grasp_agent.cli import console, demo
 from grasp_agent.cli.main import main as grasp
 from grasp_agent.models import EncoderConfig
 from grasp_agent.video.encoding import H264Encoder
@@ -54,7 +54,7 @@ def tiny(pixels: bool) -> GraspAgent:
     """Returns an agent that learns in seconds."""
     import gymnasium as gym
 
-    options = {"observation": "pixels", "goal": "pixels"} if pixels else {}
+    options: dict[str, Any] = {"observation": "pixels", "goal": "pixels"} if pixels else {}
     encoder = EncoderConfig(points=2, channels=(2, 4), ahead=(1, 2), gradient_steps=5, batch_size=8)
     return GraspAgent(
         "MultiInputPolicy",
@@ -255,8 +255,8 @@ def _prepared(writer: Writer, folder: Path) -> dict[str, bytes]:
 def refuse(writer: Writer, folder: Path, limit: int | None) -> set[str]:
     """Runs a command that cannot write, or can write only so many bytes; returns the faults that were found."""
     old, faults, said = _prepared(writer, folder), set[str](), io.StringIO()
-    shown = demo._DEFAULT_MODELS
-    demo._DEFAULT_MODELS = (MODEL,)
+    shown = demo._DEFAULT_MODELS, console._SECONDS_PER_LINE
+    demo._DEFAULT_MODELS, console._SECONDS_PER_LINE = (MODEL,), 1e6  # no lines of progress
     if limit is None:
         folder.chmod(0o555)
     try:
@@ -271,7 +271,7 @@ def refuse(writer: Writer, folder: Path, limit: int | None) -> set[str]:
         faults.add("traceback")
         print(f"  {writer.name}: {error!r}")
     finally:
-        demo._DEFAULT_MODELS = shown
+        demo._DEFAULT_MODELS, console._SECONDS_PER_LINE = shown
         folder.chmod(0o755)
     now = {name: (folder / name).read_bytes() for name in old if (folder / name).exists()}
     if status == 0 and not (whole(folder) and b"old" not in now.values()):

@@ -81,7 +81,7 @@ def reason(error: OSError) -> str:
     """Returns why an operation on a file failed, in plain words on one line."""
     if error.errno is None or error.strerror is None:
         return " ".join(str(error).split())
-    words = os.strerror(error.errno)
+    words = error.strerror
     return _REASONS.get(error.errno, words[:1].lower() + words[1:])
 
 

@@ -158,11 +158,16 @@ class H264Encoder(Encoder):
         return OSError(errno.EIO, f"ffmpeg ended with status {status}: {said[-200:]}")
 
     def _count(self) -> int:
-        command = [get_exe(), "-v", "error", "-i", str(self.path), "-map", "0:v:0", "-c", "copy"]
-        command += ["-progress", "-", "-f", "null", os.devnull]
-        read = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace")
-        counts = re.findall(r"^frame=\s*(\d+)", read.stdout, re.MULTILINE)
-        return int(counts[-1]) if counts and not read.returncode and not read.stderr.strip() else 0
+        return count_frames(self.path)
+
+
+def count_frames(path: Path) -> int:
+    """Returns the number of frames that ffmpeg finds in a video; 0 for one that cannot be read to its end."""
+    command = [get_exe(), "-v", "error", "-i", str(path), "-map", "0:v:0", "-c", "copy"]
+    command += ["-progress", "-", "-f", "null", os.devnull]
+    read = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace")
+    counts = re.findall(r"^frame=\s*(\d+)", read.stdout, re.MULTILINE)
+    return int(counts[-1]) if counts and not read.returncode and not read.stderr.strip() else 0
 
 
 ENCODERS: dict[str, type[Encoder]] = {".mp4": H264Encoder, ".gif": GifEncoder}
