@@ -32,7 +32,7 @@ from grasp_agent import ExploreConfig, GraspAgent, MLPConfig, TrainConfig
 from grasp_agent.cli import console, demo
 from grasp_agent.cli.main import main as grasp
 from grasp_agent.models import EncoderConfig
-from grasp_agent.video.encoding import H264Encoder
+from grasp_agent.video.encoding import count_frames
 
 ENV, MODEL = "grasp/BallNav-v0", "ball-nav"
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
@@ -78,11 +78,6 @@ def save(folder: str) -> None:
         agent.save(Path(folder) / "run.zip")
 
 
-def playable(path: Path) -> bool:
-    """Returns whether a video can be read to its end."""
-    return H264Encoder(path, 1)._count() > 0
-
-
 def whole(folder: Path) -> bool:
     """Returns whether every file in a folder, temporary ones left out, can be read."""
     for path in folder.rglob("*"):
@@ -93,7 +88,7 @@ def whole(folder: Path) -> bool:
                 GraspAgent.load(path, device="cpu")
             elif path.suffix == ".json":
                 json.loads(path.read_text(encoding="utf-8"))
-            elif path.suffix == ".mp4" and not playable(path):
+            elif path.suffix == ".mp4" and not count_frames(path):
                 return False
         except ValueError:
             return False
@@ -148,7 +143,7 @@ _COMPARE = ("compare", ENV, "--agents", ",".join(_COMPARED), "--episodes", str(_
 JOBS = (
     Job("learn", _call("learn({}, False)"), _learn_on(False), 4),
     Job("learn from images", _call("learn({}, True)"), _learn_on(True), 6),
-    Job("save", _call("save({})"), lambda folder: grasp_agent.load(MODEL).save(folder / "run.zip"), 1),
+    Job("save", _call("save({})"), lambda folder: grasp_agent.load(MODEL).save(folder / "run.zip"), 4),
     Job("record", _cli("record", MODEL, "{}/run.mp4", "--force"), _record, 5),
     Job("compare", _cli(*_COMPARE), _compare, 8),
 )

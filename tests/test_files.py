@@ -147,7 +147,8 @@ with locked(Path(sys.argv[1]), "another"), atomic_write(sys.argv[1]) as aside:
 """
 
 
-def test_what_a_killed_process_left_is_removed_and_what_a_running_one_uses_stays(tmp_path: Path):
+@pytest.mark.parametrize("next_run", ["locks", "writes"])
+def test_what_a_killed_process_left_is_removed_and_what_a_running_one_uses_stays(next_run: str, tmp_path: Path):
     path = tmp_path / "a"
     process = subprocess.Popen([sys.executable, "-c", WAIT, str(path)], stdout=subprocess.PIPE, text=True)
     with process, (tmp_path / ".grasp-agent-notes").open("w"):
@@ -158,8 +159,13 @@ def test_what_a_killed_process_left_is_removed_and_what_a_running_one_uses_stays
         with pytest.raises(BlockingIOError, match=r"a: another at this moment"), locked(path, "another"):
             pass
         process.kill()
-    with locked(path, "another"):  # no stale lock
-        assert not list(tmp_path.glob(".grasp-agent-????????"))
+    if next_run == "locks":
+        with locked(path, "another"):  # no stale lock
+            assert not list(tmp_path.glob(".grasp-agent-????????"))
+    else:
+        with atomic_write(tmp_path / "b") as aside:
+            aside.touch()
+        (tmp_path / ".a.lock").unlink()  # only the next holder removes it
     assert sorted(one.name for one in tmp_path.iterdir()) == [".grasp-agent-notes", "b"]
 
 

@@ -291,7 +291,13 @@ def test_a_second_training_with_the_same_checkpoint_is_refused_and_harms_nothing
 def test_an_agent_that_learns_on_without_its_checkpoint_leaves_the_file_of_images(tmp_path: Path):
     path = tmp_path / "run.zip"
     first, second = tiny_seer().learn(50, checkpoint=path), tiny_seer()
-    second.learn(80, Act(70, lambda: first.learn(40)), checkpoint=path)
+
+    def learn_on() -> None:
+        before = np.array(images_of(second).buffer.images)
+        first.learn(40)
+        np.testing.assert_array_equal(images_of(second).buffer.images, before)
+
+    second.learn(80, Act(70, learn_on), checkpoint=path)
     images = tiny_seer()
     images.learn(80, checkpoint=path)
     np.testing.assert_array_equal(images_of(images).buffer.images, images_of(second).buffer.images)
