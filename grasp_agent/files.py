@@ -16,6 +16,7 @@ from pathlib import Path
 
 _PREFIX = ".grasp-agent-"
 _OURS = re.compile(re.escape(_PREFIX) + r"[a-z0-9_]{8}")  # names of temporary folders, by `tempfile`
+_LOCKS = re.compile(re.escape(_PREFIX) + r".+\.lock", re.DOTALL)
 _LONGEST = 255  # largest length of a file name on the usual file systems [bytes]
 _REASONS = {
     errno.EFBIG: "the file is larger than the limit of this process (ulimit -f)",
@@ -214,15 +215,17 @@ def _made(folder: Path) -> Iterator[None]:
 
 
 def clear_abandoned(folder: Path) -> None:
-    """Removes temporary folders of processes that were killed: the kernel has released their locks."""
+    """Removes temporary folders and locks of processes that were killed: the kernel has released them."""
     with suppress(OSError), os.scandir(folder) as entries:
         for entry in entries:
-            if _OURS.fullmatch(entry.name) and entry.is_dir(follow_symlinks=False):
-                with suppress(OSError):
-                    descriptor = _lock(Path(entry.path), os.O_RDONLY, required=True)
-                    if descriptor is not None:
-                        shutil.rmtree(entry.path, ignore_errors=True)
-                        _release(descriptor)
+            is_folder = entry.is_dir(follow_symlinks=False)
+            if not (_OURS if is_folder else _LOCKS).fullmatch(entry.name) or entry.is_symlink():
+                continue
+            with suppress(OSError):
+                descriptor = _lock(Path(entry.path), os.O_RDONLY, required=True)
+                if descriptor is not None:
+                    shutil.rmtree(entry.path, ignore_errors=True) if is_folder else os.unlink(entry.path)
+                    _release(descriptor)
 
 
 def _remove(folder: Path) -> None:
@@ -290,7 +293,7 @@ def locked(path: Path, what: str, *, wait: bool = False) -> Iterator[None]:
     """
     with explained(path):
         target = followed(path)
-    lock = target.with_name(f".{target.name}.lock")
+    lock = target.with_name(f"{_PREFIX}{target.name}.lock")
     with ExitStack() as stack:
         with explained(path):
             stack.enter_context(_made(lock.parent))

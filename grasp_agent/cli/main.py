@@ -28,6 +28,12 @@ _COMMANDS: dict[str, type[Command]] = {
     "models": Models,
 }
 
+_PLAIN = (
+    ("invalid literal for int() with base 10:", "expected a whole number, got"),
+    ("could not convert string to float:", "expected a number, got"),
+)
+"""Python's words for values that cannot be parsed, and plain ones."""
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line.
@@ -111,6 +117,8 @@ def _on_one_line(box: str) -> str:
         else:
             blocks[-1].append(text)
     message, *hints = (" ".join(block) for block in blocks)
+    for python, plain in _PLAIN:
+        message = message.replace(python, plain)
     hint = "; ".join(hint for hint in hints if not hint.startswith("For full helptext"))
     return f"{message} ({hint})" if hint else message
 

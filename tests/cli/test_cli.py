@@ -92,6 +92,8 @@ def test_closed_output_is_not_an_error(command: str):
             "'--epsiodes' (choose from --episodes, --seed, --json, --csv, --env)",
         ),
         ("evaluate ball-nav --episodes many", "--episodes INT"),
+        ("compare grasp/BallNav-v0 --jobs abc", "--jobs: expected a whole number, got 'abc'"),
+        ("record ball-nav a.mp4 --speed fast", "--speed: expected a number, got 'fast'"),
         ("evaluate ball-nav --episodes", "--episodes"),
         ("evaluate ball-nav --episodes 0", "--episodes: expected at least 1, got 0"),
         ("evaluate ball-nav --seed -1", "--seed: expected 0 or more, got -1"),
