@@ -27,6 +27,8 @@ from grasp_agent.files import locked
 if TYPE_CHECKING:
     from grasp_agent.evaluation.training import Point
 
+_FILES = ("report.md", "report.csv", "report.json", "report.png", "curves.png", "video.mp4")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Compare(Command):
@@ -73,7 +75,8 @@ class Compare(Command):
         check_numbers(episodes=self.episodes, jobs=self.jobs, seed=self.seed, **{"video-episodes": self.video_episodes})
         if self.out.exists() and not self.out.is_dir():
             raise UsageError(f"--out: expected a folder, got the file {self.out}")
-        check_writable(self.out / "report.md")
+        for name in _FILES if self.video else _FILES[:-1]:
+            check_writable(self.out / name)
         agents = [name.strip() for name in self.agents.split(",") if name.strip()]
         if "" not in sys.path:
             sys.path.insert(0, "")  # for MODULE:OBJECT in the folder where the command is given

@@ -62,6 +62,8 @@ class Demo(Command):
         models = list(grasp_agent.bundled())
         if not self.all:
             models = [name for name in _DEFAULT_MODELS if name in models] or models
+        for name in models:
+            check_writable(self.out / f"{name}.mp4")
         showings: list[Showing] = []
         with kept(lambda: f"{sum(one.video is not None for one in showings)} videos were written into {self.out}"):
             for number, (_, showing) in enumerate(in_processes(self.show, models, self.jobs), 1):

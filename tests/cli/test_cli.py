@@ -381,6 +381,26 @@ def test_a_full_disk_under_stdout_gets_one_line():
     assert (ended.returncode, ended.stderr) == (1, said)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "taken"),
+    [
+        ("demo --out .", "ball-nav.mp4"),
+        (f"compare {ENV_ID} --out .", "report.png"),
+        (f"compare {ENV_ID} --out .", "episodes"),
+    ],
+)
+def test_files_that_cannot_be_replaced_are_refused_before_anything_is_played(
+    arguments, taken, agent, capsys, monkeypatch, tmp_path
+):
+    monkeypatch.chdir(tmp_path)
+    Path(taken).touch() if taken == "episodes" else Path(taken).mkdir()
+    assert main(arguments.split()) in (1, 2)
+    said = capsys.readouterr().err
+    assert taken in said and said.count("\n") == 1
+    assert agent.calls == 0
+    assert [path.name for path in tmp_path.iterdir()] == [taken]
+
+
 @pytest.mark.parametrize("extra", ["--json a.json/b", "--json {}"])
 @pytest.mark.usefixtures("agent")
 def test_what_cannot_be_written_is_refused_before_the_work_starts(extra, agent, capsys, monkeypatch, tmp_path):
