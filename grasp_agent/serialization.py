@@ -1,16 +1,12 @@
-"""Atomic writing of files, and archives of JSON settings and safetensors, which run no code when read."""
+"""Archives of JSON settings and safetensors, which run no code when read; they are written whole or not at all."""
 
 from __future__ import annotations
 
 import json
 import math
 import os
-import shutil
-import tempfile
-import time
 import zipfile
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 from types import UnionType
@@ -21,7 +17,10 @@ import safetensors.torch
 from gymnasium import spaces
 from torch import Tensor
 
+from grasp_agent.files import atomic_write, named
 from grasp_agent.reading import LARGEST_MEMBER, open_zip, opened, parse_json, parse_tensors, reading
+
+__all__ = ["FORMAT", "Codec", "atomic_write", "read", "space_from_config", "space_to_config", "write"]
 
 FORMAT, _KNOWN_FORMATS = 2, (1, 2)  # version of the files that are written, those that are read
 _MEMBERS = ("config.json", "weights.safetensors")
@@ -30,28 +29,6 @@ _MOST_ENTRIES = 2**22  # of a space, images included; chosen by hand
 _MOST_PARTS = 64  # of a Dict space; chosen by hand
 _NUMBERS = ("float16", "float32", "float64", *(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)))
 _WORDS = {int: "a whole number", float: "a number", bool: "true or false"}
-
-
-@contextmanager
-def atomic_write(path: str | Path) -> Iterator[Path]:
-    """Yields a temporary path in the same folder, which is moved to `path` on success and removed on an error."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.stem}-"))
-    try:
-        yield folder / path.name
-        os.replace(folder / path.name, path)
-    finally:
-        _remove(folder)
-
-
-def _remove(folder: Path) -> None:
-    """Removes a folder; waits up to a second for a program that still writes into it, such as ffmpeg."""
-    for _ in range(20):
-        shutil.rmtree(folder, ignore_errors=True)
-        if not folder.exists():
-            return
-        time.sleep(0.05)
 
 
 class Codec:
@@ -223,14 +200,17 @@ def _bounds(values: Any, dtype: np.dtype[Any], shape: tuple[int, ...]) -> np.nda
 
 
 def write(target: str | Path | IO[bytes], config: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
-    """Writes a file; a path without suffix gets `.zip`, as in Stable-Baselines3."""
-    if isinstance(target, (str, Path)):
-        path = Path(target)
-        path = path if path.suffix else path.with_suffix(".zip")
-        with atomic_write(path) as aside, open(aside, "wb") as stream:
-            _write(stream, config, tensors)
-    else:
-        _write(target, config, tensors)
+    """Writes a file; a path without suffix gets `.zip`, as in Stable-Baselines3.
+
+    Raises:
+        ValueError: for a name that no file can have.
+        OSError: if the file cannot be written; see `atomic_write`.
+    """
+    if hasattr(target, "write"):
+        _write(target, config, tensors)  # type: ignore[arg-type]
+        return
+    with atomic_write(named(target, ".zip")) as aside, open(aside, "wb") as stream:  # type: ignore[arg-type]
+        _write(stream, config, tensors)
 
 
 def _write(stream: IO[bytes], config: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:

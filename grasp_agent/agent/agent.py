@@ -185,6 +185,10 @@ class GraspAgent(WorldModelAlgorithm):
         """Saves model, planner and settings in one zip of JSON and safetensors; `exclude` and `include` are ignored.
 
         The experience itself is not saved: an agent that learns on after loading rehearses with its model.
+
+        Raises:
+            ValueError: for a name that no file can have.
+            OSError: if the file cannot be written; an old one is as it was.
         """
         serialization.write(path, *self.snapshot().encode())
 

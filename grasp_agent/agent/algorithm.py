@@ -20,6 +20,7 @@ from stable_baselines3.common.vec_env import VecEnv
 from grasp_agent.agent.base import WorldModelBase
 from grasp_agent.agent.checkpoint import Checkpoint
 from grasp_agent.agent.snapshot import loading
+from grasp_agent.interruption import stoppable
 from grasp_agent.models.precision import single_precision
 from grasp_agent.replay.offline import episodes_of
 from grasp_agent.task.actions import from_space, whole_numbers
@@ -68,8 +69,11 @@ class WorldModelAlgorithm(WorldModelBase):
         Returns:
             The agent itself.
 
+        A SIGTERM stops as Ctrl-C does: the checkpoint is written, and a `KeyboardInterrupt` is raised.
+
         Raises:
             ValueError: if the checkpoint is not one of this agent, or a number is out of range.
+            OSError: if the checkpoint cannot be written, or another training writes it (`BlockingIOError`).
         """
         if self.env is None:
             raise ValueError("learn: expected an environment; give one to load() or set_env()")
@@ -77,17 +81,18 @@ class WorldModelAlgorithm(WorldModelBase):
         if minutes is not None:
             more_than(0, minutes=minutes)
         deadline = math.inf if minutes is None else time.monotonic() + 60 * minutes
-        saver = Checkpoint(checkpoint)
-        if self._resume(saver):
-            total_timesteps = max(0, total_timesteps - self.num_timesteps)
-            reset_num_timesteps, self._last_obs = False, None
-        with self._checked(self.num_timesteps):
-            total_timesteps, callback = self._setup_learn(
-                total_timesteps, callback, reset_num_timesteps, tb_log_name, progress_bar
-            )
-        callback.on_training_start(locals(), globals())
-        self._learn(total_timesteps, deadline, callback, saver, log_interval=log_interval, progress_bar=progress_bar)
-        callback.on_training_end()
+        saver, shown = Checkpoint(checkpoint), {"log_interval": log_interval, "progress_bar": progress_bar}
+        with saver.held(), stoppable():
+            if self._resume(saver):
+                total_timesteps = max(0, total_timesteps - self.num_timesteps)
+                reset_num_timesteps, self._last_obs = False, None
+            with self._checked(self.num_timesteps):
+                total_timesteps, callback = self._setup_learn(
+                    total_timesteps, callback, reset_num_timesteps, tb_log_name, progress_bar
+                )
+            callback.on_training_start(locals(), globals())
+            self._learn(total_timesteps, deadline, callback, saver, **shown)
+            callback.on_training_end()
         return self
 
     def _learn(
@@ -265,6 +270,7 @@ class WorldModelAlgorithm(WorldModelBase):
         """
         assert isinstance(self.action_space, spaces.Box)
         episodes = episodes_of(dataset, self.action_space, self.perception.rows)
+        self.perception.open_buffer(None, {})
         self.perception.store(episodes, self.trainer.dataset, self.action_space.shape[0])
         self._setup_learn(0, None, reset_num_timesteps=False, tb_log_name="fit")
         began = time.monotonic()
@@ -286,9 +292,10 @@ class WorldModelAlgorithm(WorldModelBase):
                 self._adopt(snapshot)
                 self.trainer.resume(snapshot.experience, snapshot.fits, self._sizes)
             self.num_timesteps, self.training_seconds = snapshot.num_timesteps, snapshot.training_seconds
-        if saver.images is not None:
-            with loading(str(saver.images)):
-                self.perception.open_buffer(saver.images, {} if snapshot is None else snapshot.images)
+        with loading(str(saver.images)):
+            self.perception.open_buffer(saver.images, {} if snapshot is None else snapshot.images)
+        if snapshot is not None:
+            saver.say_changes(snapshot, self.snapshot())
         if snapshot is not None and self.seed is not None and self.env is not None:
             self.env.seed(self.seed + self.num_timesteps)  # other episodes than before the interruption
         return snapshot is not None

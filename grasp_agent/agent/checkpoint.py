@@ -7,15 +7,21 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
 
 from grasp_agent import serialization
 from grasp_agent.agent.snapshot import Snapshot
+from grasp_agent.files import check_writable, explained, followed, locked, named
 from grasp_agent.task.goal import Goal
 
+_IMAGES = ".pictures"  # appended to the name
+_NUMBERS = ("seed", "horizon", "goal_tolerance")
+_SETTINGS = ("planner", "criteria", "model", "train", "explore", "encoder", "structure")
 _WAIT_PER_WRITE = 20  # shortest wait after a write, in multiples of its duration
 
 
@@ -25,18 +31,39 @@ class Checkpoint:
     Args:
         path: the file; None writes nothing.
         seconds: time between two writes, longer where a write takes more than a twentieth of that [s].
+
+    Raises:
+        ValueError: for a name that no file can have.
+        OSError: if a file of that name cannot be written.
     """
 
     def __init__(self, path: str | Path | None, seconds: float = 30.0) -> None:
-        path = None if path is None else Path(path)
-        self.path = path if path is None or path.suffix else path.with_suffix(".zip")
+        self.path = None if path is None else named(path, ".zip")
+        if self.path is not None:
+            with explained(self.path):
+                self.path = followed(self.path)  # one lock and one file of images, however the file is named
+            named(f"{self.path.name}{_IMAGES}")  # not too long
+            check_writable(self.path)
         self._wait = seconds
         self._written = time.monotonic()
 
     @property
     def images(self) -> Path | None:
         """The file of images; None for none."""
-        return None if self.path is None else self.path.with_name(f"{self.path.name}.pictures")
+        return None if self.path is None else self.path.with_name(f"{self.path.name}{_IMAGES}")
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Refuses other trainings with this file, in other processes and in this one.
+
+        Raises:
+            BlockingIOError: if another training holds it.
+        """
+        if self.path is None:
+            yield
+        else:
+            with locked(self.path, "another training writes this checkpoint"):
+                yield
 
     @property
     def due(self) -> bool:
@@ -66,3 +93,11 @@ class Checkpoint:
         if found != wanted:  # the experience contains goals achieved in the old goal's terms
             raise ValueError(f"{self.path}: expected the goal {wanted}, got {found}")
         return Snapshot.decode(config, tensors, str(self.path), device, {} if goal is None else {"goal": goal})
+
+    def say_changes(self, held: Snapshot, given: Snapshot) -> None:
+        """Warns where a training continues with other settings than those it was begun with."""
+        (old, _), (new, _) = held.encode(), given.encode()
+        shown = [f"{name} {new[name]} instead of {old[name]}" for name in _NUMBERS if new[name] != old[name]]
+        shown += [f"another {name}" for name in _SETTINGS if new[name] != old[name]]
+        if shown:
+            warnings.warn(f"{self.path}: the training continues with {', '.join(shown)}", stacklevel=5)

@@ -115,8 +115,11 @@ class Perception(ABC):
         """Returns the tensors of the image replay buffer that a checkpoint keeps in addition to the file of images."""
         return {}
 
-    def open_buffer(self, path: Path, tensors: Mapping[str, Tensor]) -> None:  # noqa: B027
-        """Stores images in a file from now on, including earlier ones; a checkpoint's `tensors` continue its file."""
+    def open_buffer(self, path: Path | None, tensors: Mapping[str, Tensor]) -> None:  # noqa: B027
+        """Stores images in a file from now on, including earlier ones; a checkpoint's `tensors` continue its file.
+
+        Without a path they are stored in a temporary file: that of a checkpoint may be another training's by now.
+        """
 
 
 class VectorPerception(Perception):

@@ -250,9 +250,9 @@ class PixelPerception(Perception):
         """See `Perception.buffer_tensors`."""
         return self.buffer.tensors()
 
-    def open_buffer(self, path: Path, tensors: Mapping[str, Tensor]) -> None:
+    def open_buffer(self, path: Path | None, tensors: Mapping[str, Tensor]) -> None:
         """See `Perception.open_buffer`."""
-        if tensors:
+        if path is not None and tensors:
             self.buffer = ImageReplayBuffer.restore(tensors, self.layout.stacked, path)
             self._fitted_to, self._frozen = len(self.buffer), False
             return

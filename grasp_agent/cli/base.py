@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryFile
 from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
+from grasp_agent import files
 from grasp_agent.cli.console import complain
 
 if TYPE_CHECKING:
@@ -64,13 +64,26 @@ def check_numbers(*, seed: int, **counts: int) -> None:
 
 
 def check_writable(path: Path) -> None:
-    """Refuses a path that cannot be written, before the work starts."""
-    if path.is_dir():
+    """Refuses a path that cannot be written, before the work starts.
+
+    Raises:
+        UsageError: for a folder, and for a name that no file can have.
+        OSError: if the folder or the file may not be written.
+    """
+    if os.path.isdir(path):
         raise UsageError(f"{path} is a folder (choose a file name)")
-    with user_errors(OSError):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with TemporaryFile(dir=path.parent):
-            pass
+    with user_errors(ValueError):
+        files.check_writable(path)
+
+
+@contextmanager
+def kept(state: Callable[[], str]) -> Iterator[None]:
+    """Says what was kept where Ctrl-C or SIGTERM ends the work."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        complain(state())
+        raise
 
 
 def check_video(path: Path, *, force: bool) -> None:

@@ -16,15 +16,19 @@ from grasp_agent.cli.base import (
     UsageError,
     check_numbers,
     check_writable,
+    kept,
     made,
     one_thread,
     user_errors,
 )
-from grasp_agent.cli.console import complain, progress, say, show, table
+from grasp_agent.cli.console import progress, say, show, table
+from grasp_agent.files import locked
 
 if TYPE_CHECKING:
     from grasp_agent.evaluation.participants import Given
     from grasp_agent.evaluation.training import Point
+
+_FILES = ("report.md", "report.csv", "report.json", "report.png", "curves.png", "video.mp4")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,17 +64,20 @@ class Compare(Command):
 
     def run(self) -> None:
         """Plays with a progress bar, prints the table and writes the report."""
-        try:
+        with kept(self._kept):
             self._run()
-        except KeyboardInterrupt:
-            complain(f"finished episodes are kept in {self.out}: the same command continues from them")
-            raise
+
+    def _kept(self) -> str:
+        if next(self.out.glob("episodes/*.json"), None) is None and not (self.out / "models").exists():
+            return "nothing was written: no episodes had finished"
+        return f"finished episodes and trainings are kept in {self.out}: the same command continues from them"
 
     def _run(self) -> None:
         check_numbers(episodes=self.episodes, jobs=self.jobs, seed=self.seed, **{"video-episodes": self.video_episodes})
         if self.out.exists() and not self.out.is_dir():
             raise UsageError(f"--out: expected a folder, got the file {self.out}")
-        check_writable(self.out / "report.md")
+        for name in _FILES if self.video else _FILES[:-1]:
+            check_writable(self.out / name)
         agents = [name.strip() for name in self.agents.split(",") if name.strip()]
         if "" not in sys.path and any(":" in name for name in agents):
             sys.path.insert(0, "")  # for MODULE:OBJECT in the folder where the command is given
@@ -85,9 +92,6 @@ class Compare(Command):
             check_numbers(train=self.train, seed=self.seed)
             self._check(agents)
             known, curves = self._trained(agents, self.train)
-        video = self.out / "video.mp4"
-        if self.video:
-            video.unlink(missing_ok=True)  # an earlier video would be mistaken for this comparison's
         total = len(known) * self.episodes
         with progress(f"{self.env}: {len(known)} agents", total) as advance, user_errors(ValueError):
             comparison = compare(
@@ -105,13 +109,15 @@ class Compare(Command):
                 rows.add_row(*cells)
             show(rows)
         say(report.caption(comparison))
-        for path in report.write(comparison, self.out):
-            say(f"  {path}")
-        if curves:
-            report.curves(curves, self.env, self.out / "curves.png")
-            say(f"  {self.out / 'curves.png'}")
-        if self.video:
-            say(f"  {self._record(known, video)}")
+        # another command with this folder waits, so that the report, the curves and the video are of one comparison
+        with locked(self.out / "report.md", "another comparison writes its report", wait=True):
+            for path in report.write(comparison, self.out):
+                say(f"  {path}")
+            if curves:
+                report.curves(curves, self.env, self.out / "curves.png")
+                say(f"  {self.out / 'curves.png'}")
+            if self.video:
+                say(f"  {self._record(known, self.out / 'video.mp4')}")
 
     def _check(self, agents: list[str]) -> None:
         """Refuses unknown agents before the training starts."""

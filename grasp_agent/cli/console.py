@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
+import threading
+import time
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.box import SIMPLE_HEAD
@@ -12,8 +17,15 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from grasp_agent.files import explained, failure
+
 if TYPE_CHECKING:
     from grasp_agent.evaluation.evaluate import Evaluation
+
+
+_SECONDS_PER_LINE = 5.0  # of progress, where stderr is no terminal [s]; chosen by hand
+_MOST_LINES = 20  # of the time so far, a line each twentieth; chosen by hand
+_STDOUT = Path("standard output")
 
 
 def complain(message: str) -> None:
@@ -23,15 +35,49 @@ def complain(message: str) -> None:
 
 @contextmanager
 def progress(what: str, total: int | None) -> Iterator[Callable[[object], None]]:
-    """Shows a progress bar on stderr until the work is done, if that is a terminal.
+    """Shows progress on stderr until the work is done: a bar in a terminal, else a line every few seconds.
 
-    The yielded function advances the bar by the number that it gets, or by one for another argument.
+    The yielded function advances it by the number that it gets, or by one for another argument.
     """
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     console = Console(stderr=True)
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task(what, total=total)
-        yield lambda passed: bar.advance(task, passed if isinstance(passed, int) else 1)
+        of_total = "" if total is None else f" of {total:,}"
+        with (
+            contextlib.nullcontext()
+            if console.is_terminal
+            else lines(lambda: f"{what}: {int(bar.tasks[task].completed):,}{of_total}")
+        ):
+            yield lambda passed: bar.advance(task, passed if isinstance(passed, int) else 1)
+
+
+@contextmanager
+def lines(state: Callable[[], str]) -> Iterator[None]:
+    """Prints the state of the work on stderr every few seconds, also while nothing advances; later on less often."""
+    ended, began = threading.Event(), time.monotonic()
+
+    def watch() -> None:
+        passed = 0.0
+        while not ended.wait(max(_SECONDS_PER_LINE, passed / _MOST_LINES)):
+            passed = time.monotonic() - began
+            complain(f"{state()}, {passed:.0f} s")
+
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        watcher.join()
+
+
+@contextmanager
+def warnings_on_one_line() -> Iterator[None]:
+    """Prints warnings as messages of the command, without the line of code that they come from."""
+    with warnings.catch_warnings():
+        warnings.showwarning = lambda message, *_, **__: complain(str(message))
+        yield
 
 
 def figures(outcome: Evaluation) -> tuple[str, str, str, str]:
@@ -74,7 +120,8 @@ def table(*headers: str, title: str | None = None) -> Table:
 def show(rows: Table) -> None:
     """Prints a table; in a file or a pipe it is not limited to a terminal's width."""
     console = _Console()
-    console.print(rows, width=None if console.is_terminal else 200)
+    with explained(_STDOUT):
+        console.print(rows, width=None if console.is_terminal else 200)
 
 
 def say(message: str) -> None:
@@ -83,6 +130,8 @@ def say(message: str) -> None:
         print(message, flush=True)
     except BrokenPipeError:
         raise OutputClosedError from None
+    except OSError as error:
+        raise failure(_STDOUT, error) from None
 
 
 class OutputClosedError(Exception):

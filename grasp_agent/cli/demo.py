@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import tyro
 
-from grasp_agent.cli.base import Command, UsageError, check_numbers, check_writable, load, made, user_errors
+from grasp_agent.cli.base import Command, UsageError, check_numbers, check_writable, kept, load, made, user_errors
 from grasp_agent.cli.console import complain, figures, say, show, table
 from grasp_agent.evaluation.processes import in_processes
 
@@ -62,10 +62,13 @@ class Demo(Command):
         models = list(grasp_agent.bundled())
         if not self.all:
             models = [name for name in _DEFAULT_MODELS if name in models] or models
+        for name in models:
+            check_writable(self.out / f"{name}.mp4")
         showings: list[Showing] = []
-        for number, (_, showing) in enumerate(in_processes(self.show, models, self.jobs), 1):
-            showings.append(showing)
-            say(f"{number} of {len(models)} done: {showing.video or 'no video'}")
+        with kept(lambda: f"{sum(one.video is not None for one in showings)} videos were written into {self.out}"):
+            for number, (_, showing) in enumerate(in_processes(self.show, models, self.jobs), 1):
+                showings.append(showing)
+                say(f"{number} of {len(models)} done: {showing.video or 'no video'}")
         showings.sort(key=lambda showing: models.index(showing.model))
         results = table("agent", "environment", "success", "steps", "ms/action")
         for outcome in (outcome for showing in showings for outcome in showing.outcomes):

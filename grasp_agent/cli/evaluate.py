@@ -14,6 +14,7 @@ from grasp_agent.cli.base import (
     UsageError,
     check_numbers,
     check_writable,
+    kept,
     load,
     made_for,
 )
@@ -49,12 +50,13 @@ class Evaluate(Command):
             raise UsageError("--json, --csv: expected two files that are not the model's")
         for path in outputs:
             check_writable(path)
-        outcome = self.play(load(self.model))
+        with kept(lambda: "no figures were written"):
+            outcome = self.play(load(self.model))
+            if self.json is not None:
+                outcome.to_json(self.json)
+            if self.csv is not None:
+                outcome.to_csv(self.csv)
         print_outcome(outcome)
-        if self.json is not None:
-            outcome.to_json(self.json)
-        if self.csv is not None:
-            outcome.to_csv(self.csv)
 
     def play(self, agent: GraspAgent) -> Evaluation:
         """Plays the episodes, with a progress bar."""

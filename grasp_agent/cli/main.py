@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import io
 import os
+import signal
 import sys
-import warnings
 from collections.abc import Sequence
 from contextlib import redirect_stderr
 from typing import Annotated, Union, get_args, get_type_hints
@@ -14,7 +14,9 @@ import tyro
 
 from grasp_agent import __version__
 from grasp_agent.cli import Command, Compare, Demo, Evaluate, Models, Plan, Record, Train, UsageError
-from grasp_agent.cli.console import OutputClosedError, complain, say
+from grasp_agent.cli.console import OutputClosedError, complain, say, warnings_on_one_line
+from grasp_agent.files import reason
+from grasp_agent.interruption import Stopped, stoppable
 
 _COMMANDS: dict[str, type[Command]] = {
     "demo": Demo,
@@ -26,6 +28,12 @@ _COMMANDS: dict[str, type[Command]] = {
     "models": Models,
 }
 
+_PLAIN = (
+    ("invalid literal for int() with base 10:", "expected a whole number, got"),
+    ("could not convert string to float:", "expected a number, got"),
+)
+"""Python's words for values that cannot be parsed, and plain ones."""
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line.
@@ -34,16 +42,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: the arguments after `grasp`; None for the process's own.
 
     Returns:
-        The exit status: 0, 1 for a file that cannot be read, 2 for a usage error, 130 for Ctrl-C, 141 where the reader
-        of stdout has closed it.
+        The exit status: 0, 1 where a file cannot be written or read or a process was killed, 2 for a usage error, 130
+        for Ctrl-C, 143 for SIGTERM, 141 where the reader of stdout has closed it.
     """
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        if arguments == ["--version"]:
-            say(f"grasp_agent {__version__}")
-        else:
-            with warnings.catch_warnings():
-                warnings.showwarning = lambda message, *_, **__: complain(str(message))  # without the place in the code
+        with stoppable(signal.SIGTERM, signal.SIGINT), warnings_on_one_line():
+            if arguments == ["--version"]:
+                say(f"grasp_agent {__version__}")
+            else:
                 _parsed(arguments).run()
     except UsageError as error:
         complain(str(error))
@@ -51,13 +58,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ValueError as error:
         complain(str(error))
         return 1
-    except KeyboardInterrupt:
-        complain("interrupted")
-        return 130
+    except KeyboardInterrupt as stop:
+        terminated = isinstance(stop, Stopped) and stop.code == 128 + signal.SIGTERM
+        complain("terminated" if terminated else "interrupted")
+        return 143 if terminated else 130
     except OutputClosedError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes it once more at exit
+        _silence()
         return 141
+    except OSError as error:
+        complain(f"{error.filename}: {reason(error)}" if error.filename else reason(error))
+        try:
+            sys.stdout.flush()
+        except OSError:
+            _silence()
+        return 1
     return 0
+
+
+def _silence() -> None:
+    """Keeps Python from writing to stdout once more at exit, which fails again."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _parsed(arguments: list[str]) -> Command:
@@ -100,6 +120,8 @@ def _on_one_line(box: str) -> str:
         else:
             blocks[-1].append(text)
     message, *hints = (" ".join(block) for block in blocks)
+    for python, plain in _PLAIN:
+        message = message.replace(python, plain)
     hint = "; ".join(hint for hint in hints if not hint.startswith("For full helptext"))
     return f"{message} ({hint})" if hint else message
 

@@ -15,6 +15,7 @@ from grasp_agent.cli.base import (
     UsageError,
     check_numbers,
     check_video,
+    kept,
     load,
     made_for,
     user_errors,
@@ -50,6 +51,10 @@ class Plan(Command):
         if self.out is not None:
             check_video(self.out, force=self.force)
         self._check_planner()
+        with kept(lambda: "nothing was written"):
+            self._plan()
+
+    def _plan(self) -> None:
         agent = load(self.model)
         from grasp_agent.video.record import record_search
         from grasp_agent.video.search_trace import trace_search

@@ -16,6 +16,7 @@ from grasp_agent.cli.base import (
     Model,
     check_numbers,
     check_video,
+    kept,
     load,
     made_for,
     user_errors,
@@ -56,7 +57,8 @@ class Record(Command):
         """Records a video, and prints its file, length and successes."""
         check_numbers(episodes=self.episodes, seed=self.seed)
         check_video(self.out, force=self.force)
-        made = self.record_video(load(self.model))
+        with kept(lambda: "no video was written"):
+            made = self.record_video(load(self.model))
         ends = "" if None in made.successes else f", success in {sum(map(bool, made.successes))} of {self.episodes}"
         say(f"{made.path}: {made.frames} frames{ends}")
 

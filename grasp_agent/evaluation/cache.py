@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from grasp_agent.evaluation.evaluate import Episode, Evaluation
+from grasp_agent.files import check_writable
 from grasp_agent.reading import read_json, reading
 from grasp_agent.serialization import atomic_write
 
@@ -50,6 +51,7 @@ class Store:
 
     Raises:
         ValueError: if the folder holds another comparison.
+        OSError: if the folder cannot be written.
     """
 
     def __init__(self, folder: Path | None, setting: dict[str, Any]) -> None:
@@ -58,6 +60,8 @@ class Store:
             self._setting = json.loads(json.dumps(setting))
         except TypeError as error:
             raise ValueError(f"env_kwargs: expected options that JSON can hold, got {setting['options']}") from error
+        if folder is not None:
+            check_writable(folder / "0.json")  # before anything is played
         self._played: dict[str, dict[int, tuple[Episode, list[float]]]] = {}
         for path in sorted(folder.glob("*.json")) if folder is not None else ():
             self._read(path)

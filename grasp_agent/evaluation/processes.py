@@ -5,18 +5,22 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from collections.abc import Callable, Generator, Iterable
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
-from contextlib import suppress
+from collections.abc import Callable, Generator, Iterable, Iterator
+from concurrent.futures import BrokenExecutor, Future, ProcessPoolExecutor, as_completed
+from contextlib import contextmanager, suppress
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
-from typing import TypeVar
+from typing import Any, TypeVar
+
+from grasp_agent.interruption import Stopped
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-_GRACE = 5.0  # time that a process has to clean up [s]
-_stopped = threading.Event()
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_GRACE = 4.0  # time that a process has to clean up [s]; chosen by hand
+_stopped, _idle = threading.Event(), threading.Event()
+_idle.set()
 
 
 def in_processes(
@@ -31,6 +35,9 @@ def in_processes(
         call: a function that pickle can find by its name.
         items: its arguments; they and the results are pickled.
         jobs: number of processes; 1 calls the function in this one.
+
+    Raises:
+        ChildProcessError: if a process was killed.
     """
     if jobs == 1:
         for item in items:
@@ -40,33 +47,57 @@ def in_processes(
     watched, held = context.Pipe(duplex=False)
     pool = ProcessPoolExecutor(jobs, context, _watch, (watched,))
     try:
-        futures: dict[Future[Result], Item] = {pool.submit(_called, call, item): item for item in items}
+        with _signals_blocked():  # in new processes they stay blocked until these can handle them
+            futures: dict[Future[Result], Item] = {pool.submit(_called, call, item): item for item in items}
         for future in as_completed(futures):
             yield futures[future], future.result()
-    finally:
+    except BrokenExecutor as error:
         held.close()
+        raise ChildProcessError("a process ended unexpectedly (killed, or out of memory?)") from error
+    except BaseException:
+        held.close()
+        raise
+    finally:
         pool.shutdown(cancel_futures=True)
+        held.close()
         watched.close()
 
 
+@contextmanager
+def _signals_blocked() -> Iterator[None]:
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def _called(call: Callable[[Item], Result], item: Item) -> Result:
-    signal.signal(signal.SIGINT, _interrupt)
+    _idle.clear()
+    _handle(_interrupt)
     try:
         if _stopped.is_set():
             raise KeyboardInterrupt
         return call(item)
     finally:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to all processes: idle ones ignore it
+        _handle(signal.SIG_IGN)  # a terminal sends its signal to all processes: idle ones ignore it
+        _idle.set()
 
 
-def _interrupt(*_: object) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # only once: a second one from the terminal must not stop the cleanup
-    raise KeyboardInterrupt
+def _handle(handler: Any) -> None:
+    for number in _SIGNALS:
+        signal.signal(number, handler)
+
+
+def _interrupt(number: int, _: object) -> None:
+    _handle(signal.SIG_IGN)  # only once: a second one from the terminal must not stop the cleanup
+    raise Stopped(128 + number)
 
 
 def _watch(watched: Connection) -> None:
-    """Interrupts this process's call when the parent process closes its end of a pipe."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    """Interrupts this process's call when the parent process closes its end of a pipe, and then ends the process."""
+    _handle(signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
     main = threading.get_ident()
 
     def wait() -> None:
@@ -74,7 +105,7 @@ def _watch(watched: Connection) -> None:
             watched.recv()
         _stopped.set()
         signal.pthread_kill(main, signal.SIGINT)  # it also interrupts waiting calls
-        threading.Event().wait(_GRACE)
-        os._exit(1)
+        _idle.wait(_GRACE)
+        os._exit(1)  # also while what a call needs is imported
 
     threading.Thread(target=wait, daemon=True).start()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ from grasp_agent.serialization import atomic_write
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 HEADERS = (
     "agent",
@@ -126,6 +128,9 @@ def write(comparison: Comparison, folder: str | Path) -> list[Path]:
 
     Returns:
         Their paths.
+
+    Raises:
+        OSError: if one cannot be written; then none is replaced.
     """
     folder = Path(folder)
     rows = [entry.row() for entry in comparison.entries]
@@ -136,20 +141,26 @@ def write(comparison: Comparison, folder: str | Path) -> list[Path]:
         "episodes": len(comparison.entries[0].evaluation.episodes),
         "agents": rows,
     }
-    with atomic_write(folder / "report.md") as aside:
-        aside.write_text(markdown(comparison), encoding="utf-8")
-    with atomic_write(folder / "report.json") as aside:
-        aside.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-    with atomic_write(folder / "report.csv") as aside, aside.open("w", newline="", encoding="utf-8") as file:
-        table = csv.DictWriter(file, fieldnames=list(rows[0]))
-        table.writeheader()
-        table.writerows(rows)
-    plot(comparison, folder / "report.png")
-    return [folder / f"report.{suffix}" for suffix in ("md", "csv", "json", "png")]
+    paths = [folder / f"report.{suffix}" for suffix in ("md", "csv", "json", "png")]
+    with ExitStack() as stack:  # all four, or none
+        text, lines, data, figure = (stack.enter_context(atomic_write(path)) for path in paths)
+        text.write_text(markdown(comparison), encoding="utf-8")
+        data.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+        with lines.open("w", newline="", encoding="utf-8") as file:
+            table = csv.DictWriter(file, fieldnames=list(rows[0]))
+            table.writeheader()
+            table.writerows(rows)
+        _figure(comparison).savefig(figure)
+    return paths
 
 
 def plot(comparison: Comparison, path: str | Path) -> None:
     """Plots a row for each agent: success, returns and time per action, with their intervals."""
+    with atomic_write(path) as aside:
+        _figure(comparison).savefig(aside)
+
+
+def _figure(comparison: Comparison) -> Figure:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -178,8 +189,7 @@ def plot(comparison: Comparison, path: str | Path) -> None:
         panel.spines[["top", "right", "left"]].set_visible(False)
         panel.tick_params(axis="y", length=0)
     figure.suptitle(caption(comparison), fontsize=10, x=0.01, ha="left")
-    with atomic_write(path) as aside:
-        figure.savefig(aside)
+    return figure
 
 
 def _marks(panel: Axes, rows: Sequence[dict[str, Any]], keys: tuple[str, ...], scale: float = 1) -> None:

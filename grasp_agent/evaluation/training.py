@@ -16,6 +16,7 @@ from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 
 from grasp_agent.agent.agent import GraspAgent
 from grasp_agent.evaluation.evaluate import evaluate
+from grasp_agent.files import locked
 from grasp_agent.reading import read_json, reading
 from grasp_agent.serialization import atomic_write
 from grasp_agent.validation import at_least
@@ -68,14 +69,27 @@ def train_agent(
 
     Raises:
         ValueError: for an environment that the agent cannot learn in.
+        OSError: if a file cannot be written, or another command trains the same agent (`BlockingIOError`).
     """
     settings = {} if name == "grasp" else _settings(name, env_id, steps)
     digits = zlib.crc32(json.dumps([env_id, seed, settings]).encode())
     home = folder / f"{name}-{steps}-{digits:08x}"  # a folder for each combination of settings
+    with locked(home / "schooled.json", "another command trains this agent"):
+        return _trained(name, env_id, steps, home, seed, settings, on_steps or (lambda _: None))
+
+
+def _trained(
+    name: str,
+    env_id: str,
+    steps: int,
+    home: Path,
+    seed: int,
+    settings: Mapping[str, Any],
+    done: Callable[[int], object],
+) -> TrainedAgent:
     path, files = home / "schooled.json", _files(name, steps, home)
     if os.path.lexists(path) and all(map(os.path.lexists, files)):
         return TrainedAgent(files, learning_curve(path))
-    done = on_steps or (lambda _: None)
     if name == "grasp":
         trained = _train_grasp(env_id, steps, home, seed, done)
     else:

@@ -6,6 +6,7 @@ import os
 import tempfile
 import weakref
 from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
@@ -14,8 +15,18 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from grasp_agent.files import explained
 from grasp_agent.reading import check_regular
 from grasp_agent.task.pixels import Array, Bytes, PixelObservation
+
+
+def _opened(path: Path | None, *, new: bool) -> IO[bytes]:
+    """Opens a file of images, unbuffered; an old one, which others may have mapped, is left to them."""
+    if path is None:
+        return tempfile.TemporaryFile(buffering=0)
+    if new:
+        path.unlink(missing_ok=True)
+    return open(path, "w+b" if new else "r+b", buffering=0)
 
 
 class ImageEpisode(NamedTuple):
@@ -50,7 +61,6 @@ class ImageReplayBuffer:
     def __init__(self, shape: tuple[int, int, int], path: Path | None = None, count: int = 0) -> None:
         self.shape, self.episodes = shape, list[ImageEpisode]()
         self._size, self._count = int(np.prod(shape)), count
-        mode = "r+b" if count else "w+b"
         if count < 0:
             raise ValueError(f"count: expected at least 0 images, got {count}")
         if count and path is not None and not os.path.lexists(path):
@@ -60,12 +70,12 @@ class ImageReplayBuffer:
         if path is not None and path.exists():
             check_regular(path)
         self._path = path
-        self._file: IO[bytes] = tempfile.TemporaryFile() if path is None else open(path, mode)  # noqa: SIM115
-        weakref.finalize(self, self._file.close)
-        if self._file.seek(0, 2) < count * self._size:
-            raise ValueError(f"{path}: expected {count} images, the file is shorter")
-        self._file.truncate(count * self._size)
-        self._file.seek(0, 2)
+        with self._named():
+            self._file = _opened(path, new=not count)
+            weakref.finalize(self, self._file.close)
+            if self._file.seek(0, 2) < count * self._size:
+                raise ValueError(f"{path}: expected {count} images, the file is shorter")
+            self._file.truncate(count * self._size)
         self._running: dict[int, tuple[list[int], list[Array], list[Array]]] = {}
 
     def __getstate__(self) -> dict[str, Any]:
@@ -79,9 +89,15 @@ class ImageReplayBuffer:
             self._add(image)
         self.episodes, self._running = state["episodes"]
 
-    def is_stored_in(self, path: Path) -> bool:
-        """Returns whether the images are in this file."""
-        return self._path is not None and path.exists() and path.samefile(self._path)
+    def is_stored_in(self, path: Path | None) -> bool:
+        """Returns whether the images are in this file; None for a temporary one."""
+        if path is None or self._path is None:
+            return path is self._path
+        return path.exists() and os.path.samestat(path.stat(), os.fstat(self._file.fileno()))
+
+    def _named(self) -> AbstractContextManager[None]:
+        """Names the file in errors."""
+        return explained(self._path or Path(tempfile.gettempdir()))
 
     def __len__(self) -> int:
         """Returns the number of transitions, without those of running episodes."""
@@ -90,7 +106,6 @@ class ImageReplayBuffer:
     @property
     def images(self) -> Bytes:
         """`[M, height, width, channels]`, all images, read from the file on access."""
-        self._file.flush()
         if not self._count:
             return np.zeros((0, *self.shape), np.uint8)
         return np.memmap(self._file, np.uint8, "r", shape=(self._count, *self.shape))  # type: ignore[call-overload]
@@ -139,7 +154,9 @@ class ImageReplayBuffer:
 
     def tensors(self) -> dict[str, Tensor]:
         """Returns all but the images, with running episodes, and the number of images."""
-        self._file.flush()
+        if self._path is not None:
+            with self._named():
+                os.fsync(self._file.fileno())  # the checkpoint that follows counts on them
         known = [*self.episodes, *(self._so_far(env) for env in self._running)]
         if not known:
             return {}
@@ -181,7 +198,12 @@ class ImageReplayBuffer:
             yield np.asarray(images[first : first + size])
 
     def _add(self, image: Bytes) -> int:
-        self._file.write(np.ascontiguousarray(image, np.uint8).tobytes())
+        data = memoryview(np.ascontiguousarray(image, np.uint8).tobytes())
+        start = self._count * self._size  # a failed attempt is overwritten by the next one
+        with self._named():
+            while len(data):
+                written = os.pwrite(self._file.fileno(), data, start)
+                start, data = start + written, data[written:]
         self._count += 1
         return self._count - 1
 

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
-import imageio
 from PIL import Image
 
+from grasp_agent.files import named
 from grasp_agent.serialization import atomic_write
 from grasp_agent.video.config import VideoConfig
+from grasp_agent.video.encoding import ENCODERS, Encoder
 from grasp_agent.video.overlay import even
 
 _MAX_FPS = {".mp4": 240.0, ".gif": 50.0}
@@ -25,51 +26,54 @@ class VideoWriter:
 
     Args:
         path: the final file.
-        writer: imageio's writer.
-        fps: frames per second.
+        encoder: of its frames.
     """
 
-    def __init__(self, path: Path, writer: Any, fps: float) -> None:
-        self.path, self.fps, self.frames = path, fps, 0
-        self._writer = writer
+    def __init__(self, path: Path, encoder: Encoder) -> None:
+        self.path, self.fps = path, encoder.fps
+        self._encoder = encoder
         self._size: tuple[int, int] | None = None
+
+    @property
+    def frames(self) -> int:
+        """Number of frames so far."""
+        return self._encoder.frames
 
     def add(self, image: Image.Image) -> None:
         """Adds a frame.
 
         Raises:
             ValueError: if its size is not that of the first one.
+            OSError: if it cannot be written.
         """
         self._size = self._size or image.size
         if image.size != self._size:
             raise ValueError(
                 f"render(): expected images of one size, {self._size}, got {image.size} at frame {self.frames}"
             )
-        self._writer.append_data(even(image))
-        self.frames += 1
+        self._encoder.add(even(image))
 
 
 @contextmanager
 def open_video(path: str | Path, fps: float, *, force: bool) -> Iterator[VideoWriter]:
-    """Writes a video to a temporary file, and moves it to `path` when it is complete.
+    """Writes a video to a temporary file, and moves it to `path` when it is complete and can be read.
 
     Raises:
         ValueError: if the suffix is unknown or the file exists.
+        OSError: if it cannot be written; see `atomic_write`.
     """
-    path = Path(path)
+    path = named(path)
     if path.suffix.lower() not in _MAX_FPS:
         raise ValueError(f"path: expected a name that ends in {' or '.join(_MAX_FPS)}, got {path.name!r}")
     if path.exists() and not force:
         raise ValueError(f"path: {path} exists; choose another name or force=True")
-    # imageio's own `with` leaves the writer open after an error, and ffmpeg writing into a folder that is removed
-    with atomic_write(path) as aside, closing(_writer(aside, fps)) as writer:
-        yield VideoWriter(path, writer, fps)
-
-
-def _writer(path: Path, fps: float) -> Any:
-    if path.suffix.lower() == ".gif":
-        return imageio.get_writer(path, mode="I", duration=round(1000 / fps), loop=0)
-    return imageio.get_writer(path, mode="I", fps=fps, codec="libx264", quality=8, macro_block_size=2)
+    with atomic_write(path) as aside:
+        encoder = ENCODERS[path.suffix.lower()](aside, fps)
+        try:
+            yield VideoWriter(path, encoder)
+            encoder.finish()
+        finally:
+            encoder.stop()
 
 
 def rate(env: gym.Env[Any, Any], path: str | Path, config: VideoConfig) -> float:

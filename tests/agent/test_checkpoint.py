@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
 import time
@@ -15,6 +17,7 @@ import torch
 from agents import ENV, images_of, tiny, tiny_seer
 from stable_baselines3.common.callbacks import BaseCallback
 
+from benchmarks.fault_injection import largest_file
 from grasp_agent import Goal, GraspAgent, TrainConfig, evaluate, serialization
 from grasp_agent.agent.checkpoint import Checkpoint
 from grasp_agent.agent.snapshot import _fits
@@ -255,3 +258,103 @@ def test_a_checkpoint_of_another_environment_is_refused_and_kept(options: dict[s
     with pytest.raises(ValueError, match=r"run\.zip: expected a checkpoint of grasp/.*, got grasp/BallNav-v0"):
         tiny(**options).learn(60, checkpoint=path)
     assert path.read_bytes() == before
+
+
+class Act(BaseCallback):
+    """Does something at a step."""
+
+    def __init__(self, at: int, act: Any) -> None:
+        super().__init__()
+        self.at, self.act = at, act
+
+    def _on_step(self) -> bool:
+        if self.num_timesteps == self.at:
+            self.act()
+        return True
+
+
+@pytest.mark.parametrize("make", [tiny, tiny_seer])
+def test_a_second_training_with_the_same_checkpoint_is_refused_and_harms_nothing(make: Any, tmp_path: Path):
+    path, link = tmp_path / "run.zip", tmp_path / "link.zip"
+    link.symlink_to(path)
+
+    def second() -> None:
+        for name in (path, link, tmp_path / "run"):
+            with pytest.raises(BlockingIOError, match=r"run\.zip: another training writes this checkpoint"):
+                make().learn(60, checkpoint=name)
+
+    make().learn(50, Act(30, second), checkpoint=path)
+    assert make().learn(60, checkpoint=link).num_timesteps == 60
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_an_agent_that_learns_on_without_its_checkpoint_leaves_the_file_of_images(tmp_path: Path):
+    path = tmp_path / "run.zip"
+    first, second = tiny_seer().learn(50, checkpoint=path), tiny_seer()
+
+    def learn_on() -> None:
+        before = np.array(images_of(second).buffer.images)
+        first.learn(40)
+        np.testing.assert_array_equal(images_of(second).buffer.images, before)
+
+    second.learn(80, Act(70, learn_on), checkpoint=path)
+    images = tiny_seer()
+    images.learn(80, checkpoint=path)
+    np.testing.assert_array_equal(images_of(images).buffer.images, images_of(second).buffer.images)
+    path.unlink()
+    tiny_seer().learn(20, checkpoint=path)  # a new file, not the one that the others have mapped
+    assert len(images_of(second).buffer.images) == len(images_of(images).buffer.images) > 80
+
+
+def test_sigterm_stops_as_ctrl_c_does_and_the_old_handler_is_restored(tmp_path: Path):
+    path, before = tmp_path / "run.zip", signal.getsignal(signal.SIGTERM)
+    with pytest.raises(KeyboardInterrupt) as stopped:
+        tiny().learn(60, Act(40, lambda: os.kill(os.getpid(), signal.SIGTERM)), checkpoint=path)
+    assert getattr(stopped.value, "code", None) == 128 + signal.SIGTERM
+    assert signal.getsignal(signal.SIGTERM) is before
+    assert GraspAgent.load(path, device="cpu").num_timesteps == 40
+
+
+def test_a_users_handler_of_sigterm_stays(tmp_path: Path):
+    got: list[int] = []
+    before = signal.signal(signal.SIGTERM, lambda number, _: got.append(number))
+    try:
+        tiny().learn(50, Act(40, lambda: os.kill(os.getpid(), signal.SIGTERM)))
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert got == [signal.SIGTERM]
+
+
+def test_a_full_disk_leaves_a_checkpoint_that_continues(tmp_path: Path):
+    path, limit = tmp_path / "run.zip", 60 * 64 * 64 * 3  # of 60 images
+    tiny_seer().learn(40, checkpoint=path)
+    with (
+        largest_file(limit),
+        pytest.raises(OSError, match=r"run\.zip\.pictures: cannot be written: the file is larger"),
+    ):
+        tiny_seer().learn(90, checkpoint=path)
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["run.zip", "run.zip.pictures"]
+    again = tiny_seer().learn(90, checkpoint=path)
+    assert again.num_timesteps == 90
+    assert len(images_of(again).buffer.images) >= 91
+
+
+def test_other_settings_than_those_of_the_checkpoint_are_named(tmp_path: Path):
+    path = tmp_path / "run.zip"
+    tiny().learn(20, checkpoint=path)
+    tiny().learn(25, checkpoint=path)
+    said = r"run\.zip: the training continues with seed 4 instead of 3, horizon 9 instead of 12, another train$"
+    with pytest.warns(UserWarning, match=said):
+        tiny(seed=4, horizon=9, train=TrainConfig(gradient_steps=7)).learn(30, checkpoint=path)
+    assert GraspAgent.load(path, device="cpu").seed == 4
+
+
+@pytest.mark.parametrize("name", ["", "..", "folder/", "a" * 250])
+def test_a_checkpoint_that_cannot_be_written_is_refused_before_anything_is_learned(name: str, tmp_path: Path):
+    agent = tiny()
+    with pytest.raises(ValueError, match="path: expected"):
+        agent.learn(20, checkpoint=os.path.join(tmp_path, name) if name else name)
+    (tmp_path / "folder.zip").mkdir()
+    with pytest.raises(IsADirectoryError, match="it is a folder"):
+        agent.learn(20, checkpoint=tmp_path / "folder")
+    assert agent.num_timesteps == 0

@@ -1,7 +1,10 @@
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
+import warnings
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -12,7 +15,8 @@ import pytest
 
 import grasp_agent
 import grasp_envs.ball_nav
-from grasp_agent.cli import demo
+from benchmarks.fault_injection import largest_file
+from grasp_agent.cli import console, demo
 from grasp_agent.cli.main import main
 from grasp_agent.evaluation.evaluate import evaluate
 from grasp_agent.zoo.baselines import baselines
@@ -88,6 +92,8 @@ def test_closed_output_is_not_an_error(command: str):
             "'--epsiodes' (choose from --episodes, --seed, --json, --csv, --env)",
         ),
         ("evaluate ball-nav --episodes many", "--episodes INT"),
+        ("compare grasp/BallNav-v0 --jobs abc", "--jobs: expected a whole number, got 'abc'"),
+        ("record ball-nav a.mp4 --speed fast", "--speed: expected a number, got 'fast'"),
         ("evaluate ball-nav --episodes", "--episodes"),
         ("evaluate ball-nav --episodes 0", "--episodes: expected at least 1, got 0"),
         ("evaluate ball-nav --seed -1", "--seed: expected 0 or more, got -1"),
@@ -314,3 +320,132 @@ def test_evaluate_does_not_write_over_its_own_files(agent, extra, capsys, monkey
     monkeypatch.chdir(tmp_path)
     assert main(["evaluate", "ball-nav", "--episodes", "1", *extra]) == 2
     assert "expected two files that are not the model's" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("number", "status", "said"), [(signal.SIGTERM, 143, "terminated"), (signal.SIGINT, 130, "interrupted")]
+)
+@pytest.mark.parametrize(
+    ("arguments", "kept"),
+    [
+        ("evaluate ball-nav --json a.json", "no figures were written"),
+        ("record ball-nav a.mp4", "no video was written"),
+        ("demo", "0 videos were written into demo"),
+    ],
+)
+def test_signals_end_with_their_status_and_a_line_on_what_was_kept(
+    agent, arguments, kept, number, status, said, capsys, monkeypatch, tmp_path
+):
+    monkeypatch.chdir(tmp_path)
+    play, before = agent.predict, signal.getsignal(number)
+
+    def predict(*given, **named):
+        if agent.calls == 30:
+            os.kill(os.getpid(), number)
+        return play(*given, **named)
+
+    agent.predict = predict
+    assert main(arguments.split()) == status
+    assert capsys.readouterr().err.splitlines() == [f"grasp: {kept}", f"grasp: {said}"]
+    assert signal.getsignal(number) is before
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "path"),
+    [
+        ("evaluate ball-nav --episodes 2 --json {}", "a.json"),
+        ("evaluate ball-nav --episodes 2 --csv {}", "a.csv"),
+        ("record ball-nav {} --force", "a.mp4"),
+        ("record ball-nav {} --force --size 32", "a.gif"),
+        ("demo --episodes 1 --out .", "ball-nav.mp4"),
+    ],
+)
+@pytest.mark.usefixtures("agent")
+def test_a_full_disk_gets_one_line_and_leaves_the_old_file(arguments, path, capsys, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    Path(path).write_text("old")
+    with largest_file(100):
+        assert main(arguments.format(path).split()) == 1
+    said = capsys.readouterr().err
+    assert said == f"grasp: {path}: cannot be written: the file is larger than the limit of this process (ulimit -f)\n"
+    assert [(one.name, one.read_text()) for one in tmp_path.iterdir()] == [(path, "old")]
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="only on Linux")
+def test_a_full_disk_under_stdout_gets_one_line():
+    code = "import sys; from grasp_agent.cli.main import main; sys.exit(main(['--version']))"
+    with open("/dev/full", "w") as full:
+        ended = subprocess.run([sys.executable, "-c", code], stdout=full, stderr=subprocess.PIPE, text=True)
+    said = "grasp: standard output: cannot be written: no space left on device\n"
+    assert (ended.returncode, ended.stderr) == (1, said)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "taken"),
+    [
+        ("demo --out .", "ball-nav.mp4"),
+        (f"compare {ENV_ID} --out .", "report.png"),
+        (f"compare {ENV_ID} --out .", "episodes"),
+    ],
+)
+def test_files_that_cannot_be_replaced_are_refused_before_anything_is_played(
+    arguments, taken, agent, capsys, monkeypatch, tmp_path
+):
+    monkeypatch.chdir(tmp_path)
+    Path(taken).touch() if taken == "episodes" else Path(taken).mkdir()
+    assert main(arguments.split()) in (1, 2)
+    said = capsys.readouterr().err
+    assert taken in said and said.count("\n") == 1
+    assert agent.calls == 0
+    assert [path.name for path in tmp_path.iterdir()] == [taken]
+
+
+@pytest.mark.parametrize("extra", ["--json a.json/b", "--json {}"])
+@pytest.mark.usefixtures("agent")
+def test_what_cannot_be_written_is_refused_before_the_work_starts(extra, agent, capsys, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    Path("a.json").write_text("old")
+    assert main(["evaluate", "ball-nav", *extra.format("a" * 300).split()]) in (1, 2)
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1 and "Errno" not in said
+    assert agent.calls == 0
+
+
+def test_train_says_that_nothing_was_saved_before_the_first_fit(capsys, monkeypatch, tmp_path):
+    class Early(FakeAgent):
+        def learn(self, total_timesteps, progress_bar, checkpoint):
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(grasp_agent, "GraspAgent", Early, raising=False)
+    out = tmp_path / "new" / "a.zip"
+    assert main(["train", ENV_ID, "--steps", "9", "--out", str(out)]) == 130
+    said = capsys.readouterr().err.splitlines()
+    assert said[0] == "grasp: nothing was saved: no model had been fitted in 7 steps (--resume keeps all steps)"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_training_that_was_finished_says_so_and_names_another_seed(capsys, tmp_path):
+    out = tmp_path / "a.zip"
+    arguments = ["train", ENV_ID, "--steps", "5", "--out", str(out), "--resume"]
+    assert main(arguments) == 0
+    capsys.readouterr()
+    assert main(arguments) == 0
+    assert capsys.readouterr().out.startswith(f"{out}: already 5 of 5 steps\n")
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        assert main([*arguments, "--seed", "3"]) == 0
+    said = f"grasp: {out}: the training continues with seed 3 instead of 0\n"
+    assert capsys.readouterr().err == said
+
+
+def test_progress_is_lines_where_nobody_watches(capsys, monkeypatch):
+    monkeypatch.setattr(console, "_SECONDS_PER_LINE", 0.05)
+    with console.progress("playing", 20) as advance:
+        advance(7)
+        ended = time.monotonic() + 10
+        said = ""
+        while "\n" not in said and time.monotonic() < ended:
+            time.sleep(0.01)
+            said += capsys.readouterr().err
+    assert said.startswith("grasp: playing: 7 of 20, 0 s\n")

@@ -117,5 +117,16 @@ if __name__ == "__main__":
         asking.kill()
         asking.wait()
     working = [int((tmp_path / name).read_text()) for name in ("1", "2")]
-    until(not any(map(alive, working)) for _ in iter(int, 1))
+    until((not any(map(alive, working)) for _ in iter(int, 1)), seconds=3.5)  # at once, not after a time of grace
     assert stop_reported(tmp_path)
+
+
+def die(value: int) -> int:
+    if value:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return value
+
+
+def test_a_killed_process_is_one_clear_error():
+    with pytest.raises(ChildProcessError, match="a process ended unexpectedly"):
+        list(in_processes(die, range(4), 2))

@@ -24,6 +24,8 @@ FOLDERS = (
     "planners",
     "serialization",
     "reading",
+    "files",
+    "interruption",
     "validation",
 )
 """Each may import from those behind it, never from those before it; imports for type checkers count."""

@@ -6,6 +6,7 @@ import pytest
 from PIL import Image
 from sliders import EDGE, SIDE, WIDTH, Planner, Slider, decode, near
 
+from benchmarks.fault_injection import largest_file
 from grasp_agent.serialization import atomic_write
 from grasp_agent.video.overlay import PLAN, UNSURE
 from grasp_agent.video.record import record, record_beside
@@ -196,3 +197,31 @@ def test_an_interrupted_writer_leaves_no_files(tmp_path):
         break_off()
     writing[0].wait()
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "a.gif"])
+def test_a_full_disk_leaves_the_old_video(name, tmp_path):
+    (tmp_path / name).write_text("old")
+    with largest_file(100), pytest.raises(OSError, match=rf"{name}: cannot be written: the file is larger"):
+        record(Planner(), Slider(), tmp_path / name, force=True)
+    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [(name, "old")]
+
+
+@pytest.mark.parametrize(
+    ("script", "said"),
+    [
+        ("cat > /dev/null", "the video holds 0 of 5 frames"),
+        ("echo 'a codec is missing' >&2; exit 3", "ffmpeg ended with status 3: a codec is missing"),
+        ("cat > /dev/null; echo 'No space left on device' >&2; exit 1", "no space left on device"),
+    ],
+)
+def test_a_video_that_does_not_play_does_not_replace_the_old_one(script, said, tmp_path, monkeypatch):
+    ffmpeg = tmp_path / "ffmpeg"
+    ffmpeg.write_text(f"#!/bin/sh\n{script}\n")
+    ffmpeg.chmod(0o755)
+    monkeypatch.setattr("grasp_agent.video.encoding.get_exe", lambda: str(ffmpeg))
+    (tmp_path / "a.mp4").write_text("old")
+    with pytest.raises(OSError, match=rf"a\.mp4: cannot be written: {said}"):
+        record(Planner(), Slider(), tmp_path / "a.mp4", force=True)
+    assert (tmp_path / "a.mp4").read_text() == "old"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.mp4", "ffmpeg"]

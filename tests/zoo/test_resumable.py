@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 
+from benchmarks.fault_injection import largest_file
 from grasp_agent.zoo.resumable import ResumableTraining
 
 SETTINGS = {
@@ -109,3 +110,16 @@ def test_without_a_checkpoint_no_file_is_written_and_a_seed_determines_all(
         runs[-1].run(80)
     torch.testing.assert_close(*(flat(run.model.get_parameters()) for run in runs), rtol=0, atol=0)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_full_disk_is_named_and_leaves_the_old_checkpoint(tmp_path):
+    path = tmp_path / "run"
+    path.write_bytes(b"old")
+    training = ResumableTraining("sac", gym.make("Pendulum-v1"), steps=20, seed=0)
+    training._checkpoint = path
+    with (
+        largest_file(20_000),
+        pytest.raises(OSError, match="run: cannot be written: the file is larger than the limit"),
+    ):
+        training._write()
+    assert [(one.name, one.read_bytes()) for one in tmp_path.iterdir()] == [("run", b"old")]
