@@ -55,7 +55,7 @@ def agents() -> dict[str, tuple[GraspAgent, Any]]:
 
 def pick(random: Random, values: Sequence[Any]) -> Any:
     """Returns one of the values."""
-    return values[random.integers(len(values))]
+    return values[int(random.integers(len(values)))]
 
 
 def _ragged(value: np.ndarray[Any, Any], random: Random) -> Any:
@@ -79,12 +79,12 @@ VALUES: tuple[Callable[[np.ndarray[Any, Any], Random], Any], ...] = (
     lambda value, random: value.reshape(-1),
     lambda value, random: value.tolist(),
     lambda value, random: tuple(value.tolist()) if value.ndim else (value,),
-    lambda value, random: value.astype(random.choice(["?", "i1", "u8", "f2", ">f4", ">i8", "c8", "U5", "O", "M8[s]"])),
+    lambda value, random: value.astype(pick(random, ["?", "i1", "u8", "f2", ">f4", ">i8", "c8", "U5", "O", "M8[s]"])),
     lambda value, random: value.astype("f4")[..., ::-1],
     lambda value, random: np.ma.masked_array(value, random.integers(0, 2, value.shape)),
     lambda value, random: torch.from_numpy(value.astype("f8")).requires_grad_(),
     lambda value, random: torch.from_numpy(value.astype("f4")).to(torch.bfloat16),
-    lambda value, random: torch.from_numpy(value.astype("f4")).to(random.choice([torch.bool, torch.int8])),
+    lambda value, random: torch.from_numpy(value.astype("f4")).to(pick(random, [torch.bool, torch.int8])),
     lambda value, random: torch.from_numpy(value.astype("f4")).to_sparse() if value.ndim else None,
     lambda value, random: torch.empty(value.shape, device="meta"),
     lambda value, random: _ragged(value, random),
@@ -95,7 +95,7 @@ VALUES: tuple[Callable[[np.ndarray[Any, Any], Random], Any], ...] = (
     lambda value, random: [decimal.Decimal(1)] * (len(value) if value.ndim else 1),
     lambda value, random: [10**400] * (len(value) if value.ndim else 1),
     lambda value, random: list(map(str, value.reshape(-1)[:9])),
-    lambda value, random: memoryview(np.ascontiguousarray(value)) if value.ndim else b"",
+    lambda value, random: memoryview(np.ascontiguousarray(value).tobytes()) if value.ndim else b"",
     lambda value, random: {"value": value},
     lambda value, random: iter(value.reshape(-1)[:9].tolist()),
     lambda value, random: (value, {}),

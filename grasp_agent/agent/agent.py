@@ -16,8 +16,9 @@ from grasp_agent import serialization
 from grasp_agent.agent.algorithm import WorldModelAlgorithm
 from grasp_agent.agent.exploration import ExploreConfig
 from grasp_agent.agent.policy import PlanView, WorldModelPolicy
+from grasp_agent.agent.saved_settings import CHANGEABLE
 from grasp_agent.agent.settings import AgentSettings
-from grasp_agent.agent.snapshot import CHANGEABLE, Snapshot, loading
+from grasp_agent.agent.snapshot import Snapshot, loading
 from grasp_agent.models import EncoderConfig, MLPConfig, TrainConfig
 from grasp_agent.models.precision import single_precision
 from grasp_agent.planners import GRASP, Criteria, Planner
@@ -113,6 +114,7 @@ class GraspAgent(WorldModelAlgorithm):
         super().__init__(policy, env, settings, seed=seed, device=device, **logged)  # type: ignore[arg-type]
         if _init_setup_model:
             self._setup_model()
+            self.snapshot().check_loadable()
 
     @property
     def planner(self) -> Planner[Any]:

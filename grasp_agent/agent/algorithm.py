@@ -280,7 +280,7 @@ class WorldModelAlgorithm(WorldModelBase):
 
     def _resume(self, saver: Checkpoint) -> bool:
         """Continues from a checkpoint: world model, experience and counters; returns whether there was one."""
-        snapshot = saver.read(self.settings.goal, self.device)
+        snapshot = saver.read(self.settings, self.device)
         if snapshot is not None:
             snapshot.check_spaces(self.observation_space, self.action_space, str(saver.path))
             here, there = ((known.env_id, known.env_kwargs) for known in (self, snapshot))

@@ -268,8 +268,9 @@ class WorldModelBase(BaseAlgorithm, ABC):
 
     def _read(self, source: str | Path | IO[bytes]) -> Snapshot:
         """Reads a trained agent with the same spaces."""
-        goal, name = self.settings.goal, serialization.name_of(source)
-        snapshot = Snapshot.decode(*serialization.read(source), name, self.device, {"goal": goal} if goal else {})
+        known, name = self.settings, serialization.name_of(source)
+        changes = {"planner": known.planner, **({} if known.goal is None else {"goal": known.goal})}
+        snapshot = Snapshot.decode(*serialization.read(source), name, self.device, changes)
         check_for_correct_spaces(snapshot, self.observation_space, self.action_space)  # type: ignore[arg-type]
         if snapshot.world is None:
             raise ValueError(f"{name}: expected an agent that has learned something")

@@ -15,9 +15,10 @@ from pathlib import Path
 import torch
 
 from grasp_agent import serialization
+from grasp_agent.agent.saved_settings import is_own
+from grasp_agent.agent.settings import AgentSettings
 from grasp_agent.agent.snapshot import Snapshot
 from grasp_agent.files import check_writable, explained, followed, locked, named
-from grasp_agent.task.goal import Goal
 
 _IMAGES = ".pictures"  # appended to the name
 _NUMBERS = ("seed", "horizon", "goal_tolerance")
@@ -79,7 +80,7 @@ class Checkpoint:
         self._written = time.monotonic()
         self._wait = max(self._wait, _WAIT_PER_WRITE * (self._written - began))
 
-    def read(self, goal: Goal | None, device: torch.device) -> Snapshot | None:
+    def read(self, settings: AgentSettings, device: torch.device) -> Snapshot | None:
         """Returns the content of the file; None where there is none yet.
 
         Raises:
@@ -89,10 +90,13 @@ class Checkpoint:
         if self.path is None or not os.path.lexists(self.path):
             return None
         config, tensors = serialization.read(self.path)
+        goal = settings.goal
         wanted, found = goal and goal.to_config(), config.get("goal")
         if found != wanted:  # the experience contains goals achieved in the old goal's terms
             raise ValueError(f"{self.path}: expected the goal {wanted}, got {found}")
-        return Snapshot.decode(config, tensors, str(self.path), device, {} if goal is None else {"goal": goal})
+        changes = {"goal": goal, "planner": settings.planner if is_own(config.get("planner")) else None}
+        given = {name: value for name, value in changes.items() if value is not None}
+        return Snapshot.decode(config, tensors, str(self.path), device, given)
 
     def say_changes(self, held: Snapshot, given: Snapshot) -> None:
         """Warns where a training continues with other settings than those it was begun with."""

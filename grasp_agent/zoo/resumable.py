@@ -19,7 +19,7 @@ from stable_baselines3.common.type_aliases import MaybeCallback
 from stable_baselines3.common.vec_env import VecEnv
 
 from grasp_agent import serialization
-from grasp_agent.agent.snapshot import count_of
+from grasp_agent.agent.saved_settings import count_of
 from grasp_agent.reading import reading
 from grasp_agent.serialization import atomic_write
 from grasp_agent.task.vec_env import spec_of

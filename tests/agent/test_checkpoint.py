@@ -20,7 +20,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 from benchmarks.fault_injection import largest_file
 from grasp_agent import Goal, GraspAgent, TrainConfig, evaluate, serialization
 from grasp_agent.agent.checkpoint import Checkpoint
-from grasp_agent.agent.snapshot import _fits
+from grasp_agent.agent.saved_settings import fits_of
 from grasp_agent.agent.trainer import Fits
 
 
@@ -88,7 +88,7 @@ def test_a_checkpoint_knows_how_much_of_its_experience_is_rehearsed(agent_file: 
     fits = agent.trainer.fits
     assert 0 < fits.rehearsed == fits.seen - 20 == fits.completed - 20
     assert GraspAgent.load(path, device="cpu").trainer.fits == fits
-    assert _fits({"fitted_at": 7}) == Fits(seen=7, completed=7, kind_chosen=7)  # of older files
+    assert fits_of({"fitted_at": 7}) == Fits(seen=7, completed=7, kind_chosen=7)  # of older files
 
 
 def test_a_resumed_training_gets_new_episodes(tmp_path: Path):

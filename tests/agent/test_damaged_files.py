@@ -15,7 +15,7 @@ from saved_contents import WEIGHTS, Content, content, refused, write
 from stable_baselines3 import PPO
 
 from grasp_agent import GRASP
-from grasp_agent.agent.snapshot import CODEC
+from grasp_agent.agent.saved_settings import CODEC
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from saved_contents import content
 
 import grasp_agent
 from grasp_agent import GRASP, Criteria, GraspAgent, serialization
-from grasp_agent.agent.snapshot import CODEC
+from grasp_agent.agent.saved_settings import CODEC
 from grasp_agent.planners import (
     CEM,
     ICEM,

@@ -23,6 +23,7 @@ from benchmarks import fuzz_files
 from benchmarks.mutations import members_of, zip_of
 from grasp_agent import GraspAgent, reading, serialization
 from grasp_agent.agent.checkpoint import Checkpoint
+from grasp_agent.agent.settings import AgentSettings
 from grasp_agent.cli.main import main
 from grasp_agent.evaluation import training
 from grasp_agent.evaluation.cache import Store
@@ -36,7 +37,7 @@ BOX = gym.spaces.Box(-1, 1, (2,))
 READERS: dict[str, Callable[[Path], object]] = {
     "agent": lambda path: GraspAgent.load(path, device="cpu"),
     "baseline": baselines.read,
-    "checkpoint": lambda path: Checkpoint(path).read(None, torch.device("cpu")),
+    "checkpoint": lambda path: Checkpoint(path).read(AgentSettings(), torch.device("cpu")),
     "participant": lambda path: participant(OwnFile(path), ENV),
     "dataset": lambda path: episodes_of(path, BOX, np.asarray),
     "learning curve": training.learning_curve,

@@ -223,7 +223,7 @@ def test_offline_data_tell_which_ends_are_terminal(kind: str, tmp_path: Path):
         for before, after, done, ended in steps:
             rows = [dict.fromkeys(env.observation_space, np.array([[x]], np.float32)) for x in (before, after)]  # type: ignore[call-overload]
             info = {"TimeLimit.truncated": done and not ended}
-            buffer.add(*rows, np.zeros((1, 1)), np.zeros(1), np.array([done]), [info])
+            buffer.add(rows[0], rows[1], np.zeros((1, 1)), np.zeros(1), np.array([done]), [info])
         source: Any = buffer
     else:
         source = tmp_path / "steps.npz"

@@ -62,12 +62,12 @@ def test_an_origin_of_another_size_or_that_is_not_finite_is_refused(origin: tupl
 @pytest.mark.parametrize(
     ("value", "dtype"),
     [
-        (np.float16([1]), np.float32),
-        (np.int16([1]), np.float32),
+        (np.array([1], np.float16), np.float32),
+        (np.array([1], np.int16), np.float32),
         ([1, 2], np.float64),
-        (np.float32([1]), np.float32),
-        (np.int64([2**40]), np.float64),
-        (np.longdouble([1]), np.float64),
+        (np.array([1], np.float32), np.float32),
+        (np.array([2**40]), np.float64),
+        (np.array([1], np.longdouble), np.float64),
     ],
 )
 def test_numbers_keep_their_digits(value: Any, dtype: Any):

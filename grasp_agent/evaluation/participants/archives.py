@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import gymnasium as gym
 
 from grasp_agent.agent.agent import GraspAgent
-from grasp_agent.agent.snapshot import count_of
+from grasp_agent.agent.saved_settings import count_of
 from grasp_agent.evaluation.participants.base import Participant
 from grasp_agent.evaluation.rollout import Predictor
 from grasp_agent.reading import open_zip, opened, parse_json, reading, sha256

@@ -17,7 +17,7 @@ from torch import Tensor
 
 import grasp_envs  # noqa: F401  registers the environments
 from grasp_agent import serialization
-from grasp_agent.agent.snapshot import count_of, env_id_of
+from grasp_agent.agent.saved_settings import count_of, env_id_of
 from grasp_agent.reading import check_finite, reading
 from grasp_agent.zoo.algorithms import untrained
 
