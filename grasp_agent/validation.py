@@ -13,7 +13,8 @@ def instance(kind: type, **settings: object) -> None:
     """
     for name, value in settings.items():
         if not (value is None or isinstance(value, kind)):
-            raise ValueError(f"{name}: expected a {kind.__name__}, got {value!r}")
+            article = "an" if kind.__name__[0] in "AEIOU" else "a"
+            raise ValueError(f"{name}: expected {article} {kind.__name__}, got {value!r}")
 
 
 def at_least(least: float, **settings: float) -> None:
@@ -24,7 +25,7 @@ def at_least(least: float, **settings: float) -> None:
     """
     for name, value in settings.items():
         if not (_number(value) and value >= least):
-            raise ValueError(f"{name}: expected at least {least}, got {value!r}")
+            raise ValueError(f"{name}: expected at least {least}, got {_shown(value)}")
 
 
 def more_than(least: float, **settings: float) -> None:
@@ -35,7 +36,7 @@ def more_than(least: float, **settings: float) -> None:
     """
     for name, value in settings.items():
         if not (_number(value) and value > least):
-            raise ValueError(f"{name}: expected more than {least}, got {value!r}")
+            raise ValueError(f"{name}: expected more than {least}, got {_shown(value)}")
 
 
 def whole(least: int, **settings: int) -> None:
@@ -46,7 +47,7 @@ def whole(least: int, **settings: int) -> None:
     """
     for name, value in settings.items():
         if not isinstance(value, int) or isinstance(value, bool) or value < least:
-            raise ValueError(f"{name}: expected a whole number of at least {least}, got {value!r}")
+            raise ValueError(f"{name}: expected a whole number of at least {least}, got {_shown(value)}")
 
 
 def fraction(**settings: float) -> None:
@@ -57,8 +58,18 @@ def fraction(**settings: float) -> None:
     """
     for name, value in settings.items():
         if not (_number(value) and 0 <= value <= 1):
-            raise ValueError(f"{name}: expected a fraction in [0, 1], got {value!r}")
+            raise ValueError(f"{name}: expected a fraction in [0, 1], got {_shown(value)}")
 
 
 def _number(value: object) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _shown(value: object) -> str:
+    """Returns a value as text; of a number of NumPy also what to write."""
+    hint = f"; write {name}(...)" if (name := {"i": "int", "u": "int", "f": "float"}.get(_kind(value))) else ""
+    return f"{value!r}{hint}"
+
+
+def _kind(value: object) -> str:
+    return getattr(getattr(value, "dtype", None), "kind", "")

@@ -95,7 +95,8 @@ class GraspAgent(WorldModelAlgorithm):
         _init_setup_model: bool = True,
     ) -> None:
         if isinstance(policy, str) and policy not in self.policy_aliases:
-            raise ValueError(f"policy: expected one of {', '.join(self.policy_aliases)}, got {policy!r}")
+            hint = " (observations are made a Dict with the goal)" if policy == "MlpPolicy" else ""
+            raise ValueError(f"policy: expected one of {', '.join(self.policy_aliases)}{hint}, got {policy!r}")
         settings = AgentSettings(
             goal=goal,
             planner=planner,
@@ -225,6 +226,7 @@ class GraspAgent(WorldModelAlgorithm):
         unknown = set(kwargs) - set(CHANGEABLE)
         if unknown:
             raise ValueError(f"load: unknown setting {unknown.pop()!r}; expected one of {', '.join(CHANGEABLE)}")
+        AgentSettings(**kwargs)  # refuses what is no fault of the file
         config, tensors = serialization.read(path)
         source = serialization.name_of(path)
         with loading(source):

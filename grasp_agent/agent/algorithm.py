@@ -78,6 +78,8 @@ class WorldModelAlgorithm(WorldModelBase):
         if self.env is None:
             raise ValueError("learn: expected an environment; give one to load() or set_env()")
         at_least(0, total_timesteps=total_timesteps)
+        if total_timesteps != int(total_timesteps):
+            raise ValueError(f"total_timesteps: expected a whole number, got {total_timesteps}")
         if minutes is not None:
             more_than(0, minutes=minutes)
         deadline = math.inf if minutes is None else time.monotonic() + 60 * minutes

@@ -69,6 +69,7 @@ class WorldModelBase(BaseAlgorithm, ABC):
     ) -> None:
         if seed is not None:
             whole(0, seed=seed)
+        whole(0, verbose=int(verbose) if isinstance(verbose, bool) else verbose)
         if env is not None:
             env = goal_env(vectorised(env, verbose), settings.goal, verbose)
         super().__init__(

@@ -144,6 +144,8 @@ def made(env_id: str, agent: GraspAgent | None = None, render_mode: str | None =
                 env.reset(seed=0)
                 env.render()
         except (gym.error.UnregisteredEnv, ModuleNotFoundError) as error:
+            if isinstance(error, ModuleNotFoundError) and error.name:
+                raise UsageError(f"{env_id}: no module {error.name!r} (is it installed, or in this folder?)") from error
             others = "or any other registered Gymnasium id"
             raise UsageError(f"no environment {env_id!r} (choose from {', '.join(ours)}, {others})") from error
         except Exception as error:  # foreign code may raise anything, for example for options of a file

@@ -33,7 +33,7 @@ class Plan(Command):
     model: Model
     """Bundled name (e.g. ball-nav) or saved file."""
     planner: Annotated[str, tyro.conf.arg(metavar="NAME", help_behavior_hint="")] = "own"
-    """own (the agent's), or another one: icem, cem, mppi, ilqr, shooting, latco, grasp-paper."""
+    """own (the agent's), or another one: grasp, icem, cem, mppi, ilqr, shooting, latco, grasp-paper."""
     search: bool = False
     """Leave out proposals (roadmap, recorded segments), so that the planner has to search."""
     seed: int = 0
@@ -79,11 +79,14 @@ class Plan(Command):
     def _check_planner(self) -> None:
         from grasp_agent.evaluation.participants import PLANNERS
 
-        if self.planner not in ("own", *PLANNERS):
-            raise UsageError(f"--planner: expected own or one of {', '.join(PLANNERS)}, got {self.planner!r}")
+        if self.planner not in ("own", "grasp", *PLANNERS):
+            known = ", ".join(("own", "grasp", *PLANNERS))
+            raise UsageError(f"--planner: expected one of {known}, got {self.planner!r}")
 
     def _planner(self, own: Planner) -> Planner:
         from grasp_agent.evaluation.participants import planner_called
+        from grasp_agent.planners import GRASP
 
-        planner = own if self.planner == "own" else planner_called(self.planner)
+        others = {"own": own, "grasp": GRASP()}
+        planner = others[self.planner] if self.planner in others else planner_called(self.planner)
         return replace(planner, proposals=None) if self.search else planner

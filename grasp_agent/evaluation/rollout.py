@@ -118,7 +118,12 @@ def opened(env: str | gym.Env[Any, Any], agent: object, render_mode: str | None 
     """Makes an environment from its id and closes it at the end; one that is given stays open.
 
     The agent's own id is made with the options that the agent was trained with.
+
+    Raises:
+        ValueError: for a vector environment, or an agent without `predict`.
     """
+    if agent is not None and not callable(getattr(agent, "predict", None)):
+        raise ValueError(f"agent: expected one with predict, such as grasp_agent.load(...), got {agent!r}")
     if isinstance(env, str):
         options = getattr(agent, "env_kwargs", {}) if getattr(agent, "env_id", None) == env else {}
         own = made(env, options, render_mode)

@@ -187,15 +187,7 @@ class ReplayIndex:
         linear = None
         if "linear" in tensors:
             linear = LinearModel.unpack(_checked(tensors, "linear", (size, size + action_size + 1)))
-        terminal = None
-        if "terminal.ends" in tensors:
-            names = ("terminal.ends", "terminal.starts")
-            ends, starts = (_checked(tensors, name, (None, size)) for name in names)
-            ratio = float(tensors["terminal.ratio"])
-            if not (0 < len(ends) <= _POOL and 0 < len(starts) <= _POOL and 0 < ratio < math.inf):
-                raise ValueError(f"terminal: expected 1 to {_POOL} states and a ratio, got {len(ends)}, {len(starts)}")
-            terminal = TerminalStates(ends, starts, ratio)
-        alone = terminal if len(parts) == 1 else None
+        terminal = _terminal(tensors, size)
         supports, roadmaps = [], []
         for part, block in enumerate(parts):
             points = _checked(tensors, f"support.{part}.points", (None, len(block.states)))
@@ -203,33 +195,17 @@ class ReplayIndex:
             if not 0 <= radius < math.inf or not 0 < len(points) <= _POOL:
                 raise ValueError(f"support: expected 1 to {_POOL} points and a radius, got {len(points)}, {radius}")
             supports.append(make_support(model, points, radius))
-            kinds = [kind for kind in ("nodes", "steps") if f"roadmap.{part}.{kind}" in tensors]
-            if not kinds:
+            own = {
+                name.removeprefix(f"roadmap.{part}."): t for name, t in tensors.items() if f"roadmap.{part}." in name
+            }
+            if not {"nodes", "steps", "neighbours"} & set(own):
                 continue
-            reach = int(tensors.get(f"roadmap.{part}.reach", REACHES[0]))
-            tolerance = float(tensors.get(f"roadmap.{part}.error", Steering.tolerance))
+            reach, tolerance = int(own.get("reach", REACHES[0])), float(own.get("error", Steering.tolerance))
             driver = make_driver(model, block, middle, named, linear, reach, tolerance)
             if driver is None or reach not in REACHES or not 0 < tolerance < math.inf:
                 raise ValueError("roadmap: expected the linear model that drives along it, and a reach of it")
-            if kinds == ["nodes"]:
-                if not static_entries(model, block):
-                    raise ValueError("roadmap: expected a model with static entries, got none")
-                nodes = _checked(tensors, f"roadmap.{part}.nodes", (None, len(block.states)))
-                if not 0 < len(nodes) <= _POOL:
-                    raise ValueError(f"roadmap: expected 1 to {_POOL} nodes, got {len(nodes)}")
-                roadmaps.append(ContextRoadmap(nodes, static_entries(model, block), driver, alone))
-                continue
-            steps = tensors[f"roadmap.{part}.steps"].float()
-            neighbours = tensors[f"roadmap.{part}.neighbours"].long()
-            if (
-                steps.ndim != 2
-                or steps.shape != neighbours.shape
-                or not 0 < len(steps) <= min(len(points), _MOST_NODES)
-            ):
-                raise ValueError(f"roadmap: {list(steps.shape)} and {list(neighbours.shape)} do not fit")
-            if not steps.numel() or neighbours.min() < 0 or neighbours.max() >= len(steps) or steps.min() < 0:
-                raise ValueError("roadmap: its neighbours and times of at least 0 do not fit its nodes")
-            roadmaps.append(RoadmapGraph(points[: len(steps)], neighbours, steps, driver, terminal=alone))
+            avoided = terminal if len(parts) == 1 else None
+            roadmaps.append(_roadmap(own, points, static_entries(model, block), driver, avoided))
         if roadmaps and len(roadmaps) != len(parts):
             raise ValueError(f"roadmap: expected one for each of {len(parts)} blocks, got {len(roadmaps)}")
         replay = None
@@ -250,3 +226,39 @@ def _checked(tensors: Mapping[str, Tensor], name: str, shape: tuple[int | None, 
     if tensor.ndim != len(shape) or any(s not in (None, t) for s, t in zip(shape, tensor.shape, strict=True)):
         raise ValueError(f"{name}: expected shape {list(shape)}, got {list(tensor.shape)}")
     return tensor.float()
+
+
+def _roadmap(
+    tensors: Mapping[str, Tensor],
+    points: Tensor,
+    fixed: tuple[int, ...],
+    driver: Steering | InertialSteering,
+    terminal: TerminalStates | None,
+) -> RoadmapGraph | ContextRoadmap:
+    """Returns the saved roadmap of a block."""
+    if "nodes" in tensors and "steps" not in tensors:
+        if not fixed:
+            raise ValueError("roadmap: expected a model with static entries, got none")
+        nodes = _checked(tensors, "nodes", (None, points.shape[1]))
+        if not 0 < len(nodes) <= _POOL:
+            raise ValueError(f"roadmap: expected 1 to {_POOL} nodes, got {len(nodes)}")
+        return ContextRoadmap(nodes, fixed, driver, terminal)
+    if not {"steps", "neighbours"} <= set(tensors):
+        raise ValueError(f"roadmap: expected steps and neighbours, got {', '.join(tensors)}")
+    steps, neighbours = tensors["steps"].float(), tensors["neighbours"].long()
+    if steps.ndim != 2 or steps.shape != neighbours.shape or not 0 < len(steps) <= min(len(points), _MOST_NODES):
+        raise ValueError(f"roadmap: {list(steps.shape)} and {list(neighbours.shape)} do not fit")
+    if not steps.numel() or neighbours.min() < 0 or neighbours.max() >= len(steps) or steps.min() < 0:
+        raise ValueError("roadmap: its neighbours and times of at least 0 do not fit its nodes")
+    return RoadmapGraph(points[: len(steps)], neighbours, steps, driver, terminal=terminal)
+
+
+def _terminal(tensors: Mapping[str, Tensor], size: int) -> TerminalStates | None:
+    """Returns the saved region of terminal states, if any."""
+    if "terminal.ends" not in tensors:
+        return None
+    ends, starts = (_checked(tensors, f"terminal.{name}", (None, size)) for name in ("ends", "starts"))
+    ratio = float(tensors["terminal.ratio"])
+    if not (0 < len(ends) <= _POOL and 0 < len(starts) <= _POOL and 0 < ratio < math.inf):
+        raise ValueError(f"terminal: expected 1 to {_POOL} states and a ratio, got {len(ends)}, {len(starts)}, {ratio}")
+    return TerminalStates(ends, starts, ratio)

@@ -90,8 +90,8 @@ class Planner(ABC, Generic[State]):
         whole(1, **{name: getattr(self, name) for name in names})
         if self.budget is not None:
             more_than(0, budget=self.budget)
-        if self.proposals is not None and not callable(self.proposals):
-            raise ValueError(f"proposals: expected a callable or None, got {self.proposals!r}")
+        if self.proposals is not None and (not callable(self.proposals) or isinstance(self.proposals, type)):
+            raise ValueError(f"proposals: expected a callable (an instance, no class) or None, got {self.proposals!r}")
 
     @abstractmethod
     def init(self, problem: Problem, given: Candidates | None, noise: NoiseSource) -> State:
@@ -276,7 +276,14 @@ class _Best:
 
 def _sound(problem: Problem, given: Candidates) -> Candidates:
     """Returns proposals with actions inside the bounds; candidates that are not finite are replaced by rest."""
+    if not (isinstance(given, tuple) and len(given) == len(Candidates._fields) and isinstance(given[1], Tensor)):
+        raise ValueError(f"proposals: expected them to return Candidates, got {type(given).__name__}")
     states, actions, rollouts = given
+    batch, horizon, sizes = problem.size, problem.horizon, (problem.start.shape[1], problem.low.shape[0])
+    for name, values, size in (("states", states, sizes[0]), ("actions", actions, sizes[1])):
+        shape = tuple(values.shape)
+        if len(shape) != 4 or (shape[0], *shape[2:]) != (batch, horizon, size) or shape[1] != actions.shape[1]:
+            raise ValueError(f"proposals: expected {name} [{batch}, N, {horizon}, {size}], got {list(shape)}")
     lost = ~(states.isfinite().all(-1).all(-1) & actions.isfinite().all(-1).all(-1))[..., None, None]
     actions = problem.clamp(torch.where(lost, problem.rest, actions))
     if lost.any():

@@ -20,7 +20,7 @@ from grasp_agent.replay.episodes import Episode
 from grasp_agent.task.actions import from_space
 
 Array = NDArray[np.float32]
-_ARRAYS = ("observations", "next_observations", "actions", "achieved_goal", "next_achieved_goal")
+_ARRAYS = ("observations", "next_observations", "actions", "terminations", "achieved_goal", "next_achieved_goal")
 _DENSEST = 50  # greatest factor by which an array may be larger than the file, beyond which nothing is read
 _OUTSIDE = 1e-3  # tolerance of actions in [-1, 1]
 Raw = Callable[[Any], NDArray[Any]]

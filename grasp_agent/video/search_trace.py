@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from grasp_agent.agent.agent import GraspAgent
 from grasp_agent.planners import GraspState, Planner, Problem
 from grasp_agent.task.observation import batched, raw_vectors
+from grasp_agent.validation import instance
 
 
 class SearchTrace(NamedTuple):
@@ -38,8 +39,9 @@ def trace_search(agent: GraspAgent, observation: Any, planner: Planner[Any] | No
         planner: None for the agent's own.
 
     Raises:
-        ValueError: if the agent is untrained, or the observation does not fit.
+        ValueError: if the agent is untrained, the planner is none, or the observation does not fit.
     """
+    instance(Planner, planner=planner)
     policy, world = agent.policy, agent.policy.world
     if world is None:
         raise ValueError("agent: expected one that has learned something")

@@ -96,5 +96,5 @@ def test_what_no_file_could_give_back_is_refused_when_an_agent_is_made(settings:
 def test_what_is_accepted_is_loaded_as_it_was(settings: dict[str, Any], tmp_path: Path):
     agent = tiny(**{"env": ENV, **settings})
     agent.save(tmp_path / "agent")
-    goal = {} if agent.goal is None else {"goal": agent.goal}
+    goal: dict[str, Any] = {} if agent.goal is None else {"goal": agent.goal}
     assert GraspAgent.load(tmp_path / "agent", **goal).settings == agent.settings

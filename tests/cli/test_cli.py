@@ -5,6 +5,7 @@ import subprocess
 import sys
 import time
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -110,7 +111,7 @@ def test_closed_output_is_not_an_error(command: str):
         ("train grasp/BallNav-v0 --steps 9 --out .", "is a folder"),
         ("record ball-nav video.mp4 --size 0", "size: expected 32 to 4096 pixels, got 0"),
         ("record ball-nav video.mp4 --speed 100", "at most 240 frames per second"),
-        ("plan ball-nav --planner best", "--planner: expected own or one of grasp-paper, shooting"),
+        ("plan ball-nav --planner best", "--planner: expected one of own, grasp, grasp-paper, shooting"),
         ("plan ball-nav --out video.avi", ".mp4 or .gif"),
         ("demo --episodes -2", "expected at least 1, got -2"),
     ],
@@ -322,6 +323,17 @@ def test_evaluate_does_not_write_over_its_own_files(agent, extra, capsys, monkey
     assert "expected two files that are not the model's" in capsys.readouterr().err
 
 
+@pytest.fixture
+def usual_signals() -> Iterator[None]:
+    """The usual handlers: a shell that starts the tests in the background lets them ignore Ctrl-C."""
+    usual = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
+    before = {number: signal.signal(number, handler) for number, handler in usual.items()}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.usefixtures("usual_signals")
 @pytest.mark.parametrize(
     ("number", "status", "said"), [(signal.SIGTERM, 143, "terminated"), (signal.SIGINT, 130, "interrupted")]
 )

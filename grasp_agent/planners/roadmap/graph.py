@@ -197,9 +197,7 @@ class RoadmapGraph:
 
     def _passable(self, times: Tensor, start: Tensor, end: Tensor) -> Tensor:
         """Returns times of edges between states `[..., S]`, infinite for those through terminal states."""
-        if self._terminal is None:
-            return times
-        return times.masked_fill(self._terminal.crossed(start, end), torch.inf)
+        return times if self._terminal is None else times.masked_fill(self._terminal.crossed(start, end), torch.inf)
 
     def _best_routes(self, index: Tensor, first: Tensor, enter: Tensor, last: Tensor, leave: Tensor) -> _Routes:
         """Returns the best routes in by nodes `[B, F]` and out by nodes `[B, L]`, in copies `[R]` of the graph."""

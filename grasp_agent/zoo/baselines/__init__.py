@@ -72,7 +72,8 @@ def find(algorithm: str, env_id: str, steps: int | None = None) -> Baseline:
     known = [entry for entry in baselines() if entry.env_id == env_id]
     fitting = [entry for entry in known if entry.algorithm == algorithm and steps in (None, entry.steps)]
     if not fitting:
-        names = ", ".join(f"{entry.algorithm}@{entry.steps}" for entry in known) or "none"
+        names = ", ".join(f"{entry.algorithm}@{entry.steps}" for entry in known)
+        names = names or "the environments " + ", ".join(sorted({entry.env_id for entry in baselines()}))
         wanted = algorithm if steps is None else f"{algorithm}@{steps}"
         raise ValueError(f"no bundled baseline {wanted!r} for {env_id} (choose from {names})")
     return max(fitting, key=lambda entry: entry.steps)

@@ -34,10 +34,19 @@ from grasp_agent.zoo import baselines
 
 ENV = "grasp/BallNav-v0"
 BOX = gym.spaces.Box(-1, 1, (2,))
+
+
+def resumed(path: Path) -> object:
+    """Reads a checkpoint, whose path was sound when the training began."""
+    saver = Checkpoint(path.with_name("sound.zip"))
+    saver.path = path
+    return saver.read(AgentSettings(), torch.device("cpu"))
+
+
 READERS: dict[str, Callable[[Path], object]] = {
     "agent": lambda path: GraspAgent.load(path, device="cpu"),
     "baseline": baselines.read,
-    "checkpoint": lambda path: Checkpoint(path).read(AgentSettings(), torch.device("cpu")),
+    "checkpoint": lambda path: resumed(path),
     "participant": lambda path: participant(OwnFile(path), ENV),
     "dataset": lambda path: episodes_of(path, BOX, np.asarray),
     "learning curve": training.learning_curve,
