@@ -139,12 +139,15 @@ def test_one_damaged_block_is_enough_to_refuse_the_index(model: EnsembleMLP, par
     points, near = saved[f"support.{part}.points"], saved[f"roadmap.{part}.neighbours"]
     damages = {
         f"support__{part}__points": (points[:, :1], r"support\.\d\.points: expected shape \[None, 2\]"),
-        f"roadmap__{part}__steps": (None, "roadmap: expected one for each of 2 blocks, got 1"),
+        f"roadmap__{part}__steps": (None, "roadmap: expected steps and neighbours, got"),
         f"roadmap__{part}__neighbours": (near + len(near), "roadmap: .* do not fit"),
     }
     for name, (wrong, words) in damages.items():
         with pytest.raises(ValueError, match=words):
             restored(model, index, **{name: wrong})
+    without = {f"roadmap__{part}__{what}": None for what in ("steps", "neighbours", "error")}
+    with pytest.raises(ValueError, match="roadmap: expected one for each of 2 blocks, got 1"):
+        restored(model, index, **without)
     with pytest.raises(KeyError, match=r"support\.2"):
         ReplayIndex.restore(model, saved, (*PAIRS, Block((0,), (0,))))
 
