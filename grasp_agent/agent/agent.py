@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any, ClassVar, TypeVar
 
@@ -147,8 +148,10 @@ class GraspAgent(WorldModelAlgorithm):
     def _plan_with(self, **changes: Any) -> None:
         AgentSettings(**changes)  # refuses values of another type, or out of range
         usual = {"planner": GRASP(), "horizon": self._settings.horizon or 50, "criteria": self._settings.usual_criteria}
-        for name, value in changes.items():
-            setattr(self.policy.controller, name, usual[name] if value is None else value)
+        given = {name: usual[name] if value is None else value for name, value in changes.items()}
+        self.snapshot()._replace(settings=replace(self.settings, **given)).check_loadable()
+        for name, value in given.items():
+            setattr(self.policy.controller, name, value)
         self.policy.forget()
 
     @property

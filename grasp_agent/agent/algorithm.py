@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -25,6 +25,7 @@ from grasp_agent.models.precision import single_precision
 from grasp_agent.replay.offline import episodes_of
 from grasp_agent.task.actions import from_space, whole_numbers
 from grasp_agent.task.observation import KEYS, ObservationError, numbers, raw_vectors
+from grasp_agent.task.success import reported_success
 from grasp_agent.validation import at_least, more_than
 
 Self = TypeVar("Self", bound="WorldModelAlgorithm")
@@ -202,9 +203,11 @@ class WorldModelAlgorithm(WorldModelBase):
         """Returns whether an episode's last observation is terminal without success: no time limit, not at the goal."""
         if info.get("TimeLimit.truncated", False):
             return False
-        tolerance = self.settings.goal_tolerance
-        if "is_success" in info or tolerance is None or not self.perception.names_goals:
-            return not info.get("is_success", False)
+        reported, tolerance = reported_success(info), self.settings.goal_tolerance
+        if reported is not None:
+            return not reported
+        if tolerance is None or not self.perception.names_goals:
+            return False  # it may be a success
         achieved, goal = self.perception.outcome(row, before, after, last)
         return bool(self._distances(achieved[None], goal[None])[0] > tolerance)
 
@@ -236,6 +239,13 @@ class WorldModelAlgorithm(WorldModelBase):
         roadmap = world.index.roadmap
         self.logger.record("model/roadmap", 0.0 if roadmap is None else roadmap.connected)
         self._dump_logs()
+
+    def _at_goal(self, observations: Any) -> NDArray[np.bool_]:
+        """Returns whether recorded observations may be at their goal, `[n]`: True where that is not known."""
+        known, tolerance = self.perception.to_goal_dict(observations), self.settings.goal_tolerance
+        if tolerance is None or not isinstance(known, Mapping) or not set(KEYS[1:]) <= set(known):
+            return np.ones(len(self.perception.rows(observations)), np.bool_)
+        return self._distances(known[KEYS[1]], known[KEYS[2]]) <= tolerance
 
     def _distances(self, achieved: NDArray[Any], goals: NDArray[Any]) -> NDArray[np.float32]:
         """Returns weighted distances `[n]` between achieved and desired goals, both from `Perception.outcome`."""
@@ -271,7 +281,7 @@ class WorldModelAlgorithm(WorldModelBase):
             ValueError: if it is none of these, holds no step, or does not fit the spaces.
         """
         assert isinstance(self.action_space, spaces.Box)
-        episodes = episodes_of(dataset, self.action_space, self.perception.rows)
+        episodes = episodes_of(dataset, self.action_space, self.perception.rows, self._at_goal)
         self.perception.open_buffer(None, {})
         self.perception.store(episodes, self.trainer.dataset, self.action_space.shape[0])
         self._setup_learn(0, None, reset_num_timesteps=False, tb_log_name="fit")
@@ -294,7 +304,7 @@ class WorldModelAlgorithm(WorldModelBase):
                 self._adopt(snapshot)
                 self.trainer.resume(snapshot.experience, snapshot.fits, self._sizes)
             self.num_timesteps, self.training_seconds = snapshot.num_timesteps, snapshot.training_seconds
-        with loading(str(saver.images)):
+        with nullcontext() if snapshot is None else loading(str(saver.images)):
             self.perception.open_buffer(saver.images, {} if snapshot is None else snapshot.images)
         if snapshot is not None:
             saver.say_changes(snapshot, self.snapshot())

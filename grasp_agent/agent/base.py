@@ -22,10 +22,12 @@ from grasp_agent import serialization
 from grasp_agent.agent.perception import GoalPerception, Perception, VectorPerception
 from grasp_agent.agent.pixel_perception import PixelPerception
 from grasp_agent.agent.policy import WorldModelPolicy
+from grasp_agent.agent.saved_settings import options_of
 from grasp_agent.agent.settings import AgentSettings
 from grasp_agent.agent.snapshot import Snapshot, loading
 from grasp_agent.agent.trainer import ModelTrainer
 from grasp_agent.models.world import World
+from grasp_agent.reading import parse_json
 from grasp_agent.task.goal import Goal
 from grasp_agent.task.observation import KEYS
 from grasp_agent.task.structure import Structure
@@ -119,10 +121,11 @@ class WorldModelBase(BaseAlgorithm, ABC):
             return
         self.env_id, self.env_kwargs = spec.id, {k: v for k, v in spec.kwargs.items() if k != "render_mode"}
         try:
-            json.dumps(self.env_kwargs)
-        except TypeError:
+            options_of(parse_json(json.dumps(self.env_kwargs).encode()))
+        except (TypeError, ValueError) as error:
             self.env_kwargs = {}
-            warnings.warn(f"{spec.id} was made with options that cannot be saved; they are left out", stacklevel=4)
+            what = f"{spec.id} was made with options that cannot be saved; they are left out"
+            warnings.warn(f"{what}: {error}", stacklevel=4)
 
     def _setup_model(self) -> None:
         if self.seed is not None and self.env is not None:
@@ -202,6 +205,7 @@ class WorldModelBase(BaseAlgorithm, ABC):
         self._vec_normalize_env = unwrap_vec_normalize(wrapped)
         self._read_spec(wrapped)
         self._settings = self._settings.in_env(wrapped)
+        self.snapshot().check_loadable()
         if force_reset:
             self._last_obs = None
         self.policy.forget()

@@ -64,7 +64,6 @@ class PlanState(NamedTuple):
             if not np.isfinite(array).all() or (name == "step" and (array < 0).any()):
                 raise ValueError(f"{expected}, got {name} that are not finite, or negative")
             arrays.append(array.astype(wanted.dtype))
-        np.clip(arrays[0], -1, 1, out=arrays[0])
         return cls._make(arrays)
 
     def copy(self) -> PlanState:

@@ -69,7 +69,7 @@ CODED = ("planner", "criteria", "model", "train", "explore", "encoder")
 _INDEX = ("middle", "linear", "support.", "roadmap.", "replay.")  # names in format 1, without the prefix `index.`
 
 
-_MODULE = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w./-]*")  # `module:name`
+_MODULE = re.compile(r"[A-Za-z_][\w.]*:")  # `module:name`
 
 
 def env_id_of(config: Mapping[str, Any]) -> str:
@@ -110,7 +110,7 @@ def options_of(options: Any) -> dict[str, Any]:
     while parts:
         part = parts.pop()
         parts += part.values() if isinstance(part, dict) else part if isinstance(part, list) else ()
-        if isinstance(part, str) and _MODULE.fullmatch(part):  # for environments that make others
+        if isinstance(part, str) and _MODULE.match(part):  # for environments that make others
             raise ValueError(f"env_kwargs: a file must not name a module to import, got {part!r}")
     return options
 

@@ -30,7 +30,7 @@ from grasp_agent.agent.settings import AgentSettings
 from grasp_agent.agent.trainer import Fits
 from grasp_agent.models.world import World
 from grasp_agent.planners import GRASP
-from grasp_agent.reading import check_finite, reading
+from grasp_agent.reading import check_finite, parse_json, reading
 from grasp_agent.serialization import space_from_config, space_to_config
 
 _INFINITE = (".steps", ".low", ".high")  # tensors that may be: edges that cannot be driven, unknown edges
@@ -161,7 +161,7 @@ class Snapshot(NamedTuple):
         changes = {name: value for name, value in known.items() if value is not None}
         try:
             config, _ = self._replace(world=None, encoder={}, experience={}, images={}).encode()
-            self.decode(json.loads(json.dumps(config)), {}, "settings", changes=changes)
+            self.decode(parse_json(json.dumps(config).encode()), {}, "settings", changes=changes)
         except (TypeError, ValueError) as error:
             reason = str(error).removeprefix("settings: cannot be loaded: ")
             raise ValueError(f"expected settings that can be saved and loaded: {reason}") from error

@@ -12,6 +12,8 @@ import numpy as np
 
 from grasp_agent.reading import reading
 from grasp_agent.task.goal import Goal
+from grasp_agent.task.observation import numbers
+from grasp_agent.task.success import reported_success
 
 LONGEST = 10_000
 """Steps after which an episode without a time limit is given up."""
@@ -175,10 +177,10 @@ def _answer(agent: Predictor, answer: Any) -> tuple[Any, Any]:
 
 def _success(goal: Goal | None, observation: Any, info: dict[str, Any]) -> bool | None:
     """Returns success as the environment, or else the goal, defines it."""
-    reported = info.get("is_success", info.get("success"))
+    reported = reported_success(info)
     if reported is None and goal is not None:
-        reported = goal.reached(np.asarray(observation, np.float32)[None])[0]
-    return None if reported is None else bool(reported)
+        return bool(goal.reached(numbers(observation, "observation")[None])[0])
+    return reported
 
 
 def _distance(goal: Goal | None, env: gym.Env[Any, Any], observation: Any) -> tuple[float | None, np.ndarray | None]:

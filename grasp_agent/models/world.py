@@ -166,9 +166,9 @@ class World:
         with _fitting():
             given = {name: tensor.to(device) for name, tensor in parameters.items()}
             tolerance, error = (float(given.pop(name)) for name in ("tolerance", "error"))
-            shape = json.loads(bytes(given.pop("shape").tolist()))
-            model, state_map = MLPConfig(**shape["model"]), _tuples(shape["state_map"])
-            return cls.restore(given, model, StateMap(**state_map), structure, tolerance, error)
+            shape = given.pop("shape")
+            model = MLPConfig(**_shape(shape)["model"])
+            return cls.restore(given, model, _state_map(shape), structure, tolerance, error)
 
     def with_parameters(self, parameters: Mapping[str, Tensor], *, exact_match: bool) -> World:
         """Returns a world of the same shape with other parameters; without `exact_match`, some may be missing.
@@ -179,8 +179,9 @@ class World:
         with _fitting():
             given = dict(parameters) if exact_match else {**self.parameters(), **parameters}
             tolerance, error = (float(given.pop(name)) for name in ("tolerance", "error"))
-            tensors = {name: tensor.to(self.model.scale.device) for name, tensor in given.items() if name != "shape"}
-            return self.restore(tensors, self.model.config, self.state_map, self.structure, tolerance, error)
+            state_map = _state_map(given.pop("shape")) if "shape" in given else self.state_map
+            tensors = {name: tensor.to(self.model.scale.device) for name, tensor in given.items()}
+            return self.restore(tensors, self.model.config, state_map, self.structure, tolerance, error)
 
     def rehearsal_episodes(self, observation_size: int, seed: int, actions_each: int = 8) -> Iterator[Episode]:
         """Yields one-step episodes of the model from the support's points: a rehearsal in later fits."""
@@ -195,8 +196,13 @@ class World:
             yield Episode(states, action[None])
 
 
-def _tuples(config: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: tuple(value) if isinstance(value, list) else value for name, value in config.items()}
+def _shape(tensor: Tensor) -> dict[str, Any]:
+    """Returns the settings of model and state map in `World.parameters`."""
+    return json.loads(bytes(tensor.tolist()))
+
+
+def _state_map(shape: Tensor) -> StateMap:
+    return StateMap(**{name: tuple(values) for name, values in _shape(shape)["state_map"].items()})
 
 
 @contextmanager

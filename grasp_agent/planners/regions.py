@@ -11,6 +11,7 @@ from torch import Tensor
 from grasp_agent.planners.protocols import Block
 
 _ON_LINE = 8  # states on a line between two that are checked; chosen by hand
+_ROWS = 4096  # states whose distances are computed at once, which limits memory; chosen by hand
 
 
 class Support:
@@ -63,12 +64,15 @@ class TerminalStates:
     def contains(self, states: Tensor) -> Tensor:
         """Returns whether states `[..., S]` are terminal, `[...]`."""
         flat = states.reshape(-1, states.shape[-1])
-        own = flat.square().sum(-1)
+        return torch.cat([self._contains(rows) for rows in flat.split(_ROWS)]).view(states.shape[:-1])
+
+    def _contains(self, rows: Tensor) -> Tensor:
+        own = rows.square().sum(-1)
         end, start = (
-            (torch.addmm(points.square().sum(-1), flat, points.T, alpha=-2).amin(-1) + own).clamp_min(0)
+            (torch.addmm(points.square().sum(-1), rows, points.T, alpha=-2).amin(-1) + own).clamp_min(0)
             for points in (self.ends, self.starts)
         )
-        return (end < self.ratio**2 * start).view(states.shape[:-1])
+        return end < self.ratio**2 * start
 
     def crossed(self, start: Tensor, end: Tensor) -> Tensor:
         """Returns whether lines between states `[..., S]` lead through a terminal one before their end, `[...]`."""

@@ -26,8 +26,8 @@ class Criteria:
         running: weight of the mean distance along the trajectory; favours plans that arrive early.
         off_support: weight of each step off the replayed support before the goal: two or three make a plan
             unacceptable, however long it is.
-        termination: cost of a plan that, before the goal, enters a state at which episodes ended for good
-            (`terminated`, without success); such a plan is never accepted. 0 ignores such states.
+        termination: a plan that, before the goal, enters a state at which episodes ended for good (`terminated`
+            without success) costs this more than to wait at its farthest state, and is never accepted; 0 ignores them.
         stride: during planning, the support is checked at every step of this many; the final score checks all.
         feedback: True scores candidates as they are executed: with one tracking step on D_a F for each action, towards
             the members' mean prediction. False scores the open-loop actions.
@@ -118,7 +118,7 @@ class Scoring:
         if self._support is not None and rule.off_support:
             cost = cost + self._penalties(states, distances).sum(-2)
         if self._terminal is not None:
-            cost = cost + rule.termination * self._ends(states, distances)[..., -1:].to(cost.dtype)
+            cost = cost + self._termination(distances) * self._ends(states, distances)[..., -1:].to(cost.dtype)
         return torch.where(states.isfinite().all(-1).all(-1)[..., None], cost, torch.inf)
 
     def goal_weights(self, states: Tensor, hold: int, running: float) -> Tensor:
@@ -146,7 +146,8 @@ class Scoring:
             penalties[..., :: rule.stride, :] = self._penalties(states, distances)
             cost = cost + penalties.cumsum(-2)
         if self._terminal is not None:
-            cost = cost + rule.termination * self._ends(states, distances)[..., None].to(cost.dtype)
+            ends = self._ends(states, distances)[..., None].to(cost.dtype)
+            cost = cost + self._termination(distances)[..., None, :] * ends
         sound = states.isfinite().all(-1).cummin(-1).values
         return torch.where(sound[..., None], cost, torch.inf)
 
@@ -163,6 +164,12 @@ class Scoring:
         rule = self._criteria
         strays = self._support.off(states[..., :: rule.stride, :]) & (distances[..., :: rule.stride, :] > 1)
         return rule.off_support * rule.stride * strays.to(states.dtype)
+
+    def _termination(self, distances: Tensor) -> Tensor:
+        """Returns what it costs to end the episode, `[..., B, N, G]`: more than to wait, however far the goal is."""
+        rule = self._criteria
+        greatest = torch.maximum(distances.amax(-2), self.distances(self._start[:, None, None])[..., 0, :])
+        return rule.termination + (1 + rule.running) * greatest
 
     def _ends(self, states: Tensor, distances: Tensor) -> Tensor:
         """Returns whether a terminal state was entered before the goal, up to each step, `[..., H]`."""
@@ -187,7 +194,8 @@ class Scoring:
             worst = worst + rule.off_support * strays.to(worst.dtype).sum(-1)
         if self._terminal is not None:
             ends = self._ends(rollouts, distances)[..., -1]
-            worst = torch.where(ends, worst + max(rule.termination, rule.accept + 1), worst)
+            price = self._termination(distances).amax(-1).clamp_min(rule.accept + 1)
+            worst = torch.where(ends, worst + price, worst)
         cost = worst + rule.running * distance.mean(-1)
         if rule.disagreement:
             cost = cost + rule.disagreement * self.disagreement(rollouts).mean(-1)

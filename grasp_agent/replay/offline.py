@@ -25,6 +25,8 @@ _DENSEST = 50  # greatest factor by which an array may be larger than the file, 
 _OUTSIDE = 1e-3  # tolerance of actions in [-1, 1]
 Raw = Callable[[Any], NDArray[Any]]
 """From recorded observations, `[n, ...]`, to the raw vectors of the agent's dataset, `[n, R]`."""
+AtGoal = Callable[[Any], NDArray[np.bool_]]
+"""From recorded observations, `[n, ...]`, to whether they may be at their goal, `[n]`."""
 
 
 class Transitions(NamedTuple):
@@ -57,7 +59,7 @@ class Transitions(NamedTuple):
             yield Episode(states, self.actions[first:last], bool(self.terminated[last - 1]))
 
 
-def episodes_of(source: Any, action_space: spaces.Box, raw: Raw) -> list[Episode]:
+def episodes_of(source: Any, action_space: spaces.Box, raw: Raw, at_goal: AtGoal | None = None) -> list[Episode]:
     """Returns the episodes of a source of data.
 
     Args:
@@ -65,21 +67,23 @@ def episodes_of(source: Any, action_space: spaces.Box, raw: Raw) -> list[Episode
             (actions scaled to [-1, 1]); a Minari dataset; the path of an `.npz` file; or `Episode`s. A file holds
             `actions` `[M, A]` in the environment's units, and the steps' `observations` and `next_observations`
             `[M, O]`; of a goal environment also `achieved_goal` and `next_achieved_goal` `[M, G]`; optionally
-            `terminations` `[M]`, 1 where an episode ended for good.
+            `terminations` `[M]`, 1 where an episode ended for good, without success.
         action_space: of the environment.
         raw: returns the raw vectors of recorded observations.
+        at_goal: returns whether recorded observations may be at their goal: then an end is not terminal. None takes
+            no end of buffers and Minari datasets as terminal.
 
     Raises:
         ValueError: if the source is of another kind, has no step, or does not fit.
     """
     if isinstance(source, ReplayBuffer):
-        episodes = [episode for steps in _of_buffer(source, raw) for episode in steps.episodes()]
+        episodes = [episode for steps in _of_buffer(source, raw, at_goal) for episode in steps.episodes()]
     elif isinstance(source, (str, Path)):
         with reading(source, "not a dataset of this environment"):
             episodes = list(_of_file(Path(source), action_space, raw).episodes())
     elif hasattr(source, "iterate_episodes"):
         with reading("dataset", "not one of this environment"):
-            episodes = [_of_minari(recorded, action_space, raw) for recorded in source.iterate_episodes()]
+            episodes = [_of_minari(recorded, action_space, raw, at_goal) for recorded in source.iterate_episodes()]
     elif isinstance(source, (list, tuple)) and all(isinstance(item, Episode) for item in source):
         episodes = list(source)
     else:
@@ -92,7 +96,7 @@ def episodes_of(source: Any, action_space: spaces.Box, raw: Raw) -> list[Episode
     return episodes
 
 
-def _of_buffer(buffer: ReplayBuffer, raw: Raw) -> Iterator[Transitions]:
+def _of_buffer(buffer: ReplayBuffer, raw: Raw, at_goal: AtGoal | None) -> Iterator[Transitions]:
     """Yields a buffer's steps, one environment after the other."""
     size = buffer.buffer_size
     order = (np.arange(size) + (buffer.pos if buffer.full else 0)) % size
@@ -117,7 +121,9 @@ def _of_buffer(buffer: ReplayBuffer, raw: Raw) -> Iterator[Transitions]:
                 "file, whose "
                 "actions are in the environment's units"
             )
-        steps = Transitions(raw(before), actions, raw(after), ends, ends & ~buffer.timeouts[order, env].astype(bool))
+        terminated = ends & ~buffer.timeouts[order, env].astype(bool)
+        terminated = terminated & ~at_goal(after) if at_goal is not None else np.zeros_like(ends)
+        steps = Transitions(raw(before), actions, raw(after), ends, terminated)
         # With `optimize_memory_usage`, the last state of an episode is overwritten by the first of the next one.
         yield steps.without(ends) if buffer.optimize_memory_usage else steps
 
@@ -168,8 +174,9 @@ def _array(archive: ZipFile, name: str, member: ZipInfo) -> NDArray[Any]:
         return np.lib.format.read_array(stream, allow_pickle=False)
 
 
-def _of_minari(recorded: Any, action_space: spaces.Box, raw: Raw) -> Episode:
-    terminated = bool(np.any(getattr(recorded, "terminations", False)))
+def _of_minari(recorded: Any, action_space: spaces.Box, raw: Raw, at_goal: AtGoal | None) -> Episode:
+    ended = bool(np.any(getattr(recorded, "terminations", False))) and at_goal is not None
+    terminated = ended and not at_goal(recorded.observations)[-1]  # type: ignore[misc]
     return Episode(raw(recorded.observations), _scaled(recorded.actions, action_space), terminated)
 
 

@@ -20,6 +20,12 @@ _ENOUGH = 10  # changes that are needed for an estimate
 _SURE = 0.25  # quantile of the distances at which changes occur: a conservative estimate, as distances have errors
 
 
+def reported_success(info: Mapping[str, Any]) -> bool | None:
+    """Returns success as an environment reports it, in `is_success` or `success`; None where it does not."""
+    reported = info.get("is_success", info.get("success"))
+    return None if reported is None else bool(reported)
+
+
 def success_radius(env: VecEnv) -> float | None:
     """Returns the distance from the goal within which a goal environment gives the same reward as at the goal.
 

@@ -101,6 +101,15 @@ def test_an_episode_start_that_says_neither_yes_nor_no_is_refused(agent: GraspAg
         agent.predict(obs, episode_start=start)
 
 
+def test_an_agent_goes_on_with_a_new_episode_after_such_an_observation():
+    agent = tiny(Failing(np.nan, 137), goal=Goal.at({0: 0.0}, tolerance=0.1))
+    with pytest.raises(ValueError, match="environment step 137"):
+        agent.learn(300)
+    agent.learn(60, reset_num_timesteps=False)
+    moved = [np.abs(np.diff(episode.states[:, 0])).max() for episode in agent.trainer.dataset.episodes]
+    assert max(moved) <= 0.1 + 1e-6  # no step leads from one episode into another
+
+
 def test_actions_of_a_state_stay_inside_the_bounds(agent: GraspAgent, obs: dict[str, Any]):
     _, state = agent.predict(obs, episode_start=START)
     action, _ = agent.predict(obs, _changed(state, "actions", lambda actions: actions + 9))

@@ -80,6 +80,36 @@ def test_what_no_file_could_give_back_is_refused_when_an_agent_is_made(settings:
     assert "\n" not in str(failure.value)
 
 
+def test_changes_that_no_file_could_give_back_are_refused_and_change_nothing():
+    agent = tiny(ENV)
+    before = agent.settings
+    for name, value in (("horizon", 10**6), ("criteria", Strict()), ("planner", GRASP(candidates=10**6))):
+        with pytest.raises(ValueError, match="can be saved and loaded"):
+            setattr(agent, name, value)
+    assert agent.settings == before
+
+
+@pytest.mark.parametrize("mode", ["rgb:depth", float("nan"), {"deep": ["module:name"]}, object()])
+def test_options_that_no_file_could_give_back_are_left_out_with_a_warning(mode: Any, tmp_path: Path):
+    class Optional(Line):
+        def __init__(self, mode: Any = None) -> None:
+            super().__init__(-1, 1, np.float32)
+
+    gym.register("grasp-tests/Optional-v0", Optional, max_episode_steps=10)
+    env = gym.make("grasp-tests/Optional-v0", mode=mode)
+    goal = Goal.at({0: 0.0}, tolerance=0.1)
+    with pytest.warns(UserWarning, match="options that cannot be saved"):
+        agent = tiny(env, goal=goal)
+    plain = tiny(gym.make("grasp-tests/Optional-v0", mode="plain"), goal=goal)
+    assert plain.env_kwargs == {"mode": "plain"} and agent.env_kwargs == {}
+    with pytest.warns(UserWarning, match="options that cannot be saved"):
+        plain.set_env(env)
+    for each in (agent, plain):
+        each.save(tmp_path / "agent")
+        assert GraspAgent.load(tmp_path / "agent").env_kwargs == {}
+    del gym.registry["grasp-tests/Optional-v0"]
+
+
 @pytest.mark.parametrize(
     "settings",
     [

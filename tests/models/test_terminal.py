@@ -6,13 +6,14 @@ from collections.abc import Callable
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
 import pytest
 import torch
-from agents import tiny
+from agents import images_of, tiny, tiny_seer
 from gymnasium import spaces
 from problems import STEP, make, slide, tensor
 from stable_baselines3.common.buffers import DictReplayBuffer
@@ -21,7 +22,7 @@ from torch import Tensor
 from grasp_agent import GRASP, Goal
 from grasp_agent.models.replay_index import ReplayIndex
 from grasp_agent.models.support import terminal_states
-from grasp_agent.planners import CEM, MPPI, Criteria, Planner, RoadmapGraph, Steering, TerminalStates
+from grasp_agent.planners import CEM, MPPI, ContextRoadmap, Criteria, Planner, RoadmapGraph, Steering, TerminalStates
 
 Ended = Callable[[Tensor], Tensor]
 
@@ -98,12 +99,12 @@ def test_a_plan_through_the_region_costs_what_the_criteria_say_and_is_never_acce
     actions[:, :, :4, 0] = 1
     free, ended = problem.score(actions), replace(problem, terminal=ditch()).score(actions)
     assert free.accepted.item() and not ended.accepted.item()
-    assert ended.cost.item() == pytest.approx(free.cost.item() + max(termination, 201))
+    assert ended.cost.item() == pytest.approx(free.cost.item() + max(termination + 1 / 0.1, 201))  # it starts 1 away
     merits = [replace(problem, terminal=region).scoring.merit(problem.follow(actions)) for region in (None, ditch())]
     if not stop:
-        assert merits[1].item() == pytest.approx(merits[0].item() + termination)
+        assert merits[1].item() == pytest.approx(merits[0].item() + termination + 10)
     else:  # it stops before the ditch, as long as the way across is worth less
-        assert merits[0].item() == pytest.approx(0) and merits[1].item() == pytest.approx(min(termination, 7.5))
+        assert merits[0].item() == pytest.approx(0) and merits[1].item() == pytest.approx(7.5)
     blind = replace(problem, terminal=ditch(), criteria=replace(criteria, termination=0.0))
     assert blind.score(actions).accepted.item()
 
@@ -213,22 +214,39 @@ def test_the_region_is_saved_and_restored_with_the_agent(tmp_path: Path):
     assert torch.equal(known.terminal.contains(states), index.terminal.contains(states))
 
 
-@pytest.mark.parametrize("kind", ["buffer", "file", "bad file"])
+GOALS = ("observation", "achieved_goal", "desired_goal")
+
+
+def seen(place: float) -> dict[str, Any]:
+    return dict(zip(GOALS, np.array([[[place]], [[place]], [[-1.0]]], np.float32), strict=True))
+
+
+@pytest.mark.parametrize("kind", ["buffer", "minari", "file", "bad file"])
 def test_offline_data_tell_which_ends_are_terminal(kind: str, tmp_path: Path):
-    env, episodes = Trap(says=False), [(-0.5, 0.9, 1.2), (0.5, 0.2, 0.4)]
+    env, episodes = Trap(says=False), [(-0.5, 0.9, 1.2), (0.5, 0.2, 0.4), (-0.3, -0.6, -0.9)]
     agent = tiny(env)
-    steps = [(a, b, b == e[-1], b > 1) for e in episodes for a, b in pairwise(e)]
+    steps = [(a, b, b == e[-1], abs(b) > 0.85) for e in episodes for a, b in pairwise(e)]
+    steps = [(a, b, last, last and ended) for a, b, last, ended in steps]
     if kind == "buffer":
         buffer = DictReplayBuffer(10, env.observation_space, env.action_space, handle_timeout_termination=True)  # type: ignore[arg-type]
         for before, after, done, ended in steps:
-            rows = [dict.fromkeys(env.observation_space, np.array([[x]], np.float32)) for x in (before, after)]  # type: ignore[call-overload]
             info = {"TimeLimit.truncated": done and not ended}
-            buffer.add(rows[0], rows[1], np.zeros((1, 1)), np.zeros(1), np.array([done]), [info])
+            buffer.add(seen(before), seen(after), np.zeros((1, 1)), np.zeros(1), np.array([done]), [info])
         source: Any = buffer
+    elif kind == "minari":
+        played = [
+            SimpleNamespace(
+                observations={key: np.concatenate([seen(place)[key] for place in episode]) for key in GOALS},
+                actions=np.zeros((2, 1)),
+                terminations=np.array([False, abs(episode[-1]) > 0.85]),
+            )
+            for episode in episodes
+        ]
+        source = SimpleNamespace(iterate_episodes=lambda: iter(played))
     else:
         source = tmp_path / "steps.npz"
         before, after, _, ended = (np.array(values, np.float32)[:, None] for values in zip(*steps, strict=True))
-        ends = ended[:, 0] if kind == "file" else ended[:, 0] + 0.5
+        ends = ended[:, 0] * (after[:, 0] > 0) + (kind == "bad file") / 2  # a file says which ends are no success
         names = ("observations", "achieved_goal", "next_observations", "next_achieved_goal", "actions", "terminations")
         np.savez(source, **dict(zip(names, (before, before, after, after, 0 * before, ends), strict=True)))
     if kind == "bad file":
@@ -236,4 +254,89 @@ def test_offline_data_tell_which_ends_are_terminal(kind: str, tmp_path: Path):
             agent.fit(source)
         return
     agent.fit(source)
-    assert [episode.terminated for episode in agent.trainer.dataset.episodes] == [True, False]
+    assert [episode.terminated for episode in agent.trainer.dataset.episodes] == [True, False, False]
+
+
+def test_where_success_is_not_known_no_end_is_terminal():
+    env = Trap(says=False)
+    del env.distance_threshold
+    agent = tiny(env).learn(150)
+    assert agent.goal_tolerance is None
+    assert not any(episode.terminated for episode in agent.trainer.dataset.episodes)
+
+
+def test_success_under_another_name_is_no_terminal_state():
+    class Named(Trap):
+        def step(self, action: Any) -> Any:
+            seen, reward, terminated, truncated, info = super().step(action)
+            return seen, reward, terminated, truncated, {"success": info["is_success"]}
+
+    episodes = tiny(Named()).learn(300).trainer.dataset.episodes
+    last = np.array([float(episode.states[-1, 0]) for episode in episodes])
+    assert [episode.terminated for episode in episodes] == (last > 1).tolist() and (last < -0.8).any()
+
+
+class Seen(Trap):
+    """The same, seen by a camera."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.observation_space = spaces.Box(0, 255, (16, 16, 3), np.uint8)
+
+    def _seen(self) -> Any:
+        image = np.zeros((16, 16, 3), np.uint8)
+        image[6:10, int(np.clip(8 + 6 * self.place, 0, 15)) :][:, :3] = 255
+        return image
+
+
+def test_images_keep_which_ends_are_terminal(tmp_path: Path):
+    agent = tiny_seer(Seen()).learn(300, checkpoint=tmp_path / "seen")
+    terminated = [episode.terminated for episode in agent.trainer.dataset.episodes]
+    assert terminated == [episode.terminated for episode in images_of(agent).buffer.episodes]
+    assert 0 < sum(terminated) < len(terminated)
+    again = tiny_seer(Seen()).learn(300, checkpoint=tmp_path / "seen")
+    assert [episode.terminated for episode in images_of(again).buffer.episodes] == terminated
+
+
+def test_waiting_is_cheaper_than_an_end_however_far_the_goal_is():
+    for tolerance in (0.1, 1e-3, 1e-5):
+        criteria = Criteria(hold=1, running=1.0)
+        problem = make(slide(), tensor([-0.5, 0.0]), tensor([0.5, 0.0]), horizon=6, criteria=criteria)
+        problem = replace(problem, terminal=ditch(), goal=replace(problem.goal, tolerance=tolerance))  # type: ignore[type-var]
+        actions = torch.zeros(1, 2, 6, 2, dtype=torch.float64)
+        actions[:, 0, :4, 0] = 1
+        for cost in (problem.score(actions).cost, problem.scoring.merit(problem.follow(actions))):
+            assert cost[0, 1] < cost[0, 0]
+
+
+def test_no_leg_to_or_from_a_roadmap_leads_through_the_region():
+    around = roadmap(ditch())
+    near, far = tensor([-0.3, 0.0]), tensor([0.3, 0.0])  # nodes on the other side are nearest
+    nodes = around.nodes[(around.nodes[:, 0] > 0.15) | (around.nodes[:, 1] > 0.5)]
+    one_sided = RoadmapGraph.build(nodes, around.driver, degree=12, terminal=ditch())
+    assert one_sided is not None
+    for start, target in ((near, far), (far, near)):
+        path = one_sided.paths(start, target.expand_as, 1, 40, 1.0)[0, 0]
+        assert not path.isfinite().all() or not ditch().contains(path).any()
+
+
+def test_roadmaps_of_contexts_avoid_the_region():
+    states = torch.cat([roadmap(None).nodes, torch.zeros(121, 1, dtype=torch.float64)], 1)
+    ends, starts = (torch.nn.functional.pad(points, (0, 1)) for points in (ditch().ends, ditch().starts))
+    region = TerminalStates(ends, starts, 1.0)
+    ones = torch.ones(2, dtype=torch.float64)
+
+    def step(state: Tensor, action: Tensor) -> Tensor:
+        return state + STEP * torch.nn.functional.pad(action, (0, 1))
+
+    def action_jacobian(state: Tensor, action: Tensor) -> tuple[Tensor, Tensor]:
+        return step(state, action), STEP * torch.eye(3, 2).to(state).expand(*state.shape, 2)
+
+    driver = Steering(dynamics=step, action_jacobian=action_jacobian, members=1, low=-ones, high=ones, tolerance=1e-3)
+    start, target = tensor([-0.61, 0.02, 0.0]), tensor([0.63, 0.01, 0.0])
+    found = [
+        ContextRoadmap(states, (2,), driver, avoided).paths(start, target.expand_as, 1, 40, 1.0)[0, 0]
+        for avoided in (None, region)
+    ]
+    assert region.contains(found[0]).any()
+    assert found[1].isfinite().all() and not region.contains(found[1]).any()

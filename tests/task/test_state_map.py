@@ -95,7 +95,7 @@ class Rover(gym.Env[Any, Any]):
 
 @pytest.mark.parametrize("offset", [(0.0, 0.0), *FAR[:2]])
 def test_an_agent_far_from_zero_behaves_as_one_near_it(offset: tuple[float, float], tmp_path: Any):
-    env, goal = Rover(offset), Goal.at(dict(enumerate(offset)), tolerance=0.1)
+    env, goal = Rover(offset), Goal.at({0: offset[0] + 0.01, 1: offset[1]}, tolerance=0.1)
     settings = {"planner": GRASP(), "train": TrainConfig(gradient_steps=150), "horizon": 20, "model": None}
     agent = tiny(env, goal=goal, **settings).learn(300)
     result = grasp_agent.evaluate(agent, env, episodes=3, seed=50)
@@ -103,6 +103,11 @@ def test_an_agent_far_from_zero_behaves_as_one_near_it(offset: tuple[float, floa
     assert np.linalg.norm(env.place) < 0.12
     assert agent.policy.last_plan is not None
     assert np.abs(agent.policy.last_plan.path - offset).max() < 2
+    observation, _ = env.reset(seed=2)
+    for fresh in (True, False):  # the goal has more digits than float32, and is recognised
+        action, _ = agent.predict(observation, deterministic=True)
+        assert agent.policy.last_plan.fresh == fresh
+        observation = env.step(action)[0]
     agent.save(tmp_path / "rover")
     observation, _ = env.reset(seed=1)
     known = grasp_agent.load(tmp_path / "rover", device="cpu")
