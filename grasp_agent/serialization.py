@@ -27,6 +27,7 @@ _MEMBERS = ("config.json", "weights.safetensors")
 _GREATEST_WHOLE, _GREATEST = 10**7, 1e12  # numbers in settings of files, without limits of their own; chosen by hand
 _MOST_ENTRIES = 2**22  # of a space, images included; chosen by hand
 _MOST_PARTS = 64  # of a Dict space; chosen by hand
+_MOST_ITEMS = 20_000  # of a setting with several values; chosen by hand
 _NUMBERS = ("float16", "float32", "float64", *(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)))
 _WORDS = {int: "a whole number", float: "a number", bool: "true or false"}
 
@@ -81,6 +82,8 @@ class Codec:
                 self.check_limit(name, value)
             return kind(**found)
         if isinstance(config, list):
+            if len(config) > _MOST_ITEMS:
+                raise ValueError(f"expected at most {_MOST_ITEMS} values of a setting in a file, got {len(config)}")
             return tuple(self.decode(item) for item in config)
         return config
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from numbers import Integral
 
 
 def instance(kind: type, **settings: object) -> None:
@@ -50,6 +51,18 @@ def whole(least: int, **settings: int) -> None:
             raise ValueError(f"{name}: expected a whole number of at least {least}, got {_shown(value)}")
 
 
+def as_whole(least: int, **settings: object) -> int:
+    """Returns a whole number, also of NumPy, as an int.
+
+    Raises:
+        ValueError: that names the setting, for another value or one below the minimum.
+    """
+    ((name, value),) = settings.items()
+    number = int(value) if isinstance(value, Integral) else value
+    whole(least, **{name: number})  # type: ignore[arg-type]
+    return number  # type: ignore[return-value]
+
+
 def fraction(**settings: float) -> None:
     """Refuses numbers outside [0, 1].
 
@@ -62,7 +75,7 @@ def fraction(**settings: float) -> None:
 
 
 def _number(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < math.inf
 
 
 def _shown(value: object) -> str:

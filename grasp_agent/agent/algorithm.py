@@ -168,6 +168,7 @@ class WorldModelAlgorithm(WorldModelBase):
             lasts = {row: infos[row]["terminal_observation"] for row, done in enumerate(dones) if done}
             following = raw_vectors(perception.to_goal_dict(new_obs))
             last_states = {row: raw_vectors(perception.to_goal_dict(last)) for row, last in lasts.items()}
+            reported = [reported_success(info) for info in infos]
         self.num_timesteps += env.num_envs
         known = {"actions": given, "new_obs": new_obs, "rewards": rewards, "dones": dones, "infos": infos}
         callback.update_locals({"self": self, "env": env, **known})
@@ -180,9 +181,10 @@ class WorldModelAlgorithm(WorldModelBase):
             trainer.record(
                 row, raw[row], actions[row], last_states[row] if done else following[row], done, row in terminated
             )
-            if records_success and "is_success" in infos[row]:
+            success = reported[row]
+            if records_success and success is not None:
                 achieved, goal = perception.outcome(row, before, new_obs, lasts.get(row))
-                trainer.success_radius.record(row, achieved, goal, bool(infos[row]["is_success"]), done)
+                trainer.success_radius.record(row, achieved, goal, success, done)
             if done:
                 self._episode_num += 1
                 if log_interval and self._episode_num % log_interval == 0:
@@ -198,6 +200,9 @@ class WorldModelAlgorithm(WorldModelBase):
         except ObservationError as error:
             self._last_obs = None
             raise ObservationError(f"environment step {step}: {error}; what was learned before is kept") from error
+        except BaseException:
+            self._last_obs = None
+            raise
 
     def _terminated(self, row: int, before: Any, after: Any, last: Any, info: Mapping[str, Any]) -> bool:
         """Returns whether an episode's last observation is terminal without success: no time limit, not at the goal."""

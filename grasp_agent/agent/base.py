@@ -71,6 +71,8 @@ class WorldModelBase(BaseAlgorithm, ABC):
     ) -> None:
         if seed is not None:
             whole(0, seed=seed)
+            if seed >= 2**62:
+                raise ValueError(f"seed: expected less than 2**62, got {seed}")
         whole(0, verbose=int(verbose) if isinstance(verbose, bool) else verbose)
         if env is not None:
             env = goal_env(vectorised(env, verbose), settings.goal, verbose)

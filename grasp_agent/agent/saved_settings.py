@@ -109,7 +109,7 @@ def options_of(options: Any) -> dict[str, Any]:
     parts: list[Any] = [options]
     while parts:
         part = parts.pop()
-        parts += part.values() if isinstance(part, dict) else part if isinstance(part, list) else ()
+        parts += [*part, *part.values()] if isinstance(part, dict) else part if isinstance(part, list) else []
         if isinstance(part, str) and _MODULE.match(part):  # for environments that make others
             raise ValueError(f"env_kwargs: a file must not name a module to import, got {part!r}")
     return options

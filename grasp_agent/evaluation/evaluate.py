@@ -18,6 +18,7 @@ from grasp_agent.evaluation import intervals
 from grasp_agent.evaluation.rollout import Moment, Predictor, label, named, opened, rollout
 from grasp_agent.serialization import atomic_write
 from grasp_agent.task.goal import Goal
+from grasp_agent.validation import as_whole, instance
 
 
 class Episode(NamedTuple):
@@ -133,8 +134,8 @@ def evaluate(
     Raises:
         ValueError: if `episodes` is below 1, or `env` is neither an id nor a single environment.
     """
-    if episodes < 1:
-        raise ValueError(f"episodes: expected at least 1, got {episodes}")
+    episodes, seed = as_whole(1, episodes=episodes), as_whole(0, seed=seed)
+    instance(Goal, goal=goal)
     rows: list[Episode] = []
     seconds: list[float] = []
     with opened(env, agent) as plain:

@@ -6,6 +6,7 @@ al. 2020 (arXiv 2008.06389).
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import ClassVar, NamedTuple
 
@@ -18,6 +19,8 @@ from grasp_agent.planners.candidates import Candidates
 from grasp_agent.planners.noise import Coloured, NoiseSource
 from grasp_agent.planners.problem import Problem
 from grasp_agent.validation import at_least, fraction, more_than, whole
+
+_FEWEST = 100  # logarithm of a factor by which any number of samples falls to its least; chosen by hand
 
 
 class CEMState(NamedTuple):
@@ -114,7 +117,8 @@ class ICEM(Planner[CEMState]):
 
     def step(self, problem: Problem, state: CEMState, noise: NoiseSource) -> CEMState:
         """See `Planner.step`."""
-        count = max(2 * self.elites, int(self.samples / self.decay**state.iteration))
+        shrunk = state.iteration * math.log(self.decay) > _FEWEST
+        count = 2 * self.elites if shrunk else max(2 * self.elites, int(self.samples / self.decay**state.iteration))
         samples = sample_plans(problem, state, self.noise, count, noise)
         costs = plan_costs(problem, samples, factored=self.factored)
         kept = round(self.kept * self.elites)

@@ -185,6 +185,8 @@ def _scaled(actions: Any, space: spaces.Box) -> Array:
     array = np.asarray(actions)
     if array.ndim != 2 or array.shape[1] != space.shape[0]:
         raise ValueError(f"dataset: expected actions of shape [M, {space.shape[0]}], got {list(array.shape)}")
+    if not np.isfinite(array).all():
+        raise ValueError("dataset: expected finite actions")
     scaled = from_space(array, space)
     outside = float((np.abs(scaled) > 1 + _OUTSIDE).any(-1).mean()) if len(scaled) else 0.0
     if outside:

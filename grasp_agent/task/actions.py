@@ -19,6 +19,10 @@ def check_actions(action_space: spaces.Space[Any]) -> None:
         raise ValueError(f"action space: expected a Box (continuous actions), got {action_space}")
     if len(action_space.shape) != 1 or not action_space.is_bounded():
         raise ValueError(f"action space: expected a bounded Box with one axis, got {action_space}")
+    low, high = _limits(action_space)
+    with np.errstate(over="ignore"):
+        if not action_space.shape[0] or not np.isfinite(high - low).all():
+            raise ValueError(f"action space: expected at least one entry, and finite ranges, got {action_space}")
 
 
 def whole_numbers(space: spaces.Box) -> bool:
@@ -34,14 +38,17 @@ def to_space(actions: NDArray[Any], space: spaces.Box) -> NDArray[Any]:
     low, high = _limits(space)
     scaled = low + (actions.astype(np.float64) + 1) / 2 * (high - low)
     if whole_numbers(space):
-        return np.clip(np.rint(scaled), space.low, space.high).astype(space.dtype)
+        whole, highest = np.rint(scaled), space.high.astype(np.float64)
+        inside = np.clip(whole, space.low.astype(np.float64), np.nextafter(highest, -np.inf))
+        return np.where(whole >= highest, space.high, inside.astype(space.dtype))  # 2^63 - 1 is no float64
     return np.clip(scaled.astype(space.dtype), space.low, space.high)
 
 
 def from_space(actions: NDArray[Any], space: spaces.Box) -> NDArray[np.float32]:
     """Returns actions of the space in [-1, 1]; a whole number is the middle of its part."""
     low, high = _limits(space)
-    return (2 * (actions.astype(np.float64) - low) / (high - low) - 1).astype(np.float32)
+    span = np.where(high > low, high - low, 1.0)
+    return np.where(high > low, 2 * (actions.astype(np.float64) - low) / span - 1, 0.0).astype(np.float32)
 
 
 def _limits(space: spaces.Box) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

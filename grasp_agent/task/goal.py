@@ -169,7 +169,7 @@ class Goal:
             ValueError: if there is no such entry, or the function does not return one value for each target.
         """
         if self.measure is not None:
-            reached = np.asarray(self.measure(observations), observations.dtype)
+            reached = np.asarray(self.measure(observations.copy()), observations.dtype)
             wanted = (len(observations), len(self.values))
             if reached.shape != wanted:
                 raise ValueError(f"goal: expected the function to return shape {wanted}, got {reached.shape}")
@@ -189,7 +189,7 @@ class Goal:
 
     def reached(self, observations: Array) -> NDArray[np.bool_]:
         """Returns whether observations `[n, O]` are within the tolerance, `[n]`."""
-        achieved = self.achieved(observations)
+        achieved = self.achieved(numbers(observations, "observation"))
         return np.linalg.norm(achieved - self.desired.astype(achieved.dtype), axis=-1) <= self.tolerance
 
     def dict_space(self, space: spaces.Space[Any]) -> spaces.Dict:
@@ -209,7 +209,7 @@ class Goal:
         array = numbers(observation, "observation")
         if array.ndim not in (1, 2):
             raise ValueError(f"Error: Unexpected observation shape {array.shape}: expected a vector or a batch of them")
-        achieved = self.achieved(array.reshape(-1, array.shape[-1])).reshape(*array.shape[:-1], -1)
+        achieved = self.achieved(array.reshape(-1, array.shape[-1])).reshape(*array.shape[:-1], len(self.values))
         return {
             "observation": array,
             "achieved_goal": achieved,

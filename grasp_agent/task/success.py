@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 from stable_baselines3.common.vec_env import VecEnv
 from torch import Tensor
 
+from grasp_agent.task.observation import ObservationError
+
 Distance = Callable[[NDArray[Any], NDArray[Any]], NDArray[np.float32]]
 # All values below are chosen by hand.
 _KEPT = 100  # latest changes that are kept
@@ -21,9 +23,18 @@ _SURE = 0.25  # quantile of the distances at which changes occur: a conservative
 
 
 def reported_success(info: Mapping[str, Any]) -> bool | None:
-    """Returns success as an environment reports it, in `is_success` or `success`; None where it does not."""
+    """Returns success as an environment reports it, in `is_success` or `success`; None where it does not, also for NaN.
+
+    Raises:
+        ValueError: if what it reports is no truth value.
+    """
     reported = info.get("is_success", info.get("success"))
-    return None if reported is None else bool(reported)
+    if reported is None:
+        return None
+    array = np.asarray(reported)
+    if array.dtype.kind not in "biuf" or array.size != 1:
+        raise ObservationError(f"info: expected is_success as true or false, got {str(reported)[:80]!r}")
+    return None if np.isnan(array).any() else bool(array.any())
 
 
 def success_radius(env: VecEnv) -> float | None:

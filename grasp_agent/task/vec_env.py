@@ -39,6 +39,13 @@ def vectorised(env: Environment | str, verbose: int = 0) -> gym.Env[Any, Any] | 
         return VecMonitor(FromGymnasium(env))
     if not isinstance(env, (gym.Env, VecEnv)):
         raise ValueError(f"env: expected an environment or its id, got {env!r}")
+    inner = env.observation_space.spaces if isinstance(env.observation_space, spaces.Dict) else {}
+    for key, space in inner.items():
+        if not isinstance(space, (spaces.Box, spaces.Discrete, spaces.MultiBinary, spaces.MultiDiscrete)):
+            raise ValueError(
+                f"observation space: expected a Box, Discrete, MultiBinary or MultiDiscrete under {key!r}, got {space}"
+                "; gymnasium.wrappers.FilterObservation leaves it out"
+            )
     return env
 
 

@@ -174,6 +174,43 @@ def test_a_first_observation_of_no_numbers_names_the_step():
             tiny(Failing(np.nan, 0), goal=goal).learn(20)
 
 
+@pytest.mark.parametrize(
+    "extra", [spaces.Text(3), spaces.Sequence(spaces.Box(-1, 1)), spaces.Tuple((spaces.Discrete(2),))]
+)
+def test_observations_that_no_vector_environment_holds_are_refused_when_an_agent_is_made(extra: Any):
+    env = gym.make(ENV).unwrapped
+    env.observation_space = spaces.Dict({**env.observation_space.spaces, "extra": extra})  # type: ignore[attr-defined]
+    with pytest.raises(ValueError, match=r"observation space: expected a Box, .* under 'extra', got"):
+        tiny(env)
+
+
+@pytest.mark.parametrize("broken", [KeyError("place"), TypeError("no"), ValueError("none")])
+def test_after_any_error_of_an_environment_learning_goes_on_with_a_new_episode(broken: Exception):
+    class Breaking(Failing):
+        def step(self, action: Any) -> Any:
+            found = super().step(action)
+            if self.total == 45:
+                raise broken
+            return found
+
+    agent = tiny(Breaking(0.0, -1), goal=Goal.at({0: 0.0}, tolerance=0.1))
+    with pytest.raises(type(broken)):
+        agent.learn(90)
+    agent.learn(30, reset_num_timesteps=False)
+    moved = [np.abs(np.diff(episode.states[:, 0])).max() for episode in agent.trainer.dataset.episodes]
+    assert max(moved) <= 0.1 + 1e-6
+
+
+def test_a_goal_whose_function_changes_its_argument_changes_nothing_else():
+    def spoiling(seen: Any) -> Any:
+        seen += 5
+        return seen[:, :1]
+
+    goal = Goal.of(spoiling, [0.0], tolerance=0.1)
+    assert goal.goal_observation([0.0, 0.0])["observation"].tolist() == [0, 0]
+    assert goal.goal_observation(np.zeros((0, 2)))["achieved_goal"].shape == (0, 1)
+
+
 OTHERS: dict[str, Callable[[], gym.Env[Any, Any]]] = {
     "Observation": lambda: gym.make("Pendulum-v1"),
     "observation": lambda: gym.make("grasp/BallNav4-v0"),

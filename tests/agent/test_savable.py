@@ -95,7 +95,7 @@ def test_options_that_no_file_could_give_back_are_left_out_with_a_warning(mode: 
         def __init__(self, mode: Any = None) -> None:
             super().__init__(-1, 1, np.float32)
 
-    gym.register("grasp-tests/Optional-v0", Optional, max_episode_steps=10)
+    gym.register("grasp-tests/Optional-v0", lambda **options: Optional(**options), max_episode_steps=10)
     env = gym.make("grasp-tests/Optional-v0", mode=mode)
     goal = Goal.at({0: 0.0}, tolerance=0.1)
     with pytest.warns(UserWarning, match="options that cannot be saved"):

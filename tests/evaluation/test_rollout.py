@@ -11,8 +11,9 @@ import pytest
 from gymnasium import spaces
 from gymnasium.wrappers import TimeLimit
 
+from grasp_agent import Goal, evaluate
 from grasp_agent.evaluation import rollout as module
-from grasp_agent.evaluation.rollout import rollout
+from grasp_agent.evaluation.rollout import _distance, rollout
 
 
 class Endless(gym.Env[Any, Any]):
@@ -70,3 +71,49 @@ def test_an_episode_without_a_time_limit_is_given_up(limit: int | None, monkeypa
             list(played)
     else:
         assert len(list(played)) == limit + 1
+
+
+class Far(gym.Env[Any, Any]):
+    """A point that stands still, far from zero."""
+
+    def __init__(self, place: float) -> None:
+        self.place = place
+        self.observation_space = spaces.Box(-np.inf, np.inf, (1,), np.float64)
+        self.action_space = spaces.Box(-1, 1, (1,), np.float32)
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[Any, dict[str, Any]]:
+        super().reset(seed=seed)
+        return np.array([self.place]), {}
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        return np.array([self.place]), 0.0, False, True, {}
+
+
+@pytest.mark.parametrize("place", [0.0, 5.4e6, 1e8, 1.7e9])
+def test_success_is_decided_in_the_environments_own_numbers(place: float):
+    still = SimpleNamespace(predict=lambda *_, **__: (np.zeros(1, np.float32), None))
+    for away, success in ((0.2, False), (0.05, True)):
+        goal = Goal.at({0: place + away}, tolerance=0.1)
+        result = evaluate(still, Far(place), episodes=np.int64(2), seed=np.int64(3), goal=goal)  # type: ignore[arg-type]
+        assert [row.success_end for row in result.episodes] == [success, success]
+    whole = Goal.at({0: 0.5}, tolerance=0.1)
+    assert not whole.reached(np.array([[0]]))[0]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("episodes", 0), ("episodes", "x"), ("seed", -1), ("seed", 2.5), ("goal", 5)]
+)
+def test_arguments_of_an_evaluation_are_checked_first(name: str, value: Any):
+    still = SimpleNamespace(predict=lambda *_, **__: (np.zeros(1, np.float32), None))
+    with pytest.raises(ValueError, match=f"{name}: expected"):
+        evaluate(still, Far(0.0), **{"episodes": 1, name: value})  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="agent: expected one with predict"):
+        evaluate("ball-nav", Far(0.0))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("own", ["far", lambda *_: [1.0, 2.0], lambda *_: None, lambda *_: float("nan")])
+def test_a_distance_of_an_environment_that_is_no_number_is_not_used(own: Any):
+    env = Far(0.0)
+    env.goal_distance = own  # type: ignore[attr-defined]
+    observation = {"achieved_goal": np.array([3.0]), "desired_goal": np.array([0.0])}
+    assert _distance(None, env, observation)[0] == 3.0

@@ -127,3 +127,9 @@ def test_fields_that_may_be_infinite_are_those_that_a_planner_names(unbounded: t
     Standing(iterations=2).plan(replace(point(), criteria=Criteria(accept=-1.0)))
     assert torch.equal(seen[1].plans, seen[0].plans)
     assert bool(seen[1].worst.isinf().all()) == bool(unbounded)
+
+
+def test_the_number_of_samples_falls_to_its_least_in_long_searches():
+    planner, problem = CEM(samples=100, elites=10, decay=1.25), one_step()
+    state = planner.init(problem, None, noise())._replace(iteration=4000)
+    assert planner.step(problem, state, noise()).iteration == 4001

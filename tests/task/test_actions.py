@@ -49,3 +49,23 @@ def test_the_ends_of_continuous_actions_are_the_bounds(dtype: Any):
 def test_other_spaces_are_refused(space: spaces.Space[Any]):
     with pytest.raises(ValueError, match="action space: expected"):
         check_actions(space)
+
+
+@pytest.mark.parametrize("dtype", [np.int64, np.uint64, np.int32, np.uint8])
+def test_the_ends_of_whole_numbers_are_the_bounds_of_the_type(dtype: Any):
+    limits = np.iinfo(dtype)
+    space = spaces.Box(limits.min, limits.max, (1,), dtype)
+    ends = to_space(np.array([[-1], [0], [1]], np.float32), space)
+    assert ends[0, 0] == limits.min and ends[2, 0] == limits.max and ends[0, 0] < ends[1, 0] < ends[2, 0]
+
+
+@pytest.mark.parametrize("space", [spaces.Box(-1.7e308, 1.7e308, (2,), np.float64), spaces.Box(-1, 1, (0,))])
+def test_ranges_in_which_no_action_is_finite_are_refused(space: spaces.Box):
+    with pytest.raises(ValueError, match="action space: expected at least one entry, and finite ranges"):
+        check_actions(space)
+
+
+def test_an_entry_that_cannot_change_stays_as_it_is():
+    space = spaces.Box(np.array([2, -1], np.float32), np.array([2, 1], np.float32))
+    assert to_space(np.array([[-1, 1], [1, -1]], np.float32), space)[:, 0].tolist() == [2, 2]
+    assert from_space(np.array([[2, 1]], np.float32), space).tolist() == [[0, 1]]

@@ -184,7 +184,8 @@ def test_what_cannot_replace_a_saved_setting_is_named(tmp_path: Path, changes: d
     small("Pendulum-v1", UPRIGHT).save(tmp_path / "upright.zip")
     with pytest.raises(ValueError, match=words) as caught:
         GraspAgent.load(tmp_path / "upright.zip", device="cpu", **changes)
-    assert "cannot be loaded" in str(caught.value) and "version" not in str(caught.value)
+    of_the_file = not isinstance(next(iter(changes.values())), (dict, type))  # else nothing in the file is to blame
+    assert ("cannot be loaded" in str(caught.value)) == of_the_file and "version" not in str(caught.value)
 
 
 def test_a_goal_in_place_of_a_saved_one_brings_its_tolerance(slider: GraspAgent, tmp_path: Path):
@@ -217,7 +218,7 @@ def test_a_file_is_loaded_with_the_id_of_an_environment(tmp_path: Path):
         ({"structure": {}}, "structure: expected a Structure"),
         ({"model": "sharp"}, "model: expected a MLPConfig"),
         ({"train": 1000}, "train: expected a TrainConfig"),
-        ({"explore": 0.1}, "explore: expected a ExploreConfig"),
+        ({"explore": 0.1}, "explore: expected an ExploreConfig"),
         ({"criteria": 1}, "criteria: expected a Criteria"),
     ],
 )

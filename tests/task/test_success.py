@@ -14,7 +14,7 @@ from stable_baselines3.common.env_util import make_vec_env
 
 from grasp_agent import ExploreConfig, GraspAgent, MLPConfig, TrainConfig
 from grasp_agent.models import EncoderConfig
-from grasp_agent.task.success import SuccessRadius
+from grasp_agent.task.success import SuccessRadius, reported_success
 
 RADIUS = 0.4
 STEP = 0.2
@@ -153,3 +153,26 @@ def test_success_changes_survive_a_training_that_was_stopped(images: bool, tmp_p
     (kept,) = other.trainer.success_radius.tensors().values()
     assert len(kept) >= 5
     assert kept.shape[1:] == ((3, 16, 16, 1) if images else (3, 2))
+
+
+@pytest.mark.parametrize(
+    ("info", "success"),
+    [
+        ({}, None),
+        ({"is_success": None}, None),
+        ({"is_success": float("nan")}, None),
+        ({"is_success": np.True_}, True),
+        ({"is_success": np.array([0.0])}, False),
+        ({"is_success": [0]}, False),
+        ({"success": 1}, True),
+        ({"is_success": False, "success": True}, False),
+    ],
+)
+def test_reported_success(info: dict[str, Any], success: bool | None):
+    assert reported_success(info) is success
+
+
+@pytest.mark.parametrize("value", ["no", object(), [0, 1], {}])
+def test_success_that_is_no_truth_value_is_refused(value: Any):
+    with pytest.raises(ValueError, match="expected is_success as true or false"):
+        reported_success({"is_success": value})
