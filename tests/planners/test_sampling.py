@@ -130,6 +130,6 @@ def test_fields_that_may_be_infinite_are_those_that_a_planner_names(unbounded: t
 
 
 def test_the_number_of_samples_falls_to_its_least_in_long_searches():
-    planner, problem = CEM(samples=100, elites=10, decay=1.25), one_step()
+    planner, problem = ICEM(samples=100, decay=1.25), one_step()
     state = planner.init(problem, None, noise())._replace(iteration=4000)
     assert planner.step(problem, state, noise()).iteration == 4001
