@@ -7,7 +7,7 @@ from PIL import Image
 from sliders import EDGE, SIDE, WIDTH, Planner, Slider, decode, near
 
 from benchmarks.fault_injection import largest_file
-from grasp_agent.serialization import atomic_write
+from grasp_agent.files import atomic_write
 from grasp_agent.video.overlay import PLAN, UNSURE
 from grasp_agent.video.record import record, record_beside
 
