@@ -63,7 +63,7 @@ def test_arrays_that_are_larger_than_they_say_are_not_decompressed(tmp_path: Pat
 
 
 def test_a_users_own_dataset_may_be_compressed_well(tmp_path: Path):
-    images, path = np.zeros((1500, 64, 64), np.uint8), tmp_path / "a.npz"
+    images, path = np.zeros((1500, 64, 64, 3), np.uint8), tmp_path / "a.npz"
     images[:, 20:30, 20:30] = 200
     np.savez_compressed(path, observations=images, next_observations=images, actions=np.zeros((1500, 2)))
     assert 100 * path.stat().st_size < images.nbytes
