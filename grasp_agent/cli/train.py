@@ -49,6 +49,7 @@ class Train(Command):
     def run(self) -> None:
         """Trains, with progress, and saves."""
         check_numbers(steps=self.steps, seed=self.seed)
+        check_writable(self.out)
         with user_errors(ValueError):
             out = named(self.out, ".zip")
         check_writable(out)
@@ -71,6 +72,7 @@ class Train(Command):
             with user_errors(ValueError), self._shown(agent) as bar:
                 agent.learn(self.steps, progress_bar=bar, checkpoint=out if self.resume else None)
             if not self.resume:
+                out.parent.mkdir(parents=True, exist_ok=True)
                 agent.save(out)
 
     def _earlier(self, kind: type[GraspAgent], agent: GraspAgent, out: Path) -> int:
