@@ -45,7 +45,7 @@ FAULTS = (
     "wrong exit status or message",
     "cannot be resumed",
 )
-_GRACE = 6.0  # time that processes have to end after their parent [s]
+_GRACE = 10.0  # time that processes have to end after their parent [s]
 _COMPARED = ("random", "sac")
 _EPISODES = 60
 

@@ -40,6 +40,7 @@ from benchmarks.figure_analysis import (
 from grasp_agent import GRASP, GraspAgent
 from grasp_agent.evaluation.participants import participant
 from grasp_agent.evaluation.rollout import rollout
+from grasp_agent.files import atomic_write
 from grasp_agent.planners import (
     Adam,
     Collocation,
@@ -48,7 +49,6 @@ from grasp_agent.planners import (
     Planner,
     Problem,
 )
-from grasp_agent.serialization import atomic_write
 from grasp_agent.task.observation import raw_vectors
 
 FOLDER = Path(__file__).parent.parent / "docs" / "figures"

@@ -25,7 +25,7 @@ from tqdm import tqdm
 
 from benchmarks import pages
 from grasp_agent import GraspAgent, evaluate
-from grasp_agent.serialization import atomic_write
+from grasp_agent.files import atomic_write
 
 RESULTS = pages.RESULTS
 EPISODES, EVALUATION_SEED = 30, 30_000

@@ -27,7 +27,7 @@ from tqdm import tqdm
 
 from benchmarks import pages
 from grasp_agent import GraspAgent, evaluate
-from grasp_agent.serialization import atomic_write
+from grasp_agent.files import atomic_write
 from grasp_agent.zoo.resumable import ResumableTraining
 
 FIGURES = Path(__file__).parent.parent / "docs" / "figures"

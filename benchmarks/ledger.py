@@ -11,7 +11,7 @@ from typing import Any
 
 from filelock import FileLock
 
-from grasp_agent.serialization import atomic_write
+from grasp_agent.files import atomic_write
 
 Row = dict[str, Any]
 

@@ -189,9 +189,18 @@ def zip_of(members: Mapping[str, bytes], kind: int = zipfile.ZIP_STORED) -> byte
     return stream.getvalue()
 
 
+def zip_that_lies(members: Mapping[str, bytes], name: str, size: int, claimed: int = 1000) -> bytes:
+    """Returns a zip in which one member is of so many zeros, and says that it is of fewer."""
+    others = {key: data for key, data in members.items() if key != name}
+    packed = bytearray(zip_of({**others, name: bytes(size)}, zipfile.ZIP_DEFLATED))
+    place = packed.rfind(b"PK\1\2")  # of the last member in the directory
+    packed[place + 24 : place + 28] = claimed.to_bytes(4, "little")
+    return bytes(packed)
+
+
 def zip_damaged(data: bytes, random: Generator) -> bytes:
-    """Returns a zip that is packed in another way: encrypted, bombs, more or fewer members, two of one name."""
-    members, kind = members_of(data), random.integers(8)
+    """Returns a zip packed in another way: encrypted, bombs, false sizes, more or fewer members, two of one name."""
+    members, kind = members_of(data), random.integers(9)
     name = sorted(members)[random.integers(len(members))]
     if kind == 0:
         return zip_of(members, (zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA)[random.integers(2)])
@@ -210,6 +219,8 @@ def zip_damaged(data: bytes, random: Generator) -> bytes:
                 )
             archive._didModify = True  # type: ignore[attr-defined]
         return stream.getvalue()
+    if kind == 8:
+        return zip_that_lies(members, name, 400 * 2**20, int(random.integers(1, 10_000)))
     packed = bytearray(zip_of(members))
     place = packed.rfind(b"PK\1\2")
     if kind == 5:

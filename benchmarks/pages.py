@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from grasp_agent.serialization import atomic_write
+from grasp_agent.files import atomic_write
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results"

@@ -24,7 +24,7 @@ from benchmarks.figure_analysis import adversarial_starts, rest_distances
 from benchmarks.figures import draw, median
 from grasp_agent import GRASP
 from grasp_agent.agent.pixel_perception import PixelPerception
-from grasp_agent.serialization import atomic_write
+from grasp_agent.files import atomic_write
 from grasp_agent.task.observation import raw_vectors
 from grasp_agent.video.imagination import imagined, upscaled
 from grasp_agent.video.overlay import tiled, titled

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
 import re
 import shutil
@@ -14,10 +13,13 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
+from grasp_agent.locks import lock, release
+
 _PREFIX = ".grasp-agent-"
 _OURS = re.compile(re.escape(_PREFIX) + r"[a-z0-9_]{8}")  # names of temporary folders, by `tempfile`
 _LOCKS = re.compile(re.escape(_PREFIX) + r".+\.lock", re.DOTALL)
 _LONGEST = 255  # largest length of a file name on the usual file systems [bytes]
+_CLEARING = 0.2  # time for which another process may hold a lock to see whether it is abandoned [s]
 _REASONS = {
     errno.EFBIG: "the file is larger than the limit of this process (ulimit -f)",
     errno.EISDIR: "it is a folder",
@@ -26,17 +28,6 @@ _REASONS = {
     errno.EROFS: "the file system is read-only",
 }
 _OF_WRITING = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS}
-_held: set[int] = set()
-"""Descriptors of locks; a forked process closes its copies, which would keep the locks of a parent that has ended."""
-
-
-def _forget_locks() -> None:
-    while _held:
-        with suppress(OSError):
-            os.close(_held.pop())
-
-
-os.register_at_fork(after_in_child=_forget_locks)
 
 
 def named(path: str | os.PathLike[str], suffix: str = "") -> Path:
@@ -52,16 +43,18 @@ def named(path: str | os.PathLike[str], suffix: str = "") -> Path:
     try:
         text = os.fspath(path)
         name = os.path.basename(text)
-        length = len(os.fsencode(name)) + len(suffix)
+        os.fsencode(name)
     except (TypeError, ValueError) as error:
         raise ValueError(f"path: expected the name of a file, got {path!r}") from error
     if not isinstance(text, str) or name in ("", ".", "..") or "\0" in text:
         raise ValueError(f"path: expected the name of a file, got {path!r}")
-    if length > _LONGEST:
-        raise ValueError(f"path: expected a name of at most {_LONGEST} bytes, got one of {length}: {name[:20]}...")
     path = Path(text)
     is_device = os.path.exists(path) and not os.path.isfile(path) and not os.path.isdir(path)
-    return path if path.suffix or is_device else path.with_name(path.name + suffix)
+    path = path if path.suffix or is_device else path.with_name(path.name + suffix)
+    length = len(os.fsencode(path.name))
+    if length > _LONGEST:
+        raise ValueError(f"path: expected a name of at most {_LONGEST} bytes, got one of {length}: {name[:20]}...")
+    return path
 
 
 def followed(path: Path) -> Path:
@@ -190,14 +183,14 @@ def _aside(parent: Path) -> Iterator[Path]:
         while True:
             folder = Path(tempfile.mkdtemp(dir=parent, prefix=_PREFIX))
             with suppress(BlockingIOError):
-                descriptor = _lock(folder, os.O_RDONLY)
+                descriptor = lock(folder, os.O_RDONLY)
                 if descriptor is not None:  # else another process has just taken it for an abandoned one
                     break
         try:
             yield folder
         finally:
             _remove(folder)
-            _release(descriptor)
+            release(descriptor)
 
 
 @contextmanager
@@ -219,13 +212,15 @@ def clear_abandoned(folder: Path) -> None:
     with suppress(OSError), os.scandir(folder) as entries:
         for entry in entries:
             is_folder = entry.is_dir(follow_symlinks=False)
-            if not (_OURS if is_folder else _LOCKS).fullmatch(entry.name) or entry.is_symlink():
+            if not is_folder and not entry.is_file(follow_symlinks=False):
+                continue
+            if not (_OURS if is_folder else _LOCKS).fullmatch(entry.name):
                 continue
             with suppress(OSError):
-                descriptor = _lock(Path(entry.path), os.O_RDONLY, required=True)
+                descriptor = lock(Path(entry.path), os.O_RDONLY, required=True)
                 if descriptor is not None:
                     shutil.rmtree(entry.path, ignore_errors=True) if is_folder else os.unlink(entry.path)
-                    _release(descriptor)
+                    release(descriptor)
 
 
 def _remove(folder: Path) -> None:
@@ -235,45 +230,6 @@ def _remove(folder: Path) -> None:
         if not folder.exists():
             return
         time.sleep(0.05)
-
-
-def _lock(path: Path, flags: int, *, wait: bool = False, required: bool = False) -> int | None:
-    """Locks a file or folder; the kernel releases the lock when the process ends, however it ends.
-
-    Args:
-        path: the file or folder.
-        flags: of `os.open`.
-        wait: whether to wait for another holder.
-        required: whether to raise on file systems that cannot lock; else the descriptor holds no lock there.
-
-    Returns:
-        The descriptor that holds the lock; None where the path has been removed meanwhile.
-
-    Raises:
-        BlockingIOError: if another holds the lock, and `wait` is False.
-    """
-    try:
-        descriptor = os.open(path, flags | os.O_CLOEXEC, 0o666)
-    except FileNotFoundError:
-        return None
-    _held.add(descriptor)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-    except BaseException as error:
-        if required or isinstance(error, BlockingIOError) or not isinstance(error, OSError):
-            _release(descriptor)
-            raise
-    with suppress(FileNotFoundError):
-        if os.path.samestat(os.fstat(descriptor), os.stat(path)):
-            return descriptor
-    _release(descriptor)
-    return None
-
-
-def _release(descriptor: int) -> None:
-    if descriptor in _held:
-        _held.remove(descriptor)
-        os.close(descriptor)
 
 
 @contextmanager
@@ -293,21 +249,32 @@ def locked(path: Path, what: str, *, wait: bool = False) -> Iterator[None]:
     """
     with explained(path):
         target = followed(path)
-    lock = target.with_name(f"{_PREFIX}{target.name}.lock")
+    place = target.with_name(f"{_PREFIX}{target.name}.lock")
     with ExitStack() as stack:
         with explained(path):
-            stack.enter_context(_made(lock.parent))
-        descriptor = None
-        while descriptor is None:
-            try:
-                descriptor = _lock(lock, os.O_RDWR | os.O_CREAT, wait=wait)
-            except BlockingIOError:
-                raise BlockingIOError(f"{path}: {what} at this moment (wait for its end, or choose another)") from None
-            except OSError as error:
-                raise failure(path, error) from error
-        clear_abandoned(lock.parent)
+            stack.enter_context(_made(place.parent))
+        descriptor = _taken(place, path, what, wait)
         try:
+            clear_abandoned(place.parent)
             yield
         finally:
-            lock.unlink(missing_ok=True)
-            _release(descriptor)
+            with suppress(OSError):
+                place.unlink()
+            release(descriptor)
+
+
+def _taken(place: Path, path: Path, what: str, wait: bool) -> int:
+    """Returns the descriptor of the lock of `path`; see `locked`."""
+    end = time.monotonic() + _CLEARING
+    while True:
+        try:
+            descriptor = lock(place, os.O_RDWR | os.O_CREAT, wait=wait)
+        except BlockingIOError:
+            if time.monotonic() > end:
+                raise BlockingIOError(f"{path}: {what} at this moment (wait for its end, or choose another)") from None
+            time.sleep(0.01)
+        except OSError as error:
+            raise failure(path, error) from error
+        else:
+            if descriptor is not None:
+                return descriptor

@@ -153,12 +153,13 @@ def _constant(name: str) -> float:
     return math.inf if name == "Infinity" else -math.inf
 
 
-def open_zip(stream: IO[bytes], *, largest: int = LARGEST_MEMBER) -> zipfile.ZipFile:
+def open_zip(stream: IO[bytes], *, largest: int = LARGEST_MEMBER, densest: float = _DENSEST) -> zipfile.ZipFile:
     """Opens a zip archive after a check of what reading its members would cost.
 
     Args:
         stream: the file.
         largest: greatest size of one member [bytes].
+        densest: greatest factor by which it may be compressed.
 
     Raises:
         ValueError: if it has too many members, two of one name, too large or encrypted ones.
@@ -183,9 +184,24 @@ def open_zip(stream: IO[bytes], *, largest: int = LARGEST_MEMBER) -> zipfile.Zip
             raise ValueError(f"{info.filename!r} is encrypted, or compressed in an unknown way")
         if info.file_size > largest:
             raise ValueError(f"{info.filename!r} is larger than {largest // 2**20} MiB")
-        if info.file_size > max(_SMALL, _DENSEST * info.compress_size):
-            raise ValueError(f"{info.filename!r} is compressed to less than 1/{_DENSEST} of {info.file_size} bytes")
+        if info.file_size > max(_SMALL, densest * info.compress_size):
+            raise ValueError(f"{info.filename!r} is compressed to less than 1/{densest} of {info.file_size} bytes")
     return archive
+
+
+def read_member(archive: zipfile.ZipFile, name: str) -> bytes:
+    """Returns a member of a zip archive; of one that is larger than it says, no more than that is decompressed.
+
+    Raises:
+        ValueError: if it is larger or smaller than it says.
+        zipfile.BadZipFile: if it does not fit its checksum.
+    """
+    info = archive.getinfo(name)
+    with archive.open(info) as member:
+        data = member.read(info.file_size + 1)  # `archive.read` decompresses everything before it compares
+    if len(data) != info.file_size:
+        raise ValueError(f"{name!r} is not of {info.file_size} bytes, as the zip says")
+    return data
 
 
 def parse_tensors(data: bytes) -> dict[str, Tensor]:
@@ -222,9 +238,7 @@ def check_finite(tensors: Mapping[str, Tensor], *, unless: tuple[str, ...] = ())
         ValueError: that names the tensor.
     """
     for name, tensor in tensors.items():
-        if (
-            tensor.is_floating_point()
-            and not name.endswith(unless or ("\0",))
-            and not bool(torch.isfinite(tensor).all())
-        ):
+        if unless and name.endswith(unless):
+            continue
+        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
             raise ValueError(f"{name}: expected finite numbers")

@@ -18,9 +18,9 @@ from gymnasium import spaces
 from torch import Tensor
 
 from grasp_agent.files import atomic_write, named
-from grasp_agent.reading import LARGEST_MEMBER, open_zip, opened, parse_json, parse_tensors, reading
+from grasp_agent.reading import LARGEST_MEMBER, open_zip, opened, parse_json, parse_tensors, read_member, reading
 
-__all__ = ["FORMAT", "Codec", "atomic_write", "read", "space_from_config", "space_to_config", "write"]
+__all__ = ["FORMAT", "Codec", "read", "space_from_config", "space_to_config", "write"]
 
 FORMAT, _KNOWN_FORMATS = 2, (1, 2)  # version of the files that are written, those that are read
 _MEMBERS = ("config.json", "weights.safetensors")
@@ -270,8 +270,8 @@ def _read(stream: IO[bytes], name: object, largest: int) -> tuple[dict[str, Any]
         if sorted(archive.namelist()) != sorted(_MEMBERS):
             raise ValueError("expected config.json and weights.safetensors (a file of another program?)")
         with reading(_MEMBERS[0], "expected settings"):
-            config = parse_json(archive.read(_MEMBERS[0]))
+            config = parse_json(read_member(archive, _MEMBERS[0]))
             if not isinstance(config, dict) or config.get("format") not in _KNOWN_FORMATS:
                 raise ValueError(f"expected format {FORMAT}, or an older one")
         with reading(_MEMBERS[1], "expected tensors"):
-            return config, parse_tensors(archive.read(_MEMBERS[1]))
+            return config, parse_tensors(read_member(archive, _MEMBERS[1]))

@@ -24,7 +24,7 @@ from train_pretrained import RECIPES
 
 import grasp_agent
 from grasp_agent import evaluate
-from grasp_agent.serialization import atomic_write
+from grasp_agent.files import atomic_write
 from grasp_agent.zoo.baselines import Baseline, saved
 from grasp_agent.zoo.resumable import ResumableTraining
 

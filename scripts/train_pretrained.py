@@ -27,10 +27,10 @@ from numpy.typing import NDArray
 from tqdm import trange
 
 from grasp_agent import ExploreConfig, GraspAgent, MLPConfig, TrainConfig, evaluate
+from grasp_agent.files import atomic_write
 from grasp_agent.models import EncoderConfig
 from grasp_agent.planners import ICEM, Planner
 from grasp_agent.replay.episodes import Episode
-from grasp_agent.serialization import atomic_write
 from grasp_agent.task.observation import raw_vectors
 from grasp_agent.zoo.pretrained import BundledModel
 from grasp_envs.push_t_expert import PushTExpert

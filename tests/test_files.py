@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import signal
 import stat
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -15,7 +17,7 @@ import torch
 
 from benchmarks.fault_injection import largest_file
 from grasp_agent import serialization
-from grasp_agent.files import atomic_write, check_writable, locked
+from grasp_agent.files import atomic_write, check_writable, locked, named
 
 NAMES = ["", ".", "..", "folder/", "folder/..", "a\0b", "a" * 300, "ä" * 130]
 
@@ -44,6 +46,13 @@ def test_a_suffix_is_added_to_a_name_without_one(tmp_path: Path):
     for name, written in (("a", "a.zip"), ("v1.2", "v1.2"), (".hidden", ".hidden.zip")):
         serialization.write(tmp_path / name, {}, {})
         assert (tmp_path / written).is_file()
+
+
+@pytest.mark.parametrize(("name", "written"), [("a" * 251, 255), ("a" * 251 + ".zip", 255), ("a" * 250 + ".zip", 254)])
+def test_the_suffix_counts_only_where_it_is_added(name: str, written: int, tmp_path: Path):
+    assert len(named(tmp_path / name, ".zip").name) == written
+    with pytest.raises(ValueError, match="at most 255 bytes, got one of 256"):
+        named(tmp_path / ("a" * 252), ".zip")
 
 
 @pytest.mark.parametrize("mode", [0o600, 0o640, 0o666])
@@ -179,6 +188,41 @@ def test_a_lock_holds_in_one_process_however_the_file_is_named(tmp_path: Path):
     with locked(tmp_path / "link", "another"):
         pass
     assert [path.name for path in tmp_path.iterdir()] == ["link"]
+
+
+def test_a_pipe_or_link_that_is_named_as_a_lock_is_left_alone(tmp_path: Path):
+    pipe, link = tmp_path / ".grasp-agent-x.lock", tmp_path / ".grasp-agent-a.lock"
+    os.mkfifo(pipe)
+    link.symlink_to(tmp_path / "elsewhere")
+    writing = threading.Thread(target=serialization.write, args=(tmp_path / "b.zip", {}, {}), daemon=True)
+    writing.start()
+    writing.join(10)
+    assert not writing.is_alive() and pipe.is_fifo()
+    with pytest.raises(OSError, match="a: cannot be written"), locked(tmp_path / "a", "another"):
+        pass
+    assert link.is_symlink() and not (tmp_path / "elsewhere").exists()
+
+
+def test_an_error_under_a_lock_that_cannot_be_removed_is_raised_and_the_lock_released(tmp_path: Path):
+    def fail() -> None:
+        with locked(tmp_path / "a", "another"):
+            (tmp_path / ".grasp-agent-a.lock").unlink()
+            (tmp_path / ".grasp-agent-a.lock").mkdir()
+            raise RuntimeError("original")
+
+    before = len(os.listdir("/dev/fd"))
+    with pytest.raises(RuntimeError, match="original"):
+        fail()
+    assert len(os.listdir("/dev/fd")) == before
+
+
+def test_a_lock_that_another_process_only_looks_at_is_waited_for(tmp_path: Path):
+    place = tmp_path / ".grasp-agent-a.lock"
+    with place.open("w") as looking:
+        fcntl.flock(looking, fcntl.LOCK_EX)
+        threading.Timer(0.05, lambda: fcntl.flock(looking, fcntl.LOCK_UN)).start()
+        with locked(tmp_path / "a", "another"):
+            pass
 
 
 FORK = """

@@ -23,8 +23,8 @@ from tqdm import trange
 import grasp_agent
 from benchmarks.peers.adapters import SOLVERS, Plan, Setting, Solver
 from grasp_agent import Criteria, GraspAgent
+from grasp_agent.files import atomic_write
 from grasp_agent.planners import Problem
-from grasp_agent.serialization import atomic_write
 from grasp_agent.task.observation import raw_vectors
 
 SEED = 60_000

@@ -22,6 +22,7 @@ from grasp_agent.cli.base import (
     user_errors,
 )
 from grasp_agent.cli.console import progress, say, show, table
+from grasp_agent.evaluation.folder import check_no_links
 from grasp_agent.files import locked
 
 if TYPE_CHECKING:
@@ -78,9 +79,13 @@ class Compare(Command):
             raise UsageError(f"--out: expected a folder, got the file {self.out}")
         for name in _FILES if self.video else _FILES[:-1]:
             check_writable(self.out / name)
+        with user_errors(ValueError):
+            check_no_links(*(self.out / name for name in (*_FILES, "episodes", "models")))
         agents = [name.strip() for name in self.agents.split(",") if name.strip()]
-        if "" not in sys.path and any(":" in name for name in agents):
-            sys.path.insert(0, "")  # for MODULE:OBJECT in the folder where the command is given
+        from grasp_agent.evaluation.participants import is_object
+
+        if "" not in sys.path and any(map(is_object, agents)):
+            sys.path.append("")  # for MODULE:OBJECT in the folder where the command is given
         with made(self.env, render_mode="rgb_array" if self.video else None):
             pass  # a check before the work starts
         from grasp_agent.evaluation import report

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 
 from grasp_agent.evaluation.evaluate import Episode, Evaluation
-from grasp_agent.files import check_writable
+from grasp_agent.evaluation.folder import check_no_links
+from grasp_agent.files import atomic_write, check_writable
 from grasp_agent.reading import read_json, reading
-from grasp_agent.serialization import atomic_write
 
 Played = tuple[list[Episode], list[list[float]]]
 """Episodes, and the times of their `predict` calls [s]."""
@@ -50,7 +50,7 @@ class Store:
         setting: settings that must be equal for episodes of one comparison.
 
     Raises:
-        ValueError: if the folder holds another comparison.
+        ValueError: if the folder holds another comparison, or a symbolic link.
         OSError: if the folder cannot be written.
     """
 
@@ -61,6 +61,7 @@ class Store:
         except TypeError as error:
             raise ValueError(f"env_kwargs: expected options that JSON can hold, got {setting['options']}") from error
         if folder is not None:
+            check_no_links(folder)
             check_writable(folder / "0.json")  # before anything is played
         self._played: dict[str, dict[int, tuple[Episode, list[float]]]] = {}
         for path in sorted(folder.glob("*.json")) if folder is not None else ():

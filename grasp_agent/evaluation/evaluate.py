@@ -16,7 +16,7 @@ import numpy as np
 
 from grasp_agent.evaluation import intervals
 from grasp_agent.evaluation.rollout import Moment, Predictor, label, named, opened, rollout
-from grasp_agent.serialization import atomic_write
+from grasp_agent.files import atomic_write
 from grasp_agent.task.goal import Goal
 from grasp_agent.validation import as_whole, instance
 

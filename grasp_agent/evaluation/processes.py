@@ -18,7 +18,7 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
-_GRACE = 4.0  # time that a process has to clean up [s]; chosen by hand
+_GRACE = 8.0  # time that a process has to clean up [s]; chosen by hand
 _stopped, _idle = threading.Event(), threading.Event()
 _idle.set()
 

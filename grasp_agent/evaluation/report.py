@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from grasp_agent.evaluation.compare import Comparison
+from grasp_agent.evaluation.folder import check_no_links
 from grasp_agent.evaluation.training import Point
-from grasp_agent.serialization import atomic_write
+from grasp_agent.files import atomic_write
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -130,7 +131,8 @@ def write(comparison: Comparison, folder: str | Path) -> list[Path]:
         Their paths.
 
     Raises:
-        OSError: if one cannot be written; then none is replaced.
+        ValueError: if one of them is a symbolic link.
+        OSError: if one cannot be written: then none is replaced, unless a complete file cannot be moved to its place.
     """
     folder = Path(folder)
     rows = [entry.row() for entry in comparison.entries]
@@ -142,7 +144,8 @@ def write(comparison: Comparison, folder: str | Path) -> list[Path]:
         "agents": rows,
     }
     paths = [folder / f"report.{suffix}" for suffix in ("md", "csv", "json", "png")]
-    with ExitStack() as stack:  # all four, or none
+    check_no_links(*paths)
+    with ExitStack() as stack:  # none is moved to its place before all are complete
         text, lines, data, figure = (stack.enter_context(atomic_write(path)) for path in paths)
         text.write_text(markdown(comparison), encoding="utf-8")
         data.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")

@@ -16,9 +16,9 @@ from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 
 from grasp_agent.agent.agent import GraspAgent
 from grasp_agent.evaluation.evaluate import evaluate
-from grasp_agent.files import locked
+from grasp_agent.evaluation.folder import check_no_links
+from grasp_agent.files import atomic_write, locked
 from grasp_agent.reading import read_json, reading
-from grasp_agent.serialization import atomic_write
 from grasp_agent.validation import at_least
 from grasp_agent.zoo.algorithms import ALGORITHMS, algorithm
 from grasp_agent.zoo.baselines import saved
@@ -68,12 +68,13 @@ def train_agent(
         on_steps: called with the number of steps taken, as they are taken.
 
     Raises:
-        ValueError: for an environment that the agent cannot learn in.
+        ValueError: for an environment that the agent cannot learn in, or a symbolic link in the folder.
         OSError: if a file cannot be written, or another command trains the same agent (`BlockingIOError`).
     """
     settings = {} if name == "grasp" else _settings(name, env_id, steps)
     digits = zlib.crc32(json.dumps([env_id, seed, settings]).encode())
     home = folder / f"{name}-{steps}-{digits:08x}"  # a folder for each combination of settings
+    check_no_links(folder)
     with locked(home / "schooled.json", "another command trains this agent"):
         return _trained(name, env_id, steps, home, seed, settings, on_steps or (lambda _: None))
 

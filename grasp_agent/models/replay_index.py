@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from grasp_agent.models import WorldModel
-from grasp_agent.models.roadmaps import REACHES, block_roadmap, make_driver, static_entries, whole_block
+from grasp_agent.models.roadmaps import REACHES, block_roadmap, make_driver, most_nodes, static_entries, whole_block
 from grasp_agent.models.support import half_precision, make_support, novelty, terminal_states
 from grasp_agent.planners import (
     Block,
@@ -31,7 +31,6 @@ from grasp_agent.planners import (
 _POOL = 20_000  # states from which covering points are chosen; chosen by hand
 _POINTS = 1000  # covering points of a support; chosen by hand
 _CONTEXT_SLACK = 2.0  # factor of the tolerance with contexts, where members have few data each; chosen by hand
-_MOST_NODES = 2000  # of a roadmap in a file: memory grows with their square; chosen by hand
 _WINDOWS = 128  # windows of trajectories that are kept; chosen by hand
 
 
@@ -124,7 +123,7 @@ class ReplayIndex:
             cover = pool[farthest_points(pool, _POINTS)[0]]
             ends = terminal_states(pool, origin, states[terminal.to(states.device)], cover)
         alone = ends if len(parts) == 1 else None  # an end depends on the whole state
-        supports, roadmaps = [], []
+        supports, roadmaps, nodes = [], [], most_nodes(len(parts))
         linear = None if replay is None else LinearModel.regress(replay)
         middle = pool[(pool - pool.mean(0)).square().sum(-1).argmin()]
         for block in parts:
@@ -136,7 +135,7 @@ class ReplayIndex:
                 slack = _CONTEXT_SLACK * tolerance
                 _, graph = block_roadmap(model, block, half_precision(own), middle, named, linear, slack, alone)
             else:
-                points, graph = block_roadmap(model, block, points, middle, named, linear, tolerance, alone)
+                points, graph = block_roadmap(model, block, points, middle, named, linear, tolerance, alone, nodes)
             supports.append(make_support(model, points, max(radius, novelty(invariants, origin))))
             roadmaps.append(graph)
         whole = tuple(graph for graph in roadmaps if graph is not None)
@@ -204,8 +203,8 @@ class ReplayIndex:
             driver = make_driver(model, block, middle, named, linear, reach, tolerance)
             if driver is None or reach not in REACHES or not 0 < tolerance < math.inf:
                 raise ValueError("roadmap: expected the linear model that drives along it, and a reach of it")
-            avoided = terminal if len(parts) == 1 else None
-            roadmaps.append(_roadmap(own, points, static_entries(model, block), driver, avoided))
+            avoided, nodes = terminal if len(parts) == 1 else None, points[: most_nodes(len(parts))]
+            roadmaps.append(_roadmap(own, nodes, static_entries(model, block), driver, avoided))
         if roadmaps and len(roadmaps) != len(parts):
             raise ValueError(f"roadmap: expected one for each of {len(parts)} blocks, got {len(roadmaps)}")
         replay = None
@@ -235,7 +234,7 @@ def _roadmap(
     driver: Steering | InertialSteering,
     terminal: TerminalStates | None,
 ) -> RoadmapGraph | ContextRoadmap:
-    """Returns the saved roadmap of a block."""
+    """Returns the saved roadmap of a block, of which no more nodes are read than `points`."""
     if "nodes" in tensors and "steps" not in tensors:
         if not fixed:
             raise ValueError("roadmap: expected a model with static entries, got none")
@@ -246,7 +245,7 @@ def _roadmap(
     if not {"steps", "neighbours"} <= set(tensors):
         raise ValueError(f"roadmap: expected steps and neighbours, got {', '.join(tensors)}")
     steps, neighbours = tensors["steps"].float(), tensors["neighbours"].long()
-    if steps.ndim != 2 or steps.shape != neighbours.shape or not 0 < len(steps) <= min(len(points), _MOST_NODES):
+    if steps.ndim != 2 or steps.shape != neighbours.shape or not 0 < len(steps) <= len(points):
         raise ValueError(f"roadmap: {list(steps.shape)} and {list(neighbours.shape)} do not fit")
     if not steps.numel() or neighbours.min() < 0 or neighbours.max() >= len(steps) or steps.min() < 0:
         raise ValueError("roadmap: its neighbours and times of at least 0 do not fit its nodes")

@@ -16,10 +16,16 @@ from grasp_agent.planners.roadmap.graph import RoadmapGraph, block_dynamics, blo
 from grasp_agent.planners.roadmap.linear_model import LinearModel
 from grasp_agent.planners.roadmap.steering import InertialSteering, Steering
 
-_NODES = 500  # of a roadmap; chosen by hand
+_NODES = 500  # of a roadmap that is built; chosen by hand
+_MOST_NODES, _OF_BLOCKS = _NODES, 8000  # of a roadmap in a file, and of those of all blocks; chosen by hand
 
 REACHES = (16, 64)
 """Greatest numbers of steps of an edge between states with velocities, tried in order: long ones for small steps."""
+
+
+def most_nodes(blocks: int) -> int:
+    """Returns the greatest number of nodes of a block's roadmap: time and memory grow with its square and more."""
+    return max(1, min(_MOST_NODES, _OF_BLOCKS // blocks))
 
 
 def static_entries(model: WorldModel, block: Block) -> tuple[int, ...]:
@@ -41,24 +47,29 @@ def block_roadmap(
     linear: LinearModel | None,
     tolerance: float,
     terminal: TerminalStates | None = None,
+    nodes: int = _MOST_NODES,
 ) -> tuple[Tensor, RoadmapGraph | ContextRoadmap | None]:
     """Returns the points, nodes first, and a block's roadmap with edges as short as possible; None if there is none."""
     for reach in REACHES:
         driver = make_driver(model, block, middle, named, linear, reach, tolerance)
         if driver is None:
             break
-        ordered, graph = _graph(points, static_entries(model, block), driver, terminal)
+        ordered, graph = _graph(points, static_entries(model, block), driver, terminal, nodes)
         if graph is not None or isinstance(driver, Steering):
             return ordered, graph
     return points, None
 
 
 def _graph(
-    points: Tensor, fixed: tuple[int, ...], driver: Steering | InertialSteering, terminal: TerminalStates | None
+    points: Tensor,
+    fixed: tuple[int, ...],
+    driver: Steering | InertialSteering,
+    terminal: TerminalStates | None,
+    nodes: int,
 ) -> tuple[Tensor, RoadmapGraph | ContextRoadmap | None]:
     """Returns points in the order of nodes, and their roadmap."""
     if not fixed:
-        return build_roadmap(points, driver, _NODES, terminal=terminal)
+        return build_roadmap(points, driver, min(_NODES, nodes), terminal=terminal)
     contexts = ContextRoadmap(points, fixed, driver, terminal)
     return points, contexts if contexts.connected > 0.5 else None
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable, Iterator
+from io import BytesIO
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,7 +22,8 @@ from grasp_agent.task.actions import from_space
 
 Array = NDArray[np.float32]
 _ARRAYS = ("observations", "next_observations", "actions", "terminations", "achieved_goal", "next_achieved_goal")
-_DENSEST = 50  # greatest factor by which an array may be larger than the file, beyond which nothing is read
+_LARGEST = 64 * 2**30  # of one array, which is read where memory suffices [bytes]; chosen by hand
+_LONGEST_HEADER = 2**16  # of an array's description [bytes]; numpy's own limit is lower
 _OUTSIDE = 1e-3  # tolerance of actions in [-1, 1]
 Raw = Callable[[Any], NDArray[Any]]
 """From recorded observations, `[n, ...]`, to the raw vectors of the agent's dataset, `[n, R]`."""
@@ -130,11 +132,9 @@ def _of_buffer(buffer: ReplayBuffer, raw: Raw, at_goal: AtGoal | None) -> Iterat
 
 def _of_file(path: Path, action_space: spaces.Box, raw: Raw) -> Transitions:
     with opened(path) as stream, reading(path, "not an .npz file of arrays"):
-        end = stream.seek(0, 2)
-        stream.seek(0)
         if stream.read(6) == b"\x93NUMPY":
             raise ValueError("it holds a single array without a name")
-        with open_zip(stream, largest=end + _DENSEST * end) as archive:
+        with open_zip(stream, largest=_LARGEST, densest=math.inf) as archive:
             names = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
             held = {name: _array(archive, name, names[name]) for name in _ARRAYS if name in names}
     missing = {"observations", "next_observations", "actions"} - set(held)
@@ -162,7 +162,8 @@ def _of_file(path: Path, action_space: spaces.Box, raw: Raw) -> Transitions:
 
 def _array(archive: ZipFile, name: str, member: ZipInfo) -> NDArray[Any]:
     """Returns one array of an `.npz` file; memory is allocated only where its shape fits the member's size."""
-    with archive.open(member) as stream:
+    with archive.open(member) as packed:
+        stream = BytesIO(packed.read(_LONGEST_HEADER))  # a header that says it is longer is not decompressed further
         version = np.lib.format.read_magic(stream)
         reader = {1: np.lib.format.read_array_header_1_0, 2: np.lib.format.read_array_header_2_0}.get(version[0])
         if reader is None:

@@ -8,6 +8,7 @@ import re
 import signal
 import subprocess
 import tempfile
+import zlib
 from abc import ABC, abstractmethod
 from contextlib import suppress
 from fractions import Fraction
@@ -73,20 +74,22 @@ class GifEncoder(Encoder):
 
     def __init__(self, path: Path, fps: float) -> None:
         super().__init__(path, fps)
-        self._duration, self._images = round(1000 / fps), list[Image.Image]()  # [ms]
+        self._duration = 10 * max(1, round(100 / fps))  # [ms]: the file holds hundredths of a second
+        self._size, self._packed = (0, 0), list[bytes]()  # compressed, as all are needed at the end
 
     def stop(self) -> None:
         """See `Encoder.stop`."""
-        self._images.clear()
+        self._packed.clear()
 
     def _add(self, image: NDArray[np.uint8]) -> None:
-        self._images.append(Image.fromarray(image))
+        self._size = (image.shape[1], image.shape[0])
+        self._packed.append(zlib.compress(image.tobytes(), 1))
 
     def _finish(self) -> None:
-        if not self._images:
+        if not self._packed:
             raise OSError(errno.EIO, "the video has no frames")
-        first, *others = self._images
-        first.save(self.path, save_all=True, append_images=others, duration=self._duration, loop=0)
+        images = (Image.frombytes("RGB", self._size, zlib.decompress(packed)) for packed in self._packed)
+        next(images).save(self.path, save_all=True, append_images=images, duration=self._duration, loop=0)
 
     def _count(self) -> int:
         try:

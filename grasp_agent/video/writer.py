@@ -11,8 +11,7 @@ from typing import Any
 import gymnasium as gym
 from PIL import Image
 
-from grasp_agent.files import named
-from grasp_agent.serialization import atomic_write
+from grasp_agent.files import atomic_write, named
 from grasp_agent.video.config import VideoConfig
 from grasp_agent.video.encoding import ENCODERS, Encoder
 from grasp_agent.video.overlay import even

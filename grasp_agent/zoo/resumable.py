@@ -20,8 +20,8 @@ from stable_baselines3.common.vec_env import VecEnv
 
 from grasp_agent import serialization
 from grasp_agent.agent.saved_settings import count_of
+from grasp_agent.files import atomic_write
 from grasp_agent.reading import reading
-from grasp_agent.serialization import atomic_write
 from grasp_agent.task.vec_env import spec_of
 from grasp_agent.validation import at_least
 from grasp_agent.zoo.algorithms import untrained

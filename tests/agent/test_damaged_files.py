@@ -14,7 +14,7 @@ import torch
 from saved_contents import WEIGHTS, Content, content, refused, write
 from stable_baselines3 import PPO
 
-from grasp_agent import GRASP
+from grasp_agent import GRASP, GraspAgent, serialization
 from grasp_agent.agent.saved_settings import CODEC
 
 
@@ -173,3 +173,31 @@ def test_weights_that_do_not_fit_are_refused(given: Content, tmp_path: Path):
     for fraction in (0.0, 0.01, 0.5, 0.999):
         cut = given[WEIGHTS][: int(fraction * len(given[WEIGHTS]))]
         refused(write(path, {**given, WEIGHTS: cut}))
+
+
+@pytest.mark.parametrize("value", [0.0, -1.0])
+def test_scales_that_are_not_positive_are_refused(agent_file: Path, value: float, tmp_path: Path):
+    config, tensors = serialization.read(agent_file)
+    tensors["model.normalizer.std"][0] = value
+    serialization.write(tmp_path / "bent.zip", config, tensors)
+    assert "normalizer.std: expected positive numbers" in refused(tmp_path / "bent.zip")
+
+
+def test_variances_below_zero_are_refused(sharp: Path, tmp_path: Path):
+    config, tensors = serialization.read(sharp)
+    name = next(name for name in tensors if name.endswith("running_var"))
+    tensors[name][0] = -1e-3
+    serialization.write(tmp_path / "bent.zip", config, tensors)
+    assert "running_var" in refused(tmp_path / "bent.zip")
+
+
+def test_actions_out_of_bounds_in_the_experience_are_refused(taught: GraspAgent, tmp_path: Path):
+    for value, sound in ((1.0, True), (1.1, False), (-3.0, False)):
+        config, tensors = taught.snapshot(experience=True).encode()
+        tensors["experience.actions"] = tensors["experience.actions"].clone()
+        tensors["experience.actions"][0] = value
+        serialization.write(tmp_path / "bent.zip", config, tensors)
+        if sound:
+            GraspAgent.load(tmp_path / "bent.zip", device="cpu")
+        else:
+            assert "actions in [-1, 1]" in refused(tmp_path / "bent.zip")

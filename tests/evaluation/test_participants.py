@@ -16,9 +16,10 @@ from sb3_contrib import TQC, TRPO, CrossQ
 from stable_baselines3 import A2C, DDPG, PPO, SAC, TD3
 
 import grasp_agent
-from grasp_agent import GraspAgent
+from grasp_agent import GraspAgent, serialization
 from grasp_agent.evaluation.compare import Comparison, compare
 from grasp_agent.evaluation.participants import Participant, Random, participant
+from grasp_agent.planners import ICEM
 
 
 class TestContestants:
@@ -161,3 +162,13 @@ def test_names_come_before_files_of_that_name(tmp_path: Path, monkeypatch: pytes
     PPO("MlpPolicy", "Pendulum-v1", n_steps=8, batch_size=8, device="cpu").save("sac")
     assert participant("sac", ENV).name.startswith("sac@")
     assert participant("./sac", "Pendulum-v1").name == participant("sac.zip", "Pendulum-v1").name == "ppo sac"
+
+
+def test_another_planner_plays_with_a_file_whose_own_planner_is_not_of_this_package(taught: GraspAgent, tmp_path: Path):
+    config, tensors = taught.snapshot().encode()
+    config["planner"] = {"type": "own", "name": "Mine"}
+    serialization.write(tmp_path / "own.zip", config, tensors)
+    with pytest.raises(ValueError, match="planner Mine is not of this package"):
+        GraspAgent.load(tmp_path / "own.zip", device="cpu")
+    agent = participant(f"icem:{tmp_path / 'own.zip'}", ENV).make(gym.make(ENV), 0)
+    assert isinstance(agent, GraspAgent) and isinstance(agent.planner, ICEM) and agent.name == "icem"

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from grasp_agent.evaluation.processes import in_processes
+from grasp_agent.evaluation.processes import _GRACE, in_processes
 
 ITEMS = 6
 
@@ -117,7 +117,9 @@ if __name__ == "__main__":
         asking.kill()
         asking.wait()
     working = [int((tmp_path / name).read_text()) for name in ("1", "2")]
-    until((not any(map(alive, working)) for _ in iter(int, 1)), seconds=3.5)  # at once, not after a time of grace
+    until(
+        (not any(map(alive, working)) for _ in iter(int, 1)), seconds=_GRACE - 1
+    )  # at once, not after a time of grace
     assert stop_reported(tmp_path)
 
 

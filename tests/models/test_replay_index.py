@@ -19,6 +19,7 @@ import grasp_agent
 from grasp_agent import ExploreConfig, GraspAgent, MLPConfig
 from grasp_agent.models import EnsembleMLP
 from grasp_agent.models.replay_index import ReplayIndex
+from grasp_agent.models.roadmaps import most_nodes
 from grasp_agent.models.world import World, check_blocks
 from grasp_agent.planners import (
     Block,
@@ -129,6 +130,25 @@ def test_every_tensor_that_is_cut_or_missing_is_refused_by_its_name(model: Ensem
             continue
         with pytest.raises((KeyError, ValueError), match=name.split(".")[0]):
             restored(model, index, **{key: None})
+
+
+@pytest.mark.parametrize(("blocks", "most"), [(1, 500), (16, 500), (40, 200), (10_000, 1)])
+def test_nodes_of_all_blocks_are_limited(blocks: int, most: int):
+    assert most_nodes(blocks) == most
+
+
+def test_a_roadmap_larger_than_any_that_is_written_is_refused(model: EnsembleMLP, index: ReplayIndex):
+    for count in (500, 501):
+        large = {
+            "support__0__points": torch.rand(2000, len(index.blocks[0].states)),
+            "roadmap__0__steps": torch.ones(count, 3),
+            "roadmap__0__neighbours": torch.ones(count, 3, dtype=torch.int16),
+        }
+        if count == 500:
+            assert restored(model, index, **large).roadmap is not None
+        else:
+            with pytest.raises(ValueError, match=r"roadmap: \[501, 3\] and \[501, 3\] do not fit"):
+                restored(model, index, **large)
 
 
 @pytest.mark.parametrize("part", [0, 1])

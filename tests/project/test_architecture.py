@@ -25,6 +25,7 @@ FOLDERS = (
     "serialization",
     "reading",
     "files",
+    "locks",
     "interruption",
     "validation",
 )

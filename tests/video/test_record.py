@@ -1,5 +1,6 @@
 import subprocess
 import sys
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -7,9 +8,10 @@ from PIL import Image
 from sliders import EDGE, SIDE, WIDTH, Planner, Slider, decode, near
 
 from benchmarks.fault_injection import largest_file
-from grasp_agent.serialization import atomic_write
+from grasp_agent.files import atomic_write
 from grasp_agent.video.overlay import PLAN, UNSURE
 from grasp_agent.video.record import record, record_beside
+from grasp_agent.video.writer import open_video
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".gif"])
@@ -155,6 +157,32 @@ def test_gifs_are_not_faster_than_viewers_support(tmp_path):
         record(Planner(), Quick(), tmp_path / "b.gif", speed=2)
     with pytest.raises(ValueError, match="at most 240 frames per second, got 300"):
         record(Planner(), Quick(), tmp_path / "b.mp4", fps=300)
+
+
+@pytest.mark.parametrize("fps", [30, 7, 60 / 7, 0.5])
+def test_equal_frames_of_a_gif_are_counted_at_every_rate(fps, tmp_path):
+    with open_video(tmp_path / "a.gif", fps, force=True) as video:
+        for number in range(60):
+            video.add(Image.fromarray(np.full((32, 32, 3), number // 3 * 7 % 256, np.uint8)))
+    with Image.open(tmp_path / "a.gif") as image:
+        assert image.n_frames == 20
+        assert image.info["duration"] == 30 * round(100 / fps)
+
+
+def test_frames_of_a_gif_in_writing_take_little_memory(tmp_path):
+    shown = Image.new("RGB", (640, 480), "white")
+    with open_video(tmp_path / "a.gif", 20, force=True) as video:
+        tracemalloc.start()
+        for x in range(30):
+            shown.putpixel((x, 5), (200, 0, 0))
+            video.add(shown)
+        held, _ = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+    assert held < 0.1 * 30 * 640 * 480 * 3
+    with Image.open(tmp_path / "a.gif") as image:
+        assert image.n_frames == 30
+        image.seek(29)
+        assert image.convert("RGB").getpixel((29, 5)) != image.convert("RGB").getpixel((31, 5))
 
 
 def test_size_and_speed(tmp_path):

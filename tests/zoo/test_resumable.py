@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from benchmarks.fault_injection import largest_file
+from grasp_agent import serialization
 from grasp_agent.zoo.resumable import ResumableTraining
 
 SETTINGS = {
@@ -80,6 +81,16 @@ def test_another_training_is_not_resumed(tmp_path: Path):
         ValueError, match=r"expected the training ppo in Pendulum-v1 .* seed 4, .*, got ppo in .* seed 3, .*remove it"
     ):
         begun("ppo", "Pendulum-v1", tmp_path / "run", seed=4)
+
+
+@pytest.mark.parametrize("name", ["ppo", "td3"])
+def test_a_state_of_an_optimiser_that_does_not_fit_is_refused_when_it_is_read(name: str, tmp_path: Path):
+    begun(name, "Pendulum-v1", tmp_path / "run").run(130)
+    config, tensors = serialization.read(tmp_path / "run")
+    key = next(key for key, value in tensors.items() if key.endswith(".exp_avg") and value.ndim == 2)
+    serialization.write(tmp_path / "run.zip", config, {**tensors, key: tensors[key][:, :1].clone()})
+    with pytest.raises(ValueError, match=r"no checkpoint of a training .*optimizer: exp_avg: expected \["):
+        begun(name, "Pendulum-v1", tmp_path / "run.zip")
 
 
 class Evil:

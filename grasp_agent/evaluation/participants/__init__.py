@@ -1,7 +1,15 @@
 """Participants of a comparison, resolved from a name, a file or an object to an agent with `predict`."""
 
 from grasp_agent.evaluation.participants.base import TEXT, Given, OwnFile, Participant
-from grasp_agent.evaluation.participants.resolve import HOW, PLANNERS, Random, participant, participants, planner_called
+from grasp_agent.evaluation.participants.resolve import (
+    HOW,
+    PLANNERS,
+    Random,
+    is_object,
+    participant,
+    participants,
+    planner_called,
+)
 
 __all__ = [
     "HOW",
@@ -11,6 +19,7 @@ __all__ = [
     "OwnFile",
     "Participant",
     "Random",
+    "is_object",
     "participant",
     "participants",
     "planner_called",

@@ -15,7 +15,7 @@ from grasp_agent.agent.agent import GraspAgent
 from grasp_agent.agent.saved_settings import count_of
 from grasp_agent.evaluation.participants.base import Participant
 from grasp_agent.evaluation.rollout import Predictor
-from grasp_agent.reading import open_zip, opened, parse_json, reading, sha256
+from grasp_agent.reading import open_zip, opened, parse_json, read_member, reading, sha256
 from grasp_agent.task.goal import Goal
 from grasp_agent.validation import at_least
 from grasp_agent.zoo import baselines
@@ -56,7 +56,8 @@ def read_archive(path: Path) -> Archive:
         with open_zip(stream, largest=size + _LARGEST_SETTINGS) as archive:
             names, texts = set(archive.namelist()), ("config.json", "data")
             config, data = (
-                parse_json(archive.read(name), largest=_LARGEST_SETTINGS) if name in names else {} for name in texts
+                parse_json(read_member(archive, name), largest=_LARGEST_SETTINGS) if name in names else {}
+                for name in texts
             )
         if not isinstance(config, dict) or not isinstance(data, dict) or not (config or data):
             raise ValueError("expected settings by name")

@@ -193,7 +193,7 @@ def _planner(given: str, env_id: str) -> Participant | None:
         who = archives.from_bundled(source)
     planner = planner_called(base)
     key = f"{who.key} {planner!r}"
-    return who._replace(name=name, make=lambda *_: _planned(load(source, device="cpu"), planner, base), key=key)
+    return who._replace(name=name, make=lambda *_: _planned(source, planner, base), key=key)
 
 
 def planner_called(name: str) -> Planner[Any]:
@@ -202,8 +202,9 @@ def planner_called(name: str) -> Planner[Any]:
     return planner if name == "grasp-paper" else replace(planner, proposals=planners.GRASP().proposals)
 
 
-def _planned(agent: GraspAgent, planner: Planner[Any], name: str) -> GraspAgent:
-    agent.planner, agent.name = planner, name
+def _planned(source: str | Path, planner: Planner[Any], name: str) -> GraspAgent:
+    agent = load(source, device="cpu", planner=planner)  # also of a file whose own planner is not of this package
+    agent.name = name
     return agent
 
 
@@ -251,6 +252,13 @@ def _module(given: str, env_id: str) -> Participant | None:
         return Participant(name, lambda env, _: _built(build, env, given), key, goal_known=False)
     check(found, given)
     return Participant(name, lambda *_: found, key, goal=own_goal(found))
+
+
+def is_object(given: str) -> bool:
+    """Returns whether a name can only be that of a user's object, MODULE:OBJECT, whose module would be imported."""
+    home, colon, name = given.partition(":")
+    is_ours = _with_steps(home)[0] in (*PLANNERS, *ALGORITHMS)
+    return bool(colon) and not is_ours and name.isidentifier() and archives.existing(given) is None
 
 
 def _source_key(module: Any, given: str) -> str | None:
