@@ -136,7 +136,12 @@ def _of_file(path: Path, action_space: spaces.Box, raw: Raw) -> Transitions:
             raise ValueError("it holds a single array without a name")
         with open_zip(stream, largest=_LARGEST, densest=math.inf) as archive:
             names = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
-            held = {name: _array(archive, name, names[name]) for name in _ARRAYS if name in names}
+            present = [name for name in _ARRAYS if name in names]
+            shapes = {name: _shape(archive, name, names[name]) for name in present}
+            wrong = [name for name, shape in shapes.items() if name != "terminations" and len(shape) < 2]
+            if wrong or len({shape[:1] for shape in shapes.values()}) > 1:  # before any array is read
+                raise ValueError(f"expected arrays of one length, of two or more axes, got {shapes}")
+            held = {name: _array(archive, names[name]) for name in present}
     missing = {"observations", "next_observations", "actions"} - set(held)
     if missing:
         raise ValueError(f"{path}: expected arrays observations, next_observations and actions, misses {missing.pop()}")
@@ -160,8 +165,8 @@ def _of_file(path: Path, action_space: spaces.Box, raw: Raw) -> Transitions:
     return steps
 
 
-def _array(archive: ZipFile, name: str, member: ZipInfo) -> NDArray[Any]:
-    """Returns one array of an `.npz` file; memory is allocated only where its shape fits the member's size."""
+def _shape(archive: ZipFile, name: str, member: ZipInfo) -> tuple[int, ...]:
+    """Returns the shape of one array of an `.npz` file, which fits the member's size."""
     with archive.open(member) as packed:
         stream = BytesIO(packed.read(_LONGEST_HEADER))  # a header that says it is longer is not decompressed further
         version = np.lib.format.read_magic(stream)
@@ -171,6 +176,10 @@ def _array(archive: ZipFile, name: str, member: ZipInfo) -> NDArray[Any]:
         shape, _, dtype = reader(stream)
         if dtype.kind not in "biuf" or math.prod(shape) * dtype.itemsize > member.file_size:
             raise ValueError(f"{name}: expected numbers, as many as its shape says, got {dtype} {list(shape)}")
+        return shape
+
+
+def _array(archive: ZipFile, member: ZipInfo) -> NDArray[Any]:
     with archive.open(member) as stream:
         return np.lib.format.read_array(stream, allow_pickle=False)
 

@@ -61,7 +61,7 @@ def test_a_missing_baseline_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyP
         grasp_agent.baseline("ppo", "grasp/Wall-v0")
     with pytest.raises(ValueError, match="'sac@5' for grasp/Wall-v0"):
         grasp_agent.baseline("sac", "grasp/Wall-v0", 5)
-    with pytest.raises(ValueError, match=r"for Pendulum-v1 \(choose from none\)"):
+    with pytest.raises(ValueError, match=r"for Pendulum-v1 \(choose from the environments grasp/BallNav-v0, "):
         grasp_agent.baseline("sac", "Pendulum-v1")
     known = baselines.find("sac", "grasp/Wall-v0")
     monkeypatch.setattr(baselines, "find", lambda *_: known.__class__(**{**known.__dict__, "sha256": "0"}))
