@@ -184,7 +184,7 @@ def test_the_agents_own_environment_is_made_with_its_options():
 
 
 def test_wrong_arguments_are_refused():
-    with pytest.raises(ValueError, match="episodes: expected at least 1, got 0"):
+    with pytest.raises(ValueError, match="episodes: expected a whole number of at least 1, got 0"):
         evaluate(Stopper(), Line(), episodes=0)
     with pytest.raises(ValueError, match=r"expected a Gymnasium id .* got list"):
         evaluate(Stopper(), [Line()])  # type: ignore[arg-type]
