@@ -144,8 +144,9 @@ def made(env_id: str, agent: GraspAgent | None = None, render_mode: str | None =
                 env.reset(seed=0)
                 env.render()
         except (gym.error.UnregisteredEnv, ModuleNotFoundError) as error:
-            if isinstance(error, ModuleNotFoundError) and error.name:
-                raise UsageError(f"{env_id}: no module {error.name!r} (is it installed, or in this folder?)") from error
+            missing = getattr(error, "name", None) or getattr(error.__cause__, "name", None)  # gym.make hides the name
+            if missing is not None:
+                raise UsageError(f"{env_id}: no module {missing!r} (is it installed, or in this folder?)") from error
             others = "or any other registered Gymnasium id"
             raise UsageError(f"no environment {env_id!r} (choose from {', '.join(ours)}, {others})") from error
         except Exception as error:  # foreign code may raise anything, for example for options of a file

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -59,7 +60,7 @@ class Train(Command):
             raise UsageError("--force, --resume: expected at most one of them")
         self._train(out)
         named_env = f" --env {self.env}" if ":" in self.env else ""
-        say(f"saved {out} (next: grasp evaluate {out}{named_env})")
+        say(f"saved {out} (next: grasp evaluate {shlex.quote(str(out))}{named_env})")
 
     def _train(self, out: Path) -> None:
         one_thread()

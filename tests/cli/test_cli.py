@@ -461,3 +461,10 @@ def test_progress_is_lines_where_nobody_watches(capsys, monkeypatch):
             time.sleep(0.01)
             said += capsys.readouterr().err
     assert said.startswith("grasp: playing: 7 of 20, 0 s\n")
+
+
+@pytest.mark.parametrize("command", ["train {} --steps 5 --out a.zip", "evaluate ball-nav --env {}", "compare {}"])
+def test_a_module_that_is_missing_is_named(command, capsys, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    assert main(command.format("no_such_module:Some-v0").split()) == 2
+    assert "no module 'no_such_module'" in capsys.readouterr().err

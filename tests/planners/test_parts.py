@@ -120,6 +120,7 @@ def test_an_ensemble_needs_no_jacobian_of_its_own():
         torch.testing.assert_close(plan.actions, expected.actions)
 
 
+CLASS: Any = Rollout
 WRONG: Any = "a name"
 
 
@@ -136,6 +137,7 @@ WRONG: Any = "a name"
         (lambda: GRASP(proposed=0), "proposed: expected a whole number of at least 1, got 0"),
         (lambda: GRASP(shortlist=0), "shortlist: expected a whole number of at least 1, got 0"),
         (lambda: GRASP(opening=-1), "opening: expected a whole number of at least 0, got -1"),
+        (lambda: GRASP(proposals=CLASS), r"proposals: expected a callable \(an instance, no class\)"),
         (lambda: GRASP(proposals=WRONG), "proposals: expected a callable .* or None, got 'a name'"),
         (lambda: GRASP(initial=WRONG), "initial: expected a callable part, got 'a name'"),
         (lambda: GRASP(update=WRONG), "update: expected a part with the method apply, got 'a name'"),

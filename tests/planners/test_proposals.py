@@ -26,6 +26,7 @@ from test_planners import PLANNERS, every_planner, perfect
 from torch import Tensor
 
 from grasp_agent.planners import (
+    GRASP,
     BlockSupport,
     Candidates,
     Coloured,
@@ -314,3 +315,24 @@ def test_states_on_a_path_are_interpolated_and_the_last_is_held():
     points, times = tensor([0.0], [2.0], [2.0], [8.0])[None, None], tensor([0.0, 2.0, 2.0, 5.0])[None]
     states = steering(make(slide(1), tensor([0.0, 0.0]), tensor([1.0, 0.0]))).trace(points, times, 7)
     assert states[0, 0, :, 0].tolist() == pytest.approx([1, 2, 4, 6, 8, 8, 8])
+
+
+@pytest.mark.parametrize(
+    ("returned", "words"),
+    [
+        (lambda problem: None, "them to return Candidates, got NoneType"),
+        (lambda problem: problem.resting(2), "them to return Candidates, got Tensor"),
+        (
+            lambda problem: Candidates(problem.resting(2)[:, :, :1], problem.resting(2)),
+            r"states \[1, N, 4, 2\]",
+        ),
+        (
+            lambda problem: Candidates(problem.resting(2), problem.resting(2)[..., :1]),
+            r"actions \[1, N, 4, 2\]",
+        ),
+    ],
+)
+def test_proposals_of_another_shape_are_named(returned: Any, words: str):
+    problem = make(slide(), tensor([0.0, 0.0]), tensor([0.5, 0.0]), horizon=4)
+    with pytest.raises(ValueError, match=f"proposals: expected {words}"):
+        GRASP(proposals=lambda problem, count, noise: returned(problem)).plan(problem)
