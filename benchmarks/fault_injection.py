@@ -170,9 +170,7 @@ def _begun(process: subprocess.Popen[bytes], is_command: bool) -> None:
 def kill(job: Job, number: signal.Signals, after: float, folder: Path) -> set[str]:
     """Kills a job after some seconds; returns the faults that were found."""
     command = [sys.executable, *job.command(folder)]
-    if (
-        signal.getsignal(signal.SIGINT) is signal.SIG_IGN
-    ):  # a shell's background jobs ignore Ctrl-C, and so would the job
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a shell's background jobs ignore Ctrl-C
         signal.signal(signal.SIGINT, signal.default_int_handler)
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True)
     is_command = job.command(folder)[0] == "-m"
