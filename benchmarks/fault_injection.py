@@ -188,7 +188,8 @@ def kill(job: Job, number: signal.Signals, after: float, folder: Path) -> set[st
     said = process.communicate()[1].decode(errors="replace")
     if "Traceback" in said and (is_command or number != signal.SIGINT):  # a script's Ctrl-C shows where it was
         faults.add("traceback")
-    if is_command and number != signal.SIGKILL and not early and process.returncode not in (0, 128 + number):
+    ended = (0, 128 + number) if said else (0, 128 + number, -number)  # without a word: Python was already leaving
+    if is_command and number != signal.SIGKILL and not early and process.returncode not in ended:
         faults.add("wrong exit status or message")
     if not whole(folder):
         faults.add("lost the old file")

@@ -137,6 +137,9 @@ class World:
         weights = {k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")}
         action_size = weights["skip"].shape[1] - weights["scale"].shape[0]
         _check_shapes(weights, config, len(state_map.columns), action_size)
+        places = 0 if structure.frame is not None else 2 * config.octaves * len(state_map.goal_index)
+        if places > weights["weights.0"].shape[1]:
+            raise ValueError(f"goal_index: {len(state_map.goal_index)} entries do not fit the weights of {config}")
         fixed = tuple((weights["scale"] == 0).nonzero()[:, 0].tolist())
         model = fresh_model(state_map, action_size, config, frame=structure.frame, fixed=fixed).to(
             weights["skip"].device

@@ -19,6 +19,7 @@ import torch
 from readers import ENV, READERS, refused
 from stable_baselines3 import PPO
 
+import grasp_agent
 from benchmarks import fuzz_files
 from benchmarks.mutations import members_of, zip_of
 from grasp_agent import GraspAgent, reading, serialization
@@ -279,3 +280,11 @@ def test_settings_of_a_baseline_do_not_size_memory(tmp_path: Path):
         refused(lambda: baselines.read(path), str(path), "settings")
     serialization.write(path, {**config, "settings": {**config.get("settings", {}), "buffer_size": 10**11}}, tensors)
     assert baselines.read(path).replay_buffer.buffer_size == 1  # type: ignore[attr-defined]
+
+
+def test_entries_of_a_goal_that_the_weights_do_not_have_are_refused_before_memory_is_allocated(tmp_path: Path):
+    agent = grasp_agent.load("ball-nav", device="cpu")
+    config, tensors = agent.snapshot().encode()
+    config["world"]["state_map"]["goal_index"] = [1] * 10_000
+    serialization.write(tmp_path / "agent.zip", config, tensors)
+    refused(lambda: GraspAgent.load(tmp_path / "agent.zip"), "goal_index: 10000 entries do not fit the weights")
