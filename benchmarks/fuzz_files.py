@@ -154,7 +154,7 @@ def _plays(model: Any) -> None:
     """Checks the action of a model for an observation of its own space."""
     if isinstance(model, GraspAgent):  # a search that a file makes longer within the limits costs time, no memory
         known = model.planner
-        model.planner = replace(known, iterations=min(known.iterations, 8), opening=min(known.opening, 8))
+        model.planner = replace(known, iterations=min(known.iterations, 1), opening=0)
     model.observation_space.seed(0)
     action = np.asarray(model.predict(_sampled(model.observation_space), deterministic=True)[0])
     space: Any = model.action_space
