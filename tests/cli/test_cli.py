@@ -100,7 +100,7 @@ def test_closed_output_is_not_an_error(command: str):
         ("evaluate ball-nav --seed -1", "--seed: expected 0 or more, got -1"),
         ("evaluate bal-nav", "choose from ball-nav"),
         ("evaluate ball-nav --env grasp/Ball-v0", "choose from grasp/BallNav-v0"),
-        ("evaluate ball-nav --env nowhere:Ball-v0", "choose from grasp/BallNav-v0"),
+        ("evaluate ball-nav --env nowhere:Ball-v0", "no module 'nowhere'"),
         ("evaluate ball-nav --env CartPole-v1", "spaces do not match"),
         ("evaluate ball-nav --json .", "is a folder"),
         ("record ball-nav video.avi", ".mp4 or .gif"),
