@@ -207,7 +207,6 @@ class WorldModelBase(BaseAlgorithm, ABC):
         self._vec_normalize_env = unwrap_vec_normalize(wrapped)
         self._read_spec(wrapped)
         self._settings = self._settings.in_env(wrapped)
-        self.snapshot().check_loadable()
         if force_reset:
             self._last_obs = None
         self.policy.forget()

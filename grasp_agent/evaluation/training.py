@@ -75,30 +75,18 @@ def train_agent(
     digits = zlib.crc32(json.dumps([env_id, seed, settings]).encode())
     home = folder / f"{name}-{steps}-{digits:08x}"  # a folder for each combination of settings
     check_no_links(folder)
-    with locked(home / "schooled.json", "another command trains this agent"):
-        return _trained(name, env_id, steps, home, seed, settings, on_steps or (lambda _: None))
-
-
-def _trained(
-    name: str,
-    env_id: str,
-    steps: int,
-    home: Path,
-    seed: int,
-    settings: Mapping[str, Any],
-    done: Callable[[int], object],
-) -> TrainedAgent:
-    path, files = home / "schooled.json", _files(name, steps, home)
-    if os.path.lexists(path) and all(map(os.path.lexists, files)):
-        return TrainedAgent(files, learning_curve(path))
-    if name == "grasp":
-        trained = _train_grasp(env_id, steps, home, seed, done)
-    else:
-        trained = _train_baseline(name, env_id, steps, home, seed, settings, done)
-    with atomic_write(path) as aside:
-        content = {"files": [file.name for file in trained.files], "curve": trained.curve}
-        aside.write_text(json.dumps(content) + "\n", encoding="utf-8")
-    return trained
+    path, files, done = home / "schooled.json", _files(name, steps, home), on_steps or (lambda _: None)
+    with locked(path, "another command trains this agent"):
+        if os.path.lexists(path) and all(map(os.path.lexists, files)):
+            return TrainedAgent(files, learning_curve(path))
+        if name == "grasp":
+            trained = _train_grasp(env_id, steps, home, seed, done)
+        else:
+            trained = _train_baseline(name, env_id, steps, home, seed, settings, done)
+        with atomic_write(path) as aside:
+            content = {"files": [file.name for file in trained.files], "curve": trained.curve}
+            aside.write_text(json.dumps(content) + "\n", encoding="utf-8")
+        return trained
 
 
 def _files(name: str, steps: int, home: Path) -> tuple[Path, ...]:

@@ -29,9 +29,11 @@ class Support:
 
     def off(self, states: Tensor) -> Tensor:
         """See `Region.off`."""
-        flat = self._flat(states)
-        nearest = self._partial(flat).amin(-1) + flat.square().sum(-1)
-        return (nearest > self.radius**2).view(*states.shape[:-1], 1)
+        return (self.squared_distance(self._flat(states)) > self.radius**2).view(*states.shape[:-1], 1)
+
+    def squared_distance(self, flat: Tensor) -> Tensor:
+        """Returns squared distances `[M]` of states `[M, S]` to the nearest point; rounding may make them negative."""
+        return self._partial(flat).amin(-1) + flat.square().sum(-1)
 
     def nearest(self, states: Tensor) -> Tensor:
         """See `Region.nearest`."""
@@ -60,6 +62,7 @@ class TerminalStates:
 
     def __init__(self, ends: Tensor, starts: Tensor, ratio: float) -> None:
         self.ends, self.starts, self.ratio = ends, starts, ratio
+        self._near = Support(ends, 0.0), Support(starts, 0.0)
 
     def contains(self, states: Tensor) -> Tensor:
         """Returns whether states `[..., S]` are terminal, `[...]`."""
@@ -67,11 +70,7 @@ class TerminalStates:
         return torch.cat([self._contains(rows) for rows in flat.split(_ROWS)]).view(states.shape[:-1])
 
     def _contains(self, rows: Tensor) -> Tensor:
-        own = rows.square().sum(-1)
-        end, start = (
-            (torch.addmm(points.square().sum(-1), rows, points.T, alpha=-2).amin(-1) + own).clamp_min(0)
-            for points in (self.ends, self.starts)
-        )
+        end, start = (near.squared_distance(rows).clamp_min(0) for near in self._near)
         return end < self.ratio**2 * start
 
     def crossed(self, start: Tensor, end: Tensor) -> Tensor:
