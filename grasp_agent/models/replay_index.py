@@ -86,6 +86,7 @@ class ReplayIndex:
         return points
 
     @classmethod
+    @torch.no_grad()
     def build(
         cls,
         model: WorldModel,
