@@ -9,6 +9,7 @@ import grasp_envs  # noqa: F401  registers the grasp/ environments
 
 if TYPE_CHECKING:
     from grasp_agent.agent.agent import GraspAgent
+    from grasp_agent.agent.controller import ReplanRule
     from grasp_agent.agent.exploration import ExploreConfig
     from grasp_agent.evaluation.compare import compare
     from grasp_agent.evaluation.evaluate import evaluate
@@ -25,6 +26,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "GraspAgent": "agent.agent",
     "evaluate": "evaluation.evaluate",
+    "ReplanRule": "agent.controller",
     "ExploreConfig": "agent.exploration",
     "EncoderConfig": "models",
     "EnsembleMLP": "models",
@@ -57,6 +59,7 @@ __all__ = [
     "Goal",
     "GraspAgent",
     "MLPConfig",
+    "ReplanRule",
     "Structure",
     "TrainConfig",
     "baseline",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any, ClassVar, TypeVar
 
@@ -15,6 +14,7 @@ from stable_baselines3.common.utils import get_device
 
 from grasp_agent import serialization
 from grasp_agent.agent.algorithm import WorldModelAlgorithm
+from grasp_agent.agent.controller import ReplanRule
 from grasp_agent.agent.exploration import ExploreConfig
 from grasp_agent.agent.policy import PlanView, WorldModelPolicy
 from grasp_agent.agent.saved_settings import CHANGEABLE
@@ -22,7 +22,7 @@ from grasp_agent.agent.settings import AgentSettings
 from grasp_agent.agent.snapshot import Snapshot, loading
 from grasp_agent.models import EncoderConfig, MLPConfig, TrainConfig
 from grasp_agent.models.precision import single_precision
-from grasp_agent.planners import GRASP, Criteria, Planner
+from grasp_agent.planners import Criteria, Planner
 from grasp_agent.task.goal import Goal
 from grasp_agent.task.structure import Structure
 from grasp_agent.task.vec_env import Environment
@@ -49,6 +49,7 @@ class GraspAgent(WorldModelAlgorithm):
         train: how models are fitted.
         explore: how experience is gathered; None for the default, with images at random for the first 10,000 steps.
         criteria: how plans are scored; None for the goal's own criteria, or the default ones.
+        rule: when plans are replaced, and how much of a search one call of `predict` may do; None for `ReplanRule()`.
         structure: prior knowledge of the task; None takes what the environment offers (see `Structure`).
         goal_tolerance: success radius [goal units]; None takes the goal's, or the environment's `distance_threshold`,
             or that at which its sparse `compute_reward` changes, or that at which `info["is_success"]` changes while it
@@ -87,6 +88,7 @@ class GraspAgent(WorldModelAlgorithm):
         train: TrainConfig | None = None,
         explore: ExploreConfig | None = None,
         criteria: Criteria | None = None,
+        rule: ReplanRule | None = None,
         structure: Structure | None = None,
         goal_tolerance: float | None = None,
         tensorboard_log: str | None = None,
@@ -107,6 +109,7 @@ class GraspAgent(WorldModelAlgorithm):
             train=train,
             explore=explore,
             criteria=criteria,
+            rule=rule,
             structure=structure,
             goal_tolerance=goal_tolerance,
         )
@@ -145,14 +148,14 @@ class GraspAgent(WorldModelAlgorithm):
     def criteria(self, criteria: Criteria | None) -> None:
         self._plan_with(criteria=criteria)
 
-    def _plan_with(self, **changes: Any) -> None:
-        AgentSettings(**changes)  # refuses values of another type, or out of range
-        usual = {"planner": GRASP(), "horizon": self._settings.horizon or 50, "criteria": self._settings.usual_criteria}
-        given = {name: usual[name] if value is None else value for name, value in changes.items()}
-        self.snapshot()._replace(settings=replace(self.settings, **given)).check_loadable()
-        for name, value in given.items():
-            setattr(self.policy.controller, name, value)
-        self.policy.forget()
+    @property
+    def rule(self) -> ReplanRule:
+        """When plans are replaced; it may be changed at any time."""
+        return self.policy.controller.rule
+
+    @rule.setter
+    def rule(self, rule: ReplanRule | None) -> None:
+        self._plan_with(rule=rule)
 
     @property
     def last_plan(self) -> PlanView | None:

@@ -100,7 +100,18 @@ class WorldModelBase(BaseAlgorithm, ABC):
         if getattr(self, "policy", None) is None:
             return self._settings
         known = self.policy.controller
-        return replace(self._settings, planner=known.planner, horizon=known.horizon, criteria=known.criteria)
+        present = {name: getattr(known, name) for name in ("planner", "horizon", "criteria", "rule")}
+        return replace(self._settings, **present)
+
+    def _plan_with(self, **changes: Any) -> None:
+        """Changes how the policy plans; None stands for a default."""
+        AgentSettings(**changes)  # refuses values of another type, or out of range
+        usual = {"horizon": self._settings.horizon or 50, **self._settings.usual}
+        given = {name: usual[name] if value is None else value for name, value in changes.items()}
+        self.snapshot()._replace(settings=replace(self.settings, **given)).check_loadable()
+        for name, value in given.items():
+            setattr(self.policy.controller, name, value)
+        self.policy.forget()
 
     @property
     def goal(self) -> Goal | None:
@@ -147,6 +158,7 @@ class WorldModelBase(BaseAlgorithm, ABC):
             planner=known.planner,
             horizon=50 if known.horizon is None else known.horizon,
             criteria=known.criteria,
+            rule=known.rule,
             seed=self.seed or 0,
         ).to(self.device)
 

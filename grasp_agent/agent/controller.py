@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from grasp_agent.agent.plan_state import PlanState
+from grasp_agent.agent.replanning import Replanning, Searches
 from grasp_agent.models.world import World
-from grasp_agent.planners import Criteria, GraspState, Plan, Planner, Problem, Tracking
+from grasp_agent.planners import Criteria, Planner, Tracking
 from grasp_agent.validation import more_than, whole
 
 Array = NDArray[np.float32]
 _SMALLEST_RADIUS = 1e-3  # of `ReplanRule.radius`, for models that are almost exact [model units]; chosen by hand
+_LOST = 5.0  # multiple of the radius beyond which a plan is not followed while another is searched for; chosen by hand
 
 
 class PlanView(NamedTuple):
@@ -44,6 +46,8 @@ class ReplanRule:
         commit: steps after which a plan that was not accepted is replaced.
         deviation: largest distance of a state from its prediction, in multiples of the model's error, the 99 %
             quantile of the one-step error on held-out data.
+        work: limit of what one call may search for new plans [rows of a forward pass of the model]; a longer search
+            goes on in the next calls. None is no limit.
         patience: how often the same observation in a row gets the same action, where a policy keeps its plan between
             calls; after that the plan counts as failed, and a new one is made with another seed of noise.
 
@@ -54,21 +58,27 @@ class ReplanRule:
     commit: int = 8
     deviation: float = 2.0
     patience: int = 8
+    work: int | None = 45_000
 
     def __post_init__(self) -> None:
         whole(1, commit=self.commit, patience=self.patience)
         more_than(0, deviation=self.deviation)
+        if self.work is not None:
+            whole(1, work=self.work)
 
     def radius(self, world: World) -> float:
         """Returns the largest distance of states from their predictions [model units]."""
         return max(self.deviation * world.error, _SMALLEST_RADIUS)
 
-    def on_course(self, states: Array, goals: Array, plans: PlanState, radius: float) -> NDArray[np.bool_]:
-        """Returns where plans are kept, `[n]`, for states `[n, S]` [model units] and goals `[n, G]`."""
-        horizon, rows = plans.actions.shape[1], np.arange(len(states))
-        off = np.linalg.norm(states - plans.states[rows, np.minimum(plans.step, horizon)], axis=-1)
-        left = (plans.step < horizon) & (plans.accepted | (plans.step < self.commit))
-        return plans.aims_at(goals) & left & (off <= radius)
+    def on_course(
+        self, states: Array, goals: Array, plans: PlanState, radius: float, delay: int = 0
+    ) -> NDArray[np.bool_]:
+        """Returns where plans are kept, `[n]`, for states `[n, S]` [model units] and goals `[n, G]`.
+
+        New plans that take more calls, `delay`, are begun as many steps earlier.
+        """
+        left = np.where(plans.accepted, plans.actions.shape[1], self.commit) - plans.step
+        return plans.usable(states, goals, radius) & (left > delay)
 
 
 class PlannerSettings(NamedTuple):
@@ -108,7 +118,7 @@ class Controller:
     def encode(self, world: World, raw: Array, plans: PlanState) -> Array:
         """Returns states `[n, S]` [model units], with the static factors of the running plans where these are near."""
         states = world.encode(raw).cpu().numpy()
-        return plans.held(states, world.model.unchanging, self.rule.radius(world))
+        return plans.held(states, world.static, self.rule.radius(world))
 
     def on_course(self, world: World, raw: Array, goals: Array, plans: PlanState) -> NDArray[np.bool_]:
         """Returns where plans are kept, `[n]`; see `ReplanRule`."""
@@ -122,6 +132,7 @@ class Controller:
         plans: PlanState | None,
         deterministic: bool,
         settings: PlannerSettings | None = None,
+        searches: Searches | None = None,
     ) -> tuple[Array, PlanState, PlanView | None]:
         """Chooses actions in [-1, 1] for n environments, from running plans or new ones.
 
@@ -132,6 +143,8 @@ class Controller:
             plans: running plans, None for none.
             deterministic: whether the planner's noise is the same in each call.
             settings: planner and criteria of new plans; None for the controller's own.
+            searches: searches that go on, changed in place; None completes all searches in this call. While a search
+                goes on, the running plan is followed, or, without one that is near, the state is held.
 
         Returns:
             Actions `[n, A]`, running plans, and a view of the first one.
@@ -141,73 +154,83 @@ class Controller:
             return np.zeros((0, world.model.action_size), np.float32), self.blank(world, 0), None
         fits = plans is not None and plans.actions.shape[1] == self.horizon  # else the horizon was changed meanwhile
         plans = plans.copy() if plans is not None and fits else self.blank(world, len(raw))
-        states = self.encode(world, raw, plans)
-        problem = world.problem(torch.from_numpy(states).to(world.device), goals, self.horizon, self.criteria)
-        stale = ~self.rule.on_course(states, goals, plans, self.rule.radius(world))
-        virtual = None
+        states, radius = self.encode(world, raw, plans), self.rule.radius(world)
+        delay = 0 if searches is None else searches.delay
+        stale = ~self.rule.on_course(states, goals, plans, radius, delay)
+        if searches is not None:
+            stale &= ~searches.cover(goals)
+        begun = []
         if stale.any():
-            virtual = self._replan(world, problem, stale, goals, plans, deterministic, settings)
-        actions = self._corrected(problem, plans)
-        view = _view(world, plans, bool(stale[0]), virtual if stale[0] else None)
+            later = self._forecast(world, states, goals, plans, delay)
+            rows = np.flatnonzero(stale)
+            begun = self._replannings(world, later, goals, rows, delay, plans, deterministic, settings)
+        complete = begun if searches is None else searches.advance(begun, self.rule.work, self.planner.budget)
+        for replanning in complete:
+            replanning.store(plans, states, goals)
+        actions, followed = self._actions(world, states, goals, plans)
+        view = self._view(world, states, plans, bool(followed[0]), [r for r in complete if r.rows[0] == 0])
         plans.step[:] += 1
         return actions, plans, view
 
-    def _replan(
+    def _replannings(
         self,
         world: World,
-        problem: Problem,
-        stale: NDArray[np.bool_],
+        states: Array,
         goals: Array,
+        rows: NDArray[np.int64],
+        ahead: int,
         plans: PlanState,
         deterministic: bool,
         settings: PlannerSettings | None,
-    ) -> Array | None:
-        """Makes new plans for the stale rows, in place; returns the virtual states of the first of them."""
+    ) -> list[Replanning]:
+        """Returns what plans for some rows, from states `[n, S]` that are expected `ahead` steps later.
+
+        Rows with and without a running plan are planned apart, so that a row's plan does not depend on the others.
+        """
         planner, criteria = settings or PlannerSettings(self.planner, self.criteria)
-        rows = np.flatnonzero(stale)
-        warm_rows = plans.aims_at(goals)[rows]
         seed = self.seed if deterministic else int(self.random.integers(2**31))
-        latest: list[GraspState] = []
-
-        def keep_latest(_: int, state: Any) -> None:
-            latest[:] = [state] if isinstance(state, GraspState) else []
-
-        # Rows with and without a running plan are planned separately: a row's plan does not depend on the others.
-        virtual = None
+        warm_rows, begun = plans.aims_at(goals)[rows], []
         for warm in (True, False):
             chosen = rows[warm_rows == warm]
-            if not len(chosen):
-                continue
-            part = problem
-            if len(chosen) < len(goals) or criteria != problem.criteria:
-                part = world.problem(problem.start[torch.from_numpy(chosen)], goals[chosen], self.horizon, criteria)
-            running = torch.from_numpy(plans.rows(chosen).remaining()).to(part.start.device) if warm else None
-            plan = planner.plan(part, warm=running, seed=seed, on_step=keep_latest)
-            _store(plans, chosen, plan, part, goals)
-            if chosen[0] == 0 and latest:
-                virtual = world.achieved(latest[0].states[0])
-        return virtual
+            if len(chosen):
+                start = torch.from_numpy(states[chosen]).to(world.device)
+                problem = world.problem(start, goals[chosen], self.horizon, criteria)
+                left = torch.from_numpy(plans.rows(chosen).remaining(ahead)).to(start.device) if warm else None
+                begun.append(Replanning(planner, problem, chosen, goals[chosen], left, seed, ahead))
+        return begun
 
-    def _corrected(self, problem: Problem, plans: PlanState) -> Array:
-        """Returns the plans' present actions, each corrected by one tracking step towards the next predicted state."""
-        rows = np.arange(problem.size)
-        action = torch.from_numpy(plans.actions[rows, plans.step]).to(problem.start)
-        target = torch.from_numpy(plans.states[rows, plans.step + 1]).to(problem.start)
-        tracking = Tracking(damping=self.criteria.damping)
-        corrected = tracking.correct_together(problem, problem.start, target, action)
-        return torch.where(corrected.isfinite(), corrected, action).clamp(-1, 1).cpu().numpy()
+    def _forecast(self, world: World, states: Array, goals: Array, plans: PlanState, steps: int) -> Array:
+        """Returns the states `[n, S]` to which the running plans lead in some steps, by the model."""
+        plans = plans.copy()
+        for _ in range(steps):
+            actions, _ = self._actions(world, states, goals, plans)
+            following = world.step(*(torch.from_numpy(part).to(world.device) for part in (states, actions)))
+            states = np.where(following.isfinite().cpu().numpy(), following.cpu().numpy(), states)
+            plans.step[:] += 1
+        return states
 
+    def _actions(self, world: World, states: Array, goals: Array, plans: PlanState) -> tuple[Array, NDArray[np.bool_]]:
+        """Returns actions `[n, A]`, and where they follow the running plans, `[n]`; elsewhere they hold the state."""
+        followed = plans.usable(states, goals, _LOST * self.rule.radius(world))
+        actions = plans.feedback(states)
+        if not followed.all():
+            actions[~followed] = self._holding(world, states[~followed], goals[~followed])
+        return actions, followed
 
-def _store(plans: PlanState, rows: NDArray[np.int64], plan: Plan, problem: Problem, goals: Array) -> None:
-    plans.actions[rows] = plan.actions.cpu().numpy()
-    plans.states[rows] = torch.cat([problem.start[:, None], plan.states], 1).cpu().numpy()
-    plans.accepted[rows] = plan.accepted.cpu().numpy()
-    plans.goals[rows] = goals[rows]
-    plans.step[rows] = 0
-    plans.valid[rows] = True
+    def _holding(self, world: World, states: Array, goals: Array) -> Array:
+        """Returns actions `[n, A]` that hold states `[n, S]`, as far as one step can."""
+        start = torch.from_numpy(states).to(world.device)
+        problem = world.problem(start, goals, 1, self.criteria)
+        rest = problem.resting(1)[:, 0, 0]
+        actions = Tracking(damping=self.criteria.damping).correct_together(problem, start, start, rest)
+        return torch.where(actions.isfinite(), actions, rest).cpu().numpy()
 
-
-def _view(world: World, plans: PlanState, fresh: bool, virtual: Array | None) -> PlanView:
-    path = world.achieved(torch.from_numpy(plans.states[0]).to(world.device))
-    shown: Tensor | Array = np.zeros((0, len(path) - 1, path.shape[-1]), np.float32) if virtual is None else virtual
-    return PlanView(path, np.asarray(shown), int(plans.step[0]), fresh, bool(plans.accepted[0]))
+    def _view(
+        self, world: World, states: Array, plans: PlanState, followed: bool, fresh: Sequence[Replanning]
+    ) -> PlanView:
+        shown = plans.states[0] if followed else np.repeat(states[:1], self.horizon + 1, 0)
+        path = world.achieved(torch.from_numpy(shown).to(world.device))
+        virtual = fresh[0].virtual if fresh else None
+        drawn = np.zeros((0, self.horizon, path.shape[-1]), np.float32) if virtual is None else world.achieved(virtual)
+        accepted = followed and bool(plans.accepted[0])
+        return PlanView(path, drawn, int(plans.step[0]) if followed else 0, bool(fresh), accepted)

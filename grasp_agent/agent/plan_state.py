@@ -15,6 +15,8 @@ class PlanState(NamedTuple):
     """`[n, H, A]`, in [-1, 1]."""
     states: NDArray[np.float32]
     """`[n, H + 1, S]`, predicted states from the one at which the plan was made [model units]."""
+    gains: NDArray[np.float32]
+    """`[n, H, A, S]`, feedback: changes of the actions by a deviation from those states."""
     goals: NDArray[np.float64]
     """`[n, G]`, the plans' goals [the environment's units]."""
     step: NDArray[np.int64]
@@ -30,6 +32,7 @@ class PlanState(NamedTuple):
         return cls(
             actions=np.zeros((count, horizon, action_size), np.float32),
             states=np.zeros((count, horizon + 1, state_size), np.float32),
+            gains=np.zeros((count, horizon, action_size, state_size), np.float32),
             goals=np.zeros((count, goal_size), np.float64),
             step=np.zeros(count, np.int64),
             accepted=np.zeros(count, np.bool_),
@@ -79,6 +82,21 @@ class PlanState(NamedTuple):
         for mine, theirs in zip(self, plans, strict=True):
             mine[index] = theirs  # type: ignore[index]
 
+    def deviations(self, states: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Returns differences `[n, S]` of states `[n, S]` from those predicted for the present step."""
+        return states - self.ahead(0)
+
+    def feedback(self, states: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Returns the present actions `[n, A]` for states `[n, S]`, with feedback, in [-1, 1]."""
+        rows, step = np.arange(len(states)), np.minimum(self.step, self.actions.shape[1] - 1)
+        change = np.einsum("nas,ns->na", self.gains[rows, step], self.deviations(states))
+        return np.clip(self.actions[rows, step] + np.where(np.isfinite(change), change, 0), -1, 1)
+
+    def usable(self, states: NDArray[np.float32], goals: NDArray[np.floating[Any]], radius: float) -> NDArray[np.bool_]:
+        """Returns where plans for goals `[n, G]` have steps left, and predict states within `radius` of `[n, S]`."""
+        near = np.linalg.norm(self.deviations(states), axis=-1) <= radius
+        return self.aims_at(goals) & (self.step < self.actions.shape[1]) & near
+
     def aims_at(self, goals: NDArray[np.floating[Any]]) -> NDArray[np.bool_]:
         """Returns where there is a plan for the goal `[n, G]`, `[n]`."""
         return self.valid & (goals == self.goals).all(-1)
@@ -94,9 +112,13 @@ class PlanState(NamedTuple):
         kept[:, entries] = np.where(same[:, None], before, now)
         return kept
 
-    def remaining(self) -> NDArray[np.float32]:
-        """Returns the plans `[n, H, A]` without the executed actions, padded with zeros at the end."""
+    def ahead(self, count: int) -> NDArray[np.float32]:
+        """Returns the states `[n, S]` predicted for `count` steps after the present one."""
+        return self.states[np.arange(len(self.step)), np.minimum(self.step + count, self.states.shape[1] - 1)]
+
+    def remaining(self, count: int = 0) -> NDArray[np.float32]:
+        """Returns the plans `[n, H, A]` from `count` steps after the present one, padded with zeros at the end."""
         horizon = self.actions.shape[1]
-        index = self.step[:, None] + np.arange(horizon)
+        index = self.step[:, None] + count + np.arange(horizon)
         moved = np.take_along_axis(self.actions, np.minimum(index, horizon - 1)[..., None], axis=1)
         return np.where((index < horizon)[..., None], moved, 0).astype(np.float32)

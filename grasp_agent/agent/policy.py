@@ -13,6 +13,7 @@ from torch import Tensor
 
 from grasp_agent.agent.controller import Controller, PlannerSettings, PlanView, ReplanRule
 from grasp_agent.agent.plan_state import PlanState
+from grasp_agent.agent.replanning import Searches
 from grasp_agent.models import EnsembleMLP
 from grasp_agent.models.precision import single_precision
 from grasp_agent.models.world import World
@@ -69,6 +70,7 @@ class WorldModelPolicy(BasePolicy):
         self.last_plan: PlanView | None = None
         self._world: World | None = None
         self._plans: PlanState | None = None
+        self._searches = Searches()
         self._cached: _CachedAction | None = None
 
     @property
@@ -78,7 +80,7 @@ class WorldModelPolicy(BasePolicy):
 
     def __setattr__(self, name: str, value: Any) -> None:
         """Refuses assignments without effect."""
-        if name in ("planner", "horizon", "criteria", "seed"):
+        if name in ("planner", "horizon", "criteria", "rule", "seed"):
             raise AttributeError(f"policy.{name}: expected policy.controller.{name}, or the agent's own")
         super().__setattr__(name, value)
 
@@ -110,6 +112,7 @@ class WorldModelPolicy(BasePolicy):
     def forget(self) -> None:
         """Discards the running plan and the cached actions."""
         self._plans, self.last_plan, self._cached = None, None, None
+        self._searches.clear()
 
     @single_precision()
     def predict(  # type: ignore[override]
@@ -165,6 +168,7 @@ class WorldModelPolicy(BasePolicy):
         plans: PlanState | None,
         deterministic: bool,
         settings: PlannerSettings | None = None,
+        searches: Searches | None = None,
     ) -> tuple[NDArray[np.float32], PlanState, PlanView | None]:
         """See `Controller.decide`, with the learned world model.
 
@@ -173,23 +177,24 @@ class WorldModelPolicy(BasePolicy):
         """
         if self._world is None:
             raise RuntimeError("expected a learned world model")
-        return self.controller.decide(self._world, raw, goals, plans, deterministic, settings)
+        return self.controller.decide(self._world, raw, goals, plans, deterministic, settings, searches)
 
     def _with_last_plan(
         self, world: World, raw: NDArray[np.float32], goals: NDArray[np.float32], deterministic: bool
     ) -> tuple[NDArray[np.float32], PlanState]:
         key = raw.tobytes() + goals.tobytes() + bytes([deterministic])
         last, known, controller = self._cached, self._plans, self.controller
-        if last is not None and known is not None and last.key == key and last.repeats < controller.rule.patience:
+        same = last is not None and last.key == key and not self._searches
+        if same and last is not None and known is not None and last.repeats < controller.rule.patience:
             self._cached = last._replace(repeats=last.repeats + 1)
             self.last_plan = self.last_plan and self.last_plan._replace(fresh=False)
             return last.actions, known.copy()
         if known is not None and len(known.step) != len(raw):
             known = None
-        stuck = known is not None and last is not None and last.key == key
-        if stuck and known and not controller.on_course(world, raw, goals, known).all():
+            self._searches.clear()
+        if same and known is not None and not controller.on_course(world, raw, goals, known).all():
             known, deterministic = None, False  # with the same noise the same plan would fail again
-        actions, self._plans, self.last_plan = self.decide(raw, goals, known, deterministic)
+        actions, self._plans, self.last_plan = self.decide(raw, goals, known, deterministic, searches=self._searches)
         self._cached = _CachedAction(key, actions, 0)
         return actions, self._plans.copy()
 

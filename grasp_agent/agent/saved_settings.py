@@ -10,6 +10,7 @@ from typing import Any
 from torch import Tensor
 
 from grasp_agent import planners
+from grasp_agent.agent.controller import ReplanRule
 from grasp_agent.agent.exploration import ExploreConfig
 from grasp_agent.agent.settings import KINDS, AgentSettings
 from grasp_agent.agent.trainer import Fits
@@ -54,6 +55,7 @@ CODEC = Codec(
         EncoderConfig,
         TrainConfig,
         ExploreConfig,
+        ReplanRule,
         StateMap,
         Structure,
         Frame,
@@ -65,7 +67,7 @@ CODEC = Codec(
 CHANGEABLE = ("horizon", "goal_tolerance", *(name for name in KINDS if name != "encoder"))
 """Settings of a saved agent that may be replaced when it is loaded."""
 
-CODED = ("planner", "criteria", "model", "train", "explore", "encoder")
+CODED = ("planner", "criteria", "rule", "model", "train", "explore", "encoder")
 _INDEX = ("middle", "linear", "support.", "roadmap.", "replay.")  # names in format 1, without the prefix `index.`
 
 
@@ -137,7 +139,7 @@ def settings_of(config: Mapping[str, Any], changes: Mapping[str, Any]) -> AgentS
         AgentSettings(goal=new_goal)
         new_goal.check_saved(saved_goal)
         changes = {"goal_tolerance": new_goal.tolerance, **changes}
-    known = {name: config[name] for name in CODED if name != "encoder"}  # older files have no encoder
+    known = {name: config[name] for name in CODED if name not in ("encoder", "rule")}  # not in older files
     if is_own(known["planner"]):
         if changes.get("planner") is None:
             name = str(known["planner"].get("name"))[:80]
@@ -152,6 +154,7 @@ def settings_of(config: Mapping[str, Any], changes: Mapping[str, Any]) -> AgentS
         "structure": structure,
         **{name: CODEC.decode(value) for name, value in known.items()},
         "encoder": CODEC.decode(_renamed_encoder(config.get("encoder"))),
+        "rule": CODEC.decode(config.get("rule")),
     }
     _check_size(saved["planner"], saved["horizon"])
     return AgentSettings(**{**saved, **changes})

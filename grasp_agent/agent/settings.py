@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 from stable_baselines3.common.vec_env import VecEnv
 
+from grasp_agent.agent.controller import ReplanRule
 from grasp_agent.agent.exploration import ExploreConfig
 from grasp_agent.agent.pixel_perception import PixelPerception
 from grasp_agent.models import EncoderConfig, MLPConfig, TrainConfig
-from grasp_agent.planners import Criteria, Planner
+from grasp_agent.planners import GRASP, Criteria, Planner
 from grasp_agent.task.goal import Goal
 from grasp_agent.task.pixels import PixelLayout
 from grasp_agent.task.structure import Structure
@@ -27,6 +28,7 @@ KINDS: dict[str, type] = {
     "goal": Goal,
     "planner": Planner,
     "criteria": Criteria,
+    "rule": ReplanRule,
     "model": MLPConfig,
     "train": TrainConfig,
     "explore": ExploreConfig,
@@ -51,6 +53,7 @@ class AgentSettings:
     train: TrainConfig | None = None
     explore: ExploreConfig | None = None
     criteria: Criteria | None = None
+    rule: ReplanRule | None = None
     structure: Structure | None = None
     goal_tolerance: float | None = None
 
@@ -73,6 +76,11 @@ class AgentSettings:
         usual = Criteria() if self.goal is None else self.goal.criteria
         return replace(usual, stop=self.structure is not None and self.structure.rests)
 
+    @property
+    def usual(self) -> dict[str, Any]:
+        """The defaults of what decides on plans; files hold None for them."""
+        return {"planner": GRASP(), "criteria": self.usual_criteria, "rule": ReplanRule()}
+
     def layout(self, space: Any) -> PixelLayout | None:
         """Returns the layout of an observation space's images; None where there are none."""
         return PixelLayout.of(space, None if self.encoder is None else self.encoder.frames)
@@ -89,7 +97,7 @@ class AgentSettings:
             goal_tolerance=self.goal_tolerance if tolerance is None else tolerance,
             structure=self._structure(env, layout) if self.structure is None else self.structure,
         )
-        known = replace(known, criteria=known.criteria or known.usual_criteria)
+        known = replace(known, criteria=known.criteria or known.usual_criteria, rule=known.rule or ReplanRule())
         return known if env is None else known.in_env(env)
 
     def _structure(self, env: VecEnv | None, layout: PixelLayout | None) -> Structure:

@@ -29,7 +29,6 @@ from grasp_agent.agent.saved_settings import (
 from grasp_agent.agent.settings import AgentSettings
 from grasp_agent.agent.trainer import Fits
 from grasp_agent.models.world import World
-from grasp_agent.planners import GRASP
 from grasp_agent.reading import check_finite, parse_json, reading
 from grasp_agent.serialization import space_from_config, space_to_config
 
@@ -74,7 +73,7 @@ class Snapshot(NamedTuple):
     def encode(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
         """Returns settings, ready for JSON, and tensors by name."""
         settings, world = self.settings, self.world
-        usual = {"planner": GRASP(), "criteria": settings.usual_criteria}  # defaults are saved as None
+        usual = settings.usual
         coded = {name: getattr(settings, name) for name in CODED}
         config: dict[str, Any] = {
             "env_id": self.env_id,

@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from itertools import pairwise
 from typing import Any
 
@@ -54,20 +55,29 @@ class World:
 
     def predict(self, raw: Array, actions: NDArray[np.float32]) -> Tensor:
         """Predicts states `[n, S]` [model units] after raw vectors `[n, O + G]` and actions `[n, A]`."""
-        start, rows = self.encode(raw), (self.model.members, -1, -1)
-        with torch.no_grad():
-            return self.model.step(start.expand(*rows), torch.from_numpy(actions).to(start).expand(*rows)).mean(0)
+        return self.step(self.encode(raw), torch.from_numpy(actions).to(self.device))
+
+    @torch.no_grad()
+    def step(self, states: Tensor, actions: Tensor) -> Tensor:
+        """Returns the members' mean next states `[n, S]` of states `[n, S]` [model units] and actions `[n, A]`."""
+        rows = (self.model.members, -1, -1)
+        return self.model.step(states.expand(*rows), actions.expand(*rows)).mean(0)
 
     def achieved(self, states: Tensor) -> Array:
         """Returns achieved goals `[..., G]` [the environment's units] of states `[..., S]` [model units]."""
         return self.state_map.achieved(self.model.decode(states).cpu().numpy())
+
+    @cached_property
+    def static(self) -> tuple[int, ...]:
+        """The static entries of the state."""
+        return self.model.unchanging
 
     @property
     def goal_weights(self) -> tuple[float, ...]:
         """`[G]`, weights of the differences of the goal's entries; 0 for static ones, unless all are."""
         index = self.state_map.goal_index
         weights = self.structure.goal_weights or (1.0,) * len(index)
-        fixed = set(self.model.unchanging)
+        fixed = set(self.static)
         kept = tuple(0.0 if entry in fixed else weight for entry, weight in zip(index, weights, strict=True))
         return kept if any(kept) else weights
 
@@ -115,6 +125,7 @@ class World:
             roadmap=self.index.roadmap,
             replay=self.index.replay,
             criteria=criteria,
+            row_work=model.row_work,
         )
 
     def tensors(self) -> dict[str, Tensor]:

@@ -6,7 +6,6 @@ loop (the design of optimistix, Rader et al. 2024, arXiv 2402.09983).
 
 from __future__ import annotations
 
-import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from torch import Tensor
 from grasp_agent.planners.candidates import Candidates
 from grasp_agent.planners.noise import NoiseSource
 from grasp_agent.planners.problem import Problem
+from grasp_agent.planners.work import Clock
 from grasp_agent.validation import more_than, whole
 
 State = TypeVar("State", bound=tuple[Any, ...])
@@ -64,9 +64,9 @@ class Planner(ABC, Generic[State]):
         verify_every: iterations between two scorings of the candidates in full rollouts.
         shortlist: of more candidates than this, only the best under their own members are scored under all.
         opening: iterations before `verify_every` begins to count; the candidates are scored after them, too.
-        budget: wall-clock limit [s], None for none. An iteration begins only if it should fit together with its
-            scoring; initialisation and first iteration, whose duration is unknown, may exceed the limit. With a budget,
-            plans depend on the machine's speed.
+        budget: wall-clock limit of a call [s], None for none: of `plan`, which returns the best plan scored until then,
+            and of an agent's `predict`, whose search goes on in the next call. With a budget, plans depend on the
+            machine's speed.
 
     Raises:
         ValueError: if a setting is out of its range.
@@ -141,9 +141,23 @@ class Planner(ABC, Generic[State]):
         Returns:
             The best candidate that was found, never worse than `warm`.
         """
-        clock = _Clock(self.budget)
+        clock = Clock(self.budget)
         noise = NoiseSource(seed, problem.start.device, problem.start.dtype)
-        best = _Best(problem, self.shortlist)
+        best = _Best(problem, self.shortlist, problem.resting(1)[:, 0] if warm is None else warm)
+        with clock.limiting():
+            self._improve(problem, warm, noise, best, clock, on_step)
+        return best.plan(clock)
+
+    def _improve(
+        self,
+        problem: Problem,
+        warm: Tensor | None,
+        noise: NoiseSource,
+        best: _Best,
+        clock: Clock,
+        on_step: Callable[[int, State], None] | None,
+    ) -> None:
+        """Offers plans to `best`, until one is accepted, or the iterations or the time are used up."""
         # Plans that are scored as they are: rest, as no plan can stop before its first action; and the running plan.
         standing = [problem.resting(1)] if problem.criteria.stop else []
         if warm is not None:
@@ -152,31 +166,29 @@ class Planner(ABC, Generic[State]):
         if standing:
             best.offer(torch.cat(standing, 1), clock, whole=True)
             if best.done or clock.over:
-                return best.plan(0, clock)
+                return
         given = self._given(problem, warm, noise, best, clock)
         if best.done or clock.over:
-            return best.plan(0, clock)
+            return
         state = sound = self.init(problem, given, noise)
         if on_step is not None:
             on_step(0, state)
-        iteration = 0
         if self.iterations == 0 or given is None:
             best.offer(torch.cat([problem.resting(1), self.actions(problem, state)], dim=1), clock)
-        while iteration < self.iterations and not best.done and not clock.over:
-            iteration += 1
+        while best.iterations < self.iterations and not best.done and not clock.over:
+            best.iterations += 1
             with clock.timing("step"):
                 state = self.step(problem, state, noise)
             if on_step is not None:
-                on_step(iteration, state)
-            last = iteration == self.iterations or clock.over
-            regular = iteration >= self.opening and (iteration - self.opening) % self.verify_every == 0
-            if last or regular:
+                on_step(best.iterations, state)
+            last = best.iterations == self.iterations or clock.over
+            past = best.iterations - self.opening
+            if last or (past >= 0 and past % self.verify_every == 0):
                 state = sound = _repair(state, sound, self.unbounded)
                 best.offer(self.actions(problem, state), clock)
-        return best.plan(iteration, clock)
 
     def _given(
-        self, problem: Problem, warm: Tensor | None, noise: NoiseSource, best: _Best, clock: _Clock
+        self, problem: Problem, warm: Tensor | None, noise: NoiseSource, best: _Best, clock: Clock
     ) -> Candidates | None:
         """Returns candidates to improve: the proposals, which are scored here, and the running plan."""
         given = None
@@ -194,55 +206,20 @@ class Planner(ABC, Generic[State]):
         return given
 
 
-class _Clock:
-    """The time budget: `over` is True when another step and its scoring would exceed it."""
-
-    def __init__(self, budget: float | None) -> None:
-        self._begin = time.perf_counter()
-        self._budget = budget
-        self._longest: dict[str, float] = {}
-
-    @property
-    def seconds(self) -> float:
-        return time.perf_counter() - self._begin
-
-    @property
-    def over(self) -> bool:
-        return self._budget is not None and self.seconds + sum(self._longest.values()) > self._budget
-
-    def timing(self, part: str) -> _Timing:
-        return _Timing(self, part)
-
-    def record(self, part: str, seconds: float) -> None:
-        self._longest[part] = max(self._longest.get(part, 0.0), seconds)
-
-
-class _Timing:
-    def __init__(self, clock: _Clock, part: str) -> None:
-        self._clock = clock
-        self._part = part
-
-    def __enter__(self) -> None:
-        self._begin = time.perf_counter()
-
-    def __exit__(self, *_: object) -> None:
-        self._clock.record(self._part, time.perf_counter() - self._begin)
-
-
 class _Best:
-    """The best candidate of each problem so far; an accepted one is never replaced."""
+    """The best candidate of each problem so far, `usual` before any is scored; an accepted one is never replaced."""
 
-    def __init__(self, problem: Problem, shortlist: int) -> None:
+    def __init__(self, problem: Problem, shortlist: int, usual: Tensor) -> None:
         self._shortlist = shortlist
         size, horizon = problem.size, problem.horizon
         self._problem = problem
-        self._actions = problem.rest.expand(size, horizon, -1).clone()
+        self._actions = problem.clamp(usual.nan_to_num())
         self._states = problem.start[:, None].expand(-1, horizon, -1).nan_to_num()
         self._cost = torch.full((size,), torch.inf, dtype=problem.start.dtype, device=problem.start.device)
         self._accepted = torch.zeros_like(self._cost, dtype=torch.bool)
-        self.done = size == 0
+        self.done, self.iterations = size == 0, 0
 
-    def offer(self, actions: Tensor, clock: _Clock, rollouts: Tensor | None = None, *, whole: bool = False) -> None:
+    def offer(self, actions: Tensor, clock: Clock, rollouts: Tensor | None = None, *, whole: bool = False) -> None:
         """Scores candidates `[B, N, H, A]`, by known rollouts if given, and keeps the better of old and new.
 
         With `Criteria.stop` they are cut where they should stop, unless they are scored as a `whole`.
@@ -270,8 +247,8 @@ class _Best:
             self._accepted = self._accepted | accepted
             self.done = bool(self._accepted.all())
 
-    def plan(self, iterations: int, clock: _Clock) -> Plan:
-        return Plan(self._actions, self._states, self._cost, self._accepted, iterations, clock.seconds)
+    def plan(self, clock: Clock) -> Plan:
+        return Plan(self._actions, self._states, self._cost, self._accepted, self.iterations, clock.seconds)
 
 
 def _sound(problem: Problem, given: Candidates) -> Candidates:

@@ -60,9 +60,12 @@ class Ensemble:
         For planners that follow true rollouts, and for full collocation; GRASP's lifted iteration never calls it.
         """
         fold = Fold.of(states, self.steppers)
-        jacobian = self.jacobian or self._generic_full_jacobian
-        following, slopes = map(fold.back, jacobian(fold.rows(states), fold.rows(actions)))
+        following, slopes = map(fold.back, self.jacobian_rows(fold.rows(states), fold.rows(actions)))
         return following, slopes[..., : states.shape[-1]], slopes[..., states.shape[-1] :]
+
+    def jacobian_rows(self, state: Tensor, action: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns next states of rows `[k, M, S]`, and their derivative by state and action `[k, M, S, S + A]`."""
+        return (self.jacobian or self._generic_full_jacobian)(state, action)
 
     def linearise_rows(self, state: Tensor, action: Tensor) -> tuple[Tensor, Tensor]:
         """Returns next states of rows `[k, M, S]`, and their derivative by the action `[k, M, S, A]`."""

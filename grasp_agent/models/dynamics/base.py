@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from functools import cached_property
 
 from torch import Tensor, nn
+
+_DEFAULT_WEIGHTS = 37_000  # of one member of an `EnsembleMLP` of default shape, about
 
 
 class WorldModel(nn.Module, ABC):
@@ -35,6 +38,11 @@ class WorldModel(nn.Module, ABC):
     def unchanging(self) -> tuple[int, ...]:
         """Static entries of the state: they differ between episodes and never change within one."""
         return ()
+
+    @cached_property
+    def row_work(self) -> float:
+        """Work of a forward pass of one row, relative to a network of default shape: the ratio of their weights."""
+        return sum(parameter.numel() for parameter in self.parameters()) / self.members / _DEFAULT_WEIGHTS
 
     def invariants(self, state: Tensor) -> Tensor:
         """Returns the entries of states `[..., S]` that determine the dynamics, `[..., L]`: all, without symmetries."""

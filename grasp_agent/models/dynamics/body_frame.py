@@ -21,14 +21,14 @@ class _Rotation(NamedTuple):
     cosine: Tensor
     sine: Tensor
 
-    def to_world(self, values: Tensor, quarter_turn: Tensor) -> Tensor:
-        """Rotates from the body's frame to the world's; `quarter_turn` `[X, X]` is 0 for entries that never rotate."""
-        rotates = quarter_turn.abs().sum(0)
-        return values * (1 + rotates * (self.cosine - 1)) + self.sine * (values @ quarter_turn)
+    def to_world(self, values: Tensor, turn: Tensor) -> Tensor:
+        """Rotates from the body's frame to the world's; for `turn` `[X, 3 X]` see the function `_turn`."""
+        along, across, still = (values @ turn).chunk(3, -1)
+        return torch.addcmul(torch.addcmul(still, along, self.cosine), across, self.sine)
 
-    def to_body(self, values: Tensor, quarter_turn: Tensor) -> Tensor:
+    def to_body(self, values: Tensor, turn: Tensor) -> Tensor:
         """Rotates from the world's frame to the body's."""
-        return _Rotation(self.cosine, -self.sine).to_world(values, quarter_turn)
+        return _Rotation(self.cosine, -self.sine).to_world(values, turn)
 
     def rows(self) -> _Rotation:
         """Returns the rotation for several vectors at each of the angles, `[..., D, X]`."""
@@ -76,8 +76,12 @@ class FramedMLP(EnsembleMLP):
         for pair in frame.positions:
             shift[list(frame.origin), list(pair)] = 1
         self.register_buffer("_shift", shift, persistent=False)
-        self.register_buffer("_quarter_turn", _right_angle(state_size, self._vector_pairs), persistent=False)
-        self.register_buffer("_quarter_turn_actions", _right_angle(action_size, frame.actions), persistent=False)
+        self.register_buffer("_turn", _turn(state_size, self._vector_pairs), persistent=False)
+        self.register_buffer("_turn_actions", _turn(action_size, frame.actions), persistent=False)
+        selected = torch.eye(state_size)[:, list(frame.heading)]
+        self.register_buffer("_heading", selected, persistent=False)
+        self.register_buffer("_edges", torch.stack([self.low, self.high]), persistent=False)
+        self.register_load_state_dict_post_hook(FramedMLP._cache_edges)
         own = {*frame.origin, *frame.heading}
         self._invariant_entries = [entry for entry in range(state_size) if entry not in own]
 
@@ -85,12 +89,16 @@ class FramedMLP(EnsembleMLP):
     """`[S]`, least values of the other positions in the data [the environment's units]."""
     high: Tensor
     """`[S]`, greatest values."""
+    _heading: Tensor
+    """`[S, 2]`: a state times this is the body's heading."""
+    _edges: Tensor
+    """`[2, S]`, `low` and `high` [model units]."""
     _shift: Tensor
     """`[S, S]`: a state times this has the body's position in the entries of all positions."""
-    _quarter_turn: Tensor
-    """`[S, S]`: a state times this is the state rotated by a right angle."""
-    _quarter_turn_actions: Tensor
-    """`[A, A]`: the same for actions."""
+    _turn: Tensor
+    """`[S, 3 S]`: what rotations of states need, see the function `_turn`."""
+    _turn_actions: Tensor
+    """`[A, 3 A]`: the same for actions."""
 
     def adapt(self, observations: Tensor, actions: Tensor, following: Tensor) -> None:
         """See `EnsembleMLP.adapt`: fits the normalisation, the edges of the positions, and the linear path.
@@ -114,13 +122,18 @@ class FramedMLP(EnsembleMLP):
             self.skip.copy_(best[:-1])
             self.biases[-1].copy_(best[-1:])
             self.weights[-1].zero_()
+        self._cache_edges()
 
     def warm_start_from(self, known: EnsembleMLP, *, allow_drift: bool = False) -> bool:
         """See `EnsembleMLP.warm_start_from`; the edges stay those of the data."""
         edges = self.low.clone(), self.high.clone()
         taken = super().warm_start_from(known, allow_drift=allow_drift)
         self.low, self.high = edges
+        self._cache_edges()
         return taken
+
+    def _cache_edges(self, _: object = None) -> None:
+        self._edges = self.encode(torch.stack([self.low, self.high]))
 
     def usable(self, windows: Tensor) -> Tensor:
         """See `EnsembleMLP.usable`: windows are left out if another position is at the edge of the data.
@@ -143,7 +156,7 @@ class FramedMLP(EnsembleMLP):
         """Returns the state `[..., S]` with the body as in `state`, and the rest as in `invariants` `[..., S - 4]`."""
         local = self._in_body_frame(state, state).clone()
         local[..., self._invariant_entries] = invariants
-        return state @ self._shift + self._rotation(state).to_world(local, self._quarter_turn)
+        return state @ self._shift + self._rotation(state).to_world(local, self._turn)
 
     def step(self, state: Tensor, action: Tensor) -> Tensor:
         """See `WorldModel.step`."""
@@ -158,9 +171,7 @@ class FramedMLP(EnsembleMLP):
         following, free = self._outputs_to_world(rotation, state, local)
 
         def pull(cotangent: Tensor) -> Tensor:
-            return rotation.to_world(
-                inner(rotation.to_body(cotangent * free, self._quarter_turn)), self._quarter_turn_actions
-            )
+            return rotation.to_world(inner(rotation.to_body(cotangent * free, self._turn)), self._turn_actions)
 
         return following, pull
 
@@ -171,7 +182,7 @@ class FramedMLP(EnsembleMLP):
         local, slopes = super().action_jacobian(*self._inputs_to_body(rotation, state, action))
         following, free = self._outputs_to_world(rotation, state, local)
         rows = rotation.rows()
-        slopes = rows.to_world(rows.to_world(slopes, self._quarter_turn_actions).mT, self._quarter_turn).mT
+        slopes = rows.to_world(rows.to_world(slopes, self._turn_actions).mT, self._turn).mT
         return following, slopes * free[..., None]
 
     @torch.no_grad()
@@ -186,23 +197,19 @@ class FramedMLP(EnsembleMLP):
         angle = torch.zeros_like(state)
         angle[..., list(self.frame.heading)] = heading.flip(-1) * heading.new_tensor([-1, 1])
         angle = (angle / heading.square().sum(-1, keepdim=True).clamp_min(1e-12))[..., None]
-        rows, size = rotation.rows(), self.state_size
+        rows, size, across = rotation.rows(), self.state_size, _across(self._turn)
         moved = torch.eye(size, dtype=state.dtype, device=state.device) - self._shift
-        by_state = (
-            rows.to_body(moved.expand(*state.shape, -1), self._quarter_turn)
-            - angle * (local @ self._quarter_turn)[..., None, :]
-        )
-        turned = -angle * (acting @ self._quarter_turn_actions)[..., None, :]
-        by_state = torch.cat([by_state, turned], -1) @ slopes.mT + angle * (after @ self._quarter_turn)[..., None, :]
-        by_state = rows.to_world(by_state, self._quarter_turn) + self._shift
-        by_action = rows.to_world(rows.to_world(slopes[..., size:], self._quarter_turn_actions).mT, self._quarter_turn)
+        by_state = rows.to_body(moved.expand(*state.shape, -1), self._turn) - angle * (local @ across)[..., None, :]
+        turned = -angle * (acting @ _across(self._turn_actions))[..., None, :]
+        by_state = torch.cat([by_state, turned], -1) @ slopes.mT + angle * (after @ across)[..., None, :]
+        by_state = rows.to_world(by_state, self._turn) + self._shift
+        by_action = rows.to_world(rows.to_world(slopes[..., size:], self._turn_actions).mT, self._turn)
         return following, torch.cat([by_state, by_action], -2).mT * free[..., None]
 
     def _outputs_to_world(self, rotation: _Rotation, state: Tensor, local: Tensor) -> tuple[Tensor, Tensor]:
         """Returns a next state of the body's frame in the world's, and 1 for entries at no edge, else 0."""
-        following = state @ self._shift + rotation.to_world(local, self._quarter_turn)
-        low, high = self.encode(self.low), self.encode(self.high)
-        bounded = following.clamp(low, high)
+        following = state @ self._shift + rotation.to_world(local, self._turn)
+        bounded = following.clamp(*self._edges)
         return bounded, (bounded == following).to(state.dtype)
 
     def _normalise(self, observations: Tensor) -> None:
@@ -219,26 +226,34 @@ class FramedMLP(EnsembleMLP):
 
     def _inputs_to_body(self, rotation: _Rotation, state: Tensor, action: Tensor) -> tuple[Tensor, Tensor]:
         """Returns state and action in the body's frame, where its own position and angle are 0."""
-        return rotation.to_body(state - state @ self._shift, self._quarter_turn), rotation.to_body(
-            action, self._quarter_turn_actions
-        )
+        return rotation.to_body(state - state @ self._shift, self._turn), rotation.to_body(action, self._turn_actions)
 
     def _in_body_frame(self, state: Tensor, other: Tensor) -> Tensor:
         """Returns another state in the frame of the body of `state`."""
-        return self._rotation(state).to_body(other - state @ self._shift, self._quarter_turn)
+        return self._rotation(state).to_body(other - state @ self._shift, self._turn)
 
     def _rotation(self, state: Tensor) -> _Rotation:
-        heading = state[..., list(self.frame.heading)]
-        heading = heading / heading.norm(dim=-1, keepdim=True).clamp_min(1e-6)
+        heading = state @ self._heading
+        heading = heading * heading.square().sum(-1, keepdim=True).clamp_min(1e-12).rsqrt()
         return _Rotation(heading[..., :1], heading[..., 1:])
 
 
-def _right_angle(size: int, pairs: Sequence[Pair]) -> Tensor:
-    """Returns `[size, size]`: rows times this are rotated by a right angle, x to y; entries without a pair become 0."""
-    quarter_turn = torch.zeros(size, size)
+def _across(turn: Tensor) -> Tensor:
+    """Returns `[X, X]`: rows times this are rotated by a right angle; see `_turn`."""
+    return turn.chunk(3, -1)[1]
+
+
+def _turn(size: int, pairs: Sequence[Pair]) -> Tensor:
+    """Returns `[size, 3 size]` for rotations of rows: times this they are, side by side, three vectors.
+
+    The first has the entries of pairs, the second those rotated by a right angle, x to y, the third those without a
+    pair; other entries are 0.
+    """
+    paired, across = torch.zeros(size, size), torch.zeros(size, size)
     for x, y in pairs:
-        quarter_turn[x, y], quarter_turn[y, x] = 1, -1
-    return quarter_turn
+        paired[x, x] = paired[y, y] = across[x, y] = 1
+        across[y, x] = -1
+    return torch.cat([paired, across, torch.eye(size) - paired], -1)
 
 
 def _pair_means(values: Tensor, pairs: Sequence[Pair]) -> Tensor:

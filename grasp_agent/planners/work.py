@@ -1,0 +1,139 @@
+"""The work of planning, counted where a model is called: a search can be limited and suspended there."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import wraps
+from typing import Any, Protocol, TypeVar
+
+from torch import Tensor
+
+Result = TypeVar("Result")
+_CALL = 300  # rows whose forward pass takes as long as all that a planner does around one call; measured on one core
+
+
+class Meter(Protocol):
+    """Is told of work before it is done; may wait, or raise to end the search."""
+
+    def spend(self, work: float) -> None:
+        """Counts work [rows of a forward pass]."""
+        ...
+
+
+class OutOfTime(BaseException):
+    """Ends a search whose time budget is used up; no error, and not caught by `except Exception`."""
+
+
+_active = threading.local()
+
+
+@contextmanager
+def metering(meter: Meter) -> Iterator[None]:
+    """Reports the model calls of this thread to a meter, instead of the one before."""
+    before, _active.meter = getattr(_active, "meter", None), meter
+    try:
+        yield
+    finally:
+        _active.meter = before
+
+
+def spend(work: float) -> None:
+    """Reports work [rows of a forward pass] to the thread's meter, if there is one."""
+    meter = getattr(_active, "meter", None)
+    if meter is not None:
+        meter.spend(work)
+
+
+def metered(function: Callable[..., Result], passes: Callable[[Tensor, Tensor], float]) -> Callable[..., Result]:
+    """Returns a function of states `[k, M, S]` and actions `[k, M, A]` that reports its work before each call.
+
+    Args:
+        function: of a model.
+        passes: forward passes whose time a call takes, for such states and actions.
+    """
+    if getattr(function, "is_metered", False):
+        return function
+
+    @wraps(function)
+    def call(state: Tensor, action: Tensor) -> Any:
+        if getattr(_active, "meter", None) is not None:
+            spend(_CALL + state.shape[0] * state.shape[1] * passes(state, action))
+        return function(state, action)
+
+    call.is_metered = True  # type: ignore[attr-defined]
+    return call
+
+
+class Deadline:
+    """A wall-clock limit, judged at each model call by the pace of the latest ones.
+
+    Args:
+        seconds: the limit, None for none.
+    """
+
+    def __init__(self, seconds: float | None) -> None:
+        self._until = None if seconds is None else time.perf_counter() + seconds
+        self._last, self._expected = time.perf_counter(), 0.0
+
+    def passed(self) -> bool:
+        """Whether no time is left for another call; to be asked before each."""
+        if self._until is None:
+            return False
+        now = time.perf_counter()
+        self._expected, self._last = (self._expected + now - self._last) / 2, now
+        return now + self._expected > self._until
+
+
+class Clock:
+    """A time budget: a search ends at the model call for which no time is left.
+
+    Args:
+        budget: wall-clock limit [s], None for none.
+    """
+
+    def __init__(self, budget: float | None) -> None:
+        self._begin = time.perf_counter()
+        self._budget, self._deadline = budget, Deadline(budget)
+        self._longest: dict[str, float] = {}
+        self._outer: Meter | None = None
+
+    @property
+    def seconds(self) -> float:
+        """Time since the start [s]."""
+        return time.perf_counter() - self._begin
+
+    @property
+    def over(self) -> bool:
+        """Whether the longest parts so far, one of each name, would not fit any more."""
+        return self._budget is not None and self.seconds + sum(self._longest.values()) > self._budget
+
+    @contextmanager
+    def timing(self, part: str) -> Iterator[None]:
+        """Times a part of the search."""
+        begin = time.perf_counter()
+        yield
+        self._longest[part] = max(self._longest.get(part, 0.0), time.perf_counter() - begin)
+
+    def spend(self, work: float) -> None:
+        """See `Meter`: raises `OutOfTime` where no time is left."""
+        if self._outer is not None:
+            self._outer.spend(work)
+        if self._deadline.passed():
+            raise OutOfTime(self)
+
+    @contextmanager
+    def limiting(self) -> Iterator[None]:
+        """Ends the search inside when the time is up."""
+        if self._budget is None:
+            yield
+            return
+        self._outer = getattr(_active, "meter", None)
+        try:
+            with metering(self):
+                yield
+        except OutOfTime as end:
+            if end.args[0] is not self:
+                raise

@@ -1,0 +1,242 @@
+"""Searches that are suspended at model calls, and what the agent does while they go on."""
+
+from __future__ import annotations
+
+import copy
+import gc
+import pickle
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch
+from agents import ENV
+
+import grasp_agent
+from grasp_agent import GraspAgent, ReplanRule
+from grasp_agent.agent.plan_state import PlanState
+from grasp_agent.agent.replanning import Replanning, Searches
+from grasp_agent.agent.search import Search
+from grasp_agent.planners.work import spend
+
+
+def counting(parts: list[int], to: int, pause: float = 0.0) -> Callable[[], str]:
+    def function() -> str:
+        for part in range(to):
+            spend(10)
+            time.sleep(pause)
+            parts.append(part)
+        return "found"
+
+    return function
+
+
+def threads() -> int:
+    gc.collect()
+    return sum(thread.name == "plan" for thread in threading.enumerate())
+
+
+def test_shares_have_the_same_work_each_time():
+    parts: list[int] = []
+    search = Search(counting(parts, 7))
+    progress = []
+    while not search.advance(35):
+        progress.append(len(parts))
+    assert progress == [3, 6]
+    assert (len(parts), search.result, search.advance(35)) == (7, "found", True)
+
+
+def test_a_share_smaller_than_a_call_still_advances():
+    parts: list[int] = []
+    search = Search(counting(parts, 3))
+    assert [search.advance(1) for _ in range(3)] == [False, False, True]
+    assert len(parts) == 3
+
+
+def test_a_wall_clock_limit_is_kept():
+    search = Search(counting([], 100, pause=0.01))
+    shares = []
+    for _ in range(5):
+        begun = time.perf_counter()
+        assert not search.advance(np.inf, 0.05)
+        shares.append(time.perf_counter() - begun)
+    assert 0.02 < np.median(shares) < 0.06
+
+
+def test_what_the_function_raises_is_raised_by_the_share_that_reaches_it():
+    def failing() -> None:
+        spend(10)
+        spend(10)
+        raise KeyError("lost")
+
+    search = Search(failing)
+    assert not search.advance(10)
+    for _ in range(2):
+        with pytest.raises(KeyError, match="lost"):
+            search.advance(10)
+
+
+def test_a_dropped_search_ends_its_thread():
+    before = threads()
+    search = Search(counting([], 5))
+    search.advance(10)
+    assert threads() == before + 1
+    del search
+    assert threads() == before
+
+
+def test_an_interrupted_search_ends_its_thread(monkeypatch: pytest.MonkeyPatch):
+    before, parts = threads(), []
+    search = Search(counting(parts, 10**6, pause=0.001))
+
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(search._channel.suspended, "acquire", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        search.advance(10**9)
+    search._thread.join(5)
+    assert threads() == before
+
+
+def test_searches_compute_without_gradients_and_leave_the_callers_mode():
+    modes = []
+
+    def function() -> None:
+        spend(1)
+        modes.append(torch.is_grad_enabled())
+
+    with torch.enable_grad():
+        assert Search(function).advance(10)
+        assert torch.is_grad_enabled()
+    assert modes == [False]
+
+
+@pytest.fixture
+def env() -> Any:
+    env = gym.make(ENV)
+    yield env
+    env.close()
+
+
+@pytest.fixture
+def bounded() -> GraspAgent:
+    """An agent whose search needs several calls."""
+    agent = grasp_agent.load("ball-nav", device="cpu")
+    agent.rule = ReplanRule(work=10_000)
+    return agent
+
+
+def played(agent: GraspAgent, env: gym.Env[Any, Any], steps: int = 100) -> tuple[bool, list[bool], list[np.ndarray]]:
+    observation, _ = env.reset(seed=5)
+    fresh, actions, success = [], [], False
+    for _ in range(steps):
+        action, _ = agent.predict(observation, deterministic=True)
+        assert agent.last_plan is not None
+        fresh.append(agent.last_plan.fresh)
+        actions.append(action)
+        observation, *_, info = env.step(action)
+        success = info["is_success"]
+    return success, fresh, actions
+
+
+def test_a_plan_that_takes_several_calls_is_followed_once_it_is_found(bounded: GraspAgent, env: gym.Env[Any, Any]):
+    success, fresh, actions = played(bounded, env)
+    first = fresh.index(True)
+    assert 2 <= first <= 12
+    assert success
+    assert max(np.abs(action).max() for action in actions[:first]) < 0.2  # it waits where it is
+    bounded.policy.forget()
+    again = played(bounded, env)
+    np.testing.assert_array_equal(actions, again[2])
+    assert fresh == again[1]
+
+
+def test_without_a_limit_the_first_call_finds_the_plan(bounded: GraspAgent, env: gym.Env[Any, Any]):
+    bounded.rule = ReplanRule(work=None)
+    assert played(bounded, env, 2)[1] == [True, False]
+
+
+def test_a_passed_state_completes_the_search_in_the_call(bounded: GraspAgent, env: gym.Env[Any, Any]):
+    observation, _ = env.reset(seed=5)
+    first, _ = bounded.predict(observation, episode_start=np.array([True]), deterministic=True)
+    assert bounded.last_plan is not None and bounded.last_plan.fresh
+    second, _ = bounded.predict(observation, episode_start=np.array([True]), deterministic=True)
+    np.testing.assert_array_equal(first, second)
+
+
+def test_another_goal_abandons_the_search(bounded: GraspAgent, env: gym.Env[Any, Any]):
+    observation, _ = env.reset(seed=5)
+    bounded.predict(observation)
+    other = {**observation, "desired_goal": observation["achieved_goal"]}
+    for _ in range(20):
+        bounded.predict(other)
+        if bounded.last_plan is not None and bounded.last_plan.fresh:
+            break
+    assert bounded.last_plan is not None
+    assert np.linalg.norm(bounded.last_plan.path[-1] - other["desired_goal"]) < 0.1
+
+
+def test_copies_and_files_hold_no_search(bounded: GraspAgent, env: gym.Env[Any, Any]):
+    observation, _ = env.reset(seed=5)
+    bounded.predict(observation)
+    assert bounded.policy._searches
+    for twin in (copy.deepcopy(bounded.policy), pickle.loads(pickle.dumps(bounded.policy))):
+        assert not twin._searches
+        twin.predict(observation)
+    bounded.policy.forget()
+    assert not bounded.policy._searches
+
+
+def test_a_rule_is_saved_with_the_agent(bounded: GraspAgent, tmp_path: Any):
+    bounded.rule = ReplanRule(commit=3, work=20_000)
+    bounded.save(tmp_path / "agent.zip")
+    assert GraspAgent.load(tmp_path / "agent.zip", device="cpu").rule == ReplanRule(commit=3, work=20_000)
+    for wrong in ({"work": 0}, {"work": 1.5}, {"commit": 0}):
+        with pytest.raises(ValueError, match=f"{next(iter(wrong))}: expected"):
+            ReplanRule(**wrong)  # pyright: ignore[reportArgumentType]
+    with pytest.raises(ValueError, match="rule: expected"):
+        bounded.rule = 7  # type: ignore[assignment]
+
+
+def test_late_plans_begin_at_the_step_nearest_to_the_present_state():
+    class Found(Replanning):
+        def __init__(self) -> None:
+            self.rows, self.goals = np.array([0]), np.zeros((1, 1), np.float32)
+            self.ahead, self.waited = 1, 4
+
+    plans = PlanState.blank(1, 5, 1, 1, 1)
+    found = PlanState.blank(1, 5, 1, 1, 1)
+    found.states[0, :, 0] = [0.0, 1.0, 2.0, 3.0, 4.0, 5.0]
+    found.valid[:] = True
+    for state, step in ((2.1, 2), (3.2, 3), (4.9, 3), (-3.0, 0)):  # three steps late at most
+        replanning = Found()
+        replanning.found = found
+        replanning.store(plans, np.array([[state]], np.float32), np.zeros((1, 1), np.float32))
+        assert plans.step[0] == step
+
+
+def test_several_searches_share_the_work_of_a_call():
+    spent: list[tuple[str, float]] = []
+
+    class Counting(Replanning):
+        def __init__(self, name: str, rows: list[int]) -> None:
+            self.rows, self.goals = np.array(rows), np.zeros((len(rows), 1), np.float32)
+            self.ahead, self.waited, self.name = 0, 0, name
+
+        def run(self, *, limited: bool = True) -> Any:
+            for _ in range(4):
+                spend(10)
+                spent.append((self.name, 10.0))
+
+    searches, goals = Searches(), np.zeros((3, 1), np.float32)
+    one, two = Counting("one", [0]), Counting("two", [2])
+    assert searches.advance([one, two], 40, None) == []
+    assert [name for name, _ in spent] == ["one"] * 2 + ["two"] * 2
+    assert searches.cover(goals).tolist() == [True, False, True]
+    assert searches.advance([], 40, None) == [one, two]
+    assert not searches and searches.delay == 1
