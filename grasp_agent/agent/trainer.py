@@ -22,6 +22,7 @@ from grasp_agent.task.state_map import StateMap
 from grasp_agent.task.success import SuccessRadius
 
 Array = NDArray[np.float32]
+_WORTHWHILE = 0.1  # steps left, relative to those taken, for which an intermediate fit is made; chosen by hand
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -164,11 +165,11 @@ class ModelTrainer:
             self.dataset, self.success_radius, self.fits = Dataset(), SuccessRadius(), fits
         self._random = np.random.default_rng((self._seed, len(self.dataset)))
 
-    @property
-    def due(self) -> bool:
-        """Whether the data have grown enough for another fit."""
+    def due(self, left: int) -> bool:
+        """Returns whether the data have grown enough for another fit, of use to `left` more environment steps."""
         gathered = len(self.dataset) + sum(map(len, self._recorders))
-        return gathered >= max(self._explore.learning_starts, self.fits.seen * self._explore.refit_growth)
+        grown = gathered >= max(self._explore.learning_starts, self.fits.seen * self._explore.refit_growth)
+        return grown and left >= _WORTHWHILE * gathered
 
     @property
     def behind(self) -> bool:
