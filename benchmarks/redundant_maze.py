@@ -28,7 +28,7 @@ class RedundantMaze(gym.Env[dict[str, Point], NDArray[np.float32]]):
 
     def __init__(self) -> None:
         box = spaces.Box(0, 1, (2,), np.float64)
-        self.observation_space = spaces.Dict(
+        self.observation_space: Any = spaces.Dict(
             observation=spaces.Box(0, 1, (4,), np.float64), achieved_goal=box, desired_goal=box
         )
         self.action_space = spaces.Box(-1, 1, (2,), np.float32)
@@ -81,4 +81,4 @@ def is_free(point: Point) -> bool:
     return bool(inside) and not any(left < x < right and low < y < high for left, low, right, high in WALLS)
 
 
-gym.register(ID, entry_point=RedundantMaze)
+gym.register(ID, entry_point="benchmarks.redundant_maze:RedundantMaze")
