@@ -135,8 +135,9 @@ class Horizons(NamedTuple):
 
     def missing(self, states: Tensor, targets: Tensor, steps: Tensor | int) -> Tensor:
         """Returns targets `[..., S]` minus states `[..., S]` after `steps` `[...]` without action."""
-        drifted = (self.powers[steps] @ states[..., None])[..., 0] + self.drifts[steps]
-        return targets - drifted
+        if isinstance(steps, int):  # the same for all, which needs no matrix for each state
+            return targets - (states @ self.powers[steps].mT + self.drifts[steps])
+        return targets - ((self.powers[steps] @ states[..., None])[..., 0] + self.drifts[steps])
 
     def action(self, states: Tensor, targets: Tensor, steps: Tensor | int) -> Tensor:
         """Returns the first of the `steps` actions `[..., A]` that lead from states to targets `[..., S]`."""

@@ -158,8 +158,8 @@ class InertialSteering:
 
     def distance(self, start: Tensor, target: Tensor) -> Tensor:
         """See `Driver`: the least sum of steps and squared actions."""
-        horizons, start, target = self._horizons, *torch.broadcast_tensors(start, target)
-        least = start.new_full(start.shape[:-1], torch.inf)
+        horizons = self._horizons
+        least = start.new_full(torch.broadcast_shapes(start.shape, target.shape)[:-1], torch.inf)
         for count in _counts(self.reach):
             missing = horizons.missing(start, target, count)
             least = torch.minimum(least, count + (missing @ horizons.roots[count].mT).square().sum(-1))
