@@ -1,18 +1,21 @@
-"""Cost and benefit of `learn(N)`: CPU time and success at the end, over training seeds.
+"""CPU time, memory and success of `learn(N)` over training seeds, next to SAC + HER at equal steps.
 
-    python -m benchmarks.learning_cost                               # grasp/Wall-v0, 1,000 to 4,000 steps, seeds 0 to 4
+    python -m benchmarks.learning_cost                               # all tasks, seeds 0 to 4
     python -m benchmarks.learning_cost --task grasp/BallNav-v0 --steps 200 --seeds 0
-    python -m benchmarks.learning_cost --label before --out costs.json  # of another commit, on PYTHONPATH
+    python -m benchmarks.learning_cost --label before --out costs.json  # in a checkout of another commit
 
-Each (seed, steps) is a fresh agent with default settings in a process of its own, on one thread, as a user would call
-`learn(N)`; it is evaluated on 30 episodes with seeds from 30000. Rows are appended to a JSON file; existing ones are
-not measured again. Resting and random actions are evaluated on the same episodes.
+Each (label, task, steps, seed) is a fresh agent with default settings in a process of its own, on one thread, as a user
+would call `learn(N)`; it is evaluated on 30 episodes with seeds from 30000. Rows are appended to a JSON file; existing
+ones are not measured again. Resting and random actions are evaluated on the same episodes. To measure another commit,
+run this file and `redundant_maze.py`, copied to the `benchmarks/` of its checkout.
 """
 
 from __future__ import annotations
 
 import json
 import multiprocessing
+import resource
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -23,12 +26,16 @@ import torch
 import tyro
 from tqdm import tqdm
 
-from benchmarks import pages
+from benchmarks import pages, redundant_maze
 from grasp_agent import GraspAgent, evaluate
 from grasp_agent.files import atomic_write
+from grasp_agent.zoo.algorithms import untrained
 
 RESULTS = pages.RESULTS
 EPISODES, EVALUATION_SEED = 30, 30_000
+LABEL, SAC = "smaller batches", "sac + her"
+TASKS = {"grasp/Wall-v0": 2000, "grasp/PointMaze-v0": 2000, redundant_maze.ID: 4000}
+"""Steps of each task."""
 Row = dict[str, Any]
 
 
@@ -45,22 +52,35 @@ class Constant:
         return (np.zeros_like(action) if self._still else action), state
 
 
-def measured(job: tuple[str, int, int]) -> Row:
-    """Trains and evaluates one agent; for 0 steps, evaluates random actions and rest."""
-    task, steps, seed = job
+def measured(job: tuple[str, str, int, int]) -> Row:
+    """Trains and evaluates one agent; for 0 steps, evaluates random actions and rest.
+
+    Args:
+        job: label (`SAC` trains that), task, steps and seed.
+    """
+    label, task, steps, seed = job
     torch.set_num_threads(1)
-    row: Row = {"task": task, "steps": steps, "seed": seed}
+    row: Row = {"label": label, "task": task, "steps": steps, "seed": seed}
     if not steps:
         env = gym.make(task)
         agents = {name: Constant(env.action_space, still=name == "nothing") for name in ("nothing", "random")}
         return {**row, **{name: success(agent, task) for name, agent in agents.items()}}
-    agent = GraspAgent("MultiInputPolicy", task, seed=seed, device="cpu")
-    began = time.process_time()
+    if label == SAC:
+        agent = untrained("sac", gym.make(task), steps=steps, seed=seed)
+    else:
+        agent = GraspAgent("MultiInputPolicy", task, seed=seed, device="cpu")
+    began, imported = time.process_time(), peak_memory()
     agent.learn(steps)
-    learned = time.process_time()
+    learned, row["learning_peak_mb"] = time.process_time(), round(peak_memory() - imported)
     row["success_end"] = success(agent, task)
     row["learning_cpu_s"], row["evaluation_cpu_s"] = round(learned - began, 1), round(time.process_time() - learned, 1)
     return row
+
+
+def peak_memory() -> float:
+    """Returns the greatest resident memory of this process so far [MB]."""
+    unit = 1 if sys.platform == "darwin" else 1024  # bytes of ru_maxrss
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
 
 
 def success(agent: Any, task: str) -> float:
@@ -69,21 +89,36 @@ def success(agent: Any, task: str) -> float:
 
 
 def main(
-    task: str = "grasp/Wall-v0",
-    steps: tuple[int, ...] = (1000, 2000, 4000),
+    task: str | None = None,
+    steps: tuple[int, ...] = (),
     seeds: tuple[int, ...] = (0, 1, 2, 3, 4),
-    label: str = "after",
+    label: str = LABEL,
+    sac: bool = True,
     out: Path = RESULTS / "learning_cost.json",
     jobs: int = 1,
 ) -> None:
-    """Measures what is missing in the file, prints all of it and, for the file of this repository, writes the page."""
+    """Measures what is missing in the file, prints all of it and, for the file of this repository, writes the page.
+
+    Args:
+        task: one environment; None for `TASKS`.
+        steps: numbers of environment steps; none for those of `TASKS`.
+        seeds: training seeds.
+        label: of the rows.
+        sac: whether SAC + HER is trained, too.
+        out: the file.
+        jobs: processes at a time.
+    """
+    wanted = []
+    for name in TASKS if task is None else (task,):
+        wanted.append((label, name, 0, 0))
+        kinds = (label, SAC) if sac else (label,)
+        wanted += [(kind, name, n, seed) for n in steps or (TASKS[name],) for seed in seeds for kind in kinds]
     known = {(row["label"], row["task"], row["steps"], row["seed"]) for row in read(out)}
-    wanted = [(task, 0, 0), *((task, count, seed) for count in steps for seed in seeds)]
-    wanted = [job for job in wanted if (label, *job) not in known]
+    wanted = [job for job in wanted if job not in known]
     with multiprocessing.get_context("spawn").Pool(jobs, maxtasksperchild=1) as pool:
-        for row in tqdm(pool.imap_unordered(measured, wanted), total=len(wanted)):
+        for row in tqdm(pool.imap_unordered(measured, wanted, chunksize=1), total=len(wanted)):
             with atomic_write(out) as aside:
-                aside.write_text(json.dumps([*read(out), {"label": label, **row}], indent=1) + "\n")
+                aside.write_text(json.dumps([*read(out), row], indent=1) + "\n")
     print(table(read(out)))
     if out == RESULTS / "learning_cost.json":
         pages.publish("learning_cost", page(read(out)))
@@ -95,14 +130,15 @@ def page(rows: list[Row]) -> str:
         "What learning costs",
         "python -m benchmarks.learning_cost",
         f"`learn(N)` with default settings, one training per seed, each evaluated on {EPISODES} episodes with "
-        "seeds from "
-        f"{EVALUATION_SEED}; CPU time of one thread on a busy 2-core machine. *before*: commit 4ff2213, where "
-        "every fit was a "
-        "fresh one of up to 4,000 gradient steps with batches of 512. *after*: commit 140a8bc, where fits are "
-        "warm starts of "
-        "batches of 256 and take gradient steps in proportion to the new data. *warm last fit*: the last fit is "
-        "a warm start, "
-        "too. Doing nothing and random actions are the first row of each environment.",
+        f"seeds from {EVALUATION_SEED}; CPU time of one thread on a busy 2-core machine, and the greatest "
+        "memory over that after the import of `grasp_agent`, of the worst seed, where it was measured. "
+        "*before*: commit 4ff2213, where every fit was a fresh one of up to 4,000 gradient steps with batches "
+        "of 512. *after*: commit 140a8bc, where fits are warm starts of batches of 256 and take gradient "
+        f"steps in proportion to the new data. *warm last fit*: the last fit is a warm start, too. *{LABEL}*: "
+        "batches of 128 at twice the learning rate, half the gradient steps up to 4,000 transitions, roadmaps "
+        f"whose edges are driven in chunks, and redundant entries of the observation left out. *{SAC}*: "
+        "Stable-Baselines3's SAC with hindsight at equal steps. Doing nothing and random actions are the "
+        f"first row of each environment. `{redundant_maze.ID}` observes a position and its squares.",
         table(rows),
     )
 
@@ -115,19 +151,21 @@ def read(path: Path) -> list[Row]:
 def table(rows: list[Row]) -> str:
     """Returns Markdown with a line for each environment, number of steps and label."""
     lines = [
-        "| environment | steps | code | success at the end, by seed | mean | CPU s of `learn` |",
-        "|---|---|---|---|---|---|",
+        "| environment | steps | code | success at the end, by seed | mean | CPU s of `learn` | MB |",
+        "|---|---|---|---|---|---|---|",
     ]
     for task, steps, label in sorted({(row["task"], row["steps"], row["label"]) for row in rows}):
         of = [row for row in rows if (row["task"], row["steps"], row["label"]) == (task, steps, label)]
         of.sort(key=lambda row: row["seed"])
         if not steps:
             rates = " ".join(f"{name} {of[0][name]:.2f}" for name in ("nothing", "random"))
-            lines.append(f"| `{task}` | 0 | {label} | {rates} | | |")
+            lines.append(f"| `{task}` | 0 | {label} | {rates} | | | |")
             continue
         rates, costs = ([row[name] for row in of] for name in ("success_end", "learning_cpu_s"))
         said = " ".join(f"{rate:.2f}" for rate in rates)
-        lines.append(f"| `{task}` | {steps} | {label} | {said} | {np.mean(rates):.2f} | {np.mean(costs):.0f} |")
+        peak = str(max((row.get("learning_peak_mb", 0) for row in of), default=0) or "")
+        cells = f"{said} | {np.mean(rates):.2f} | {np.mean(costs):.0f} | {peak}"
+        lines.append(f"| `{task}` | {steps} | {label} | {cells} |")
     return "\n".join(lines)
 
 

@@ -49,7 +49,7 @@ class Recipe:
     model: MLPConfig | None  # None: the default of `learn`
     horizon: int | None = None  # of the saved agent; it learns with the default one
     anywhere: bool = False  # learn from starts and goals in the whole arena
-    train: TrainConfig = TrainConfig(gradient_steps=5000, batch_size=512)
+    train: TrainConfig = TrainConfig(gradient_steps=5000, lr=2e-3, batch_size=512)
     explore: ExploreConfig | None = None  # None: random actions, enough with starts and goals everywhere
     planner: Planner[Any] | None = None  # of the saved agent; None: the default one
     data: Callable[[int], list[Episode]] | None = None  # source of an offline dataset; None: learn online
@@ -123,7 +123,7 @@ RECIPES = {
         description="Four balls go round a wall, each to a goal of its own.",
         steps=40_000,
         model=MLPConfig(width=160),
-        train=TrainConfig(gradient_steps=6000, batch_size=256, weight_decay=0.05),
+        train=TrainConfig(gradient_steps=6000, lr=2e-3, batch_size=256, weight_decay=0.05),
     ),
     "point-maze": Recipe(
         env_id="grasp/PointMaze-v0",
@@ -144,7 +144,7 @@ RECIPES = {
         steps=20_000,
         model=MLPConfig(width=192, octaves=3),
         horizon=40,  # 100 tuning episodes: 20 steps .91 (detours around the block are too long), 30 .97, 40 .99
-        train=TrainConfig(gradient_steps=6000, weight_decay=0.1, batch_size=512),
+        train=TrainConfig(gradient_steps=6000, lr=2e-3, weight_decay=0.1, batch_size=512),
         planner=ICEM(iterations=4, samples=128),  # GRASP finds 12 of 16 tuning episodes, with iCEM as its sync all
         data=push_t_data,
     ),
@@ -153,7 +153,7 @@ RECIPES = {
         description="A two-link MuJoCo arm brings its fingertip to a target and holds it there.",
         steps=40_000,
         model=MLPConfig.smooth(),
-        train=TrainConfig(gradient_steps=8000, weight_decay=0.02, batch_size=512),
+        train=TrainConfig(gradient_steps=8000, lr=2e-3, weight_decay=0.02, batch_size=512),
         explore=ExploreConfig(learning_starts=1500, refit_growth=3.0),
     ),
 }
@@ -208,7 +208,7 @@ RECIPES |= {
             contrast=0.0,
         ),
         horizon=30,
-        train=TrainConfig(gradient_steps=4000, weight_decay=0.1, batch_size=512),
+        train=TrainConfig(gradient_steps=4000, lr=2e-3, weight_decay=0.1, batch_size=512),
         planner=ICEM(iterations=4, samples=128),
         data=partial(push_t_data, longest=60, images=True),
         goal_tolerance=0.05,  # [half the image's width]

@@ -116,7 +116,7 @@ class WorldModelAlgorithm(WorldModelBase):
         callback.on_rollout_start()
         try:
             while self.num_timesteps < total_timesteps and time.monotonic() < deadline:
-                if trainer.due:
+                if trainer.due(total_timesteps - self.num_timesteps):
                     self._write(saver)  # a fit takes long, and may be interrupted
                     callback.on_rollout_end()
                     self.train(last=False, progress_bar=progress_bar)

@@ -14,6 +14,7 @@ from grasp_agent.agent.plan_state import PlanState
 from grasp_agent.agent.policy import WorldModelPolicy
 from grasp_agent.models.precision import single_precision
 from grasp_agent.planners import Planner
+from grasp_agent.planners.chunks import chunked
 from grasp_agent.validation import at_least, fraction, more_than, whole
 
 Array = NDArray[np.float32]
@@ -93,7 +94,7 @@ class Explorer:
         if world is None:
             return
         points = world.index.points
-        nearest = torch.cdist(states[-_COUNTED:], points).argmin(-1)
+        nearest = chunked(lambda rows: torch.cdist(rows, points).argmin(-1), states[-_COUNTED:], width=len(points))
         visits = torch.bincount(nearest, minlength=len(points)).double().cpu().numpy()
         goals = world.achieved(points)
         chances = 1 / np.maximum(visits, 1) ** self._config.visit_exponent

@@ -22,6 +22,7 @@ from grasp_agent.task.state_map import StateMap
 from grasp_agent.task.success import SuccessRadius
 
 Array = NDArray[np.float32]
+_WORTHWHILE = 0.1  # steps left, relative to those taken, for which an intermediate fit is made; chosen by hand
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -164,11 +165,11 @@ class ModelTrainer:
             self.dataset, self.success_radius, self.fits = Dataset(), SuccessRadius(), fits
         self._random = np.random.default_rng((self._seed, len(self.dataset)))
 
-    @property
-    def due(self) -> bool:
-        """Whether the data have grown enough for another fit."""
+    def due(self, left: int) -> bool:
+        """Returns whether the data have grown enough for another fit, of use to `left` more environment steps."""
         gathered = len(self.dataset) + sum(map(len, self._recorders))
-        return gathered >= max(self._explore.learning_starts, self.fits.seen * self._explore.refit_growth)
+        grown = gathered >= max(self._explore.learning_starts, self.fits.seen * self._explore.refit_growth)
+        return grown and left >= _WORTHWHILE * gathered
 
     @property
     def behind(self) -> bool:
@@ -192,6 +193,9 @@ class ModelTrainer:
         self.end()
         count, known, fits = len(self.dataset), policy.world, self.fits
         goal_size = policy.observation_space["achieved_goal"].shape[0]  # type: ignore[index]
+        state_map = self._state_map(known, goal_size, reduce=not unit_groups)
+        if known is not None and state_map != known.state_map:
+            known, self._kind = None, self._model  # the model is of another state
         choose = self._model is None and (self._kind is None or count >= self._explore.kind_growth * fits.kind_chosen)
         earlier = None
         if known is not None:
@@ -200,7 +204,7 @@ class ModelTrainer:
             earlier = PreviousFit(known.model, owed, count - fits.seen, least_error)
         world, self.report = learn_world(
             self.dataset,
-            known.state_map if known else StateMap.discover(self.dataset.states, goal_size),
+            state_map,
             model=None if choose else self._kind,
             train=self._train,
             tolerance=tolerance,
@@ -221,3 +225,17 @@ class ModelTrainer:
             kind_chosen=count if choose else fits.kind_chosen,
         )
         return world
+
+    def _state_map(self, known: World | None, goal_size: int, *, reduce: bool) -> StateMap:
+        """Returns the entries that make up the state: those of the known world, unless data say otherwise.
+
+        Which entries are redundant is decided again with the data of each fit. Where entries of the state have numbers
+        for other reasons, and where data are generated from the state, nothing is left out or added.
+        """
+        fixed = not reduce or self.fits.rehearsed or self._structure.blocks or self._structure.frame is not None
+        if known is not None and fixed:
+            return known.state_map
+        found = StateMap.discover(self.dataset.states, goal_size)
+        if not fixed:
+            found = found.reduced([episode.states for episode in self.dataset.episodes])
+        return found if known is None or known.state_map.all_named != found.all_named else known.state_map

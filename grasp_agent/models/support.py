@@ -8,6 +8,7 @@ from torch import Tensor
 from grasp_agent.models.dynamics.base import WorldModel
 from grasp_agent.models.dynamics.body_frame import FramedMLP
 from grasp_agent.planners import farthest_points
+from grasp_agent.planners.chunks import chunked
 from grasp_agent.planners.regions import Support, TerminalStates
 
 # All values below are chosen by hand.
@@ -27,9 +28,11 @@ def novelty(states: Tensor, episodes: Tensor) -> float:
 def _to_other_episodes(states: Tensor, episodes: Tensor) -> Tensor:
     """Returns distances of a sample of states `[M, S]` to the nearest one of another episode `[M]`."""
     sample = slice(None, None, max(1, len(states) // _SAMPLED))
-    distance = torch.cdist(states[sample], states)
-    distance[episodes[sample, None] == episodes] = torch.inf
-    nearest = distance.amin(-1)
+
+    def nearest_other(some: Tensor, own: Tensor) -> Tensor:
+        return torch.cdist(some, states).masked_fill_(own[:, None] == episodes, torch.inf).amin(-1)
+
+    nearest = chunked(nearest_other, states[sample], episodes[sample], width=len(states))
     return nearest[nearest.isfinite()]
 
 

@@ -19,12 +19,12 @@ from grasp_agent.planners.protocols import Block, Goal, ReplayWindows
 from grasp_agent.planners.receding import Receding
 from grasp_agent.planners.regions import BlockSupport, Support, TerminalStates
 from grasp_agent.planners.roadmap.contexts import ContextRoadmap
+from grasp_agent.planners.roadmap.covering import farthest_points
 from grasp_agent.planners.roadmap.graph import (
     BlockRoadmap,
     RoadmapGraph,
     block_dynamics,
     block_jacobian,
-    farthest_points,
 )
 from grasp_agent.planners.roadmap.linear_model import LinearModel
 from grasp_agent.planners.roadmap.steering import InertialSteering, Steering

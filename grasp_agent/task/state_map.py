@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from grasp_agent.task.redundancy import determines
+
 Array = NDArray[np.floating[Any]]
 _FAR = 1e3  # least distance from zero at which an origin is subtracted; chosen by hand
+_JUMP = 1.0  # change of a goal's entry in a step that counts as a jump [standard deviations]; chosen by hand
 _LOST = 1e-4  # fraction of an entry's standard deviation that single precision may round away; chosen by hand
 
 
@@ -18,7 +22,8 @@ class StateMap:
     """The entries of observation and achieved goal that make up the state; duplicates are left out.
 
     Attributes:
-        columns: `[S]`, indices into the observation followed by the achieved goal; the whole observation comes first.
+        columns: `[S]`, indices into the observation followed by the achieved goal: the whole observation comes first,
+            or the state is the goal's entries alone, see `reduced`.
         goal_index: `[G]`, indices into the state of the entries of the achieved goal.
         origin: `[S]`, subtracted from the state in double precision, for entries far from zero (map coordinates, time
             stamps); empty for zeros.
@@ -54,10 +59,45 @@ class StateMap:
         offsets = tuple(map(float, origin[columns])) if origin.any() else ()
         return cls(columns=tuple(columns), goal_index=tuple(goal_index), origin=offsets)
 
+    @property
+    def all_named(self) -> bool:
+        """Whether goals name the whole state."""
+        return len(set(self.goal_index)) == len(self.columns)
+
+    def reduced(self, episodes: Sequence[Array]) -> StateMap:
+        """Returns the map of the goal's entries alone, if the other entries are functions of them, else this map.
+
+        Such entries, as the square of a position, carry no information and would pass for velocities. The goal's must
+        be in the observation and change without jumps: sine and cosine are functions of an angle, but where it leaps
+        from 180 to -180 degrees, they are the better state.
+
+        Args:
+            episodes: raw vectors `[T + 1, O + G]` of each.
+        """
+        named = sorted(set(self.goal_index))
+        observation_size = episodes[0].shape[1] - len(self.goal_index)
+        if self.all_named or max(self.columns[entry] for entry in named) >= observation_size:
+            return self
+        others = [entry for entry in range(len(self.columns)) if entry not in named]
+        states = [self.select(raw) for raw in episodes]
+        every, origins = np.concatenate(states), np.repeat(np.arange(len(states)), [len(part) for part in states])
+        steps = np.concatenate([np.abs(np.diff(part[:, named], axis=0)) for part in states])
+        smooth = bool((steps <= _JUMP * every[:, named].std(0)).all())
+        if not (smooth and determines(every[:, named], every[:, others], origins)):
+            return self
+        return StateMap(
+            columns=tuple(self.columns[entry] for entry in named),
+            goal_index=tuple(named.index(entry) for entry in self.goal_index),
+            origin=tuple(self.origin[entry] for entry in named) if self.origin else (),
+        )
+
     def restore(self, states: Array, observation_size: int) -> Array:
-        """Returns raw vectors `[..., O + G]` of states `[..., S]`: the inverse of `select`."""
+        """Returns raw vectors `[..., O + G]` of states `[..., S]`, with 0 for entries that `select` leaves out."""
         states = states + np.array(self.origin) if self.origin else states
-        return np.concatenate([states[..., :observation_size], states[..., list(self.goal_index)]], axis=-1)
+        goals = states[..., list(self.goal_index)]
+        raw = np.zeros((*states.shape[:-1], observation_size + goals.shape[-1]), states.dtype)
+        raw[..., list(self.columns)], raw[..., observation_size:] = states, goals
+        return raw
 
     def select(self, raw: Array) -> NDArray[np.float32]:
         """Returns states `[..., S]`, relative to the origin, of raw vectors `[..., O + G]`."""

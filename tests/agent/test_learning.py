@@ -239,6 +239,14 @@ def test_a_few_new_steps_need_few_gradient_steps_and_no_fresh_model(
     assert fits.steps[1:] == [50] and fits.fresh == [False, False]  # the smallest fit
 
 
+def test_no_intermediate_fit_is_made_for_the_last_few_steps(monkeypatch: pytest.MonkeyPatch):
+    fits, explore = Fits(monkeypatch), ExploreConfig(learning_starts=100, refit_growth=1.6)
+    tiny(explore=explore).learn(109)
+    assert len(fits.steps) == 1
+    tiny(explore=explore).learn(110)
+    assert len(fits.steps) == 3
+
+
 def test_a_fit_of_all_gradient_steps_starts_from_scratch(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("grasp_agent.models.dynamics.ensemble._STRETCH", 1e9)  # wherever the data lie
     monkeypatch.setattr("grasp_agent.models.dynamics.ensemble._SHIFT", 1e9)

@@ -166,6 +166,41 @@ def test_a_drive_that_one_member_cannot_follow_is_none():
     assert driver(problem)(start, fixed(targets)).isfinite().all()
 
 
+def test_each_of_many_drives_is_judged_by_itself():
+    """Of different lengths, beyond the linear model's reach, and into a wall, in any order."""
+    problem = double_integrator()
+
+    def blocked(state: Tensor, action: Tensor) -> Tensor:
+        following = problem.dynamics(state, action)
+        entries = torch.where(following[..., :1] > 0.3, 0.3, following[..., :1])
+        return torch.cat([entries, following[..., 1:]], -1)
+
+    drive = replace(driver(problem, reach=64), dynamics=blocked)
+    targets = torch.zeros(40, 4).double()
+    targets[:, 0] = torch.linspace(-3, 1, 40)[torch.randperm(40, generator=torch.Generator().manual_seed(0))]
+    targets[::7, 0] = 1e3
+    together = drive(torch.zeros(40, 4).double(), fixed(targets))
+    alone = [drive(torch.zeros(1, 4).double(), fixed(target[None])) for target in targets]
+    assert torch.equal(together, torch.cat(alone))
+    assert torch.equal(together.isfinite(), targets[:, 0] < 0.3 + drive.tolerance)
+    assert len(together.unique()) > 8
+
+
+@pytest.mark.parametrize("count", [1, 5, 64])
+def test_feedback_over_many_steps_is_each_step_after_the_other(count: int):
+    model, source = linear(), noise(5)
+    horizons = Horizons.of(model, 64)
+    state, target = source.normal(6, 4), source.normal(6, 4)
+    to_actions, to_end = horizons.feedback(count)
+    missing = horizons.missing(state, target, count)
+    foreseen = (missing @ to_actions.mT).unflatten(-1, (count, -1))
+    for step in range(count):
+        action = horizons.action(state, target, count - step)
+        torch.testing.assert_close(action, foreseen[:, step], rtol=1e-4, atol=1e-6 * float(foreseen.abs().max()))
+        state = model.step(state, action)
+    torch.testing.assert_close(target - state, missing @ to_end.mT, rtol=1e-3, atol=1e-6)
+
+
 def test_what_is_nearer_in_time_is_nearer_however_far_it_lies():
     drive, moving = driver(double_integrator()), tensor([0.0, 0.0, 0.5, 0.0])
     ahead, behind = tensor([0.3, 0.0, 0.5, 0.0]), tensor([-0.1, 0.0, 0.5, 0.0])

@@ -48,13 +48,13 @@ class TrainConfig:
     """
 
     gradient_steps: int = 4000
-    full_at: int = 4000
+    full_at: int = 16_000
     steps_per_transition: int = 20
     least_steps: int = 50
     trial_fraction: float = 0.25
     trial_steps: int = 300
-    batch_size: int = 256
-    lr: float = 2e-3
+    batch_size: int = 128
+    lr: float = 4e-3
     weight_decay: float | None = None
     unroll: int = 1
     holdout: float = 0.05

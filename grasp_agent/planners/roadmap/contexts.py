@@ -10,7 +10,8 @@ from torch import Tensor
 
 from grasp_agent.planners.protocols import Aim, Driver
 from grasp_agent.planners.regions import TerminalStates
-from grasp_agent.planners.roadmap.graph import RoadmapGraph, farthest_points
+from grasp_agent.planners.roadmap.covering import farthest_points
+from grasp_agent.planners.roadmap.graph import RoadmapGraph
 
 # Chosen by hand; fewer than in `RoadmapGraph`, as the roadmap is built during planning.
 _NODES, _DEGREE = 300, 16  # nodes of a context's roadmap, and neighbours of each that are tried

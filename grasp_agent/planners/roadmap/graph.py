@@ -8,6 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from grasp_agent.planners.chunks import chunked
 from grasp_agent.planners.protocols import Aim, Block, Driver, Dynamics, Jacobian, Router
 from grasp_agent.planners.regions import TerminalStates
 
@@ -15,30 +16,8 @@ from grasp_agent.planners.regions import TerminalStates
 _ENTRY_NODES = 16  # nearest nodes to which starts and goals are joined
 _LEAST_TIME = 0.01  # least time of an edge [steps]
 _CONNECTED = 0.95  # fraction of pairs that nodes with clearance must join for the others to be left out
+_DRIVEN = 4000  # entries of a network's intermediate results for an edge, of all members, about
 _FALLBACK_NODES = 64  # nodes to which they are joined if that fails: the first ones, which cover the space
-
-
-def farthest_points(states: Tensor, count: int) -> tuple[Tensor, float]:
-    """Returns points that cover states: each is the state farthest from those before it (Gonzalez 1985).
-
-    Args:
-        states: `[M, S]`.
-        count: number of points; fewer are returned if there are fewer distinct states.
-
-    Returns:
-        Indices `[P]`, and the covering radius: no state is farther than that from its nearest point.
-    """
-    nearest = (states - states.mean(0)).square().sum(-1)
-    index = nearest.argmin()  # the first is nearest to the mean, whatever the order of the states
-    nearest = torch.full_like(nearest, torch.inf)
-    chosen = []
-    for _ in range(min(count, states.shape[0])):
-        chosen.append(index)
-        nearest = torch.minimum(nearest, (states - states[index]).square().sum(-1))
-        index = nearest.argmax()
-        if not nearest[index] > 0:
-            break
-    return torch.stack(chosen), float(nearest.max().sqrt())
 
 
 def build_roadmap(
@@ -118,11 +97,17 @@ class RoadmapGraph:
         degree = min(degree, count - 1)
         if degree < 1:
             return None
-        distance = driver.distance(states[:, None], states[None])
+
+        def driven(start: Tensor, ends: Tensor) -> Tensor:
+            targets = ends.flatten(0, 1)
+            return driver(start, lambda _: targets, each=degree).view(-1, degree)
+
+        distance = chunked(
+            lambda start: driver.distance(start[:, None], states[None]), states, width=2 * states.numel()
+        )
         distance.fill_diagonal_(torch.inf)
         neighbours = distance.topk(degree, largest=False).indices
-        targets = states[neighbours].flatten(0, 1)
-        steps = driver(states, lambda _: targets, each=degree).view(count, degree)
+        steps = chunked(driven, states, states[neighbours], width=degree * _DRIVEN)
         if terminal is not None:
             steps = steps.masked_fill(terminal.crossed(states[:, None], states[neighbours]), torch.inf)
         steps = steps.clamp_min(_LEAST_TIME)  # time to go must fall at each hop, also between coincident nodes

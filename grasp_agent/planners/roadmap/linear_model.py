@@ -109,6 +109,8 @@ class Horizons(NamedTuple):
     """`[M + 1, A, S]`."""
     roots: Tensor
     """`[M + 1, S, S]`: `|roots_m x|^2` is the least sum of squared actions that moves a state by x in m steps."""
+    remains: Tensor
+    """`[M + 1, S, S]`: what is missing after the first of m actions, of what was missing before."""
 
     @classmethod
     def of(cls, linear: LinearModel, reach: int) -> Horizons:
@@ -117,6 +119,7 @@ class Horizons(NamedTuple):
         identity = torch.eye(len(a), dtype=a.dtype, device=a.device)
         power, drift, gramian = identity, torch.zeros_like(a[0]), torch.zeros_like(a)
         powers, drifts, gains, roots = [power], [drift], [torch.zeros_like(b.mT)], [torch.zeros_like(a)]
+        remains = [identity]
         for _ in range(reach):
             reached = power @ b
             gramian = gramian + reached @ reached.mT
@@ -126,14 +129,28 @@ class Horizons(NamedTuple):
             powers.append(power)
             drifts.append(drift)
             gains.append(reached.mT @ inverse)
+            remains.append(identity - reached @ gains[-1])
             roots.append(torch.linalg.cholesky(inverse).mT)
-        return cls(*(torch.stack(values).to(linear.by_state) for values in (powers, drifts, gains, roots)))
+        return cls(*(torch.stack(values).to(linear.by_state) for values in (powers, drifts, gains, roots, remains)))
 
     def missing(self, states: Tensor, targets: Tensor, steps: Tensor | int) -> Tensor:
         """Returns targets `[..., S]` minus states `[..., S]` after `steps` `[...]` without action."""
-        drifted = (self.powers[steps] @ states[..., None])[..., 0] + self.drifts[steps]
-        return targets - drifted
+        if isinstance(steps, int):  # the same for all, which needs no matrix for each state
+            return targets - (states @ self.powers[steps].mT + self.drifts[steps])
+        return targets - ((self.powers[steps] @ states[..., None])[..., 0] + self.drifts[steps])
 
     def action(self, states: Tensor, targets: Tensor, steps: Tensor | int) -> Tensor:
         """Returns the first of the `steps` actions `[..., A]` that lead from states to targets `[..., S]`."""
         return (self.gains[steps] @ self.missing(states, targets, steps)[..., None])[..., 0]
+
+    def feedback(self, count: int) -> tuple[Tensor, Tensor]:
+        """Returns what `count` steps of feedback do with what is missing before them, see `missing`.
+
+        Returns:
+            Matrices to all actions, `[count * A, S]`, and to what is missing in the end, `[S, S]`.
+        """
+        left, actions = self.powers[0], []
+        for steps in range(count, 0, -1):
+            actions.append(self.gains[steps] @ left)
+            left = self.remains[steps] @ left
+        return torch.cat(actions), left

@@ -138,29 +138,32 @@ class InertialSteering:
         target = aim(start)
         steps = self._steps(start, target, self.longest if far else self.reach)
         feasible = steps.isfinite().nonzero()[:, 0]  # for the linear model; the others need not be tried
-        steps[feasible] = self._driven(start[feasible], target[feasible], steps[feasible])
+        if len(feasible):
+            # The longest first: those that are still driven are then the first ones.
+            feasible = feasible[steps[feasible].argsort(descending=True, stable=True)]
+            steps[feasible] = self._driven(start[feasible], target[feasible], steps[feasible])
         return steps
 
     def _driven(self, start: Tensor, target: Tensor, steps: Tensor) -> Tensor:
-        """Returns the steps `[M]`, infinite if a member of the model misses its target."""
+        """Returns the steps `[M]`, infinite if a member of the model misses its target; they never rise."""
         count = steps.clamp(1, self.longest).long()
-        state = start.expand(self.members, -1, -1)
-        for done in range(int(count.max()) if len(count) else 0):
-            left = count - done
-            action = self._horizons.action(state, target, left.clamp_min(1))
-            following = self.dynamics(state, torch.minimum(torch.maximum(action, self.low), self.high))
-            state = torch.where((left > 0)[:, None], following, state)
+        state = start.repeat(self.members, 1, 1)
+        for done in range(int(count[0])):
+            going = int((count > done).sum())
+            action = self._horizons.action(state[:, :going], target[:going], count[:going] - done)
+            bounded = torch.minimum(torch.maximum(action, self.low), self.high)
+            state[:, :going] = self.dynamics(state[:, :going], bounded)
         missed = ((state - target).norm(dim=-1) > self.tolerance).any(0) | ~state.isfinite().all(-1).all(0)
         return steps.masked_fill(missed, torch.inf)
 
     def distance(self, start: Tensor, target: Tensor) -> Tensor:
         """See `Driver`: the least sum of steps and squared actions."""
-        horizons, start, target = self._horizons, *torch.broadcast_tensors(start, target)
-        costs = [
-            count + (horizons.missing(start, target, count) @ horizons.roots[count].mT).square().sum(-1)
-            for count in _counts(self.reach)
-        ]
-        return torch.stack(costs).amin(0)
+        horizons = self._horizons
+        least = start.new_full(torch.broadcast_shapes(start.shape, target.shape)[:-1], torch.inf)
+        for count in _counts(self.reach):
+            missing = horizons.missing(start, target, count)
+            least = torch.minimum(least, count + (missing @ horizons.roots[count].mT).square().sum(-1))
+        return least
 
     def has_clearance(self, states: Tensor) -> Tensor:
         """See `Driver`: True, as the effect of actions depends on the velocity and does not show obstacles."""
@@ -187,19 +190,25 @@ class InertialSteering:
     def _horizons(self) -> Horizons:
         return Horizons.of(self.linear, max(self.reach, self.longest))
 
+    @cached_property
+    def _feedback(self) -> dict[int, tuple[Tensor, Tensor]]:
+        """For each number of steps that is tried, see `Horizons.feedback`."""
+        counts = {*_counts(self.reach), *_counts(self.longest)}
+        precise = Horizons.of(LinearModel(*(values.double() for values in self.linear)), max(counts))
+        return {n: tuple(values.to(self.low) for values in precise.feedback(n)) for n in counts}  # type: ignore[misc]
+
     def _steps(self, start: Tensor, target: Tensor, reach: int) -> Tensor:
         """Returns the fewest steps `[M]` in which the linear model reaches targets within `effort`, or infinite."""
         bound = self.effort * (self.high - self.low) / 2
         rest = (self.low + self.high) / 2
         best = start.new_full(start.shape[:-1], torch.inf)
         for count in reversed(_counts(reach)):
-            state, peak = start, torch.zeros_like(best)
-            for left in range(count, 0, -1):
-                action = self._horizons.action(state, target, left)
-                peak = torch.maximum(peak, ((action - rest).abs() / bound).amax(-1))
-                state = self.linear.step(state, action)
-            near = (state - target).norm(dim=-1) <= self.tolerance
-            best = torch.where((peak <= 1) & near, float(count), best)
+            to_actions, to_end = self._feedback[count]
+            missing = self._horizons.missing(start, target, count)
+            actions = (missing @ to_actions.mT).unflatten(-1, (count, -1))
+            possible = ((actions - rest).abs() <= bound).flatten(-2).all(-1)
+            near = (missing @ to_end.mT).norm(dim=-1) <= self.tolerance
+            best = torch.where(possible & near, float(count), best)
         return best
 
 
