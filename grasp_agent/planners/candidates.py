@@ -65,7 +65,7 @@ class Fold(NamedTuple):
         rest = rows.shape[2:]
         if self.members == 1:
             return rows.view(*self.shape, *rest)
-        groups = rows.reshape(self.members, -1, self._inner * prod(rest))
+        groups = rows.view(self.members, -1, *self.shape[2:], *rest)
         return groups.transpose(0, 1).reshape(*self.shape, *rest)
 
     @property

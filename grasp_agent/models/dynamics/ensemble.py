@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from typing import Literal
 
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 
 from grasp_agent.models.dynamics.base import WorldModel
 from grasp_agent.models.dynamics.normalizer import Normalizer
+from grasp_agent.models.dynamics.pullback import PullbackWeights
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,6 +130,13 @@ class EnsembleMLP(WorldModel):
     def _cache_layers(self, _: object = None) -> None:
         """Caches the layers in a list: iteration over a ParameterList is slow."""
         self._cached_layers = list(zip(self.weights, self.biases, strict=True))
+        self._cached_pullback: tuple[tuple[int, ...], PullbackWeights] | None = None
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> EnsembleMLP:
+        """Moves or converts all tensors, as in `nn.Module`, and the caches with them."""
+        super()._apply(fn, recurse)
+        self._cache_layers()
+        return self
 
     _frequencies: Tensor
     _positions: Tensor
@@ -184,32 +193,19 @@ class EnsembleMLP(WorldModel):
         change = torch.baddbmm(torch.baddbmm(last[1], hidden, last[0]), inputs, skip)
         return torch.addcmul(state, change, self.scale)
 
-    @torch.no_grad()
     def action_pullback(self, state: Tensor, action: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
         """See `WorldModel.action_pullback`: explicit transposed products of the layers, without autograd's graph."""
-        layers, skip = self._layers(len(state))
-        (hidden, inputs), preactivations = self._features(state, action), []
-        for weight, bias in layers[:-1]:
-            preactivations.append(torch.baddbmm(bias, hidden, weight))
-            hidden = self._activate(preactivations[-1])
-        change = torch.baddbmm(torch.baddbmm(layers[-1][1], hidden, layers[-1][0]), inputs, skip)
-        following = torch.addcmul(state, change, self.scale)
-        actions = slice(self.state_size, self.state_size + self.action_size)
+        tangent = partial(self._activation_tangent, overwrite=True)
+        return self._pullback_weights(len(state))(state, action, self._activate, tangent)
 
-        @torch.no_grad()
-        def pull(cotangent: Tensor) -> Tensor:
-            outer = cotangent * self.scale
-            inner = torch.bmm(outer, layers[-1][0].mT)
-            for index in range(len(preactivations) - 1, 0, -1):
-                inner = torch.bmm(
-                    self._activation_tangent(inner, preactivations[index], overwrite=True), layers[index][0].mT
-                )
-            inner = torch.bmm(
-                self._activation_tangent(inner, preactivations[0], overwrite=True), layers[0][0][:, actions].mT
-            )
-            return inner.baddbmm_(outer, skip[:, actions].mT)
-
-        return following, pull
+    def _pullback_weights(self, members: int) -> PullbackWeights:
+        """Returns the weights of the first members for `action_pullback`; cached until a parameter changes."""
+        layers, skip = self._layers(members)
+        version = members, skip._version, self.scale._version, *[w._version + b._version for w, b in layers]
+        if self._cached_pullback is None or self._cached_pullback[0] != version:
+            weights = PullbackWeights.of(layers, skip, self.scale, self._angular_frequencies)
+            self._cached_pullback = version, weights
+        return self._cached_pullback[1]
 
     @torch.no_grad()
     def action_jacobian(self, state: Tensor, action: Tensor) -> tuple[Tensor, Tensor]:
