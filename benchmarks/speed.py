@@ -52,6 +52,7 @@ def iteration(world: World, planner: Planner[Any], horizon: int, candidates: int
     planner = replace(planner, candidates=candidates, initial=Line())  # type: ignore[call-arg]
     state = planner.init(problem, None, noise)
 
+    @torch.no_grad()
     def work() -> None:
         nonlocal state
         state = planner.step(problem, state, noise)
