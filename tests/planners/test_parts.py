@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from copy import deepcopy
 from dataclasses import replace
 from typing import Any
 
@@ -64,14 +63,15 @@ def test_adam_is_torchs_and_leaves_values_and_memory_as_they_were():
     values, *gradients = torch.randn(4, 2, 3, 5, 2, generator=generator).double().unbind()
     expected = torch.nn.Parameter(values.clone())
     reference = torch.optim.Adam([expected], lr=0.3, betas=(0.8, 0.95), foreach=False)
-    adam, memory = Adam(lr=0.3, beta1=0.8, beta2=0.95), None
+    adam = Adam(lr=0.3, beta1=0.8, beta2=0.95)
+    memory = adam.start(values)
     for gradient in gradients:
         expected.grad = gradient.mT.contiguous().mT  # of other strides than the values
         reference.step()
-        before = values.clone(), deepcopy(memory)
+        given = (values, *memory)
+        before = [tensor.clone() for tensor in given]
         moved, after = adam.apply(values, expected.grad, memory)
-        assert torch.equal(values, before[0])
-        assert memory is None or all(torch.equal(a, b) for a, b in zip(memory, before[1], strict=True))
+        assert all(torch.equal(now, then) for now, then in zip(given, before, strict=True))
         values, memory = moved, after
         torch.testing.assert_close(values, expected.detach())
 

@@ -93,7 +93,7 @@ class Adam:
         moved, first, second = values.clone(memory_format=torch.contiguous_format), first.clone(), second.clone()
         steps = steps + 1
         # The kernel of `torch.optim.Adam(fused=True)`, without its parameters with state: one pass instead of six.
-        torch._fused_adam_(
+        torch.ops.aten._fused_adam_.default(
             [moved],
             [gradient.contiguous()],
             [first],
