@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from grasp_agent.models import EnsembleMLP, MLPConfig, Normalizer
+from grasp_agent.models.dynamics import pullback
 from grasp_agent.models.dynamics.fitting import FitReport, TrainConfig, _held_out, fit
 from grasp_agent.replay.episodes import Dataset, Episode
 
@@ -98,6 +99,18 @@ def test_pullbacks_of_several_steps_do_not_share_memory(kind: str):
     for pull, expected in zip(pulls, alone, strict=True):
         assert torch.equal(pull(state), expected)
     torch.testing.assert_close(larger(torch.cat([state, state], 1)), torch.cat(alone, 1))
+
+
+def test_the_pullback_works_in_and_after_inference_mode_and_keeps_little_memory(monkeypatch: pytest.MonkeyPatch):
+    model = network()
+    state, action = inputs()
+    expected = network().action_pullback(state, action)[1](state)
+    with torch.inference_mode():
+        assert torch.equal(model.action_pullback(state, action)[1](state), expected)
+    for kept in (2**24, 0):
+        monkeypatch.setattr(pullback, "_KEPT", kept)
+        assert torch.equal(model.action_pullback(state, action)[1](state), expected)
+        assert len(model._pullback_weights(3).spare) == (kept > 0)
 
 
 @every_kind

@@ -10,6 +10,8 @@ from torch import Tensor
 
 from grasp_agent.models.dynamics.activations import Activation
 
+_KEPT = 2**24  # numbers in the largest workspace to keep
+
 
 class PullbackWeights(NamedTuple):
     """The weights of k members, in the layouts of the fastest products; I inputs, S + A + 1 of them linear.
@@ -39,6 +41,7 @@ class PullbackWeights(NamedTuple):
     """Workspaces that no pullback uses; to allocate one anew, page by page, takes a tenth of the time of a step."""
 
     @staticmethod
+    @torch.inference_mode(False)
     @torch.no_grad()
     def of(layers: list[tuple[Tensor, Tensor]], skip: Tensor, scale: Tensor, frequencies: Tensor) -> PullbackWeights:
         """Returns the weights of a network.
@@ -53,13 +56,12 @@ class PullbackWeights(NamedTuple):
         (first, offset), *inner, (last, shift) = [(weight.detach(), bias.detach()) for weight, bias in layers]
         identity = torch.eye(linear, dtype=first.dtype, device=first.device)
         angles = torch.nn.functional.pad(frequencies, (0, 0, 0, linear - size)).mT
-        phases = first.new_zeros(len(angles))
+        zeros, sines = identity[0] * 0, angles[:, 0] * 0
+        phases = torch.cat([zeros, zeros.new_ones(1), sines, sines + math.pi / 2])
         path = skip.detach() * scale + identity[:, :size]
         return PullbackWeights(
             inputs=torch.cat([identity, torch.zeros_like(identity[:1]), angles, angles]).expand(members, -1, -1),
-            phases=torch.cat([torch.zeros_like(identity[0]), phases.new_ones(1), phases, phases + math.pi / 2])[
-                :, None
-            ].expand(members, -1, -1),
+            phases=phases[:, None].expand(members, -1, -1),
             first=torch.cat([first[:, :linear], offset, first[:, linear:]], 1),
             inner=inner,
             last=(last * scale).mT.contiguous(),
@@ -94,7 +96,8 @@ class PullbackWeights(NamedTuple):
             workspace = self.spare.pop()
             if workspace[0].shape == shape:
                 return workspace
-        return self.first.new_empty(len(self.inner) + 2, *shape).unbind()
+        with torch.inference_mode(False):  # it is used again, in either mode
+            return self.first.new_empty(len(self.inner) + 2, *shape).unbind()
 
 
 class Pullback:
@@ -122,5 +125,6 @@ class Pullback:
             # In place of an argument that is needed no more, which is still in the processor's cache.
             inner = torch.bmm(self._activation.tangent(inner, argument, overwrite=True), weight.mT, out=argument)
         by_network = torch.bmm(weights.acting, self._activation.tangent(inner, arguments[0], overwrite=True).mT)
-        weights.spare.append(workspace)
+        if len(workspace) * out.numel() <= _KEPT:
+            weights.spare.append(workspace)
         return torch.baddbmm(by_network, weights.acting_linear, cotangent.mT).mT

@@ -85,7 +85,7 @@ class Adam:
     def start(self, values: Tensor) -> Moments:
         """See `Optimiser.start`: zero averages."""
         zero = torch.zeros_like(values, memory_format=torch.contiguous_format)
-        return Moments(zero, zero, torch.zeros((), device=values.device))
+        return Moments(zero, zero, torch.zeros((), dtype=torch.float32, device=values.device))
 
     def apply(self, values: Tensor, gradient: Tensor, memory: Moments | None) -> tuple[Tensor, Moments]:
         """See `Optimiser.apply`."""
