@@ -42,4 +42,4 @@ class Cautious:
         # The deviations add up to zero, so the mean's own derivative drops out of the penalty's.
         slope = pull((toward.flatten(0, -2) + 2 * self.weight * deviations) / problem.members).sum(0)
         actions, memory = self.optimiser.apply(actions, slope.unflatten(0, shape), memory)
-        return meant, actions, memory
+        return meant - states, actions, memory

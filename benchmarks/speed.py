@@ -2,7 +2,8 @@
 
     python -m benchmarks.speed
 
-On the bundled BallNav model, one thread. All that is compared runs in turns in one process; figures are medians. Writes
+On the bundled BallNav model, one thread, without gradients, as planning is. What a ratio compares runs in turns in one
+process (an iteration after a long one of another planner would start with cold caches); figures are medians. Writes
 `benchmarks/results/speed.json` and the plot `docs/figures/iteration_cost.png`.
 """
 
@@ -52,6 +53,7 @@ def iteration(world: World, planner: Planner[Any], horizon: int, candidates: int
     planner = replace(planner, candidates=candidates, initial=Line())  # type: ignore[call-arg]
     state = planner.init(problem, None, noise)
 
+    @torch.no_grad()
     def work() -> None:
         nonlocal state
         state = planner.step(problem, state, noise)
@@ -94,9 +96,10 @@ def main(repeats: int = 200) -> None:
         "GRASP, default iteration": default,
         "shooting, one gradient": GradientShooting(),
     }
-    works = {f"{name} {h}": iteration(world, p, h, 1) for h in HORIZONS for name, p in planners.items()}
-    single = medians(works, repeats // 4)
-    growth = {name: [single[f"{name} {h}"] for h in HORIZONS] for name in planners}
+    growth = {
+        name: list(medians({str(h): iteration(world, planner, h, 1) for h in HORIZONS}, repeats // 4).values())
+        for name, planner in planners.items()
+    }
     many = medians(
         {
             "floor": floor(world, 50, 16),
@@ -121,8 +124,9 @@ def draw(growth: dict[str, list[float]], path: Path) -> None:
     """Plots the time of an iteration against the horizon, both logarithmic."""
     matplotlib.use("agg")
     figure, axes = pyplot.subplots(figsize=(6.4, 3.6), dpi=110, layout="constrained")
-    for (name, values), colour in zip(growth.items(), ("#3b6fb6", "#8a6fc0", "#d9803f"), strict=True):
-        axes.plot(HORIZONS, values, "o-", color=colour, label=f"{name} (x {values[-1] / values[0]:.1f})")
+    styles = (("#3b6fb6", "o-"), ("#8a6fc0", "o--"), ("#d9803f", "o-"))  # the first two lie on each other
+    for (name, values), (colour, style) in zip(growth.items(), styles, strict=True):
+        axes.plot(HORIZONS, values, style, color=colour, label=f"{name} (x {values[-1] / values[0]:.1f})")
     axes.set(xscale="log", yscale="log", xlabel="horizon [steps]", ylabel="one iteration [ms]")
     axes.set_xticks(HORIZONS, [str(h) for h in HORIZONS])
     axes.minorticks_off()

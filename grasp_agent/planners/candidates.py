@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from math import prod
 from typing import NamedTuple
 
@@ -50,8 +51,7 @@ class Fold(NamedTuple):
     @staticmethod
     def of(states: Tensor, members: int) -> Fold:
         """Returns the layout of candidates `[B, N, ..., S]`; k is the largest divisor of N up to `members`."""
-        count = states.shape[1]
-        return Fold(tuple(states.shape[:-1]), next(k for k in range(members, 0, -1) if count % k == 0))
+        return Fold(tuple(states.shape[:-1]), _largest_divisor(states.shape[1], members))
 
     def rows(self, values: Tensor) -> Tensor:
         """Returns values `[B, N, ..., V]` as rows `[k, M, V]`."""
@@ -65,12 +65,17 @@ class Fold(NamedTuple):
         rest = rows.shape[2:]
         if self.members == 1:
             return rows.view(*self.shape, *rest)
-        groups = rows.reshape(self.members, -1, self._inner * prod(rest))
+        groups = rows.view(self.members, -1, *self.shape[2:], *rest)
         return groups.transpose(0, 1).reshape(*self.shape, *rest)
 
     @property
     def _inner(self) -> int:
         return prod(self.shape[2:])
+
+
+@cache
+def _largest_divisor(count: int, limit: int) -> int:
+    return next(k for k in range(limit, 0, -1) if count % k == 0)
 
 
 def derivative(function: Callable[[Tensor], Tensor], inputs: Tensor) -> tuple[Tensor, Tensor]:

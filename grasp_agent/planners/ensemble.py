@@ -48,7 +48,10 @@ class Ensemble:
         return fold.back(following), fold.back(slopes)
 
     def pullback(self, states: Tensor, actions: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
-        """Returns `step` and its vector-Jacobian product by the action, from `[B, N, ..., S]` to `[B, N, ..., A]`."""
+        """Returns `step` and its vector-Jacobian product by the action, from `[B, N, ..., S]` to `[B, N, ..., A]`.
+
+        The product is to be called once: its memory is reused.
+        """
         fold = Fold.of(states, self.steppers)
         pullback = self.action_pullback or self._generic_pullback
         following, pull = pullback(fold.rows(states), fold.rows(actions))

@@ -180,7 +180,8 @@ class GRASP(Planner[GraspState]):
 
     def _held(self, problem: Problem, states: Tensor) -> Tensor:
         """Returns the virtual states with the last ones moved to the goal, in place."""
-        last = states[:, :, -self.pinned :]
+        pinned = min(self.pinned, states.shape[2])
+        last = states.narrow(2, states.shape[2] - pinned, pinned)
         last.copy_(problem.goal.project(last))
         return states
 

@@ -29,7 +29,7 @@ class NoiseSource:
 
     def normal(self, *shape: int) -> Tensor:
         """Returns independent standard normal numbers of the given shape."""
-        return torch.randn(*shape, generator=self._generator, **self._like)
+        return torch.empty(shape, **self._like).normal_(generator=self._generator)
 
     def seed(self) -> int:
         """Returns a seed for another stream."""

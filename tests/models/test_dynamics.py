@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from dataclasses import replace
 from itertools import pairwise
 
@@ -11,6 +12,7 @@ import torch
 from torch import Tensor
 
 from grasp_agent.models import EnsembleMLP, MLPConfig, Normalizer
+from grasp_agent.models.dynamics import pullback
 from grasp_agent.models.dynamics.fitting import FitReport, TrainConfig, _held_out, fit
 from grasp_agent.replay.episodes import Dataset, Episode
 
@@ -74,15 +76,78 @@ def test_the_pullback_is_autograds_product_for_as_many_members_as_are_asked(kind
     state, action = (values[:members] for values in inputs())
     leaf = action.clone().requires_grad_()
     expected = model.step(state, leaf)
+    cotangent = torch.randn(expected.shape, generator=torch.Generator().manual_seed(0)).double()
+    (product,) = torch.autograd.grad(expected, leaf, cotangent)
+    model.action_pullback(state, 2 * action)[1](cotangent)  # whose memory the next one takes
     following, pull = model.action_pullback(state, action)
     torch.testing.assert_close(following, expected.detach())
-    for seed in range(2):  # it may be asked twice
-        cotangent = torch.randn(expected.shape, generator=torch.Generator().manual_seed(seed)).double()
-        (product,) = torch.autograd.grad(expected, leaf, cotangent, retain_graph=True)
-        torch.testing.assert_close(pull(cotangent), product)
-        slopes = model.action_jacobian(state, action)[1]
-        torch.testing.assert_close(product, (cotangent[..., None, :] @ slopes)[..., 0, :])
+    torch.testing.assert_close(pull(cotangent), product)
+    slopes = model.action_jacobian(state, action)[1]
+    torch.testing.assert_close(product, (cotangent[..., None, :] @ slopes)[..., 0, :])
     assert not following.requires_grad
+    with pytest.raises(RuntimeError, match="pullback: called a second time"):
+        pull(cotangent)
+
+
+@every_kind
+def test_pullbacks_of_several_steps_do_not_share_memory(kind: str):
+    model = network(kind)
+    state, action = inputs()
+    alone = [model.action_pullback(state, a)[1](state) for a in (action, -action)]
+    pulls = [model.action_pullback(state, a)[1] for a in (action, -action)]
+    larger = model.action_pullback(torch.cat([state, state], 1), torch.cat([action, -action], 1))[1]
+    for pull, expected in zip(pulls, alone, strict=True):
+        assert torch.equal(pull(state), expected)
+    torch.testing.assert_close(larger(torch.cat([state, state], 1)), torch.cat(alone, 1))
+
+
+def test_the_pullback_works_in_and_after_inference_mode_and_keeps_little_memory(monkeypatch: pytest.MonkeyPatch):
+    model = network()
+    state, action = inputs()
+    expected = network().action_pullback(state, action)[1](state)
+    with torch.inference_mode():
+        assert torch.equal(model.action_pullback(state, action)[1](state), expected)
+    for kept in (2**24, 0):
+        monkeypatch.setattr(pullback, "_KEPT", kept)
+        assert torch.equal(model.action_pullback(state, action)[1](state), expected)
+        assert len(model._pullback_weights(3).spare) == (kept > 0)
+
+
+@every_kind
+def test_the_pullback_follows_every_change_of_the_weights(kind: str):
+    model = network(kind)
+    state, action = inputs()
+
+    def agrees() -> None:
+        dtype = model.scale.dtype
+        following = model.action_pullback(state.to(dtype), action.to(dtype))[0]
+        torch.testing.assert_close(following, model.step(state.to(dtype), action.to(dtype)).detach())
+
+    agrees()
+    for tensor in (*model.weights, *model.biases, model.skip, model.scale):
+        with torch.no_grad():
+            tensor.add_(0.1)
+        agrees()
+    model.load_state_dict(network(kind).state_dict())
+    agrees()
+    model.float()
+    agrees()
+    copied = deepcopy(model)
+    with torch.no_grad():
+        copied.skip.add_(1)
+    moved = copied.action_pullback(state.float(), action.float())[0]
+    torch.testing.assert_close(moved, copied.step(state.float(), action.float()).detach())
+    agrees()
+
+
+def test_an_entry_that_does_not_move_stays_bit_for_bit():
+    model = network()
+    with torch.no_grad():
+        model.scale[2] = 0
+    state, action = inputs()
+    following, pull = model.action_pullback(state, action)
+    assert torch.equal(following[..., 2], state[..., 2])
+    assert torch.equal(pull(torch.zeros_like(state)), torch.zeros_like(action))
 
 
 @every_kind

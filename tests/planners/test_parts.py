@@ -17,6 +17,7 @@ from grasp_agent.planners import (
     ICEM,
     ILQR,
     MPPI,
+    Adam,
     Candidates,
     Collocation,
     Coloured,
@@ -33,6 +34,7 @@ from grasp_agent.planners import (
     Rollout,
     Tracking,
 )
+from grasp_agent.planners.candidates import Fold
 from grasp_agent.planners.grasp import Sync
 from grasp_agent.planners.linalg.least_squares import least_squares
 
@@ -54,6 +56,36 @@ def test_least_squares_agrees_with_lapack(size: int):
     damped = torch.linalg.solve(normal + ridge, (slopes.mT @ residual[..., None]))[..., 0]
     torch.testing.assert_close(least_squares(slopes, residual, 0.5), damped, atol=1e-6, rtol=1e-6)
     assert torch.equal(least_squares(0 * slopes, residual, 0.1), torch.zeros(6, size, dtype=torch.float64))
+
+
+def test_adam_is_torchs_and_leaves_values_and_memory_as_they_were():
+    generator = torch.Generator().manual_seed(0)
+    values, *gradients = torch.randn(4, 2, 3, 5, 2, generator=generator).double().unbind()
+    expected = torch.nn.Parameter(values.clone())
+    reference = torch.optim.Adam([expected], lr=0.3, betas=(0.8, 0.95), foreach=False)
+    adam = Adam(lr=0.3, beta1=0.8, beta2=0.95)
+    memory = adam.start(values)
+    for gradient in gradients:
+        expected.grad = gradient.mT.contiguous().mT  # of other strides than the values
+        reference.step()
+        given = (values, *memory)
+        before = [tensor.clone() for tensor in given]
+        moved, after = adam.apply(values, expected.grad, memory)
+        assert all(torch.equal(now, then) for now, then in zip(given, before, strict=True))
+        values, memory = moved, after
+        torch.testing.assert_close(values, expected.detach())
+
+
+@pytest.mark.parametrize(("count", "used"), [(6, 3), (4, 2), (5, 1), (1, 1)])
+def test_rows_of_members_hold_their_candidates_in_any_memory_layout(count: int, used: int):
+    values = torch.arange(2 * count * 4 * 3.0).view(2, count, 4, 3)
+    fold = Fold.of(values, 3)
+    rows = fold.rows(values)
+    assert rows.shape == (used, 2 * count // used * 4, 3)
+    for member in range(used):
+        assert torch.equal(rows[member], values[:, member::used].reshape(-1, 3))
+    for layout in (rows, rows.mT.contiguous().mT):
+        assert torch.equal(fold.back(layout), values)
 
 
 @pytest.mark.parametrize("beta", [0.0, 2.0, 3.0])

@@ -58,7 +58,7 @@ class WorldModel(nn.Module, ABC):
 
     @abstractmethod
     def action_pullback(self, state: Tensor, action: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
-        """Returns `step` and its vector-Jacobian product by the action, a function `[k, M, S] -> [k, M, A]`."""
+        """Returns `step` and its vector-Jacobian product by the action: `[k, M, S] -> [k, M, A]`, to be called once."""
 
     @abstractmethod
     def jacobian(self, state: Tensor, action: Tensor) -> tuple[Tensor, Tensor]:
