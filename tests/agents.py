@@ -6,7 +6,7 @@ from typing import Any
 
 import gymnasium as gym
 
-from grasp_agent import GRASP, ExploreConfig, GraspAgent, MLPConfig, TrainConfig
+from grasp_agent import GRASP, ExploreConfig, GraspAgent, MLPConfig, ReplanRule, TrainConfig
 from grasp_agent.agent.pixel_perception import PixelPerception
 from grasp_agent.models import EncoderConfig
 
@@ -24,6 +24,7 @@ def tiny(env: Any = ENV, **settings: Any) -> GraspAgent:
         "model": MLPConfig(members=2, width=16, depth=1),
         "train": TrainConfig(gradient_steps=60, batch_size=32),
         "explore": ExploreConfig(learning_starts=100),
+        "rule": ReplanRule(work=None),  # each call completes its search
         "seed": 3,
         "device": "cpu",
     }

@@ -64,7 +64,7 @@ def _small_roadmaps(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPa
 @pytest.fixture(scope="session")
 def taught() -> GraspAgent:
     """An agent that has learned a little of grasp/BallNav-v0."""
-    from grasp_agent import ExploreConfig, GraspAgent, MLPConfig, TrainConfig
+    from grasp_agent import ExploreConfig, GraspAgent, MLPConfig, ReplanRule, TrainConfig
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
@@ -76,6 +76,7 @@ def taught() -> GraspAgent:
             model=MLPConfig(members=2, width=64, depth=2),
             train=TrainConfig(gradient_steps=600, full_at=400),
             explore=ExploreConfig(learning_starts=800),
+            rule=ReplanRule(work=None),  # each call completes its search
             seed=0,
             device="cpu",
         ).learn(800)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,7 +15,7 @@ from numpy.typing import NDArray
 from grasp_agent.agent.plan_state import PlanState
 from grasp_agent.agent.replanning import Replanning, Searches
 from grasp_agent.models.world import World
-from grasp_agent.planners import Criteria, Planner, Tracking
+from grasp_agent.planners import Criteria, Planner, Problem, Tracking
 from grasp_agent.validation import more_than, whole
 
 Array = NDArray[np.float32]
@@ -152,6 +154,7 @@ class Controller:
         """
         if not len(raw):
             return np.zeros((0, world.model.action_size), np.float32), self.blank(world, 0), None
+        before = time.perf_counter()
         fits = plans is not None and plans.actions.shape[1] == self.horizon  # else the horizon was changed meanwhile
         plans = plans.copy() if plans is not None and fits else self.blank(world, len(raw))
         states, radius = self.encode(world, raw, plans), self.rule.radius(world)
@@ -161,16 +164,23 @@ class Controller:
             stale &= ~searches.cover(goals)
         begun = []
         if stale.any():
-            later = self._forecast(world, states, goals, plans, delay)
             rows = np.flatnonzero(stale)
-            begun = self._replannings(world, later, goals, rows, delay, plans, deterministic, settings)
-        complete = begun if searches is None else searches.advance(begun, self.rule.work, self.planner.budget)
+            begun = self._replannings(world, states, goals, rows, delay, plans, deterministic, settings)
+        followed = None if searches is None else self._actions(world, states, goals, plans)
+        complete = begun if searches is None else searches.advance(begun, self.rule.work, self._seconds_left(before))
         for replanning in complete:
             replanning.store(plans, states, goals)
-        actions, followed = self._actions(world, states, goals, plans)
-        view = self._view(world, states, plans, bool(followed[0]), [r for r in complete if r.rows[0] == 0])
+        if complete or followed is None:
+            followed = self._actions(world, states, goals, plans)
+        actions, kept = followed
+        view = self._view(world, states, plans, bool(kept[0]), [r for r in complete if r.rows[0] == 0])
         plans.step[:] += 1
         return actions, plans, view
+
+    def _seconds_left(self, before: float) -> float | None:
+        """Returns what the planner's budget leaves of a call that began at a time [s]; None for no limit."""
+        budget = self.planner.budget
+        return None if budget is None else max(0.0, budget - (time.perf_counter() - before))
 
     def _replannings(
         self,
@@ -183,7 +193,7 @@ class Controller:
         deterministic: bool,
         settings: PlannerSettings | None,
     ) -> list[Replanning]:
-        """Returns what plans for some rows, from states `[n, S]` that are expected `ahead` steps later.
+        """Returns what plans for some rows, from the states that are expected `ahead` steps after states `[n, S]`.
 
         Rows with and without a running plan are planned apart, so that a row's plan does not depend on the others.
         """
@@ -193,11 +203,17 @@ class Controller:
         for warm in (True, False):
             chosen = rows[warm_rows == warm]
             if len(chosen):
-                start = torch.from_numpy(states[chosen]).to(world.device)
-                problem = world.problem(start, goals[chosen], self.horizon, criteria)
-                left = torch.from_numpy(plans.rows(chosen).remaining(ahead)).to(start.device) if warm else None
-                begun.append(Replanning(planner, problem, chosen, goals[chosen], left, seed, ahead))
+                running = plans.rows(chosen)
+                pose = partial(self._posed, world, states[chosen], goals[chosen], running, ahead, criteria)
+                left = torch.from_numpy(running.remaining(ahead)).to(world.device) if warm else None
+                begun.append(Replanning(planner, pose, chosen, goals[chosen], left, seed, ahead))
         return begun
+
+    def _posed(
+        self, world: World, states: Array, goals: Array, plans: PlanState, ahead: int, criteria: Criteria
+    ) -> Problem:
+        later = torch.from_numpy(self._forecast(world, states, goals, plans, ahead)).to(world.device)
+        return world.problem(later, goals, plans.actions.shape[1], criteria)
 
     def _forecast(self, world: World, states: Array, goals: Array, plans: PlanState, steps: int) -> Array:
         """Returns the states `[n, S]` to which the running plans lead in some steps, by the model."""

@@ -78,6 +78,11 @@ class WorldModelPolicy(BasePolicy):
         """The learned world model; None before training."""
         return self._world
 
+    @property
+    def searching(self) -> bool:
+        """Whether a search for a plan goes on in the next call of `predict`."""
+        return bool(self._searches)
+
     def __setattr__(self, name: str, value: Any) -> None:
         """Refuses assignments without effect."""
         if name in ("planner", "horizon", "criteria", "rule", "seed"):

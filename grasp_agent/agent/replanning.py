@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -24,7 +25,7 @@ class Replanning:
 
     Args:
         planner: any planner of the family.
-        problem: the problems of the rows.
+        pose: returns the problems of the rows.
         rows: `[m]`, indices of the environments.
         goals: `[m, G]`.
         running: `[m, H, A]`, what is left of their plans; None for none.
@@ -35,17 +36,17 @@ class Replanning:
     def __init__(
         self,
         planner: Planner[Any],
-        problem: Problem,
+        pose: Callable[[], Problem],
         rows: NDArray[np.int64],
         goals: Array,
         running: Tensor | None,
         seed: int,
         ahead: int = 0,
     ) -> None:
-        self.rows, self.goals, self.problem, self.ahead = rows, goals, problem, ahead
+        self.rows, self.goals, self.ahead = rows, goals, ahead
         self.waited = 0
         """Calls since the first one, in which it began."""
-        self._planner, self._running, self._seed = planner, running, seed
+        self._planner, self._pose, self._running, self._seed = planner, pose, running, seed
         self._latest: list[GraspState] = []
         self.found: PlanState | None = None
         """The new plans `[m]`, once they are made."""
@@ -57,8 +58,9 @@ class Replanning:
             self._latest[:] = [state] if isinstance(state, GraspState) else []
 
         planner = self._planner if limited else replace(self._planner, budget=None)
-        plan = planner.plan(self.problem, warm=self._running, seed=self._seed, on_step=keep_latest)
-        along, start = feedback(self.problem, plan.states, plan.actions), self.problem.start
+        problem = self._pose()
+        plan = planner.plan(problem, warm=self._running, seed=self._seed, on_step=keep_latest)
+        along, start = feedback(problem, plan.states, plan.actions), problem.start
         self.found = PlanState(
             actions=along.actions.cpu().numpy(),
             states=torch.cat([start[:, None], plan.states], 1).cpu().numpy(),

@@ -15,6 +15,7 @@ from grasp_agent.planners.roadmap.contexts import ContextRoadmap
 from grasp_agent.planners.roadmap.graph import RoadmapGraph, block_dynamics, block_jacobian, build_roadmap
 from grasp_agent.planners.roadmap.linear_model import LinearModel
 from grasp_agent.planners.roadmap.steering import InertialSteering, Steering
+from grasp_agent.planners.work import metered
 
 _NODES = 500  # of a roadmap that is built; chosen by hand
 _MOST_NODES, _OF_BLOCKS = _NODES, 8000  # of a roadmap in a file, and of those of all blocks; chosen by hand
@@ -88,12 +89,14 @@ def make_driver(
         return None  # a body is moved by contact, which neither driver models
     states, actions = list(block.states), list(block.actions)
     whole, rest = block == whole_block(model), middle.new_zeros(model.action_size)
-    step = model.step if whole else block_dynamics(model.step, block, middle, rest)
+    one_step = metered(model.step, "dynamics", model.effort)
+    step = one_step if whole else block_dynamics(one_step, block, middle, rest)
     ones = middle.new_ones(len(actions))
     known = {*(states if named is None else named), *model.unchanging}
     aimed = torch.tensor([entry in known for entry in states], device=middle.device)
     if aimed.all():
-        jacobian = model.action_jacobian if whole else block_jacobian(model.action_jacobian, block, middle, rest)
+        slopes = metered(model.action_jacobian, "action_jacobian", model.effort)
+        jacobian = slopes if whole else block_jacobian(slopes, block, middle, rest)
         return Steering(
             dynamics=step,
             action_jacobian=jacobian,

@@ -19,6 +19,7 @@ from grasp_agent.models import EnsembleMLP, FramedMLP, MLPConfig
 from grasp_agent.models.replay_index import ReplayIndex
 from grasp_agent.planners import Block, Criteria, Problem
 from grasp_agent.planners.goal import EntryGoal
+from grasp_agent.planners.work import metered
 from grasp_agent.replay.episodes import Episode
 from grasp_agent.task.observation import Array
 from grasp_agent.task.state_map import StateMap
@@ -61,7 +62,8 @@ class World:
     def step(self, states: Tensor, actions: Tensor) -> Tensor:
         """Returns the members' mean next states `[n, S]` of states `[n, S]` [model units] and actions `[n, A]`."""
         rows = (self.model.members, -1, -1)
-        return self.model.step(states.expand(*rows), actions.expand(*rows)).mean(0)
+        step = metered(self.model.step, "dynamics", self.model.effort)
+        return step(states.expand(*rows), actions.expand(*rows)).mean(0)
 
     def achieved(self, states: Tensor) -> Array:
         """Returns achieved goals `[..., G]` [the environment's units] of states `[..., S]` [model units]."""
@@ -125,7 +127,7 @@ class World:
             roadmap=self.index.roadmap,
             replay=self.index.replay,
             criteria=criteria,
-            row_work=model.row_work,
+            effort=model.effort,
         )
 
     def tensors(self) -> dict[str, Tensor]:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import cached_property, partial
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import torch
@@ -16,18 +15,10 @@ from grasp_agent.planners.linalg.least_squares import least_squares
 from grasp_agent.planners.protocols import Block, Dynamics, Goal, Jacobian, Pullback, Region
 from grasp_agent.planners.regions import TerminalStates
 from grasp_agent.planners.scoring import Criteria, Scoring, Verdict
-from grasp_agent.planners.work import metered
+from grasp_agent.planners.work import PASSES, Effort, metered
 
 if TYPE_CHECKING:
     from grasp_agent.planners.protocols import ReplayWindows, Router
-
-PASSES: dict[str, Callable[[float, Tensor, Tensor], float]] = {
-    "dynamics": lambda once, state, action: once,
-    "action_jacobian": lambda once, state, action: once * (1 + action.shape[-1]),
-    "action_pullback": lambda once, state, action: once * 2,
-    "jacobian": lambda once, state, action: once * (1 + state.shape[-1] + action.shape[-1]),
-}
-"""Work of one row in a model's functions, from that of a forward pass."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +47,7 @@ class Problem:
         roadmap: finds routes through replayed states, if there is one (see `grasp_agent.planners.roadmap.graph`).
         replay: windows of recorded trajectories, if any (see `grasp_agent.planners.protocols`).
         criteria: how candidates are scored.
-        row_work: work of a forward pass of one row, relative to an `EnsembleMLP` of default shape.
+        effort: work of the model's functions, by which searches are limited.
 
     Raises:
         ValueError: if shapes, bounds or horizon do not fit.
@@ -80,7 +71,7 @@ class Problem:
     roadmap: Router | None = None
     replay: ReplayWindows | None = None
     criteria: Criteria = field(default_factory=Criteria)
-    row_work: float = 1.0
+    effort: Effort = Effort()
 
     def __post_init__(self) -> None:
         if self.start.ndim != 2:
@@ -95,10 +86,10 @@ class Problem:
             raise ValueError(f"horizon: expected at least 1, got {self.horizon}")
         if self.steppers < 1:
             raise ValueError(f"criteria.unused: expected fewer than {self.members} members, got {self.criteria.unused}")
-        for name, passes in PASSES.items():
+        for name in PASSES:
             function = getattr(self, name)
             if function is not None:
-                object.__setattr__(self, name, metered(function, partial(passes, self.row_work)))
+                object.__setattr__(self, name, metered(function, name, self.effort))
 
     @property
     def size(self) -> int:

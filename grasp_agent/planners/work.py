@@ -6,13 +6,26 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import wraps
-from typing import Any, Protocol, TypeVar
+from dataclasses import dataclass
+from typing import Generic, NamedTuple, Protocol, TypeVar
 
 from torch import Tensor
 
 Result = TypeVar("Result")
-_CALL = 300  # rows whose forward pass takes as long as all that a planner does around one call; measured on one core
+
+
+SMALL_STEP = 200.0
+"""Work of one step of a serial loop over small matrices [rows of a forward pass]; measured on one core."""
+_USED = 0.85  # fraction of a time limit after which no model call begins; chosen by hand
+
+
+class Effort(NamedTuple):
+    """Work of a model's functions, in forward passes of one row of an `EnsembleMLP` of default shape."""
+
+    call: float = 300.0
+    """Of a call, with what a planner does around it; measured on one core."""
+    row: float = 1.0
+    """Of a forward pass of one row."""
 
 
 class Meter(Protocol):
@@ -47,24 +60,41 @@ def spend(work: float) -> None:
         meter.spend(work)
 
 
-def metered(function: Callable[..., Result], passes: Callable[[Tensor, Tensor], float]) -> Callable[..., Result]:
-    """Returns a function of states `[k, M, S]` and actions `[k, M, A]` that reports its work before each call.
+PASSES: dict[str, Callable[[int, int], int]] = {
+    "dynamics": lambda size, actions: 1,
+    "action_jacobian": lambda size, actions: 1 + actions,
+    "action_pullback": lambda size, actions: 2,
+    "jacobian": lambda size, actions: 1 + size + actions,
+}
+"""Forward passes whose time a function of a model takes, for S entries of the state and A of the action."""
 
-    Args:
-        function: of a model.
-        passes: forward passes whose time a call takes, for such states and actions.
+
+@dataclass(frozen=True)
+class Metered(Generic[Result]):
+    """A function of a model that reports its work before each call.
+
+    Attributes:
+        function: of states `[k, M, S]` and actions `[k, M, A]`.
+        kind: one of `PASSES`.
+        effort: the model's.
     """
-    if getattr(function, "is_metered", False):
-        return function
 
-    @wraps(function)
-    def call(state: Tensor, action: Tensor) -> Any:
-        if getattr(_active, "meter", None) is not None:
-            spend(_CALL + state.shape[0] * state.shape[1] * passes(state, action))
-        return function(state, action)
+    function: Callable[[Tensor, Tensor], Result]
+    kind: str
+    effort: Effort
 
-    call.is_metered = True  # type: ignore[attr-defined]
-    return call
+    def __call__(self, state: Tensor, action: Tensor) -> Result:
+        """Calls the function."""
+        meter = getattr(_active, "meter", None)
+        if meter is not None:
+            rows = state.shape[0] * state.shape[1]
+            meter.spend(self.effort.call + self.effort.row * rows * PASSES[self.kind](state.shape[2], action.shape[2]))
+        return self.function(state, action)
+
+
+def metered(function: Callable[[Tensor, Tensor], Result], kind: str, effort: Effort) -> Metered[Result]:
+    """Returns the function metered, once; see `Metered`."""
+    return function if isinstance(function, Metered) else Metered(function, kind, effort)
 
 
 class Deadline:
@@ -75,7 +105,7 @@ class Deadline:
     """
 
     def __init__(self, seconds: float | None) -> None:
-        self._until = None if seconds is None else time.perf_counter() + seconds
+        self._until = None if seconds is None else time.perf_counter() + _USED * seconds
         self._last, self._expected = time.perf_counter(), 0.0
 
     def passed(self) -> bool:
@@ -83,7 +113,7 @@ class Deadline:
         if self._until is None:
             return False
         now = time.perf_counter()
-        self._expected, self._last = (self._expected + now - self._last) / 2, now
+        self._expected, self._last = (3 * self._expected + now - self._last) / 4, now
         return now + self._expected > self._until
 
 

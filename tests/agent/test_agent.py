@@ -17,7 +17,7 @@ from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
 import grasp_agent
-from grasp_agent import GRASP, Goal, GraspAgent, ReplanRule
+from grasp_agent import GRASP, Goal, GraspAgent
 from grasp_agent.agent.policy import WorldModelPolicy
 from grasp_agent.planners.cem import ICEM
 from grasp_agent.planners.scoring import Criteria
@@ -180,7 +180,6 @@ def test_a_plan_is_kept_without_disturbances(env: gym.Env[Any, Any]):
 
 
 def test_moving_the_ball_or_the_goal_by_hand_makes_a_new_plan(agent: GraspAgent, env: gym.Env[Any, Any]):
-    agent.rule = ReplanRule(work=None)
     agent.predict(placed(env, (-0.5, 0.1), (-0.4, 0.35)))
     assert agent.predict(placed(env, (-0.5, 0.1), (-0.4, 0.35))) is not None
     shown = plan_of(agent)

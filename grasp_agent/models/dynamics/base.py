@@ -8,6 +8,8 @@ from functools import cached_property
 
 from torch import Tensor, nn
 
+from grasp_agent.planners.work import Effort
+
 _DEFAULT_WEIGHTS = 37_000  # of one member of an `EnsembleMLP` of default shape, about
 
 
@@ -40,9 +42,10 @@ class WorldModel(nn.Module, ABC):
         return ()
 
     @cached_property
-    def row_work(self) -> float:
-        """Work of a forward pass of one row, relative to a network of default shape: the ratio of their weights."""
-        return sum(parameter.numel() for parameter in self.parameters()) / self.members / _DEFAULT_WEIGHTS
+    def effort(self) -> Effort:
+        """Work of its functions; of a row, in proportion to its weights."""
+        weights = sum(parameter.numel() for parameter in self.parameters()) / self.members
+        return Effort(row=weights / _DEFAULT_WEIGHTS)
 
     def invariants(self, state: Tensor) -> Tensor:
         """Returns the entries of states `[..., S]` that determine the dynamics, `[..., L]`: all, without symmetries."""

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from grasp_agent.planners.linalg.least_squares import solve_symmetric
+from grasp_agent.planners.work import SMALL_STEP, spend
 
 
 class Feedback(NamedTuple):
@@ -50,6 +51,7 @@ def riccati(
     value, bend = torch.zeros_like(slope[:, :, 0]), torch.zeros_like(curvature[:, :, 0])
     gains, offsets = [], []
     for t in reversed(range(horizon)):
+        spend(SMALL_STEP)
         value, bend = value + slope[:, :, t], bend + curvature[:, :, t]
         a, b = by_state if by_state.ndim == 2 else by_state[:, :, t], by_action[:, :, t]
         if gaps is not None:

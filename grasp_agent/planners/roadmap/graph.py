@@ -11,6 +11,7 @@ from torch import Tensor
 from grasp_agent.planners.chunks import chunked
 from grasp_agent.planners.protocols import Aim, Block, Driver, Dynamics, Jacobian, Router
 from grasp_agent.planners.regions import TerminalStates
+from grasp_agent.planners.work import SMALL_STEP, spend
 
 # All values below are chosen by hand.
 _ENTRY_NODES = 16  # nearest nodes to which starts and goals are joined
@@ -209,6 +210,7 @@ class RoadmapGraph:
         )
         moving = total.isfinite()
         for _ in range(self.nodes.shape[0]):
+            spend(SMALL_STEP)
             hops = self._times[index[None], node]  # [B, R, D]
             following = self.neighbours[node]
             through = hops + onward[rows[..., None], columns[:, None], following]

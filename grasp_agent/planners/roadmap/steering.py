@@ -12,6 +12,7 @@ from torch import Tensor
 from grasp_agent.planners.linalg.least_squares import least_squares
 from grasp_agent.planners.protocols import Aim, Dynamics, Jacobian
 from grasp_agent.planners.roadmap.linear_model import Horizons, LinearModel
+from grasp_agent.planners.work import SMALL_STEP, spend
 
 _HINDERED = 0.8  # fraction of its median effect that an action must have in a state with clearance; chosen by hand
 _TOGETHER = 3  # number of action entries up to which all combinations of extreme actions are tried; chosen by hand
@@ -159,7 +160,7 @@ class InertialSteering:
     def distance(self, start: Tensor, target: Tensor) -> Tensor:
         """See `Driver`: the least sum of steps and squared actions."""
         horizons = self._horizons
-        least = start.new_full(torch.broadcast_shapes(start.shape, target.shape)[:-1], torch.inf)
+        least = start.new_full(torch.broadcast_tensors(start, target)[0].shape[:-1], torch.inf)
         for count in _counts(self.reach):
             missing = horizons.missing(start, target, count)
             least = torch.minimum(least, count + (missing @ horizons.roots[count].mT).square().sum(-1))
@@ -174,6 +175,7 @@ class InertialSteering:
         upper, _, after = _segments(times.ceil(), horizon)
         state, states = points[:, :, 0], []
         for step in range(horizon):
+            spend(SMALL_STEP)
             left = after[:, :, step] - step
             left = torch.where(left >= 1, left.clamp_max(self.longest), self.reach).long()  # the last point is held
             target = points.take_along_dim(upper[:, :, step, None, None], 2)[:, :, 0]
