@@ -115,12 +115,14 @@ class Searches:
         self.delay = 0
 
     def cover(self, goals: Array) -> NDArray[np.bool_]:
-        """Returns for which environments a plan to the present goals `[n, G]` is searched, `[n]`."""
-        covered = np.zeros(len(goals), np.bool_)
-        self._running = [pair for pair in self._running if pair[1].alive]
-        for replanning, _ in self._running:
-            rows = replanning.rows
-            covered[rows] |= (goals[rows] == replanning.goals).all(-1)
+        """Returns for which environments a plan to the present goals `[n, G]` is searched, `[n]`; drops other searches."""
+        covered, kept = np.zeros(len(goals), np.bool_), []
+        for replanning, search in self._running:
+            same = (goals[replanning.rows] == replanning.goals).all(-1)
+            if search.alive and same.any():
+                covered[replanning.rows] |= same
+                kept.append((replanning, search))
+        self._running = kept
         return covered
 
     def advance(self, begun: list[Replanning], work: int | None, seconds: float | None) -> list[Replanning]:
@@ -131,6 +133,8 @@ class Searches:
             work: limit for all together [rows of a forward pass], None for none.
             seconds: wall-clock limit for all together [s], None for none.
         """
+        if work is None and seconds is None and not self._running:
+            return begun  # no thread is needed
         self._running += [(replanning, Search(partial(replanning.run, limited=False))) for replanning in begun]
         ready, count = [], len(self._running)
         share = np.inf if work is None else work / max(count, 1)

@@ -240,3 +240,24 @@ def test_several_searches_share_the_work_of_a_call():
     assert searches.cover(goals).tolist() == [True, False, True]
     assert searches.advance([], 40, None) == [one, two]
     assert not searches and searches.delay == 1
+
+
+def test_a_search_for_a_goal_that_nobody_has_any_more_is_dropped():
+    class Endless(Replanning):
+        def __init__(self, row: int) -> None:
+            self.rows, self.goals = np.array([row]), np.zeros((1, 1), np.float32)
+            self.ahead, self.waited = 0, 0
+
+        def run(self, *, limited: bool = True) -> None:
+            while True:
+                spend(10)
+
+    before = threads()
+    searches = Searches()
+    assert searches.advance([Endless(0), Endless(1)], 40, None) == []
+    assert threads() == before + 2
+    goals = np.array([[1.0], [0.0]], np.float32)
+    assert searches.cover(goals).tolist() == [False, True]
+    assert threads() == before + 1
+    searches.clear()
+    assert threads() == before

@@ -197,6 +197,7 @@ def _comparable(goal: grasp_agent.Goal | None) -> Any:
         ("own_environments", "own_environments"),
         ("benchmarks.ablation", "ablation"),
         ("benchmarks.encoders", "encoders"),
+        ("benchmarks.latency", "latency"),
         ("benchmarks.learning_cost", "learning_cost"),
         ("benchmarks.learning_curves", "learning_curves"),
     ],
