@@ -115,7 +115,7 @@ class Searches:
         self.delay = 0
 
     def cover(self, goals: Array) -> NDArray[np.bool_]:
-        """Returns for which environments a plan to the present goals `[n, G]` is searched, `[n]`; drops other searches."""
+        """Returns where plans to the present goals `[n, G]` are searched, `[n]`; drops searches for other goals."""
         covered, kept = np.zeros(len(goals), np.bool_), []
         for replanning, search in self._running:
             same = (goals[replanning.rows] == replanning.goals).all(-1)
