@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
@@ -11,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from grasp_agent.agent.plan_state import PlanState
 from grasp_agent.agent.replanning import Replanning, Searches
@@ -19,7 +19,10 @@ from grasp_agent.planners import Criteria, Planner, Problem, Tracking
 from grasp_agent.validation import more_than, whole
 
 Array = NDArray[np.float32]
+Goals = NDArray[np.floating[Any]]
 _SMALLEST_RADIUS = 1e-3  # of `ReplanRule.radius`, for models that are almost exact [model units]; chosen by hand
+_NEARBY = 0.2  # distance of another goal that counts as near, of the distance to the goal; chosen by hand
+_LEAST_TIME = 1e-6  # for a search that is late before it begins [s]
 _LOST = 5.0  # multiple of the radius beyond which a plan is not followed while another is searched for; chosen by hand
 
 
@@ -49,7 +52,8 @@ class ReplanRule:
         deviation: largest distance of a state from its prediction, in multiples of the model's error, the 99 %
             quantile of the one-step error on held-out data.
         work: limit of what one call may search for new plans [rows of a forward pass of the model]; a longer search
-            goes on in the next calls. None is no limit.
+            goes on in the next calls, if these get neither `state` nor `episode_start`. None is no limit.
+        total_work: work after which a search that goes on ends with the best plan so far.
         patience: how often the same observation in a row gets the same action, where a policy keeps its plan between
             calls; after that the plan counts as failed, and a new one is made with another seed of noise.
 
@@ -61,9 +65,10 @@ class ReplanRule:
     deviation: float = 2.0
     patience: int = 8
     work: int | None = 45_000
+    total_work: int = 900_000
 
     def __post_init__(self) -> None:
-        whole(1, commit=self.commit, patience=self.patience)
+        whole(1, commit=self.commit, patience=self.patience, total_work=self.total_work)
         more_than(0, deviation=self.deviation)
         if self.work is not None:
             whole(1, work=self.work)
@@ -80,7 +85,7 @@ class ReplanRule:
         New plans that take more calls, `delay`, are begun as many steps earlier.
         """
         left = np.where(plans.accepted, plans.actions.shape[1], self.commit) - plans.step
-        return plans.usable(states, goals, radius) & (left > delay)
+        return plans.aims_at(goals) & plans.usable(states, radius) & (left > delay)
 
 
 class PlannerSettings(NamedTuple):
@@ -158,29 +163,41 @@ class Controller:
         fits = plans is not None and plans.actions.shape[1] == self.horizon  # else the horizon was changed meanwhile
         plans = plans.copy() if plans is not None and fits else self.blank(world, len(raw))
         states, radius = self.encode(world, raw, plans), self.rule.radius(world)
-        delay = 0 if searches is None else searches.delay
+        settings, aimed = settings or self.settings, partial(_aimed, world, states, goals)
+        delay = 0
+        if searches is not None:
+            delay = min(self.horizon, searches.begin_call((*settings, self.horizon, self.rule)))
         stale = ~self.rule.on_course(states, goals, plans, radius, delay)
         if searches is not None:
-            stale &= ~searches.cover(goals)
+            stale &= ~searches.cover(len(raw), aimed)
         begun = []
         if stale.any():
             rows = np.flatnonzero(stale)
             begun = self._replannings(world, states, goals, rows, delay, plans, deterministic, settings)
-        followed = None if searches is None else self._actions(world, states, goals, plans)
-        complete = begun if searches is None else searches.advance(begun, self.rule.work, self._seconds_left(before))
-        for replanning in complete:
-            replanning.store(plans, states, goals)
-        if complete or followed is None:
-            followed = self._actions(world, states, goals, plans)
-        actions, kept = followed
-        view = self._view(world, states, plans, bool(kept[0]), [r for r in complete if r.rows[0] == 0])
-        plans.step[:] += 1
-        return actions, plans, view
 
-    def _seconds_left(self, before: float) -> float | None:
-        """Returns what the planner's budget leaves of a call that began at a time [s]; None for no limit."""
-        budget = self.planner.budget
-        return None if budget is None else max(0.0, budget - (time.perf_counter() - before))
+        def left() -> float | None:
+            budget = settings.planner.budget
+            return None if budget is None else max(_LEAST_TIME, budget - (time.perf_counter() - before))
+
+        answer = None if searches is None else self._actions(world, states, goals, plans)
+        if searches is None or (self.rule.work is None and settings.planner.budget is None and not searches):
+            complete = begun
+            for replanning in begun:
+                replanning.run(left())
+        else:
+            complete = searches.advance(begun, self.rule, left())
+        stored = np.concatenate([np.zeros(0, np.int64), *(r.store(plans, states, aimed) for r in complete)])
+        if len(stored) or answer is None:
+            answer = self._actions(world, states, goals, plans)
+        virtual = complete[0].virtual if 0 in stored else None
+        view = self._view(world, states, plans, bool(answer[1][0]), 0 in stored, virtual)
+        plans.step[:] += 1
+        return answer[0], plans, view
+
+    @property
+    def settings(self) -> PlannerSettings:
+        """Planner and criteria of new plans."""
+        return PlannerSettings(self.planner, self.criteria)
 
     def _replannings(
         self,
@@ -191,13 +208,13 @@ class Controller:
         ahead: int,
         plans: PlanState,
         deterministic: bool,
-        settings: PlannerSettings | None,
+        settings: PlannerSettings,
     ) -> list[Replanning]:
         """Returns what plans for some rows, from the states that are expected `ahead` steps after states `[n, S]`.
 
         Rows with and without a running plan are planned apart, so that a row's plan does not depend on the others.
         """
-        planner, criteria = settings or PlannerSettings(self.planner, self.criteria)
+        planner, criteria = settings
         seed = self.seed if deterministic else int(self.random.integers(2**31))
         warm_rows, begun = plans.aims_at(goals)[rows], []
         for warm in (True, False):
@@ -219,7 +236,9 @@ class Controller:
         """Returns the states `[n, S]` to which the running plans lead in some steps, by the model."""
         plans = plans.copy()
         for _ in range(steps):
-            actions, _ = self._actions(world, states, goals, plans)
+            actions, followed = self._actions(world, states, goals, plans)
+            if not followed.any():
+                break  # what is held stays
             following = world.step(*(torch.from_numpy(part).to(world.device) for part in (states, actions)))
             states = np.where(following.isfinite().cpu().numpy(), following.cpu().numpy(), states)
             plans.step[:] += 1
@@ -227,7 +246,8 @@ class Controller:
 
     def _actions(self, world: World, states: Array, goals: Array, plans: PlanState) -> tuple[Array, NDArray[np.bool_]]:
         """Returns actions `[n, A]`, and where they follow the running plans, `[n]`; elsewhere they hold the state."""
-        followed = plans.usable(states, goals, _LOST * self.rule.radius(world))
+        followed = plans.usable(states, _LOST * self.rule.radius(world))
+        followed &= _aimed(world, states, goals, np.arange(len(goals)), plans.goals)
         actions = plans.feedback(states)
         if not followed.all():
             actions[~followed] = self._holding(world, states[~followed], goals[~followed])
@@ -242,11 +262,28 @@ class Controller:
         return torch.where(actions.isfinite(), actions, rest).cpu().numpy()
 
     def _view(
-        self, world: World, states: Array, plans: PlanState, followed: bool, fresh: Sequence[Replanning]
+        self, world: World, states: Array, plans: PlanState, followed: bool, fresh: bool, virtual: Tensor | None
     ) -> PlanView:
         shown = plans.states[0] if followed else np.repeat(states[:1], self.horizon + 1, 0)
         path = world.achieved(torch.from_numpy(shown).to(world.device))
-        virtual = fresh[0].virtual if fresh else None
         drawn = np.zeros((0, self.horizon, path.shape[-1]), np.float32) if virtual is None else world.achieved(virtual)
         accepted = followed and bool(plans.accepted[0])
-        return PlanView(path, drawn, int(plans.step[0]) if followed else 0, bool(fresh), accepted)
+        return PlanView(path, drawn, int(plans.step[0]) if followed else 0, fresh, accepted)
+
+
+def _aimed(world: World, states: Array, goals: Array, rows: NDArray[np.int64], others: Goals) -> NDArray[np.bool_]:
+    """Returns where plans to other goals are of use, `[m]`: these are near, for the distance that is left.
+
+    Args:
+        world: the world model.
+        states: `[n, S]` [model units].
+        goals: `[n, G]`.
+        rows: `[m]`, indices of some of the states and goals.
+        others: `[m, G]`, other goals for these.
+    """
+    same = (goals[rows] == others).all(-1)
+    if same.all():
+        return same
+    achieved = world.achieved(torch.from_numpy(states[rows]).to(world.device))
+    far = world.goal_distance(achieved, goals[rows])
+    return world.goal_distance(others, goals[rows]) <= np.maximum(world.tolerance, _NEARBY * far)

@@ -92,10 +92,10 @@ class PlanState(NamedTuple):
         change = np.einsum("nas,ns->na", self.gains[rows, step], self.deviations(states))
         return np.clip(self.actions[rows, step] + np.where(np.isfinite(change), change, 0), -1, 1)
 
-    def usable(self, states: NDArray[np.float32], goals: NDArray[np.floating[Any]], radius: float) -> NDArray[np.bool_]:
-        """Returns where plans for goals `[n, G]` have steps left, and predict states within `radius` of `[n, S]`."""
+    def usable(self, states: NDArray[np.float32], radius: float) -> NDArray[np.bool_]:
+        """Returns where plans have steps left, and predict states within `radius` of states `[n, S]`, `[n]`."""
         near = np.linalg.norm(self.deviations(states), axis=-1) <= radius
-        return self.aims_at(goals) & (self.step < self.actions.shape[1]) & near
+        return self.valid & (self.step < self.actions.shape[1]) & near
 
     def aims_at(self, goals: NDArray[np.floating[Any]]) -> NDArray[np.bool_]:
         """Returns where there is a plan for the goal `[n, G]`, `[n]`."""

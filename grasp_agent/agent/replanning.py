@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -16,8 +15,14 @@ from grasp_agent.agent.plan_state import PlanState
 from grasp_agent.agent.search import Search
 from grasp_agent.planners import GraspState, Planner, Problem
 from grasp_agent.planners.feedback import feedback
+from grasp_agent.planners.work import metering
+
+if TYPE_CHECKING:
+    from grasp_agent.agent.controller import ReplanRule
 
 Array = NDArray[np.float32]
+Aimed = Callable[[NDArray[np.int64], Array], NDArray[np.bool_]]
+"""`(rows [m], goals [m, G]) -> [m]`: whether plans to these goals are of use to these environments now."""
 
 
 class Replanning:
@@ -51,16 +56,16 @@ class Replanning:
         self.found: PlanState | None = None
         """The new plans `[m]`, once they are made."""
 
-    def run(self, *, limited: bool = True) -> None:
-        """Makes the plans, within the planner's time budget if `limited`."""
+    def run(self, seconds: float | None = None) -> None:
+        """Makes the plans, within a wall-clock limit [s], None for none."""
 
         def keep_latest(_: int, state: Any) -> None:
             self._latest[:] = [state] if isinstance(state, GraspState) else []
 
-        planner = self._planner if limited else replace(self._planner, budget=None)
-        problem = self._pose()
+        problem, planner = self._pose(), replace(self._planner, budget=seconds)
         plan = planner.plan(problem, warm=self._running, seed=self._seed, on_step=keep_latest)
-        along, start = feedback(problem, plan.states, plan.actions), problem.start
+        with metering(None):  # what is found is kept, however late
+            along, start = feedback(problem, plan.states, plan.actions), problem.start
         self.found = PlanState(
             actions=along.actions.cpu().numpy(),
             states=torch.cat([start[:, None], plan.states], 1).cpu().numpy(),
@@ -68,7 +73,7 @@ class Replanning:
             goals=self.goals.astype(np.float64),
             step=np.zeros(len(self.rows), np.int64),
             accepted=plan.accepted.cpu().numpy(),
-            valid=np.ones(len(self.rows), np.bool_),
+            valid=plan.cost.isfinite().cpu().numpy(),
         )
 
     @property
@@ -76,23 +81,25 @@ class Replanning:
         """`[N, H, S]`, the virtual states of the first problem's candidates at the end; None if there were none."""
         return self._latest[0].states[0] if self._latest else None
 
-    def store(self, plans: PlanState, states: Array, goals: Array) -> None:
-        """Replaces running plans by the new ones, in place.
+    def store(self, plans: PlanState, states: Array, aimed: Aimed) -> NDArray[np.int64]:
+        """Replaces running plans by the new ones, in place, where these were scored and are of use.
 
         Args:
             plans: of all n environments.
             states: `[n, S]`, the present states [model units]: a late plan begins at the step that is nearest to them.
-            goals: `[n, G]`, the present goals; where one has changed, the plan is of no use.
+            aimed: tells whether plans to other goals than the present ones are of use.
+
+        Returns:
+            The indices of the environments whose plans were replaced.
         """
-        if self.found is None:
-            self.run()
-        assert self.found is not None
         found, late = self.found, self.waited - self.ahead
+        assert found is not None
         if late > 0:
             passed = found.states[:, : late + 1] - states[self.rows, None]
             found.step[:] = np.linalg.norm(passed, axis=-1).argmin(-1)
-        same = (goals[self.rows] == self.goals).all(-1)
-        plans.put(self.rows[same], found.rows(np.flatnonzero(same)))
+        chosen = np.flatnonzero(found.valid & aimed(self.rows, self.goals))
+        plans.put(self.rows[chosen], found.rows(chosen))
+        return self.rows[chosen]
 
 
 class Searches:
@@ -102,6 +109,7 @@ class Searches:
         self._running: list[tuple[Replanning, Search[None]]] = []
         self.delay = 0
         """Calls that the last search took after its first one."""
+        self._settings: object = None
 
     def __reduce__(self) -> tuple[type[Searches], tuple[()]]:
         return Searches, ()
@@ -114,35 +122,40 @@ class Searches:
         self._running.clear()
         self.delay = 0
 
-    def cover(self, goals: Array) -> NDArray[np.bool_]:
-        """Returns where plans to the present goals `[n, G]` are searched, `[n]`; drops searches for other goals."""
-        covered, kept = np.zeros(len(goals), np.bool_), []
+    def begin_call(self, settings: object) -> int:
+        """Cancels searches with other settings than the present ones; returns the expected `delay` of new ones."""
+        if settings != self._settings:
+            self.clear()
+            self._settings = settings
+        return self.delay
+
+    def cover(self, count: int, aimed: Aimed) -> NDArray[np.bool_]:
+        """Returns for which of the environments a plan of use is searched, `[count]`; drops other searches."""
+        covered, kept = np.zeros(count, np.bool_), []
         for replanning, search in self._running:
-            same = (goals[replanning.rows] == replanning.goals).all(-1)
-            if search.alive and same.any():
-                covered[replanning.rows] |= same
+            useful = aimed(replanning.rows, replanning.goals)
+            if search.alive and useful.any():
+                covered[replanning.rows] |= useful
                 kept.append((replanning, search))
         self._running = kept
         return covered
 
-    def advance(self, begun: list[Replanning], work: int | None, seconds: float | None) -> list[Replanning]:
+    def advance(self, begun: list[Replanning], rule: ReplanRule, seconds: float | None) -> list[Replanning]:
         """Adds replannings, goes on with all, and returns those whose plans are to be followed now.
 
         Args:
             begun: new ones.
-            work: limit for all together [rows of a forward pass], None for none.
+            rule: limits the work of all in this call, and of each search.
             seconds: wall-clock limit for all together [s], None for none.
         """
-        if work is None and seconds is None and not self._running:
-            return begun  # no thread is needed
-        self._running += [(replanning, Search(partial(replanning.run, limited=False))) for replanning in begun]
-        ready, count = [], len(self._running)
-        share = np.inf if work is None else work / max(count, 1)
+        self._running += [(replanning, Search(replanning.run, rule.total_work)) for replanning in begun]
+        ready, count = [], sum(not search.done for _, search in self._running)
         try:
             for replanning, search in self._running:
-                known = search.done
-                if search.advance(share, None if seconds is None else seconds / count) and not known:
-                    self.delay = replanning.waited
+                if not search.done:
+                    work = np.inf if rule.work is None else rule.work / count
+                    if search.advance(work, None if seconds is None else seconds / count):
+                        self.delay = replanning.waited
                 if search.done and replanning.waited >= replanning.ahead:
                     ready.append(replanning)
                 replanning.waited += 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import weakref
 from collections.abc import Callable
@@ -9,7 +10,7 @@ from typing import Any, Generic, TypeVar
 
 import torch
 
-from grasp_agent.planners.work import Deadline, metering
+from grasp_agent.planners.work import Deadline, OutOfTime, metering
 
 Result = TypeVar("Result")
 _GRACE = 1.0  # longest wait for a cancelled thread to end [s]; chosen by hand
@@ -22,9 +23,9 @@ class _Cancelled(BaseException):
 class _Channel:
     """What a search and its thread share: one of the two runs while the other waits."""
 
-    def __init__(self) -> None:
+    def __init__(self, total: float) -> None:
         self.resumed, self.suspended = threading.Semaphore(0), threading.Semaphore(0)
-        self.left = 0.0
+        self.left, self.total = 0.0, total
         self.deadline = Deadline(None)
         self.begun = self.done = self.cancelled = False
         self.result: Any = None
@@ -34,11 +35,14 @@ class _Channel:
         """See `Meter`: waits before work that would exceed the share; each share is at least one model call."""
         if self.cancelled:
             raise _Cancelled
+        if work > self.total:
+            raise OutOfTime(None)
         if (self.deadline.passed() or work > self.left) and self.begun:
             self.suspended.release()
             self._wait()
         self.begun = True
         self.left -= work
+        self.total -= work
 
     def _wait(self) -> None:
         self.resumed.acquire()
@@ -75,10 +79,12 @@ class Search(Generic[Result]):
 
     Args:
         function: calls metered models (see `grasp_agent.planners.work`).
+        total: work [rows of a forward pass] at which model calls raise `OutOfTime(None)`: planners then return the best
+            plan so far.
     """
 
-    def __init__(self, function: Callable[[], Result]) -> None:
-        self._channel = _Channel()
+    def __init__(self, function: Callable[[], Result], total: float = math.inf) -> None:
+        self._channel = _Channel(total)
         self._thread = threading.Thread(target=self._channel.run, args=(function,), name="plan", daemon=True)
         self._thread.start()
         weakref.finalize(self, _cancel, self._channel, self._thread)
@@ -104,11 +110,13 @@ class Search(Generic[Result]):
             BaseException: what the function raises.
         """
         channel = self._channel
+        if not self.alive:
+            raise RuntimeError("search: its thread is that of the process from which this one was forked")
         if not channel.done:
             channel.left = work
             channel.deadline = Deadline(seconds)
-            channel.resumed.release()
             try:
+                channel.resumed.release()
                 channel.suspended.acquire()
             except BaseException:  # Ctrl-C: the thread ends at its next model call
                 channel.cancelled = True

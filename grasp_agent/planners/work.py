@@ -37,15 +37,15 @@ class Meter(Protocol):
 
 
 class OutOfTime(BaseException):
-    """Ends a search whose time budget is used up; no error, and not caught by `except Exception`."""
+    """Ends the search of the `Clock` that it names, or, for None, any; no error, not caught by `except Exception`."""
 
 
 _active = threading.local()
 
 
 @contextmanager
-def metering(meter: Meter) -> Iterator[None]:
-    """Reports the model calls of this thread to a meter, instead of the one before."""
+def metering(meter: Meter | None) -> Iterator[None]:
+    """Reports the model calls of this thread to a meter, instead of the one before; to none for None."""
     before, _active.meter = getattr(_active, "meter", None), meter
     try:
         yield
@@ -157,13 +157,11 @@ class Clock:
     @contextmanager
     def limiting(self) -> Iterator[None]:
         """Ends the search inside when the time is up."""
-        if self._budget is None:
-            yield
-            return
-        self._outer = getattr(_active, "meter", None)
+        outer = getattr(_active, "meter", None)
+        self._outer = outer
         try:
-            with metering(self):
+            with metering(outer if self._budget is None else self):
                 yield
         except OutOfTime as end:
-            if end.args[0] is not self:
+            if end.args[0] not in (self, None):
                 raise

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import gc
 import pickle
@@ -17,11 +18,12 @@ import torch
 from agents import ENV
 
 import grasp_agent
-from grasp_agent import GraspAgent, ReplanRule
+from grasp_agent import GRASP, GraspAgent, ReplanRule
 from grasp_agent.agent.plan_state import PlanState
 from grasp_agent.agent.replanning import Replanning, Searches
 from grasp_agent.agent.search import Search
-from grasp_agent.planners.work import spend
+from grasp_agent.planners import work
+from grasp_agent.planners.work import OutOfTime, spend
 
 
 def counting(parts: list[int], to: int, pause: float = 0.0) -> Callable[[], str]:
@@ -57,14 +59,43 @@ def test_a_share_smaller_than_a_call_still_advances():
     assert len(parts) == 3
 
 
-def test_a_wall_clock_limit_is_kept():
-    search = Search(counting([], 100, pause=0.01))
-    shares = []
-    for _ in range(5):
-        begun = time.perf_counter()
+class Clock:
+    """Time that passes only when it is told to."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = 0.0
+        monkeypatch.setattr(work.time, "perf_counter", lambda: self.now)
+
+
+def test_a_wall_clock_limit_is_kept(monkeypatch: pytest.MonkeyPatch):
+    clock, parts = Clock(monkeypatch), []
+
+    def function() -> None:
+        for part in range(100):
+            spend(10)
+            clock.now += 0.01
+            parts.append(part)
+
+    search = Search(function)
+    for share in range(1, 6):
+        begun = clock.now
         assert not search.advance(np.inf, 0.05)
-        shares.append(time.perf_counter() - begun)
-    assert 0.02 < np.median(shares) < 0.06
+        assert 0.02 < clock.now - begun <= 0.05
+        assert len(parts) >= 3 * share
+
+
+def test_a_search_ends_with_the_best_so_far_at_its_total_work():
+    parts: list[int] = []
+
+    def function() -> int:
+        with contextlib.suppress(OutOfTime):
+            counting(parts, 100)()
+        return len(parts)
+
+    search = Search(function, 45)
+    assert not search.advance(30)
+    assert search.advance(30)
+    assert search.result == 4
 
 
 def test_what_the_function_raises_is_raised_by_the_share_that_reaches_it():
@@ -172,13 +203,16 @@ def test_a_passed_state_completes_the_search_in_the_call(bounded: GraspAgent, en
 def test_another_goal_abandons_the_search(bounded: GraspAgent, env: gym.Env[Any, Any]):
     observation, _ = env.reset(seed=5)
     bounded.predict(observation)
-    other = {**observation, "desired_goal": observation["achieved_goal"]}
+    other = {**observation, "desired_goal": -observation["desired_goal"]}
     for _ in range(20):
         bounded.predict(other)
-        if bounded.last_plan is not None and bounded.last_plan.fresh:
+        assert bounded.last_plan is not None
+        if bounded.last_plan.fresh:
             break
     assert bounded.last_plan is not None
     assert np.linalg.norm(bounded.last_plan.path[-1] - other["desired_goal"]) < 0.1
+    plans = bounded.policy._plans
+    assert plans is not None and (plans.goals[0] == other["desired_goal"]).all()
 
 
 def test_copies_and_files_hold_no_search(bounded: GraspAgent, env: gym.Env[Any, Any]):
@@ -216,8 +250,9 @@ def test_late_plans_begin_at_the_step_nearest_to_the_present_state():
     for state, step in ((2.1, 2), (3.2, 3), (4.9, 3), (-3.0, 0)):  # three steps late at most
         replanning = Found()
         replanning.found = found
-        replanning.store(plans, np.array([[state]], np.float32), np.zeros((1, 1), np.float32))
+        assert replanning.store(plans, np.array([[state]], np.float32), lambda *_: np.array([True])).tolist() == [0]
         assert plans.step[0] == step
+    assert replanning.store(plans, plans.states[:, 0], lambda *_: np.array([False])).tolist() == []
 
 
 def test_several_searches_share_the_work_of_a_call():
@@ -228,17 +263,17 @@ def test_several_searches_share_the_work_of_a_call():
             self.rows, self.goals = np.array(rows), np.zeros((len(rows), 1), np.float32)
             self.ahead, self.waited, self.name = 0, 0, name
 
-        def run(self, *, limited: bool = True) -> Any:
+        def run(self, seconds: float | None = None) -> None:
             for _ in range(4):
                 spend(10)
                 spent.append((self.name, 10.0))
 
-    searches, goals = Searches(), np.zeros((3, 1), np.float32)
+    searches = Searches()
     one, two = Counting("one", [0]), Counting("two", [2])
-    assert searches.advance([one, two], 40, None) == []
+    assert searches.advance([one, two], ReplanRule(work=40), None) == []
     assert [name for name, _ in spent] == ["one"] * 2 + ["two"] * 2
-    assert searches.cover(goals).tolist() == [True, False, True]
-    assert searches.advance([], 40, None) == [one, two]
+    assert searches.cover(3, lambda rows, _: rows >= 0).tolist() == [True, False, True]
+    assert searches.advance([], ReplanRule(work=40), None) == [one, two]
     assert not searches and searches.delay == 1
 
 
@@ -248,16 +283,57 @@ def test_a_search_for_a_goal_that_nobody_has_any_more_is_dropped():
             self.rows, self.goals = np.array([row]), np.zeros((1, 1), np.float32)
             self.ahead, self.waited = 0, 0
 
-        def run(self, *, limited: bool = True) -> None:
+        def run(self, seconds: float | None = None) -> None:
             while True:
                 spend(10)
 
     before = threads()
     searches = Searches()
-    assert searches.advance([Endless(0), Endless(1)], 40, None) == []
+    assert searches.advance([Endless(0), Endless(1)], ReplanRule(work=40), None) == []
     assert threads() == before + 2
-    goals = np.array([[1.0], [0.0]], np.float32)
-    assert searches.cover(goals).tolist() == [False, True]
+    assert searches.cover(2, lambda rows, _: rows == 1).tolist() == [False, True]
     assert threads() == before + 1
     searches.clear()
     assert threads() == before
+
+
+def test_a_goal_that_moves_a_little_does_not_stop_the_agent(bounded: GraspAgent, env: gym.Env[Any, Any]):
+    observation, _ = env.reset(seed=5)
+    before, away = threads(), []
+    for step in range(60):
+        goal = observation["desired_goal"] + 1e-4 * step
+        away.append(np.linalg.norm(observation["achieved_goal"] - goal))
+        action, _ = bounded.predict({**observation, "desired_goal": goal}, deterministic=True)
+        observation, *_ = env.step(action)
+        assert threads() <= before + 1
+    assert away[-1] < 0.2 * away[0]
+
+
+@pytest.mark.parametrize("change", ["horizon", "planner", "rule"])
+def test_a_setting_that_is_replaced_ends_the_search(bounded: GraspAgent, env: gym.Env[Any, Any], change: str):
+    observation, _ = env.reset(seed=5)
+    bounded.predict(observation)
+    controller, searches = bounded.policy.controller, bounded.policy._searches
+    old = searches._running[0][0]
+    new = {"horizon": 30, "planner": GRASP(iterations=1), "rule": ReplanRule(work=9000)}[change]
+    setattr(controller, change, new)
+    for _ in range(40):
+        bounded.predict(observation)
+        assert all(replanning is not old for replanning, _ in searches._running)
+        if bounded.last_plan is not None and bounded.last_plan.fresh:
+            break
+    assert bounded.last_plan is not None and bounded.last_plan.fresh
+
+
+def test_a_budget_too_small_to_score_the_running_plan_keeps_it(env: gym.Env[Any, Any], monkeypatch: pytest.MonkeyPatch):
+    agent = grasp_agent.load("ball-nav", device="cpu")
+    observation, _ = env.reset(seed=5)
+    _, state = agent.predict(observation, episode_start=np.array([True]), deterministic=True)
+    known = PlanState._make(state)
+    agent.planner = GRASP(budget=1e-4)
+    moved = {**observation, "observation": observation["observation"] + 0.06}
+    moved["achieved_goal"] = moved["observation"]
+    _, after = agent.predict(moved, state, deterministic=True)
+    assert agent.last_plan is not None and not agent.last_plan.fresh
+    np.testing.assert_array_equal(PlanState._make(after).actions, known.actions)
+    assert PlanState._make(after).accepted[0]

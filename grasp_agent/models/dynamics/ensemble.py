@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -132,7 +132,11 @@ class EnsembleMLP(WorldModel):
         """Caches the layers in a list: iteration over a ParameterList is slow."""
         self._cached_layers = list(zip(self.weights, self.biases, strict=True))
         self._cached_tensors = [*self.weights, *self.biases, self.skip, self.scale]
-        self._cached_pullbacks: dict[int, tuple[list[int], PullbackWeights]] = {}
+        self._cached_pullbacks: dict[int, tuple[list[tuple[int, int]], PullbackWeights]] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Returns what copies and pickles hold: no cache, whose workspaces are large."""
+        return {**self.__dict__, "_cached_pullbacks": {}}
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> EnsembleMLP:
         """Moves or converts all tensors, as in `nn.Module`, and the caches with them."""
@@ -200,8 +204,8 @@ class EnsembleMLP(WorldModel):
         return self._pullback_weights(len(state)).step(state, action, self._activation)
 
     def _pullback_weights(self, members: int) -> PullbackWeights:
-        """Returns the weights of the first members for `action_pullback`; cached until a tensor changes."""
-        versions = [tensor._version for tensor in self._cached_tensors]
+        """Returns the first members' weights for `action_pullback`; cached until a tensor changes, but by `.data`."""
+        versions = [(tensor.data_ptr(), tensor._version) for tensor in self._cached_tensors]
         cached = self._cached_pullbacks.get(members)
         if cached is None or cached[0] != versions:
             layers, skip = self._layers(members)
