@@ -1,12 +1,19 @@
-"""When a running plan is kept: `ReplanRule.on_course`, case by case."""
+"""When a running plan is kept, case by case, and how plans that take several calls are begun."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 
-from grasp_agent.agent.controller import ReplanRule
+from grasp_agent import Criteria, MLPConfig, Structure, TrainConfig
+from grasp_agent.agent.controller import Controller, ReplanRule
 from grasp_agent.agent.plan_state import PlanState
+from grasp_agent.agent.replanning import Searches
+from grasp_agent.models.learning import learn_world
+from grasp_agent.planners import CEM
+from grasp_agent.replay.episodes import Dataset, Episode
+from grasp_agent.task.state_map import StateMap
 
 HORIZON = 12
 RULE = ReplanRule(commit=8)
@@ -47,3 +54,64 @@ def test_a_plan_is_kept_within_the_radius_of_its_prediction(off: float, kept: bo
 def test_a_plan_for_another_goal_or_none_is_not_kept():
     assert not on_course(3, goal=1.5)
     assert not on_course(3, valid=False)
+
+
+@pytest.mark.parametrize("accepted", [True, False])
+def test_the_next_search_begins_as_many_steps_before_the_end_as_it_takes(accepted: bool):
+    plans = PlanState.blank(1, HORIZON, 1, 1, 1)
+    plans.states[0, :, 0] = np.arange(HORIZON + 1)
+    plans.accepted[:], plans.valid[:] = accepted, True
+    end = HORIZON if accepted else RULE.commit
+    for step in range(end):
+        plans.step[:] = step
+        states, goals = np.array([[step]], np.float32), np.zeros((1, 1), np.float32)
+        assert RULE.on_course(states, goals, plans, 0.1, 3)[0] == (step < end - 3)
+
+
+class Drifting:
+    """A point with velocity, whose model is exact: position and velocity, of which goals name the position."""
+
+    def __init__(self) -> None:
+        generator = torch.Generator().manual_seed(0)
+        data = Dataset()
+        for _ in range(30):
+            actions = (2 * torch.rand(20, 1, generator=generator) - 1).numpy()
+            raw = [np.array([*(2 * torch.rand(2, generator=generator) - 1).tolist()])]
+            for action in actions:
+                raw.append(self.after(raw[-1], action))
+            states = np.stack(raw)
+            data.add_all([Episode(np.concatenate([states, states[:, :1]], 1).astype(np.float32), actions)])
+        self.world, _ = learn_world(
+            data,
+            StateMap(columns=(0, 1), goal_index=(0,)),
+            model=MLPConfig(members=2, width=8, depth=1, octaves=0),
+            train=TrainConfig(gradient_steps=1500, full_at=500),
+            tolerance=0.1,
+            structure=Structure(),
+            seed=0,
+            device=torch.device("cpu"),
+        )
+
+    @staticmethod
+    def after(state: np.ndarray, action: np.ndarray) -> np.ndarray:
+        return np.array([state[0] + 0.1 * state[1] + 0.01 * action[0], state[1] + 0.2 * action[0]])
+
+
+def test_a_plan_that_took_several_calls_begins_where_the_model_expected_it_to():
+    toy, searches = Drifting(), Searches()
+    planner = CEM(iterations=2, samples=16, elites=4)
+    controller = Controller(planner, 12, Criteria(accept=-1.0), ReplanRule(work=8000))
+    state, goals, plans, misses, moved = np.array([-0.5, 0.8]), np.array([[0.5]], np.float32), None, [], []
+    for _ in range(60):
+        raw = np.array([[*state, state[0]]], np.float32)
+        action, plans, view = controller.decide(toy.world, raw, goals, plans, True, searches=searches)
+        assert view is not None
+        if view.fresh:
+            expected = toy.world.model.decode(torch.from_numpy(plans.states[:, 0])).numpy()
+            misses.append(np.linalg.norm(expected - state))
+        before, state = state, toy.after(state, action[0])
+        moved.append(np.linalg.norm(state - before))
+    assert searches.delay >= 2  # each takes several calls
+    assert len(misses) > 5
+    # The first one waits where it is, as far as its speed permits; of later ones the start is forecast.
+    assert np.median(misses[2:]) < 0.2 * searches.delay * np.mean(moved)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from copy import deepcopy
 from dataclasses import replace
 from itertools import pairwise
@@ -134,10 +135,19 @@ def test_the_pullback_follows_every_change_of_the_weights(kind: str):
     agrees()
     copied = deepcopy(model)
     with torch.no_grad():
-        copied.skip.add_(1)
+        for tensor in (*copied.weights, *copied.biases, copied.skip):  # as an optimiser changes them
+            tensor.add_(1)
     moved = copied.action_pullback(state.float(), action.float())[0]
     torch.testing.assert_close(moved, copied.step(state.float(), action.float()).detach())
     agrees()
+
+
+def test_pickles_hold_no_workspaces():
+    model = network()
+    before = len(pickle.dumps(model))
+    state, action = (values.repeat(1, 500, 1) for values in inputs())
+    model.action_pullback(state, action)[1](state)
+    assert len(pickle.dumps(model)) == before
 
 
 def test_an_entry_that_does_not_move_stays_bit_for_bit():
