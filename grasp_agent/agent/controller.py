@@ -30,13 +30,14 @@ class PlanView(NamedTuple):
     """The plan of the first environment, for drawing."""
 
     path: Array
-    """`[H + 1, G]`, predicted achieved goals from the state at which the plan was made [the environment's units]."""
+    """`[H + 1, G]`, predicted achieved goals from the state at which the plan begins [the environment's units];
+    constant while there is no plan to follow."""
     virtual: Array
     """`[N, H, G]`, virtual states of the candidates when the plan was made; empty if there were none."""
     step: int
     """Index of the action being executed."""
     fresh: bool
-    """Whether the plan was made in this call."""
+    """Whether the plan came into use in this call."""
     accepted: bool
     """Whether it was accepted, see `Criteria.accept`."""
 

@@ -14,7 +14,7 @@ class PlanState(NamedTuple):
     actions: NDArray[np.float32]
     """`[n, H, A]`, in [-1, 1]."""
     states: NDArray[np.float32]
-    """`[n, H + 1, S]`, predicted states from the one at which the plan was made [model units]."""
+    """`[n, H + 1, S]`, predicted states from the one at which the plan begins [model units]."""
     gains: NDArray[np.float32]
     """`[n, H, A, S]`, feedback: changes of the actions by a deviation from those states."""
     goals: NDArray[np.float64]

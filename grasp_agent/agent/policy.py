@@ -130,9 +130,11 @@ class WorldModelPolicy(BasePolicy):
         """Returns the action for an observation, by planning.
 
         With neither `state` nor `episode_start`, the policy keeps the last plan between calls and follows it where the
-        observation is near its prediction and the goal is the same, so actions depend on earlier calls. The same
+        observation is near its prediction and the goal is the same, so actions depend on earlier calls. A search for a
+        plan is limited in each call and goes on in the next one (see `ReplanRule.work`). Unless one goes on, the same
         observation twice in a row gets the same action; if it stays the same for many steps, the plan counts as failed
-        (see `ReplanRule.patience`). With `state` or `episode_start`, the policy keeps nothing between calls.
+        (see `ReplanRule.patience`). With `state` or `episode_start`, the policy keeps nothing between calls, and a
+        call completes its search.
 
         Args:
             observation: a Dict observation, single or batched; float32, float64, lists or tensors.

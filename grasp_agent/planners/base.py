@@ -65,8 +65,8 @@ class Planner(ABC, Generic[State]):
         shortlist: of more candidates than this, only the best under their own members are scored under all.
         opening: iterations before `verify_every` begins to count; the candidates are scored after them, too.
         budget: wall-clock limit of a call [s], None for none: of `plan`, which returns the best plan scored until then,
-            and of an agent's `predict`, whose search goes on in the next call. With a budget, plans depend on the
-            machine's speed.
+            and of an agent's `predict`, whose search goes on in the next call (without `state`). With a budget, plans
+            depend on the machine's speed.
 
     Raises:
         ValueError: if a setting is out of its range.

@@ -10,7 +10,7 @@ from torch import Tensor
 from grasp_agent.planners.problem import Problem
 
 
-class Feedback(NamedTuple):
+class PlanFeedback(NamedTuple):
     """The action at step t and state x is `actions_t + gains_t (x - s_t)`, inside its bounds."""
 
     actions: Tensor
@@ -19,7 +19,7 @@ class Feedback(NamedTuple):
     """`[B, H, A, S]`."""
 
 
-def feedback(problem: Problem, states: Tensor, actions: Tensor) -> Feedback:
+def feedback(problem: Problem, states: Tensor, actions: Tensor) -> PlanFeedback:
     """Returns the feedback that brings the members' mean next state back to that of a plan.
 
     Each action is corrected by one damped Gauss-Newton step on D_a F, in the problem's metric, where F is linearised
@@ -41,4 +41,4 @@ def feedback(problem: Problem, states: Tensor, actions: Tensor) -> Feedback:
     by_action = by_action[:, None].expand(-1, deviations.shape[1], -1, -1)
     changes = problem.correction(by_action, deviations, problem.criteria.damping)
     changes = torch.where(changes.isfinite(), changes, 0).unflatten(0, actions.shape[:2])
-    return Feedback(problem.clamp(actions - changes[:, :, 0]), -changes[:, :, 1:].mT)
+    return PlanFeedback(problem.clamp(actions - changes[:, :, 0]), -changes[:, :, 1:].mT)

@@ -14,6 +14,14 @@ from torch import Tensor
 Result = TypeVar("Result")
 
 
+PASSES: dict[str, Callable[[int, int], int]] = {
+    "dynamics": lambda size, actions: 1,
+    "action_jacobian": lambda size, actions: 1 + actions,
+    "action_pullback": lambda size, actions: 2,
+    "jacobian": lambda size, actions: 1 + size + actions,
+}
+"""Forward passes whose time a function of a model takes, for S entries of the state and A of the action."""
+
 SMALL_STEP = 200.0
 """Work of one step of a serial loop over small matrices [rows of a forward pass]; measured on one core."""
 _USED = 0.85  # fraction of a time limit after which no model call begins; chosen by hand
@@ -58,15 +66,6 @@ def spend(work: float) -> None:
     meter = getattr(_active, "meter", None)
     if meter is not None:
         meter.spend(work)
-
-
-PASSES: dict[str, Callable[[int, int], int]] = {
-    "dynamics": lambda size, actions: 1,
-    "action_jacobian": lambda size, actions: 1 + actions,
-    "action_pullback": lambda size, actions: 2,
-    "jacobian": lambda size, actions: 1 + size + actions,
-}
-"""Forward passes whose time a function of a model takes, for S entries of the state and A of the action."""
 
 
 @dataclass(frozen=True)
