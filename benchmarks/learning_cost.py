@@ -33,7 +33,7 @@ from grasp_agent.zoo.algorithms import untrained
 
 RESULTS = pages.RESULTS
 EPISODES, EVALUATION_SEED = 30, 30_000
-LABEL, SAC = "smaller batches", "sac + her"
+LABEL, SAC = "corrected noise", "sac + her"
 TASKS = {"grasp/Wall-v0": 2000, "grasp/PointMaze-v0": 2000, redundant_maze.ID: 4000}
 """Steps of each task."""
 Row = dict[str, Any]
@@ -134,9 +134,11 @@ def page(rows: list[Row]) -> str:
         "memory over that after the import of `grasp_agent`, of the worst seed, where it was measured. "
         "*before*: commit 4ff2213, where every fit was a fresh one of up to 4,000 gradient steps with batches "
         "of 512. *after*: commit 140a8bc, where fits are warm starts of batches of 256 and take gradient "
-        f"steps in proportion to the new data. *warm last fit*: the last fit is a warm start, too. *{LABEL}*: "
+        f"steps in proportion to the new data. *warm last fit*: the last fit is a warm start, too. *smaller batches*: "
         "batches of 128 at twice the learning rate, half the gradient steps up to 4,000 transitions, roadmaps "
-        f"whose edges are driven in chunks, and redundant entries of the observation left out. *{SAC}*: "
+        "whose edges are driven in chunks, and redundant entries of the observation left out (commit e28966b). "
+        "*commit 0cd543b*: the one before that. "
+        f"*{LABEL}*: commit 8233b5a, where noise on planned actions is corrected again; three seeds so far. *{SAC}*: "
         "Stable-Baselines3's SAC with hindsight at equal steps. Doing nothing and random actions are the "
         f"first row of each environment. `{redundant_maze.ID}` observes a position and its squares.",
         table(rows),
