@@ -171,8 +171,8 @@ def page(rows: list[Row]) -> str:
         "What a call of predict costs",
         "python -m benchmarks.latency",
         f"Processor time of each call of the bundled agents on one thread, episodes with seeds from {SEED}, beside "
-        "other work on the same two cores: on an idle machine, times are about two thirds. *code* is the commit, *now* this "
-        "version. 0cd543b completed each search in the call that began it; since 2cc580a, a search has a share of "
+        "other work on the same two cores: on an idle machine, times are about two thirds. *code* is the commit, *now* "
+        "this version. 0cd543b completed each search in the call that began it; since 2cc580a, a search has a share of "
         "fixed work in each call. *Following* are calls that neither made nor searched for a plan. The first call of a "
         "process, in which code is loaded, is apart.",
         calls_table(rows),
