@@ -114,7 +114,7 @@ def _agent(name: str) -> Callable[[Path], Path]:
 def _checkpoint(folder: Path) -> Path:
     agent = grasp_agent.load("ball-nav", device="cpu")
     assert agent.policy.world is not None
-    agent.trainer.dataset.add_all(agent.policy.world.rehearsal_episodes(4, seed=0, actions_each=1))
+    agent.trainer.dataset.add_all(agent.policy.world.rehearsal_episodes(2, seed=0, actions_each=1))
     return _small(folder / "checkpoint.zip", agent, experience=True)
 
 

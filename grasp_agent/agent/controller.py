@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import dataclass
 from functools import partial
@@ -175,18 +176,8 @@ class Controller:
         if stale.any():
             rows = np.flatnonzero(stale)
             begun = self._replannings(world, states, goals, rows, delay, plans, deterministic, settings)
-
-        def left() -> float | None:
-            budget = settings.planner.budget
-            return None if budget is None else max(_LEAST_TIME, budget - (time.perf_counter() - before))
-
         answer = None if searches is None else self._actions(world, states, goals, plans)
-        if searches is None or (self.rule.work is None and settings.planner.budget is None and not searches):
-            complete = begun
-            for replanning in begun:
-                replanning.run(left())
-        else:
-            complete = searches.advance(begun, self.rule, left())
+        complete = self._advanced(begun, searches, settings.planner.budget, before)
         stored = np.concatenate([np.zeros(0, np.int64), *(r.store(plans, states, aimed) for r in complete)])
         if len(stored) or answer is None:
             answer = self._actions(world, states, goals, plans)
@@ -194,6 +185,21 @@ class Controller:
         view = self._view(world, states, plans, bool(answer[1][0]), 0 in stored, virtual)
         plans.step[:] += 1
         return answer[0], plans, view
+
+    def _advanced(
+        self, begun: list[Replanning], searches: Searches | None, budget: float | None, before: float
+    ) -> list[Replanning]:
+        """Begins replannings and goes on with others, within a budget [s] since `before`; returns what is complete."""
+
+        def left() -> float | None:
+            return None if budget is None else max(_LEAST_TIME, budget - (time.perf_counter() - before))
+
+        if searches is None or (self.rule.work is None and budget is None and not searches):
+            for replanning in begun:
+                replanning.run(left())
+            return begun
+        work = math.inf if self.rule.work is None else self.rule.work
+        return searches.advance(begun, work, self.rule.total_work, left())
 
     @property
     def settings(self) -> PlannerSettings:

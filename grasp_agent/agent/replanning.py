@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,9 +16,6 @@ from grasp_agent.agent.search import Search
 from grasp_agent.planners import GraspState, Planner, Problem
 from grasp_agent.planners.feedback import feedback
 from grasp_agent.planners.work import metering
-
-if TYPE_CHECKING:
-    from grasp_agent.agent.controller import ReplanRule
 
 Array = NDArray[np.float32]
 Aimed = Callable[[NDArray[np.int64], Array], NDArray[np.bool_]]
@@ -140,22 +137,24 @@ class Searches:
         self._running = kept
         return covered
 
-    def advance(self, begun: list[Replanning], rule: ReplanRule, seconds: float | None) -> list[Replanning]:
+    def advance(
+        self, begun: list[Replanning], work: float, total_work: float, seconds: float | None
+    ) -> list[Replanning]:
         """Adds replannings, goes on with all, and returns those whose plans are to be followed now.
 
         Args:
             begun: new ones.
-            rule: limits the work of all in this call, and of each search.
+            work: limit for all together [rows of a forward pass].
+            total_work: limit for each search, which then ends with the best plan so far.
             seconds: wall-clock limit for all together [s], None for none.
         """
-        self._running += [(replanning, Search(replanning.run, rule.total_work)) for replanning in begun]
+        self._running += [(replanning, Search(replanning.run, total_work)) for replanning in begun]
         ready, count = [], sum(not search.done for _, search in self._running)
         try:
             for replanning, search in self._running:
-                if not search.done:
-                    work = np.inf if rule.work is None else rule.work / count
-                    if search.advance(work, None if seconds is None else seconds / count):
-                        self.delay = replanning.waited
+                share = work / max(count, 1), None if seconds is None else seconds / max(count, 1)
+                if not search.done and search.advance(*share):
+                    self.delay = replanning.waited
                 if search.done and replanning.waited >= replanning.ahead:
                     ready.append(replanning)
                 replanning.waited += 1

@@ -14,7 +14,7 @@ pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="re
 def test_episodes_of_a_bundled_model_leave_nothing_behind(capsys: pytest.CaptureFixture[str]):
     found = watch("ball-nav", 600)
     assert [calls for calls, _ in found] == list(range(60, 601, 60))
-    assert found[-1][1].descriptors == found[0][1].descriptors
+    assert found[-1][1].descriptors <= found[0][1].descriptors
     assert abs(found[-1][1].threads - found[0][1].threads) <= 1  # one of a search that is suspended
     assert len(capsys.readouterr().out.splitlines()) == 10
 

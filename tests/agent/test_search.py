@@ -270,10 +270,10 @@ def test_several_searches_share_the_work_of_a_call():
 
     searches = Searches()
     one, two = Counting("one", [0]), Counting("two", [2])
-    assert searches.advance([one, two], ReplanRule(work=40), None) == []
+    assert searches.advance([one, two], 40, np.inf, None) == []
     assert [name for name, _ in spent] == ["one"] * 2 + ["two"] * 2
     assert searches.cover(3, lambda rows, _: rows >= 0).tolist() == [True, False, True]
-    assert searches.advance([], ReplanRule(work=40), None) == [one, two]
+    assert searches.advance([], 40, np.inf, None) == [one, two]
     assert not searches and searches.delay == 1
 
 
@@ -289,7 +289,7 @@ def test_a_search_for_a_goal_that_nobody_has_any_more_is_dropped():
 
     before = threads()
     searches = Searches()
-    assert searches.advance([Endless(0), Endless(1)], ReplanRule(work=40), None) == []
+    assert searches.advance([Endless(0), Endless(1)], 40, np.inf, None) == []
     assert threads() == before + 2
     assert searches.cover(2, lambda rows, _: rows == 1).tolist() == [False, True]
     assert threads() == before + 1

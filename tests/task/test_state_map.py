@@ -11,7 +11,7 @@ from agents import tiny
 from gymnasium import spaces
 
 import grasp_agent
-from grasp_agent import GRASP, Goal, GraspAgent, TrainConfig
+from grasp_agent import GRASP, Goal, GraspAgent, ReplanRule, TrainConfig
 from grasp_agent.planners import Steering
 from grasp_agent.task.observation import numbers
 from grasp_agent.task.state_map import StateMap
@@ -97,8 +97,8 @@ class Rover(gym.Env[Any, Any]):
 @pytest.mark.parametrize("offset", [(0.0, 0.0), *FAR[:2]])
 def test_an_agent_far_from_zero_behaves_as_one_near_it(offset: tuple[float, float], tmp_path: Any):
     env, goal = Rover(offset), Goal.at({0: offset[0] + 0.01, 1: offset[1]}, tolerance=0.1)
-    settings = {"planner": GRASP(), "train": TrainConfig(gradient_steps=150), "horizon": 20, "model": None}
-    agent = tiny(env, goal=goal, **settings).learn(300)
+    settings = {"planner": GRASP(), "train": TrainConfig(gradient_steps=400), "horizon": 20, "model": None}
+    agent = tiny(env, goal=goal, rule=ReplanRule(work=None, deviation=20.0), **settings).learn(300)
     result = grasp_agent.evaluate(agent, env, episodes=3, seed=50)
     assert all(row.success_end for row in result.episodes)
     assert np.linalg.norm(env.place) < 0.12
