@@ -11,8 +11,6 @@ from __future__ import annotations
 
 import cProfile
 import pstats
-import resource
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -24,6 +22,7 @@ import torch
 import tyro
 
 import grasp_agent
+from benchmarks.learning_cost import peak_memory
 from grasp_agent import ReplanRule
 from grasp_agent.models.dynamics.fitting import TrainConfig, fit
 from grasp_agent.models.replay_index import ReplayIndex
@@ -32,11 +31,6 @@ from grasp_agent.replay.episodes import Dataset
 
 _SHOWN = 20  # functions of each part
 _LEAST = 0.03  # fraction of the time from which a function is shown
-
-
-def peak() -> float:
-    """Returns the greatest memory of the process so far [MB]."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1e6 if sys.platform == "darwin" else 1e3)
 
 
 def played(agent: Any, count: int) -> list[tuple[bool, float, cProfile.Profile]]:
@@ -79,9 +73,9 @@ def show(name: str, profiles: list[cProfile.Profile], seconds: float, megabytes:
 
 def profiled(work: Callable[[], object]) -> tuple[cProfile.Profile, float, float]:
     """Runs a function; returns its profile, processor time [s] and added memory [MB]."""
-    profile, before, began = cProfile.Profile(), peak(), time.process_time()
+    profile, before, began = cProfile.Profile(), peak_memory(), time.process_time()
     profile.runcall(work)
-    return profile, time.process_time() - began, peak() - before
+    return profile, time.process_time() - began, peak_memory() - before
 
 
 def gathered(agent: Any, count: int) -> Dataset:
@@ -105,11 +99,16 @@ def main(agent: str = "point-maze", episodes: int = 5, transitions: int = 2000, 
     torch.set_num_threads(1)
     loaded: Any = grasp_agent.load(agent, device="cpu")
     loaded.rule = ReplanRule(work=None)
-    before = peak()
+    before = peak_memory()
     calls = played(loaded, episodes)
     for name, fresh in (("a call that follows a plan", False), ("a call that makes a plan", True)):
         of = [(seconds, profile) for made, seconds, profile in calls if made == fresh]
-        show(name, [profile for _, profile in of], float(np.median([seconds for seconds, _ in of])), peak() - before)
+        show(
+            name,
+            [profile for _, profile in of],
+            float(np.median([seconds for seconds, _ in of])),
+            peak_memory() - before,
+        )
     world, data = loaded.policy.world, gathered(loaded, transitions).mapped(loaded.policy.world.state_map.select)
     settings = replace(TrainConfig(), gradient_steps=steps)
     model = world.model.requires_grad_(True)

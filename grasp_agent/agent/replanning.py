@@ -59,7 +59,9 @@ class Replanning:
         def keep_latest(_: int, state: Any) -> None:
             self._latest[:] = [state] if isinstance(state, GraspState) else []
 
-        problem, planner = self._pose(), replace(self._planner, budget=seconds)
+        problem, planner = self._pose(), self._planner
+        if planner.budget != seconds:
+            planner = replace(planner, budget=seconds)
         plan = planner.plan(problem, warm=self._running, seed=self._seed, on_step=keep_latest)
         with metering(None):  # what is found is kept, however late
             along, start = feedback(problem, plan.states, plan.actions), problem.start

@@ -1,26 +1,16 @@
-"""Searches that are suspended at model calls, and what the agent does while they go on."""
+"""Searches that are suspended at model calls."""
 
 from __future__ import annotations
 
 import contextlib
-import copy
-import gc
-import pickle
-import threading
 import time
 from collections.abc import Callable
-from typing import Any
 
-import gymnasium as gym
 import numpy as np
 import pytest
 import torch
-from agents import ENV
+from agents import threads
 
-import grasp_agent
-from grasp_agent import GRASP, GraspAgent, ReplanRule
-from grasp_agent.agent.plan_state import PlanState
-from grasp_agent.agent.replanning import Replanning, Searches
 from grasp_agent.agent.search import Search
 from grasp_agent.planners import work
 from grasp_agent.planners.work import OutOfTime, spend
@@ -35,11 +25,6 @@ def counting(parts: list[int], to: int, pause: float = 0.0) -> Callable[[], str]
         return "found"
 
     return function
-
-
-def threads() -> int:
-    gc.collect()
-    return sum(thread.name == "plan" for thread in threading.enumerate())
 
 
 def test_shares_have_the_same_work_each_time():
@@ -145,195 +130,3 @@ def test_searches_compute_without_gradients_and_leave_the_callers_mode():
         assert Search(function).advance(10)
         assert torch.is_grad_enabled()
     assert modes == [False]
-
-
-@pytest.fixture
-def env() -> Any:
-    env = gym.make(ENV)
-    yield env
-    env.close()
-
-
-@pytest.fixture
-def bounded() -> GraspAgent:
-    """An agent whose search needs several calls."""
-    agent = grasp_agent.load("ball-nav", device="cpu")
-    agent.rule = ReplanRule(work=10_000)
-    return agent
-
-
-def played(agent: GraspAgent, env: gym.Env[Any, Any], steps: int = 100) -> tuple[bool, list[bool], list[np.ndarray]]:
-    observation, _ = env.reset(seed=5)
-    fresh, actions, success = [], [], False
-    for _ in range(steps):
-        action, _ = agent.predict(observation, deterministic=True)
-        assert agent.last_plan is not None
-        fresh.append(agent.last_plan.fresh)
-        actions.append(action)
-        observation, *_, info = env.step(action)
-        success = info["is_success"]
-    return success, fresh, actions
-
-
-def test_a_plan_that_takes_several_calls_is_followed_once_it_is_found(bounded: GraspAgent, env: gym.Env[Any, Any]):
-    success, fresh, actions = played(bounded, env)
-    first = fresh.index(True)
-    assert 2 <= first <= 12
-    assert success
-    assert max(np.abs(action).max() for action in actions[:first]) < 0.2  # it waits where it is
-    bounded.policy.forget()
-    again = played(bounded, env)
-    np.testing.assert_array_equal(actions, again[2])
-    assert fresh == again[1]
-
-
-def test_without_a_limit_the_first_call_finds_the_plan(bounded: GraspAgent, env: gym.Env[Any, Any]):
-    bounded.rule = ReplanRule(work=None)
-    assert played(bounded, env, 2)[1] == [True, False]
-
-
-def test_a_passed_state_completes_the_search_in_the_call(bounded: GraspAgent, env: gym.Env[Any, Any]):
-    observation, _ = env.reset(seed=5)
-    first, _ = bounded.predict(observation, episode_start=np.array([True]), deterministic=True)
-    assert bounded.last_plan is not None and bounded.last_plan.fresh
-    second, _ = bounded.predict(observation, episode_start=np.array([True]), deterministic=True)
-    np.testing.assert_array_equal(first, second)
-
-
-def test_another_goal_abandons_the_search(bounded: GraspAgent, env: gym.Env[Any, Any]):
-    observation, _ = env.reset(seed=5)
-    bounded.predict(observation)
-    other = {**observation, "desired_goal": -observation["desired_goal"]}
-    for _ in range(20):
-        bounded.predict(other)
-        assert bounded.last_plan is not None
-        if bounded.last_plan.fresh:
-            break
-    assert bounded.last_plan is not None
-    assert np.linalg.norm(bounded.last_plan.path[-1] - other["desired_goal"]) < 0.1
-    plans = bounded.policy._plans
-    assert plans is not None and (plans.goals[0] == other["desired_goal"]).all()
-
-
-def test_copies_and_files_hold_no_search(bounded: GraspAgent, env: gym.Env[Any, Any]):
-    observation, _ = env.reset(seed=5)
-    bounded.predict(observation)
-    assert bounded.policy._searches
-    for twin in (copy.deepcopy(bounded.policy), pickle.loads(pickle.dumps(bounded.policy))):
-        assert not twin._searches
-        twin.predict(observation)
-    bounded.policy.forget()
-    assert not bounded.policy._searches
-
-
-def test_a_rule_is_saved_with_the_agent(bounded: GraspAgent, tmp_path: Any):
-    bounded.rule = ReplanRule(commit=3, work=20_000)
-    bounded.save(tmp_path / "agent.zip")
-    assert GraspAgent.load(tmp_path / "agent.zip", device="cpu").rule == ReplanRule(commit=3, work=20_000)
-    for wrong in ({"work": 0}, {"work": 1.5}, {"commit": 0}):
-        with pytest.raises(ValueError, match=f"{next(iter(wrong))}: expected"):
-            ReplanRule(**wrong)  # pyright: ignore[reportArgumentType]
-    with pytest.raises(ValueError, match="rule: expected"):
-        bounded.rule = 7  # type: ignore[assignment]
-
-
-def test_late_plans_begin_at_the_step_nearest_to_the_present_state():
-    class Found(Replanning):
-        def __init__(self) -> None:
-            self.rows, self.goals = np.array([0]), np.zeros((1, 1), np.float32)
-            self.ahead, self.waited = 1, 4
-
-    plans = PlanState.blank(1, 5, 1, 1, 1)
-    found = PlanState.blank(1, 5, 1, 1, 1)
-    found.states[0, :, 0] = [0.0, 1.0, 2.0, 3.0, 4.0, 5.0]
-    found.valid[:] = True
-    for state, step in ((2.1, 2), (3.2, 3), (4.9, 3), (-3.0, 0)):  # three steps late at most
-        replanning = Found()
-        replanning.found = found
-        assert replanning.store(plans, np.array([[state]], np.float32), lambda *_: np.array([True])).tolist() == [0]
-        assert plans.step[0] == step
-    assert replanning.store(plans, plans.states[:, 0], lambda *_: np.array([False])).tolist() == []
-
-
-def test_several_searches_share_the_work_of_a_call():
-    spent: list[tuple[str, float]] = []
-
-    class Counting(Replanning):
-        def __init__(self, name: str, rows: list[int]) -> None:
-            self.rows, self.goals = np.array(rows), np.zeros((len(rows), 1), np.float32)
-            self.ahead, self.waited, self.name = 0, 0, name
-
-        def run(self, seconds: float | None = None) -> None:
-            for _ in range(4):
-                spend(10)
-                spent.append((self.name, 10.0))
-
-    searches = Searches()
-    one, two = Counting("one", [0]), Counting("two", [2])
-    assert searches.advance([one, two], 40, np.inf, None) == []
-    assert [name for name, _ in spent] == ["one"] * 2 + ["two"] * 2
-    assert searches.cover(3, lambda rows, _: rows >= 0).tolist() == [True, False, True]
-    assert searches.advance([], 40, np.inf, None) == [one, two]
-    assert not searches and searches.delay == 1
-
-
-def test_a_search_for_a_goal_that_nobody_has_any_more_is_dropped():
-    class Endless(Replanning):
-        def __init__(self, row: int) -> None:
-            self.rows, self.goals = np.array([row]), np.zeros((1, 1), np.float32)
-            self.ahead, self.waited = 0, 0
-
-        def run(self, seconds: float | None = None) -> None:
-            while True:
-                spend(10)
-
-    before = threads()
-    searches = Searches()
-    assert searches.advance([Endless(0), Endless(1)], 40, np.inf, None) == []
-    assert threads() == before + 2
-    assert searches.cover(2, lambda rows, _: rows == 1).tolist() == [False, True]
-    assert threads() == before + 1
-    searches.clear()
-    assert threads() == before
-
-
-def test_a_goal_that_moves_a_little_does_not_stop_the_agent(bounded: GraspAgent, env: gym.Env[Any, Any]):
-    observation, _ = env.reset(seed=5)
-    before, away = threads(), []
-    for step in range(60):
-        goal = observation["desired_goal"] + 1e-4 * step
-        away.append(np.linalg.norm(observation["achieved_goal"] - goal))
-        action, _ = bounded.predict({**observation, "desired_goal": goal}, deterministic=True)
-        observation, *_ = env.step(action)
-        assert threads() <= before + 1
-    assert away[-1] < 0.2 * away[0]
-
-
-@pytest.mark.parametrize("change", ["horizon", "planner", "rule"])
-def test_a_setting_that_is_replaced_ends_the_search(bounded: GraspAgent, env: gym.Env[Any, Any], change: str):
-    observation, _ = env.reset(seed=5)
-    bounded.predict(observation)
-    controller, searches = bounded.policy.controller, bounded.policy._searches
-    old = searches._running[0][0]
-    new = {"horizon": 30, "planner": GRASP(iterations=1), "rule": ReplanRule(work=9000)}[change]
-    setattr(controller, change, new)
-    for _ in range(40):
-        bounded.predict(observation)
-        assert all(replanning is not old for replanning, _ in searches._running)
-        if bounded.last_plan is not None and bounded.last_plan.fresh:
-            break
-    assert bounded.last_plan is not None and bounded.last_plan.fresh
-
-
-def test_a_budget_too_small_to_score_the_running_plan_keeps_it(env: gym.Env[Any, Any], monkeypatch: pytest.MonkeyPatch):
-    agent = grasp_agent.load("ball-nav", device="cpu")
-    observation, _ = env.reset(seed=5)
-    _, state = agent.predict(observation, episode_start=np.array([True]), deterministic=True)
-    known = PlanState._make(state)
-    agent.planner = GRASP(budget=1e-4)
-    moved = {**observation, "observation": observation["observation"] + 0.06}
-    moved["achieved_goal"] = moved["observation"]
-    _, after = agent.predict(moved, state, deterministic=True)
-    assert agent.last_plan is not None and not agent.last_plan.fresh
-    np.testing.assert_array_equal(PlanState._make(after).actions, known.actions)
-    assert PlanState._make(after).accepted[0]
