@@ -35,11 +35,15 @@ class Setting:
         samples: action sequences in each iteration.
         elites: sequences that the next iteration is fitted to; 0 where the method has none.
         iterations: rounds of improvement.
+        sigma: standard deviation of the first samples; the range of an action is 2.
+        temperature: of MPPI's weights; without effect on the others.
     """
 
     samples: int
     elites: int
     iterations: int
+    sigma: float = 1.0
+    temperature: float = 1.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,9 +101,9 @@ class StableWorldModel:
 
     def __init__(self, problem: Problem, setting: Setting, seed: int, *, name: str, **options: Any) -> None:
         self._model = _CostModel(problem)
-        sizes = {"num_samples": setting.samples, "n_steps": setting.iterations, "seed": seed}
+        sizes: dict[str, Any] = {"num_samples": setting.samples, "n_steps": setting.iterations, "seed": seed}
         if setting.elites:
-            sizes["topk"] = setting.elites
+            sizes |= {"topk": setting.elites, "var_scale": setting.sigma}  # it multiplies the noise
         self._solver = getattr(_stable_worldmodel_solvers(), name)(self._model, **sizes, **options)
         self._solver.configure(
             action_space=gym.spaces.Box(problem.low[None].numpy(), problem.high[None].numpy()),
@@ -143,7 +147,8 @@ class PytorchMPPI:
             lambda states, actions: step(self._problem, states, actions),
             lambda states, actions: states.new_zeros(len(states)),
             problem.start.shape[1],
-            torch.eye(len(problem.low)),
+            setting.sigma**2 * torch.eye(len(problem.low)),
+            lambda_=setting.temperature,
             num_samples=setting.samples,
             horizon=problem.horizon,
             terminal_state_cost=lambda states, actions: objective(self._problem, states[0]),
@@ -176,7 +181,7 @@ class PytorchICEM:
             problem.start.shape[1],
             size,
             # Its default of ones, with as many axes as actions, as its check demands; they broadcast.
-            sigma=torch.ones([1] * (size - 1) + [size]),
+            sigma=setting.sigma * torch.ones([1] * (size - 1) + [size]),
             num_samples=setting.samples,
             num_elites=setting.elites,
             horizon=problem.horizon,
@@ -220,6 +225,7 @@ class TorchWorldCEM:
             num_samples=setting.samples,
             num_elites=setting.elites,
             iterations=setting.iterations,
+            std=setting.sigma,
             bounds=(float(problem.low[0]), float(problem.high[0])),
         )
 

@@ -37,11 +37,17 @@ RESULTS = ROOT / "benchmarks" / "results" / "peers.json"
 SETTINGS: tuple[SettingName, ...] = ("equal-time", "equal-time-few", "default")
 OWN_NEEDS = ("gymnasium", "stable-baselines3", "safetensors", "scipy", "tyro", "tqdm")
 # The solvers need no data formats and no torchvision, which must be built for the installed version of torch.
-PIP_ARGUMENTS = {"stable-worldmodel": (("--no-deps", "stable-worldmodel"), ("loguru",))}
+PIP_ARGUMENTS = {
+    "stable-worldmodel": (("--no-deps", "stable-worldmodel"), ("loguru",)),
+    "all": (
+        ("--no-deps", "stable-worldmodel"),
+        ("loguru", "pytorch-mppi", "pytorch-icem", "torch-world", "mujoco"),
+    ),
+}
 
 
 def environment(package: str, cache: Path) -> Path:
-    """Returns the Python of a package's environment, which is made if it does not exist.
+    """Returns the Python of a package's environment, or the one of `all`, which is made if it does not exist.
 
     Raises:
         subprocess.CalledProcessError: if a step of the installation fails.

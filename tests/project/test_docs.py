@@ -200,6 +200,7 @@ def _comparable(goal: grasp_agent.Goal | None) -> Any:
         ("benchmarks.latency", "latency"),
         ("benchmarks.learning_cost", "learning_cost"),
         ("benchmarks.learning_curves", "learning_curves"),
+        ("benchmarks.peers.near", "peers_near"),
     ],
 )
 def test_a_page_of_results_is_what_its_script_writes(module: str, name: str):
