@@ -39,8 +39,7 @@ COMMITS = (1, 5, 10, 20)
 DEAREST = 2.0
 """Multiple of the time of ours up to which peers' settings are tried: dearer ones would meet the requirement."""
 ALLOWED = (0, 1, 2, 5, 10, 20)
-"""Failed tuning episodes that a setting may have; where no setting has so few, the better half of them is allowed more.
-"""
+"""Failures in tuning that a setting may have; where none has so few, the best quarter of them is allowed more."""
 Build = Callable[[Problem, int], Plan]
 
 
@@ -199,7 +198,7 @@ def tuned(bench: Bench, name: str, seeds: list[int], fewest: int, limit: float) 
                 solved = len(rows) - _failures(rows)
                 return candidate, {"solved": solved, "of": len(rows), "seconds": seconds, "candidates": len(played)}
         better = sorted(ordered, key=lambda candidate: _failures(played[candidate]) / len(played[candidate]))
-        ordered = [candidate for candidate in ordered if candidate in better[: max(1, len(better) // 2)]]
+        ordered = [candidate for candidate in ordered if candidate in better[: max(1, len(better) // 4)]]
     raise RuntimeError("every candidate passes when all failures are allowed")
 
 
