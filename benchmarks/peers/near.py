@@ -34,6 +34,7 @@ from benchmarks.peers.near_worker import (
     SAMPLES,
     SIGMAS,
     TEMPERATURES,
+    TUNING,
 )
 from benchmarks.peers.run import ROOT, environment
 from benchmarks.report import mcnemar, rate
@@ -152,10 +153,10 @@ def page(results: dict[str, Row]) -> str:
         "solved ones. To pose the problem is not counted, but for *predict*.",
         "The objective is the greatest distance to the goal in the last 6 steps of a plan, plus a weight times the "
         "mean distance along it, both in tolerances; ours has the default weight of 0.1. Each peer has the cheapest "
-        "setting that fails no more often than ours in tuning episodes; where there is none, the best quarter is "
-        "allowed more failures, and so on. It is chosen of "
-        f"{_listed(SAMPLES)} samples with an eighth of elites (at least 4), {_listed(ITERATIONS)} iterations, first "
-        f"standard deviations of {_listed(SIGMAS)}, weights of {_listed(RUNNING)}, for MPPI temperatures of "
+        "setting that fails no more often than ours in tuning episodes; where there is none, the better half is "
+        f"allowed more failures, and so on, for {TUNING:g} s; then the one that did best counts. It is chosen of "
+        f"{_listed(SAMPLES)} samples with an eighth of elites (at least 4), {_listed(ITERATIONS)} iterations, a first "
+        f"standard deviation of {_listed(SIGMAS)}, weights of {_listed(RUNNING)}, for MPPI temperatures of "
         f"{_listed(TEMPERATURES)}, and {_listed(COMMITS)} executed actions of each plan, as far as planning takes at "
         f"most {DEAREST:g} times as long as ours. For {OURS} only the number of executed actions is chosen. "
         "pytorch-icem draws noise without a seed.",
@@ -171,7 +172,7 @@ def page(results: dict[str, Row]) -> str:
 
 
 def _listed(values: tuple[float, ...]) -> str:
-    return ", ".join(f"{value:g}" for value in values[:-1]) + f" or {values[-1]:g}"
+    return " or ".join(part for part in (", ".join(f"{value:g}" for value in values[:-1]), f"{values[-1]:g}") if part)
 
 
 def main(

@@ -38,8 +38,10 @@ RUNNING = (0.1, 10.0)
 COMMITS = (1, 5, 10, 20)
 DEAREST = 2.0
 """Multiple of the time of ours up to which peers' settings are tried: dearer ones would meet the requirement."""
+TUNING = 300.0
+"""Time after which the tuning of a peer ends with the setting that solved the largest fraction of its episodes [s]."""
 ALLOWED = (0, 1, 2, 5, 10, 20)
-"""Failures in tuning that a setting may have; where none has so few, the best quarter of them is allowed more."""
+"""Failures in tuning that a setting may have; where none has so few, the better half of them is allowed more."""
 Build = Callable[[Problem, int], Plan]
 
 
@@ -186,7 +188,7 @@ def tuned(bench: Bench, name: str, seeds: list[int], fewest: int, limit: float) 
         fewest: failures that are allowed at first; more only where no candidate has so few.
         limit: of the time of an episode's plans [s].
     """
-    ordered = candidates(bench, name, limit)
+    began, ordered = process_time(), candidates(bench, name, limit)
     played: dict[Candidate, list[Episode]] = {candidate: [] for candidate in ordered}
     for allowed in (*(count for count in ALLOWED if count >= fewest), len(seeds)):
         for candidate in tqdm(ordered, desc=f"{name}, {allowed} failures", leave=False):
@@ -194,12 +196,23 @@ def tuned(bench: Bench, name: str, seeds: list[int], fewest: int, limit: float) 
             while len(rows) < len(seeds) and _failures(rows) <= allowed:
                 rows.append(episode(bench, name, candidate, seeds[len(rows)]))
             if _failures(rows) <= allowed:
-                seconds = sum(row.seconds for row in rows) / len(rows)
-                solved = len(rows) - _failures(rows)
-                return candidate, {"solved": solved, "of": len(rows), "seconds": seconds, "candidates": len(played)}
-        better = sorted(ordered, key=lambda candidate: _failures(played[candidate]) / len(played[candidate]))
-        ordered = [candidate for candidate in ordered if candidate in better[: max(1, len(better) // 4)]]
+                return candidate, _found(rows, len(played))
+            if name != OURS and process_time() - began > TUNING:
+                best = max((each for each in played if played[each]), key=lambda each: _solved(played[each]))
+                return best, _found(played[best], len(played))
+        better = sorted(ordered, key=lambda candidate: -_solved(played[candidate]))
+        ordered = [candidate for candidate in ordered if candidate in better[: max(1, len(better) // 2)]]
     raise RuntimeError("every candidate passes when all failures are allowed")
+
+
+def _found(rows: list[Episode], count: int) -> dict[str, Any]:
+    seconds = sum(row.seconds for row in rows) / len(rows)
+    return {"solved": len(rows) - _failures(rows), "of": len(rows), "seconds": seconds, "candidates": count}
+
+
+def _solved(rows: list[Episode]) -> float:
+    """Returns the fraction of solved episodes, with one failure more, so that many episodes count for more."""
+    return 1 - (_failures(rows) + 1) / (len(rows) + 1)
 
 
 def _failures(rows: list[Episode]) -> int:
