@@ -24,6 +24,7 @@ Goals = NDArray[np.floating[Any]]
 _SMALLEST_RADIUS = 1e-3  # of `ReplanRule.radius`, for models that are almost exact [model units]; chosen by hand
 _NEARBY = 0.2  # distance of another goal that counts as near, of the distance to the goal; chosen by hand
 _LEAST_TIME = 1e-6  # for a search that is late before it begins [s]
+_STILL = 0.01  # multiple of the radius below which a change in one step is none; chosen by hand
 _LOST = 5.0  # multiple of the radius beyond which a plan is not followed while another is searched for; chosen by hand
 
 
@@ -113,6 +114,7 @@ class Controller:
     ) -> None:
         whole(1, horizon=horizon)
         self.planner, self.horizon, self.criteria, self.rule = planner, horizon, criteria, rule
+        self._holding_problem: tuple[World, Criteria, Problem] | None = None
         self.reseed(seed)
 
     def reseed(self, seed: int) -> None:
@@ -244,10 +246,10 @@ class Controller:
         plans = plans.copy()
         for _ in range(steps):
             actions, followed = self._actions(world, states, goals, plans)
-            if not followed.any():
-                break  # what is held stays
             following = world.step(*(torch.from_numpy(part).to(world.device) for part in (states, actions)))
-            states = np.where(following.isfinite().cpu().numpy(), following.cpu().numpy(), states)
+            before, states = states, np.where(following.isfinite().cpu(), following.cpu(), states)
+            if not followed.any() and np.abs(states - before).max() < _STILL * self.rule.radius(world):
+                break  # what is held has come to rest
             plans.step[:] += 1
         return states
 
@@ -263,8 +265,12 @@ class Controller:
     def _holding(self, world: World, states: Array, goals: Array) -> Array:
         """Returns actions `[n, A]` that hold states `[n, S]`, as far as one step can."""
         start = torch.from_numpy(states).to(world.device)
-        problem = world.problem(start, goals, 1, self.criteria)
-        rest = problem.resting(1)[:, 0, 0]
+        known = self._holding_problem
+        if known is None or known[0] is not world or known[1] != self.criteria:
+            known = world, self.criteria, world.problem(start[:1], goals[:1], 1, self.criteria)
+            self._holding_problem = known
+        problem = known[2]
+        rest = problem.rest.expand(len(states), -1)
         actions = Tracking(damping=self.criteria.damping).correct_together(problem, start, start, rest)
         return torch.where(actions.isfinite(), actions, rest).cpu().numpy()
 

@@ -26,6 +26,7 @@ class _Channel:
     def __init__(self, total: float) -> None:
         self.resumed, self.suspended = threading.Semaphore(0), threading.Semaphore(0)
         self.left, self.total = 0.0, total
+        self.parallel = torch.get_num_threads()
         self.deadline = Deadline(None)
         self.begun = self.done = self.cancelled = False
         self.result: Any = None
@@ -54,6 +55,7 @@ class _Channel:
         """Runs a function; in the search's thread."""
         try:
             self._wait()
+            torch.set_num_threads(self.parallel)  # a new thread would take OpenMP's default
             with torch.no_grad(), metering(self):
                 self.result = function()
         except _Cancelled:

@@ -115,3 +115,27 @@ def test_a_plan_that_took_several_calls_begins_where_the_model_expected_it_to():
     assert len(misses) > 5
     # The first one waits where it is, as far as its speed permits; of later ones the start is forecast.
     assert np.median(misses[2:]) < 0.2 * searches.delay * np.mean(moved)
+
+
+def test_a_search_without_a_plan_to_follow_begins_where_holding_the_state_leads():
+    toy, searches = Drifting(), Searches()
+    controller = Controller(
+        CEM(iterations=2, samples=16, elites=4), 12, Criteria(accept=-1.0), ReplanRule(work=8000, commit=12)
+    )
+    state, plans, goals = np.array([-0.5, 0.8]), None, np.array([[0.5]], np.float32)
+    view = begun = None
+    for step in range(40):
+        if view is not None and view.fresh and searches.delay and begun is None:
+            state, goals, begun = np.array([-0.5, 0.8]), np.array([[-0.9]], np.float32), step
+        raw = np.array([[*state, state[0]]], np.float32)
+        action, plans, view = controller.decide(toy.world, raw, goals, plans, True, searches=searches)
+        assert view is not None
+        if begun is not None and view.fresh:
+            break
+        state = toy.after(state, action[0])
+    assert begun is not None
+    expected = toy.world.model.decode(torch.from_numpy(plans.states[:, 0])).numpy()[0, :2]
+    moved = np.linalg.norm(state - [-0.5, 0.8])
+    assert searches.delay >= 2
+    assert moved > 0.2  # it cannot stop at once
+    assert np.linalg.norm(expected - state) < 0.2 * moved

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 import time
 from collections.abc import Callable
 
@@ -130,3 +131,16 @@ def test_searches_compute_without_gradients_and_leave_the_callers_mode():
         assert Search(function).advance(10)
         assert torch.is_grad_enabled()
     assert modes == [False]
+
+
+def test_a_search_computes_with_its_callers_number_of_threads(monkeypatch: pytest.MonkeyPatch):
+    # OpenMP keeps the number for each thread: a new one would start as many as there are cores.
+    chosen = {}
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
+    monkeypatch.setattr(torch, "set_num_threads", lambda count: chosen.update({threading.current_thread(): count}))
+
+    search = Search(threading.current_thread)
+    search.advance(1)
+
+    assert search.result is not threading.current_thread()
+    assert chosen == {search.result: 3}
