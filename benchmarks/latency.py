@@ -26,6 +26,7 @@ from tqdm import tqdm
 
 import grasp_agent
 from benchmarks import pages
+from benchmarks.report import mcnemar
 from grasp_agent.files import atomic_write
 
 SEED = 50_000
@@ -47,7 +48,7 @@ BUDGETS = (0.01, 0.02, 0.05)
 """Time limits of a call [s]."""
 ALLOWED = 1.2
 """Multiple of its budget that a call may take."""
-LABEL = "now"
+LABEL, BEFORE = "now", "before"
 Row = dict[str, Any]
 
 
@@ -171,10 +172,11 @@ def page(rows: list[Row]) -> str:
         "What a call of predict costs",
         "python -m benchmarks.latency",
         f"Processor time of each call of the bundled agents on one thread, episodes with seeds from {SEED}, beside "
-        "other work on the same two cores: on an idle machine, times are about two thirds. *code* is the commit, *now* "
-        "this version. 0cd543b completed each search in the call that began it; since 2cc580a, a search has a share of "
-        "fixed work in each call. *Following* are calls that neither made nor searched for a plan. The first call of a "
-        "process, in which code is loaded, is apart.",
+        f"another process on the second of two cores. *{BEFORE}* is commit 0cd543b, which completed each search in the "
+        f"call that began it; *{LABEL}* is this version, where a search has a share of fixed work in each call. "
+        "*Following* are calls that neither made nor searched for a plan. The first call of a process, in which code "
+        "is loaded, is apart. *Paired* are the episodes that only this version and only the other one solved, of those "
+        "that both played, with the p-value of McNemar's exact test.",
         calls_table(rows),
         "## Time budgets beside a busy process",
         f"Wall-clock time of each call with `GRASP(budget=...)` and the like, beside a "
@@ -186,18 +188,30 @@ def page(rows: list[Row]) -> str:
 def calls_table(rows: list[Row]) -> str:
     """Returns Markdown with a line for each agent and label."""
     lines = [
-        "| agent | code | success | following, p50 [ms] | all calls, p50 | p99 | slowest | first | calls that search |",
-        "|---|---|---|---|---|---|---|---|---|",
+        "| agent | code | success | paired | following, p50 [ms] | all calls, p50 | p99 | slowest | first "
+        "| calls that search |",
+        "|---|---|---|---|---|---|---|---|---|---|",
     ]
     of = [row for row in rows if row["budget"] is None]
     for row in sorted(of, key=lambda row: ((*VECTORS, *IMAGES).index(row["agent"]), row["label"])):
         times = " | ".join(f"{row[name]:.1f}" for name in ("p99", "slowest", "first"))
         success = f"{np.mean(row['success']):.2f} of {row['episodes']}"
         lines.append(
-            f"| {row['agent']} | {row['label']} | {success} | {row['follow_p50']:.2f} | {row['p50']:.2f} | {times} "
-            f"| {row['searching']:.1%} |"
+            f"| {row['agent']} | {row['label']} | {success} | {paired(row, of)} | {row['follow_p50']:.2f} "
+            f"| {row['p50']:.2f} | {times} | {row['searching']:.1%} |"
         )
     return "\n".join(lines)
+
+
+def paired(row: Row, rows: list[Row]) -> str:
+    """Returns how many episodes only this version and only the one before solved; nothing for the latter itself."""
+    other = next((o for o in rows if o["label"] == BEFORE and o["agent"] == row["agent"]), None)
+    if other is None or row["label"] != LABEL:
+        return ""
+    common = min(len(row["success"]), len(other["success"]))
+    ours, theirs = np.array(row["success"][:common]), np.array(other["success"][:common])
+    gained, lost = int((ours > theirs).sum()), int((ours < theirs).sum())
+    return f"+{gained} -{lost} of {common}, p {mcnemar(ours.tolist(), theirs.tolist()):.2g}"
 
 
 def budgets_table(rows: list[Row]) -> str:
