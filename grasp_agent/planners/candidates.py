@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from functools import cache
 from math import prod
@@ -9,6 +10,8 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+
+_MANY = 2  # times as many entries of the state as of the action, from which forward mode is cheaper
 
 
 class Candidates(NamedTuple):
@@ -79,16 +82,41 @@ def _largest_divisor(count: int, limit: int) -> int:
 
 
 def derivative(function: Callable[[Tensor], Tensor], inputs: Tensor) -> tuple[Tensor, Tensor]:
-    """Returns values `[..., S]` and derivative `[..., S, I]` of a function of `[..., I]`, by S batched products."""
+    """Returns values `[..., S]` and derivative `[..., S, I]` of a function of `[..., I]` that treats rows apart.
+
+    By forward-mode differentiation in I batched products where S is much greater than I and the function permits it,
+    else by reverse mode in S products.
+
+    Raises:
+        ValueError: if the values do not depend on the inputs.
+    """
     leaf = inputs.detach().clone().requires_grad_()
     with torch.enable_grad():
         values = function(leaf)
-        if not values.requires_grad:
-            raise ValueError(
-                "dynamics: expected a derivative by the action, got none; pass action_jacobian=, or take a planner "
-                "without derivatives and Criteria(feedback=False)"
-            )
-        basis = torch.eye(values.shape[-1], dtype=values.dtype, device=values.device)
-        basis = basis.view(-1, *[1] * (values.ndim - 1), values.shape[-1]).expand(-1, *values.shape)
-        (slopes,) = torch.autograd.grad(values, leaf, basis, is_grads_batched=True)
+    if not values.requires_grad:
+        raise ValueError(
+            "dynamics: expected a derivative by the action, got none; pass action_jacobian=, or take a planner "
+            "without derivatives and Criteria(feedback=False)"
+        )
+    if values.shape[-1] > _MANY * inputs.shape[-1]:
+        try:
+            return values.detach(), _forward_slopes(function, inputs.detach())
+        except RuntimeError:  # an operation without forward mode, or one that cannot be batched
+            pass
+    (slopes,) = torch.autograd.grad(values, leaf, _basis(values), is_grads_batched=True)
     return values.detach(), slopes.movedim(0, -2)
+
+
+def _forward_slopes(function: Callable[[Tensor], Tensor], inputs: Tensor) -> Tensor:
+    def product(tangents: Tensor) -> Tensor:
+        return torch.func.jvp(function, (inputs,), (tangents,))[1]
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # torch's own, when it loads its rules of forward mode
+        return torch.func.vmap(product)(_basis(inputs)).movedim(0, -1)
+
+
+def _basis(rows: Tensor) -> Tensor:
+    """Returns the unit vectors of rows `[..., I]`, each for all rows: `[I, ..., I]`."""
+    basis = torch.eye(rows.shape[-1], dtype=rows.dtype, device=rows.device)
+    return basis.view(-1, *[1] * (rows.ndim - 1), rows.shape[-1]).expand(-1, *rows.shape)
