@@ -6,6 +6,7 @@ import math
 import time
 from dataclasses import dataclass
 from functools import partial
+from operator import methodcaller
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from grasp_agent.agent.plan_state import PlanState
-from grasp_agent.agent.replanning import Replanning, Searches
+from grasp_agent.agent.replanning import Due, Replanning, Searches
 from grasp_agent.models.world import World
 from grasp_agent.planners import Criteria, Planner, Problem, Tracking
 from grasp_agent.validation import more_than, whole
@@ -179,7 +180,8 @@ class Controller:
             rows = np.flatnonzero(stale)
             begun = self._replannings(world, states, goals, rows, delay, plans, deterministic, settings)
         answer = None if searches is None else self._actions(world, states, goals, plans)
-        complete = self._advanced(begun, searches, settings.planner.budget, before)
+        due = methodcaller("due", states, radius)
+        complete = self._advanced(begun, searches, due, settings.planner.budget, before)
         stored = np.concatenate([np.zeros(0, np.int64), *(r.store(plans, states, aimed) for r in complete)])
         if len(stored) or answer is None:
             answer = self._actions(world, states, goals, plans)
@@ -189,7 +191,7 @@ class Controller:
         return answer[0], plans, view
 
     def _advanced(
-        self, begun: list[Replanning], searches: Searches | None, budget: float | None, before: float
+        self, begun: list[Replanning], searches: Searches | None, due: Due, budget: float | None, before: float
     ) -> list[Replanning]:
         """Begins replannings and goes on with others, within a budget [s] since `before`; returns what is complete."""
 
@@ -201,7 +203,7 @@ class Controller:
                 replanning.run(left())
             return begun
         work = math.inf if self.rule.work is None else self.rule.work
-        return searches.advance(begun, work, self.rule.total_work, left())
+        return searches.advance(begun, due, work, self.rule.total_work, left())
 
     @property
     def settings(self) -> PlannerSettings:

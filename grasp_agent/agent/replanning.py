@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -15,11 +16,17 @@ from grasp_agent.agent.plan_state import PlanState
 from grasp_agent.agent.search import Search
 from grasp_agent.planners import GraspState, Planner, Problem
 from grasp_agent.planners.feedback import feedback
-from grasp_agent.planners.work import metering
+from grasp_agent.planners.work import OutOfTime, metering
 
 Array = NDArray[np.float32]
 Aimed = Callable[[NDArray[np.int64], Array], NDArray[np.bool_]]
 """`(rows [m], goals [m, G]) -> [m]`: whether plans to these goals are of use to these environments now."""
+_UNSCORED = (
+    "ReplanRule(total_work={total_work}): a search ended before a plan was scored, and the agent holds its state; "
+    "expected more work"
+)
+Due = Callable[["Replanning"], bool]
+"""Whether found plans are to be followed now."""
 
 
 class Replanning:
@@ -55,7 +62,19 @@ class Replanning:
 
     def run(self, seconds: float | None = None) -> None:
         """Makes the plans, within a wall-clock limit [s], None for none."""
+        try:
+            self._search(seconds)
+        except OutOfTime as end:  # before the planner began
+            if end.args[0] is not None:
+                raise
 
+    def due(self, states: Array, radius: float) -> bool:
+        """Returns whether plans are to be followed in states `[n, S]`: on time, or where they begin within `radius`."""
+        if self.found is None or self.waited >= self.ahead:
+            return True
+        return bool((np.linalg.norm(self.found.states[:, 0] - states[self.rows], axis=-1) <= radius).all())
+
+    def _search(self, seconds: float | None) -> None:
         def keep_latest(_: int, state: Any) -> None:
             self._latest[:] = [state] if isinstance(state, GraspState) else []
 
@@ -76,6 +95,11 @@ class Replanning:
         )
 
     @property
+    def is_scored(self) -> bool:
+        """Whether any plan was found and scored."""
+        return self.found is not None and bool(self.found.valid.any())
+
+    @property
     def virtual(self) -> Tensor | None:
         """`[N, H, S]`, the virtual states of the first problem's candidates at the end; None if there were none."""
         return self._latest[0].states[0] if self._latest else None
@@ -92,7 +116,8 @@ class Replanning:
             The indices of the environments whose plans were replaced.
         """
         found, late = self.found, self.waited - self.ahead
-        assert found is not None
+        if found is None:
+            return self.rows[:0]
         if late > 0:
             passed = found.states[:, : late + 1] - states[self.rows, None]
             found.step[:] = np.linalg.norm(passed, axis=-1).argmin(-1)
@@ -108,7 +133,7 @@ class Searches:
         self._running: list[tuple[Replanning, Search[None]]] = []
         self.delay = 0
         """Calls that the last search took after its first one."""
-        self._settings: object = None
+        self._settings: tuple[object, ...] = ()
 
     def __reduce__(self) -> tuple[type[Searches], tuple[()]]:
         return Searches, ()
@@ -121,9 +146,10 @@ class Searches:
         self._running.clear()
         self.delay = 0
 
-    def begin_call(self, settings: object) -> int:
-        """Cancels searches with other settings than the present ones; returns the expected `delay` of new ones."""
-        if settings != self._settings:
+    def begin_call(self, settings: tuple[object, ...]) -> int:
+        """Cancels searches with other settings than the present objects; returns the expected `delay` of new ones."""
+        known = self._settings
+        if len(settings) != len(known) or any(new is not old for new, old in zip(settings, known, strict=True)):
             self.clear()
             self._settings = settings
         return self.delay
@@ -140,12 +166,13 @@ class Searches:
         return covered
 
     def advance(
-        self, begun: list[Replanning], work: float, total_work: float, seconds: float | None
+        self, begun: list[Replanning], due: Due, work: float, total_work: float, seconds: float | None
     ) -> list[Replanning]:
         """Adds replannings, goes on with all, and returns those whose plans are to be followed now.
 
         Args:
             begun: new ones.
+            due: tells whether found plans are to be followed now.
             work: limit for all together [rows of a forward pass].
             total_work: limit for each search, which then ends with the best plan so far.
             seconds: wall-clock limit for all together [s], None for none.
@@ -157,7 +184,9 @@ class Searches:
                 share = work / max(count, 1), None if seconds is None else seconds / max(count, 1)
                 if not search.done and search.advance(*share):
                     self.delay = replanning.waited
-                if search.done and replanning.waited >= replanning.ahead:
+                    if search.exhausted and not replanning.is_scored:
+                        warnings.warn(_UNSCORED.format(total_work=total_work), RuntimeWarning, stacklevel=2)
+                if search.done and due(replanning):
                     ready.append(replanning)
                 replanning.waited += 1
         except BaseException:

@@ -28,7 +28,7 @@ class _Channel:
         self.left, self.total = 0.0, total
         self.parallel = torch.get_num_threads()
         self.deadline = Deadline(None)
-        self.begun = self.done = self.cancelled = False
+        self.begun = self.done = self.cancelled = self.exhausted = False
         self.result: Any = None
         self.error: BaseException | None = None
 
@@ -37,6 +37,7 @@ class _Channel:
         if self.cancelled:
             raise _Cancelled
         if work > self.total:
+            self.exhausted = True
             raise OutOfTime(None)
         if (self.deadline.passed() or work > self.left) and self.begun:
             self.suspended.release()
@@ -69,7 +70,7 @@ class _Channel:
 def _cancel(channel: _Channel, thread: threading.Thread) -> None:
     channel.cancelled = True
     channel.resumed.release()
-    if thread is not threading.current_thread():
+    if thread.is_alive() and thread is not threading.current_thread():
         thread.join(_GRACE)
 
 
@@ -88,13 +89,18 @@ class Search(Generic[Result]):
     def __init__(self, function: Callable[[], Result], total: float = math.inf) -> None:
         self._channel = _Channel(total)
         self._thread = threading.Thread(target=self._channel.run, args=(function,), name="plan", daemon=True)
+        weakref.finalize(self, _cancel, self._channel, self._thread)  # before, as Ctrl-C may end `start`
         self._thread.start()
-        weakref.finalize(self, _cancel, self._channel, self._thread)
 
     @property
     def done(self) -> bool:
         """Whether it is complete."""
         return self._channel.done
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether its total work was not enough."""
+        return self._channel.exhausted
 
     @property
     def alive(self) -> bool:

@@ -103,12 +103,3 @@ def test_a_fraction_of_the_random_actions_is_zero(agent: GraspAgent, rest: float
 def test_a_fraction_above_one_is_refused():
     with pytest.raises(ValueError, match="rest: expected a fraction"):
         ExploreConfig(rest=1.1)
-
-
-def test_noise_on_planned_actions_is_corrected_by_the_next_one(agent: GraspAgent):
-    noise, step, away = 0.2, 0.05, []
-    for seed in range(4):
-        distances, _ = explored(agent, 30, seed, noise=noise, frontier_share=0.0, hold=1000)
-        away.append(distances[5:].mean())
-    one = noise * step * np.sqrt(np.pi / 2)  # mean length of the noise of one step, along two axes
-    assert np.mean(away) < 2 * one  # without a correction it would add up to more than three of them

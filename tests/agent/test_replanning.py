@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import copy
+import gc
 import pickle
+import threading
+from dataclasses import dataclass
 from typing import Any
 
 import gymnasium as gym
@@ -15,7 +18,14 @@ import grasp_agent
 from grasp_agent import GRASP, GraspAgent, ReplanRule
 from grasp_agent.agent.plan_state import PlanState
 from grasp_agent.agent.replanning import Replanning, Searches
+from grasp_agent.agent.search import Search
+from grasp_agent.planners.candidates import Candidates
 from grasp_agent.planners.work import spend
+
+
+def always(_: Replanning) -> bool:
+    """Found plans are due."""
+    return True
 
 
 @pytest.fixture
@@ -141,10 +151,10 @@ def test_several_searches_share_the_work_of_a_call():
 
     searches = Searches()
     one, two = Counting("one", [0]), Counting("two", [2])
-    assert searches.advance([one, two], 40, np.inf, None) == []
+    assert searches.advance([one, two], always, 40, np.inf, None) == []
     assert [name for name, _ in spent] == ["one"] * 2 + ["two"] * 2
     assert searches.cover(3, lambda rows, _: rows >= 0).tolist() == [True, False, True]
-    assert searches.advance([], 40, np.inf, None) == [one, two]
+    assert searches.advance([], always, 40, np.inf, None) == [one, two]
     assert not searches and searches.delay == 1
 
 
@@ -160,7 +170,7 @@ def test_a_search_for_a_goal_that_nobody_has_any_more_is_dropped():
 
     before = threads()
     searches = Searches()
-    assert searches.advance([Endless(0), Endless(1)], 40, np.inf, None) == []
+    assert searches.advance([Endless(0), Endless(1)], always, 40, np.inf, None) == []
     assert threads() == before + 2
     assert searches.cover(2, lambda rows, _: rows == 1).tolist() == [False, True]
     assert threads() == before + 1
@@ -208,3 +218,58 @@ def test_a_budget_too_small_to_score_the_running_plan_keeps_it(env: gym.Env[Any,
     assert agent.last_plan is not None and not agent.last_plan.fresh
     np.testing.assert_array_equal(PlanState._make(after).actions, known.actions)
     assert PlanState._make(after).accepted[0]
+
+
+def test_a_search_that_ends_before_a_plan_is_scored_says_so(env: gym.Env[Any, Any]):
+    agent = grasp_agent.load("ball-nav", device="cpu")
+    for rule in (ReplanRule(work=1, total_work=1000), ReplanRule(work=5000, total_work=5000)):
+        agent.rule = rule
+        with pytest.warns(RuntimeWarning, match=f"total_work={rule.total_work}"):
+            played(agent, env, 30)
+
+
+def test_a_plan_is_followed_as_soon_as_the_state_is_where_it_begins(bounded: GraspAgent, env: gym.Env[Any, Any]):
+    # The last search took long, and the next one reckons with that; but the agent has no plan, and stays.
+    observation, _ = env.reset(seed=5)
+    bounded.predict(observation, deterministic=True)
+    bounded.policy._searches.delay = 40
+    other = observation | {"desired_goal": -observation["desired_goal"]}
+    fresh = []
+    while not any(fresh):
+        bounded.predict(other, deterministic=True)
+        assert bounded.last_plan is not None
+        fresh.append(bounded.last_plan.fresh)
+    assert 2 <= len(fresh) < 20
+
+
+@dataclass(frozen=True)
+class Aimless:
+    """Proposals that hold an array, which cannot be compared."""
+
+    data: Any
+
+    def __call__(self, problem: Any, count: int, noise: Any) -> Candidates:
+        actions = problem.resting(count)
+        return Candidates(problem.follow(actions), actions)
+
+
+def test_settings_that_cannot_be_compared_may_be_replaced_by_equal_ones(bounded: GraspAgent, env: gym.Env[Any, Any]):
+    observation, _ = env.reset(seed=5)
+    for _ in range(2):
+        bounded.planner = GRASP(proposals=Aimless(np.zeros(3)))
+        for _ in range(3):
+            bounded.predict(observation)
+
+
+def test_ctrl_c_while_a_search_begins_leaves_no_thread(monkeypatch: pytest.MonkeyPatch):
+    before, start = threads(), threading.Thread.start
+
+    def interrupted(thread: threading.Thread) -> None:
+        start(thread)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(threading.Thread, "start", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        Search(lambda: None)
+    gc.collect()
+    assert threads() == before
