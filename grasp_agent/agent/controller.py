@@ -25,7 +25,6 @@ Goals = NDArray[np.floating[Any]]
 _SMALLEST_RADIUS = 1e-3  # of `ReplanRule.radius`, for models that are almost exact [model units]; chosen by hand
 _NEARBY = 0.2  # distance of another goal that counts as near, of the distance to the goal; chosen by hand
 _LEAST_TIME = 1e-6  # for a search that is late before it begins [s]
-_STILL = 0.01  # multiple of the radius below which a change in one step is none; chosen by hand
 _LOST = 5.0  # multiple of the radius beyond which a plan is not followed while another is searched for; chosen by hand
 
 
@@ -250,8 +249,8 @@ class Controller:
             actions, followed = self._actions(world, states, goals, plans)
             following = world.step(*(torch.from_numpy(part).to(world.device) for part in (states, actions)))
             before, states = states, np.where(following.isfinite().cpu(), following.cpu(), states)
-            if not followed.any() and np.abs(states - before).max() < _STILL * self.rule.radius(world):
-                break  # what is held has come to rest
+            if not followed.any() and (np.linalg.norm(states - before, axis=-1) <= world.error).all():
+                return before  # held, and at rest as far as the model can tell
             plans.step[:] += 1
         return states
 
