@@ -172,11 +172,13 @@ def page(rows: list[Row]) -> str:
         "What a call of predict costs",
         "python -m benchmarks.latency",
         f"Processor time of each call of the bundled agents on one thread, episodes with seeds from {SEED}, beside "
-        f"another process on the second of two cores. *{BEFORE}* is commit 0cd543b, which completed each search in the "
-        f"call that began it; *{LABEL}* is this version, where a search has a share of fixed work in each call. "
+        f"one to three other processes on two cores; alone, times are about two thirds. *{BEFORE}* is commit 0cd543b, "
+        f"which completed each search in the call that began it; *{LABEL}* is commit 8236876, where a search has a "
+        "share of fixed work in each call. 36ee4a2 counted two calls for a derivative, so that a search took more and "
+        "shorter calls, and 2cc580a is the last commit of which the agents with images were measured. "
         "*Following* are calls that neither made nor searched for a plan. The first call of a process, in which code "
-        "is loaded, is apart. *Paired* are the episodes that only this version and only the other one solved, of those "
-        "that both played, with the p-value of McNemar's exact test.",
+        "is loaded, is apart. *Paired* are the episodes that only this code and only that before solved, of those that "
+        "both played, with the p-value of McNemar's exact test.",
         calls_table(rows),
         "## Time budgets beside a busy process",
         f"Wall-clock time of each call with `GRASP(budget=...)` and the like, beside a "
@@ -204,9 +206,9 @@ def calls_table(rows: list[Row]) -> str:
 
 
 def paired(row: Row, rows: list[Row]) -> str:
-    """Returns how many episodes only this version and only the one before solved; nothing for the latter itself."""
+    """Returns how many episodes only this code and only that before solved; nothing for the latter itself."""
     other = next((o for o in rows if o["label"] == BEFORE and o["agent"] == row["agent"]), None)
-    if other is None or row["label"] != LABEL:
+    if other is None or row["label"] == BEFORE:
         return ""
     common = min(len(row["success"]), len(other["success"]))
     ours, theirs = np.array(row["success"][:common]), np.array(other["success"][:common])

@@ -133,7 +133,7 @@ def test_a_search_without_a_plan_to_follow_begins_where_holding_the_state_leads(
         if begun is not None and view.fresh:
             break
         state = toy.after(state, action[0])
-    assert begun is not None
+    assert begun is not None and plans is not None
     expected = toy.world.model.decode(torch.from_numpy(plans.states[:, 0])).numpy()[0, :2]
     moved = np.linalg.norm(state - [-0.5, 0.8])
     assert searches.delay >= 2
