@@ -173,9 +173,9 @@ def page(rows: list[Row]) -> str:
         "python -m benchmarks.latency",
         f"Processor time of each call of the bundled agents on one thread, episodes with seeds from {SEED}, beside "
         f"one to three other processes on two cores; alone, times are about two thirds. *{BEFORE}* is commit 0cd543b, "
-        f"which completed each search in the call that began it; *{LABEL}* is commit 8236876, where a search has a "
-        "share of fixed work in each call. 36ee4a2 counted two calls for a derivative, so that a search took more and "
-        "shorter calls, and 2cc580a is the last commit of which the agents with images were measured. "
+        "which completed each search in the call that began it; since then, a search has a share of fixed work in "
+        f"each call. *{LABEL}* is commit 5e67a8f, 36ee4a2 one before it; 8236876 counted a derivative as one call "
+        "instead of two, so that calls took longer; 2cc580a is the last of which agents with images were measured. "
         "*Following* are calls that neither made nor searched for a plan. The first call of a process, in which code "
         "is loaded, is apart. *Paired* are the episodes that only this code and only that before solved, of those that "
         "both played, with the p-value of McNemar's exact test.",

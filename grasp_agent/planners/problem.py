@@ -15,7 +15,7 @@ from grasp_agent.planners.linalg.least_squares import least_squares
 from grasp_agent.planners.protocols import Block, Dynamics, Goal, Jacobian, Pullback, Region
 from grasp_agent.planners.regions import TerminalStates
 from grasp_agent.planners.scoring import Criteria, Scoring, Verdict
-from grasp_agent.planners.work import PASSES, Effort, metered
+from grasp_agent.planners.work import PASSES, SMALL_STEP, Effort, metered, spend
 
 if TYPE_CHECKING:
     from grasp_agent.planners.protocols import ReplayWindows, Router
@@ -174,6 +174,7 @@ class Problem:
 
     def correction(self, slopes: Tensor, deviation: Tensor, damping: float) -> Tensor:
         """Returns the action `[..., A]` that moves a state by `deviation` `[..., S]`, by least squares in D_a F."""
+        spend(SMALL_STEP)
         if self.metric is None:
             return least_squares(slopes, deviation, damping)
         return least_squares(self.metric @ slopes, deviation @ self.metric.mT, damping)

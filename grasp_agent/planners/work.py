@@ -20,7 +20,9 @@ PASSES: dict[str, Callable[[int, int], int]] = {
     "action_pullback": lambda size, actions: 2,
     "jacobian": lambda size, actions: 1 + size + actions,
 }
-"""Forward passes whose time a function of a model takes, for S entries of the state and A of the action."""
+"""Forward passes of a row whose time a function of a model takes, for S entries of the state and A of the action."""
+CALLS = {"dynamics": 1, "action_jacobian": 2, "action_pullback": 2, "jacobian": 2}
+"""Calls whose time a call of the function takes, apart from its rows."""
 
 SMALL_STEP = 200.0
 """Work of one step of a serial loop over small matrices [rows of a forward pass]; measured on one core."""
@@ -87,7 +89,8 @@ class Metered(Generic[Result]):
         meter = getattr(_active, "meter", None)
         if meter is not None:
             rows = state.shape[0] * state.shape[1]
-            meter.spend(self.effort.call + self.effort.row * rows * PASSES[self.kind](state.shape[2], action.shape[2]))
+            passes = PASSES[self.kind](state.shape[2], action.shape[2])
+            meter.spend(self.effort.call * CALLS[self.kind] + self.effort.row * rows * passes)
         return self.function(state, action)
 
 
