@@ -1,7 +1,7 @@
 """`GRASP.paper()` next to the published equations, written out in numpy (Psenka et al. 2026, arXiv 2602.00475, eq. 10).
 
 The constants are those of the public port closest to the paper: Adam with rates 0.1 (states) and 0.001 (actions), gamma
-1, and a sync of plain gradient steps with rate 0.1 on the last state's squared distance, after which Adam's moments are reset.
+1, and a sync of plain gradient steps with rate 0.1 on the last state's squared distance, which resets Adam's moments.
 """
 
 from __future__ import annotations
