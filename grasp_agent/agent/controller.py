@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from operator import methodcaller
 from typing import Any, NamedTuple
@@ -14,8 +14,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from grasp_agent.agent.plan_state import PlanState
-from grasp_agent.agent.replanning import Due, Replanning, Searches
+from grasp_agent.agent.plan_state import PlanState, PlanView
+from grasp_agent.agent.replanning import IMPROVING, Due, Replanning, Searches
 from grasp_agent.models.world import World
 from grasp_agent.planners import Criteria, Planner, Problem, Tracking
 from grasp_agent.validation import more_than, whole
@@ -28,34 +28,20 @@ _LEAST_TIME = 1e-6  # for a search that is late before it begins [s]
 _LOST = 5.0  # multiple of the radius beyond which a plan is not followed while another is searched for; chosen by hand
 
 
-class PlanView(NamedTuple):
-    """The plan of the first environment, for drawing."""
-
-    path: Array
-    """`[H + 1, G]`, predicted achieved goals from the state at which the plan begins [the environment's units];
-    constant while there is no plan to follow."""
-    virtual: Array
-    """`[N, H, G]`, virtual states of the candidates when the plan was made; empty if there were none."""
-    step: int
-    """Index of the action being executed."""
-    fresh: bool
-    """Whether the plan came into use in this call."""
-    accepted: bool
-    """Whether it was accepted, see `Criteria.accept`."""
-
-
 @dataclass(frozen=True, kw_only=True)
 class ReplanRule:
     """When a running plan is replaced.
 
-    A plan is kept as long as its goal is the same, it is not at its end, and observations stay near its predictions.
+    A plan is kept as long as its goal is the same, it is not at its end, observations stay near its predictions, and
+    the goal is reached where it predicts that. An accepted plan is kept beyond its end while the state stays there.
 
     Attributes:
         commit: steps after which a plan that was not accepted is replaced.
         deviation: largest distance of a state from its prediction, in multiples of the model's error, the 99 %
             quantile of the one-step error on held-out data.
         work: limit of what one call may search for new plans [rows of a forward pass of the model]; a longer search
-            goes on in the next calls, if these get neither `state` nor `episode_start`. None is no limit.
+            goes on in the next calls, if these get neither `state` nor `episode_start`. Where there is no plan to
+            follow meanwhile, the best of the planner's proposals comes first. None is no limit.
         total_work: work after which a search that goes on ends with the best plan so far.
         patience: how often the same observation in a row gets the same action, where a policy keeps its plan between
             calls; after that the plan counts as failed, and a new one is made with another seed of noise.
@@ -133,7 +119,19 @@ class Controller:
 
     def on_course(self, world: World, raw: Array, goals: Array, plans: PlanState) -> NDArray[np.bool_]:
         """Returns where plans are kept, `[n]`; see `ReplanRule`."""
-        return self.rule.on_course(self.encode(world, raw, plans), goals, plans, self.rule.radius(world))
+        return self._on_course(world, self.encode(world, raw, plans), goals, plans)
+
+    def _on_course(
+        self, world: World, states: Array, goals: Array, plans: PlanState, delay: int = 0
+    ) -> NDArray[np.bool_]:
+        present, predicted = world.at_goal(np.stack([states, plans.ahead(0)]), goals)
+        return self.rule.on_course(states, goals, plans, self.rule.radius(world), delay) & (present | ~predicted)
+
+    def _arrived(self, world: World, states: Array, goals: Array, plans: PlanState) -> NDArray[np.bool_]:
+        """Returns where states are those in which a plan ends, at the goal, `[n]`."""
+        last = plans.states[:, -1]
+        near = np.linalg.norm(states - last, axis=-1) <= self.rule.radius(world)
+        return plans.aims_at(goals) & near & world.at_goal(np.stack([states, last]), goals).all(0)
 
     def decide(
         self,
@@ -171,17 +169,19 @@ class Controller:
         delay = 0
         if searches is not None:
             delay = min(self.horizon, searches.begin_call((*settings, self.horizon, self.rule)))
-        stale = ~self.rule.on_course(states, goals, plans, radius, delay)
+        stale = ~self._on_course(world, states, goals, plans, delay)
         if searches is not None:
-            stale &= ~searches.cover(len(raw), aimed)
+            stale = (stale | searches.provisional(len(raw))) & ~searches.cover(len(raw), aimed)
         begun = []
         if stale.any():
             rows = np.flatnonzero(stale)
-            begun = self._replannings(world, states, goals, rows, delay, plans, deterministic, settings)
+            staged = searches is not None and self.rule.work is not None
+            begun = self._replannings(world, states, goals, rows, delay, plans, deterministic, settings, staged)
         answer = None if searches is None else self._actions(world, states, goals, plans)
         due = methodcaller("due", states, radius)
         complete = self._advanced(begun, searches, due, settings.planner.budget, before)
-        stored = np.concatenate([np.zeros(0, np.int64), *(r.store(plans, states, aimed) for r in complete)])
+        arrived = self._arrived(world, states, goals, plans) if complete else np.zeros(len(raw), np.bool_)
+        stored = np.concatenate([np.zeros(0, np.int64), *(r.store(plans, states, aimed, arrived) for r in complete)])
         if len(stored) or answer is None:
             answer = self._actions(world, states, goals, plans)
         virtual = complete[0].virtual if 0 in stored else None
@@ -215,14 +215,16 @@ class Controller:
         states: Array,
         goals: Array,
         rows: NDArray[np.int64],
-        ahead: int,
+        delay: int,
         plans: PlanState,
         deterministic: bool,
         settings: PlannerSettings,
+        staged: bool,
     ) -> list[Replanning]:
-        """Returns what plans for some rows, from the states that are expected `ahead` steps after states `[n, S]`.
+        """Returns what plans for some rows, from the states that are expected `delay` steps after states `[n, S]`.
 
-        Rows with and without a running plan are planned apart, so that a row's plan does not depend on the others.
+        Rows with and without a running plan are planned apart, so that a row's plan does not depend on the others. If
+        it is `staged`, the latter get the best of the planner's proposals: soon, instead of a better plan later.
         """
         planner, criteria = settings
         seed = self.seed if deterministic else int(self.random.integers(2**31))
@@ -230,10 +232,13 @@ class Controller:
         for warm in (True, False):
             chosen = rows[warm_rows == warm]
             if len(chosen):
+                provisional = staged and not warm and planner.proposals is not None
+                ahead = delay // IMPROVING if provisional else delay
                 running = plans.rows(chosen)
                 pose = partial(self._posed, world, states[chosen], goals[chosen], running, ahead, criteria)
                 left = torch.from_numpy(running.remaining(ahead)).to(world.device) if warm else None
-                begun.append(Replanning(planner, pose, chosen, goals[chosen], left, seed, ahead))
+                source = replace(planner, iterations=0) if provisional else planner
+                begun.append(Replanning(source, pose, chosen, goals[chosen], left, seed, ahead, provisional))
         return begun
 
     def _posed(

@@ -93,9 +93,8 @@ class PlanState(NamedTuple):
         return np.clip(self.actions[rows, step] + np.where(np.isfinite(change), change, 0), -1, 1)
 
     def usable(self, states: NDArray[np.float32], radius: float) -> NDArray[np.bool_]:
-        """Returns where plans have steps left, and predict states within `radius` of states `[n, S]`, `[n]`."""
-        near = np.linalg.norm(self.deviations(states), axis=-1) <= radius
-        return self.valid & (self.step < self.actions.shape[1]) & near
+        """Returns where plans predict states within `radius` of states `[n, S]`, `[n]`; after its end, the last one."""
+        return self.valid & (np.linalg.norm(self.deviations(states), axis=-1) <= radius)
 
     def aims_at(self, goals: NDArray[np.floating[Any]]) -> NDArray[np.bool_]:
         """Returns where there is a plan for the goal `[n, G]`, `[n]`."""
@@ -112,6 +111,17 @@ class PlanState(NamedTuple):
         kept[:, entries] = np.where(same[:, None], before, now)
         return kept
 
+    def staying(self) -> PlanState:
+        """Returns plans that repeat the last step, not accepted: the feedback holds the last state."""
+        horizon = self.actions.shape[1]
+        return self._replace(
+            actions=self.actions[:, -1:].repeat(horizon, 1),
+            states=self.states[:, -1:].repeat(horizon + 1, 1),
+            gains=self.gains[:, -1:].repeat(horizon, 1),
+            step=np.zeros_like(self.step),
+            accepted=np.zeros_like(self.accepted),
+        )
+
     def ahead(self, count: int) -> NDArray[np.float32]:
         """Returns the states `[n, S]` predicted for `count` steps after the present one."""
         return self.states[np.arange(len(self.step)), np.minimum(self.step + count, self.states.shape[1] - 1)]
@@ -122,3 +132,19 @@ class PlanState(NamedTuple):
         index = self.step[:, None] + count + np.arange(horizon)
         moved = np.take_along_axis(self.actions, np.minimum(index, horizon - 1)[..., None], axis=1)
         return np.where((index < horizon)[..., None], moved, 0).astype(np.float32)
+
+
+class PlanView(NamedTuple):
+    """The plan of the first environment, for drawing."""
+
+    path: NDArray[np.float32]
+    """`[H + 1, G]`, predicted achieved goals from the state at which the plan begins [the environment's units];
+    constant while there is no plan to follow."""
+    virtual: NDArray[np.float32]
+    """`[N, H, G]`, virtual states of the candidates when the plan was made; empty if there were none."""
+    step: int
+    """Index of the action being executed."""
+    fresh: bool
+    """Whether the plan came into use in this call."""
+    accepted: bool
+    """Whether it was accepted, see `Criteria.accept`."""

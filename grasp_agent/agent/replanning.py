@@ -25,6 +25,8 @@ _UNSCORED = (
     "ReplanRule(total_work={total_work}): a search ended before a plan was scored, and the agent holds its state; "
     "expected more work"
 )
+IMPROVING = 4
+"""Times as many calls as scoring the proposals takes, to improve them; measured with the default planner."""
 Due = Callable[["Replanning"], bool]
 """Whether found plans are to be followed now."""
 
@@ -40,6 +42,7 @@ class Replanning:
         running: `[m, H, A]`, what is left of their plans; None for none.
         seed: seed of the planner's noise.
         ahead: calls after which the problems' start is expected to be the present state.
+        provisional: whether plans are followed only until better ones are found, unless they are accepted.
     """
 
     def __init__(
@@ -51,8 +54,9 @@ class Replanning:
         running: Tensor | None,
         seed: int,
         ahead: int = 0,
+        provisional: bool = False,
     ) -> None:
-        self.rows, self.goals, self.ahead = rows, goals, ahead
+        self.rows, self.goals, self.ahead, self.provisional = rows, goals, ahead, provisional
         self.waited = 0
         """Calls since the first one, in which it began."""
         self._planner, self._pose, self._running, self._seed = planner, pose, running, seed
@@ -104,13 +108,15 @@ class Replanning:
         """`[N, H, S]`, the virtual states of the first problem's candidates at the end; None if there were none."""
         return self._latest[0].states[0] if self._latest else None
 
-    def store(self, plans: PlanState, states: Array, aimed: Aimed) -> NDArray[np.int64]:
+    def store(self, plans: PlanState, states: Array, aimed: Aimed, arrived: NDArray[np.bool_]) -> NDArray[np.int64]:
         """Replaces running plans by the new ones, in place, where these were scored and are of use.
 
         Args:
             plans: of all n environments.
             states: `[n, S]`, the present states [model units]: a late plan begins at the step that is nearest to them.
             aimed: tells whether plans to other goals than the present ones are of use.
+            arrived: `[n]`, whether the running plans end where the states are, at the goal: they are only replaced by
+                accepted ones, else they stay there.
 
         Returns:
             The indices of the environments whose plans were replaced.
@@ -121,7 +127,10 @@ class Replanning:
         if late > 0:
             passed = found.states[:, : late + 1] - states[self.rows, None]
             found.step[:] = np.linalg.norm(passed, axis=-1).argmin(-1)
-        chosen = np.flatnonzero(found.valid & aimed(self.rows, self.goals))
+        useful = found.valid & aimed(self.rows, self.goals)
+        kept = self.rows[useful & ~found.accepted & arrived[self.rows]]
+        plans.put(kept, plans.rows(kept).staying())
+        chosen = np.flatnonzero(useful & (found.accepted | ~arrived[self.rows]))
         plans.put(self.rows[chosen], found.rows(chosen))
         return self.rows[chosen]
 
@@ -132,7 +141,8 @@ class Searches:
     def __init__(self) -> None:
         self._running: list[tuple[Replanning, Search[None]]] = []
         self.delay = 0
-        """Calls that the last search took after its first one."""
+        """Calls that the next search is expected to take after its first one."""
+        self._provisional: set[int] = set()
         self._settings: tuple[object, ...] = ()
 
     def __reduce__(self) -> tuple[type[Searches], tuple[()]]:
@@ -144,6 +154,7 @@ class Searches:
     def clear(self) -> None:
         """Cancels all searches."""
         self._running.clear()
+        self._provisional.clear()
         self.delay = 0
 
     def begin_call(self, settings: tuple[object, ...]) -> int:
@@ -153,6 +164,12 @@ class Searches:
             self.clear()
             self._settings = settings
         return self.delay
+
+    def provisional(self, count: int) -> NDArray[np.bool_]:
+        """Returns which environments got a provisional plan, not accepted, in the last call, `[count]`."""
+        found = np.isin(np.arange(count), list(self._provisional))
+        self._provisional.clear()
+        return found
 
     def cover(self, count: int, aimed: Aimed) -> NDArray[np.bool_]:
         """Returns for which of the environments a plan of use is searched, `[count]`; drops other searches."""
@@ -183,7 +200,7 @@ class Searches:
             for replanning, search in self._running:
                 share = work / max(count, 1), None if seconds is None else seconds / max(count, 1)
                 if not search.done and search.advance(*share):
-                    self.delay = replanning.waited
+                    self.delay = replanning.waited * (IMPROVING if replanning.provisional else 1)
                     if search.exhausted and not replanning.is_scored:
                         warnings.warn(_UNSCORED.format(total_work=total_work), RuntimeWarning, stacklevel=2)
                 if search.done and due(replanning):
@@ -193,4 +210,7 @@ class Searches:
             self.clear()
             raise
         self._running = [pair for pair in self._running if pair[0] not in ready]
+        for replanning in ready:
+            if replanning.provisional and replanning.found is not None:
+                self._provisional |= set(replanning.rows[~replanning.found.accepted].tolist())
         return ready

@@ -88,6 +88,10 @@ class World:
         difference = (achieved - desired).astype(np.float32)
         return np.linalg.norm(difference * np.array(self.goal_weights, np.float32), axis=-1)
 
+    def at_goal(self, states: Array, goals: Array) -> NDArray[np.bool_]:
+        """Returns whether states `[..., n, S]` [model units] are at goals `[n, G]` [the environment's units]."""
+        return self.goal_distance(self.achieved(torch.from_numpy(states).to(self.device)), goals) <= self.tolerance
+
     def problem(self, start: Tensor, goals: Array, horizon: int, criteria: Criteria) -> Problem:
         """Returns the problems of states `[B, S]` [model units] and goals `[B, G]` [the environment's units]."""
         model, blocks = self.model, self.index.blocks

@@ -139,3 +139,19 @@ def test_a_search_without_a_plan_to_follow_begins_where_holding_the_state_leads(
     assert searches.delay >= 2
     assert moved > 0.2  # it cannot stop at once
     assert np.linalg.norm(expected - state) < 0.2 * moved
+
+
+def test_a_plan_that_predicts_the_goal_is_not_kept_away_from_it():
+    world = Drifting().world
+    controller = Controller(CEM(), HORIZON, Criteria(), ReplanRule(deviation=1e6))
+
+    def kept(position: float, predicted: float) -> bool:
+        raws = [np.array([[value, 0.0, value]], np.float32) for value in (position, predicted)]
+        plans = controller.blank(world, 1)
+        plans.states[:] = world.encode(raws[1]).numpy()
+        plans.goals[:], plans.accepted[:], plans.valid[:] = 0.5, True, True
+        return bool(controller.on_course(world, raws[0], np.array([[0.5]], np.float32), plans)[0])
+
+    assert kept(0.55, 0.5)
+    assert not kept(0.7, 0.5)
+    assert kept(0.7, 0.75)  # still on the way

@@ -15,10 +15,11 @@ import pytest
 from agents import ENV, threads
 
 import grasp_agent
-from grasp_agent import GRASP, GraspAgent, ReplanRule
+from grasp_agent import GRASP, Criteria, GraspAgent, ReplanRule
 from grasp_agent.agent.plan_state import PlanState
 from grasp_agent.agent.replanning import Replanning, Searches
 from grasp_agent.agent.search import Search
+from grasp_agent.planners import CEM
 from grasp_agent.planners.candidates import Candidates
 from grasp_agent.planners.work import spend
 
@@ -66,6 +67,38 @@ def test_a_plan_that_takes_several_calls_is_followed_once_it_is_found(bounded: G
     again = played(bounded, env)
     np.testing.assert_array_equal(actions, again[2])
     assert fresh == again[1]
+
+
+@pytest.mark.parametrize(
+    ("work", "proposals", "stages"), [(10_000, True, [0, 4]), (10_000, False, [4, 4]), (None, True, [4, 4])]
+)
+def test_without_a_plan_the_best_proposal_is_followed_until_a_better_one_is_found(
+    bounded: GraspAgent,
+    env: gym.Env[Any, Any],
+    monkeypatch: pytest.MonkeyPatch,
+    work: int | None,
+    proposals: bool,
+    stages: list[int],
+):
+    searched, plan = [], GRASP.plan
+    monkeypatch.setattr(GRASP, "plan", lambda self, *a, **k: searched.append(self.iterations) or plan(self, *a, **k))
+    source = bounded.planner.proposals if proposals else None
+    bounded.planner = GRASP(candidates=4, proposals=source, iterations=4, verify_every=1)
+    bounded.criteria, bounded.rule = Criteria(accept=-1.0), ReplanRule(work=work)
+    played(bounded, env, 60)
+    assert searched[:2] == stages
+    assert 0 not in searched[1:]
+
+
+def test_a_proposal_that_is_not_accepted_is_improved_at_once(bounded: GraspAgent, env: gym.Env[Any, Any]):
+    bounded.criteria = Criteria(accept=-1.0)
+    first = played(bounded, env, 30)[1].index(True)
+    bounded.policy.forget()
+    played(bounded, env, first + 1)
+    assert not bounded.policy.searching
+    bounded.policy.forget()
+    played(bounded, env, first + 2)
+    assert bounded.policy.searching  # in the call after the first plan, not after its commitment
 
 
 def test_without_a_limit_the_first_call_finds_the_plan(bounded: GraspAgent, env: gym.Env[Any, Any]):
@@ -131,9 +164,28 @@ def test_late_plans_begin_at_the_step_nearest_to_the_present_state():
     for state, step in ((2.1, 2), (3.2, 3), (4.9, 3), (-3.0, 0)):  # three steps late at most
         replanning = Found()
         replanning.found = found
-        assert replanning.store(plans, np.array([[state]], np.float32), lambda *_: np.array([True])).tolist() == [0]
+        states = np.array([[state]], np.float32)
+        assert replanning.store(plans, states, lambda *_: np.array([True]), np.array([False])).tolist() == [0]
         assert plans.step[0] == step
-    assert replanning.store(plans, plans.states[:, 0], lambda *_: np.array([False])).tolist() == []
+    assert replanning.store(plans, states, lambda *_: np.array([False]), np.array([False])).tolist() == []
+
+
+@pytest.mark.parametrize("accepted", [True, False])
+def test_at_the_goal_only_an_accepted_plan_replaces_the_one_that_led_there(accepted: bool):
+    running, found = (PlanState.blank(1, 3, 1, 1, 1) for _ in range(2))
+    running.states[0, :, 0], running.actions[0, :, 0], running.gains[0, :, 0, 0] = [0, 1, 2, 3], [1, 1, 0.5], [7, 8, 9]
+    running.step[:], running.accepted[:], running.valid[:] = 3, True, True
+    found.states[:], found.accepted[:], found.valid[:] = 5.0, accepted, True
+    replanning = Replanning(CEM(), lambda: None, np.array([0]), np.zeros((1, 1), np.float32), None, 0)  # type: ignore[arg-type]
+    replanning.found = found
+    stored = replanning.store(running, np.array([[3.0]], np.float32), lambda *_: np.array([True]), np.array([True]))
+    if accepted:
+        assert stored.tolist() == [0] and (running.states == 5).all()
+        return
+    assert stored.tolist() == []
+    assert (running.states == 3).all() and (running.actions == 0.5).all() and (running.gains == 9).all()
+    assert running.step[0] == 0 and not running.accepted[0]
+    assert running.feedback(np.array([[2.9]], np.float32))[0, 0] == pytest.approx(0.5 - 0.9, abs=1e-5)
 
 
 def test_several_searches_share_the_work_of_a_call():
@@ -142,7 +194,7 @@ def test_several_searches_share_the_work_of_a_call():
     class Counting(Replanning):
         def __init__(self, name: str, rows: list[int]) -> None:
             self.rows, self.goals = np.array(rows), np.zeros((len(rows), 1), np.float32)
-            self.ahead, self.waited, self.name = 0, 0, name
+            self.ahead, self.waited, self.provisional, self.name = 0, 0, False, name
 
         def run(self, seconds: float | None = None) -> None:
             for _ in range(4):
@@ -162,7 +214,7 @@ def test_a_search_for_a_goal_that_nobody_has_any_more_is_dropped():
     class Endless(Replanning):
         def __init__(self, row: int) -> None:
             self.rows, self.goals = np.array([row]), np.zeros((1, 1), np.float32)
-            self.ahead, self.waited = 0, 0
+            self.ahead, self.waited, self.provisional = 0, 0, False
 
         def run(self, seconds: float | None = None) -> None:
             while True:
