@@ -127,11 +127,15 @@ class Controller:
         present, predicted = world.at_goal(np.stack([states, plans.ahead(0)]), goals)
         return self.rule.on_course(states, goals, plans, self.rule.radius(world), delay) & (present | ~predicted)
 
-    def _arrived(self, world: World, states: Array, goals: Array, plans: PlanState) -> NDArray[np.bool_]:
-        """Returns where states are those in which a plan ends, at the goal, `[n]`."""
+    def _stays(
+        self, world: World, states: Array, goals: Array, plans: PlanState, rows: NDArray[np.int64], found: PlanState
+    ) -> NDArray[np.bool_]:
+        """See `Stay`: where running plans end in the present states, at the goal, and new ones would leave it."""
+        states, goals, plans = states[rows], goals[rows], plans.rows(rows)
         last = plans.states[:, -1]
         near = np.linalg.norm(states - last, axis=-1) <= self.rule.radius(world)
-        return plans.aims_at(goals) & near & world.at_goal(np.stack([states, last]), goals).all(0)
+        arrived = plans.aims_at(goals) & near & world.at_goal(np.stack([states, last]), goals).all(0)
+        return arrived & ~found.accepted & ~world.at_goal(found.states.swapaxes(0, 1), goals).all(0)
 
     def decide(
         self,
@@ -175,13 +179,16 @@ class Controller:
         begun = []
         if stale.any():
             rows = np.flatnonzero(stale)
+            failures = np.zeros(len(raw), np.int64) if searches is None else searches.failures(len(raw))
             staged = searches is not None and self.rule.work is not None
-            begun = self._replannings(world, states, goals, rows, delay, plans, deterministic, settings, staged)
+            begun = self._replannings(
+                world, states, goals, rows, delay, plans, deterministic, settings, staged, failures
+            )
         answer = None if searches is None else self._actions(world, states, goals, plans)
         due = methodcaller("due", states, radius)
         complete = self._advanced(begun, searches, due, settings.planner.budget, before)
-        arrived = self._arrived(world, states, goals, plans) if complete else np.zeros(len(raw), np.bool_)
-        stored = np.concatenate([np.zeros(0, np.int64), *(r.store(plans, states, aimed, arrived) for r in complete)])
+        stay = partial(self._stays, world, states, goals, plans)
+        stored = np.concatenate([np.zeros(0, np.int64), *(r.store(plans, states, aimed, stay) for r in complete)])
         if len(stored) or answer is None:
             answer = self._actions(world, states, goals, plans)
         virtual = complete[0].virtual if 0 in stored else None
@@ -220,25 +227,27 @@ class Controller:
         deterministic: bool,
         settings: PlannerSettings,
         staged: bool,
+        failures: NDArray[np.int64],
     ) -> list[Replanning]:
         """Returns what plans for some rows, from the states that are expected `delay` steps after states `[n, S]`.
 
         Rows with and without a running plan are planned apart, so that a row's plan does not depend on the others. If
-        it is `staged`, the latter get the best of the planner's proposals: soon, instead of a better plan later.
+        it is `staged`, the latter get the best of the planner's proposals: soon, instead of a better plan later. After
+        `failures` `[n]`, searches whose plans were not accepted, the planner's noise is another one.
         """
         planner, criteria = settings
         seed = self.seed if deterministic else int(self.random.integers(2**31))
-        warm_rows, begun = plans.aims_at(goals)[rows], []
-        for warm in (True, False):
-            chosen = rows[warm_rows == warm]
-            if len(chosen):
-                provisional = staged and not warm and planner.proposals is not None
-                ahead = delay // IMPROVING if provisional else delay
-                running = plans.rows(chosen)
-                pose = partial(self._posed, world, states[chosen], goals[chosen], running, ahead, criteria)
-                left = torch.from_numpy(running.remaining(ahead)).to(world.device) if warm else None
-                source = replace(planner, iterations=0) if provisional else planner
-                begun.append(Replanning(source, pose, chosen, goals[chosen], left, seed, ahead, provisional))
+        kinds, begun = np.stack([~plans.aims_at(goals)[rows], failures[rows]]), []
+        for cold, failed in np.unique(kinds, axis=1).T:
+            chosen = rows[(kinds == [[cold], [failed]]).all(0)]
+            provisional = staged and bool(cold) and planner.proposals is not None
+            ahead = delay // IMPROVING if provisional else delay
+            running = plans.rows(chosen)
+            pose = partial(self._posed, world, states[chosen], goals[chosen], running, ahead, criteria)
+            left = None if cold else torch.from_numpy(running.remaining(ahead)).to(world.device)
+            source = replace(planner, iterations=0) if provisional else planner
+            noise = seed + int(failed)
+            begun.append(Replanning(source, pose, chosen, goals[chosen], left, noise, ahead, provisional))
         return begun
 
     def _posed(

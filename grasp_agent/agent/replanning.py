@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -21,6 +22,8 @@ from grasp_agent.planners.work import OutOfTime, metering
 Array = NDArray[np.float32]
 Aimed = Callable[[NDArray[np.int64], Array], NDArray[np.bool_]]
 """`(rows [m], goals [m, G]) -> [m]`: whether plans to these goals are of use to these environments now."""
+Stay = Callable[[NDArray[np.int64], PlanState], NDArray[np.bool_]]
+"""`(rows [m], new plans [m]) -> [m]`: whether these environments had better stay at the end of their running plans."""
 _UNSCORED = (
     "ReplanRule(total_work={total_work}): a search ended before a plan was scored, and the agent holds its state; "
     "expected more work"
@@ -108,15 +111,14 @@ class Replanning:
         """`[N, H, S]`, the virtual states of the first problem's candidates at the end; None if there were none."""
         return self._latest[0].states[0] if self._latest else None
 
-    def store(self, plans: PlanState, states: Array, aimed: Aimed, arrived: NDArray[np.bool_]) -> NDArray[np.int64]:
+    def store(self, plans: PlanState, states: Array, aimed: Aimed, stay: Stay) -> NDArray[np.int64]:
         """Replaces running plans by the new ones, in place, where these were scored and are of use.
 
         Args:
             plans: of all n environments.
             states: `[n, S]`, the present states [model units]: a late plan begins at the step that is nearest to them.
             aimed: tells whether plans to other goals than the present ones are of use.
-            arrived: `[n]`, whether the running plans end where the states are, at the goal: they are only replaced by
-                accepted ones, else they stay there.
+            stay: tells where it is better to stay at the end of the running plan than to follow the new one.
 
         Returns:
             The indices of the environments whose plans were replaced.
@@ -128,9 +130,9 @@ class Replanning:
             passed = found.states[:, : late + 1] - states[self.rows, None]
             found.step[:] = np.linalg.norm(passed, axis=-1).argmin(-1)
         useful = found.valid & aimed(self.rows, self.goals)
-        kept = self.rows[useful & ~found.accepted & arrived[self.rows]]
-        plans.put(kept, plans.rows(kept).staying())
-        chosen = np.flatnonzero(useful & (found.accepted | ~arrived[self.rows]))
+        stays = useful & stay(self.rows, found)
+        plans.put(self.rows[stays], plans.rows(self.rows[stays]).staying())
+        chosen = np.flatnonzero(useful & ~stays)
         plans.put(self.rows[chosen], found.rows(chosen))
         return self.rows[chosen]
 
@@ -143,6 +145,7 @@ class Searches:
         self.delay = 0
         """Calls that the next search is expected to take after its first one."""
         self._provisional: set[int] = set()
+        self._failures: Counter[int] = Counter()
         self._settings: tuple[object, ...] = ()
 
     def __reduce__(self) -> tuple[type[Searches], tuple[()]]:
@@ -155,6 +158,7 @@ class Searches:
         """Cancels all searches."""
         self._running.clear()
         self._provisional.clear()
+        self._failures.clear()
         self.delay = 0
 
     def begin_call(self, settings: tuple[object, ...]) -> int:
@@ -164,6 +168,10 @@ class Searches:
             self.clear()
             self._settings = settings
         return self.delay
+
+    def failures(self, count: int) -> NDArray[np.int64]:
+        """Returns how many searches in a row found plans that were not accepted, for each environment, `[count]`."""
+        return np.array([self._failures[row] for row in range(count)])
 
     def provisional(self, count: int) -> NDArray[np.bool_]:
         """Returns which environments got a provisional plan, not accepted, in the last call, `[count]`."""
@@ -211,6 +219,15 @@ class Searches:
             raise
         self._running = [pair for pair in self._running if pair[0] not in ready]
         for replanning in ready:
-            if replanning.provisional and replanning.found is not None:
-                self._provisional |= set(replanning.rows[~replanning.found.accepted].tolist())
+            if replanning.found is not None:
+                self._record(replanning, replanning.found.accepted)
         return ready
+
+    def _record(self, replanning: Replanning, accepted: NDArray[np.bool_]) -> None:
+        failed = replanning.rows[~accepted].tolist()
+        if replanning.provisional:
+            self._provisional.update(failed)
+            return
+        self._failures.update(failed)
+        for row in replanning.rows[accepted].tolist():
+            self._failures.pop(row, None)

@@ -155,3 +155,29 @@ def test_a_plan_that_predicts_the_goal_is_not_kept_away_from_it():
     assert kept(0.55, 0.5)
     assert not kept(0.7, 0.5)
     assert kept(0.7, 0.75)  # still on the way
+
+
+@pytest.mark.parametrize(
+    ("position", "last", "found", "accepted", "stays"),
+    [
+        (0.5, 0.5, 0.8, False, True),
+        (0.5, 0.5, 0.55, False, False),  # it does not leave the goal
+        (0.5, 0.5, 0.8, True, False),
+        (0.5, 0.8, 0.8, False, False),  # the running plan leaves it, too
+        (0.8, 0.5, 0.8, False, False),  # not there yet
+    ],
+)
+def test_at_the_goal_a_plan_that_leaves_it_is_worse_than_to_stay(
+    position: float, last: float, found: float, accepted: bool, stays: bool
+):
+    world = Drifting().world
+    controller = Controller(CEM(), HORIZON, Criteria(), ReplanRule(deviation=1e6))
+
+    def states(value: float) -> np.ndarray:
+        return world.encode(np.array([[value, 0.0, value]], np.float32)).numpy()
+
+    goals, (running, new) = np.array([[0.5]], np.float32), (controller.blank(world, 1) for _ in range(2))
+    running.goals[:], running.valid[:], running.states[:, -1] = 0.5, True, states(last)
+    new.accepted[:], new.states[:] = accepted, states(0.5)
+    new.states[:, 5] = states(found)
+    assert controller._stays(world, states(position), goals, running, np.array([0]), new)[0] == stays

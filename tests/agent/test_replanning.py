@@ -29,6 +29,11 @@ def always(_: Replanning) -> bool:
     return True
 
 
+def never(rows: np.ndarray, _: PlanState) -> np.ndarray:
+    """Nowhere is it better to stay."""
+    return np.zeros(len(rows), np.bool_)
+
+
 @pytest.fixture
 def env() -> Any:
     env = gym.make(ENV)
@@ -88,6 +93,23 @@ def test_without_a_plan_the_best_proposal_is_followed_until_a_better_one_is_foun
     played(bounded, env, 60)
     assert searched[:2] == stages
     assert 0 not in searched[1:]
+
+
+def test_after_a_search_without_an_accepted_plan_the_noise_is_another_one(
+    bounded: GraspAgent, env: gym.Env[Any, Any], monkeypatch: pytest.MonkeyPatch
+):
+    seeds, plan = [], CEM.plan
+    monkeypatch.setattr(CEM, "plan", lambda self, *a, **k: seeds.append(k["seed"]) or plan(self, *a, **k))
+    bounded.planner, bounded.criteria = CEM(iterations=1, samples=16, elites=4), Criteria(accept=-1.0)
+    actions = played(bounded, env, 50)[2]
+    assert len(seeds) >= 3 and seeds == [*range(len(seeds))]
+    bounded.policy.forget()
+    np.testing.assert_array_equal(actions, played(bounded, env, 50)[2])
+    bounded.policy.forget()
+    seeds.clear()
+    bounded.criteria = Criteria(accept=1e9, excursion=1e9)
+    played(bounded, env, 60)
+    assert len(seeds) >= 2 and set(seeds) == {0}
 
 
 def test_a_proposal_that_is_not_accepted_is_improved_at_once(bounded: GraspAgent, env: gym.Env[Any, Any]):
@@ -165,21 +187,23 @@ def test_late_plans_begin_at_the_step_nearest_to_the_present_state():
         replanning = Found()
         replanning.found = found
         states = np.array([[state]], np.float32)
-        assert replanning.store(plans, states, lambda *_: np.array([True]), np.array([False])).tolist() == [0]
+        assert replanning.store(plans, states, lambda *_: np.array([True]), never).tolist() == [0]
         assert plans.step[0] == step
-    assert replanning.store(plans, states, lambda *_: np.array([False]), np.array([False])).tolist() == []
+    assert replanning.store(plans, states, lambda *_: np.array([False]), never).tolist() == []
 
 
-@pytest.mark.parametrize("accepted", [True, False])
-def test_at_the_goal_only_an_accepted_plan_replaces_the_one_that_led_there(accepted: bool):
+@pytest.mark.parametrize("stay", [True, False])
+def test_where_it_is_better_to_stay_the_plan_that_led_there_goes_on(stay: bool):
     running, found = (PlanState.blank(1, 3, 1, 1, 1) for _ in range(2))
     running.states[0, :, 0], running.actions[0, :, 0], running.gains[0, :, 0, 0] = [0, 1, 2, 3], [1, 1, 0.5], [7, 8, 9]
     running.step[:], running.accepted[:], running.valid[:] = 3, True, True
-    found.states[:], found.accepted[:], found.valid[:] = 5.0, accepted, True
+    found.states[:], found.valid[:] = 5.0, True
     replanning = Replanning(CEM(), lambda: None, np.array([0]), np.zeros((1, 1), np.float32), None, 0)  # type: ignore[arg-type]
     replanning.found = found
-    stored = replanning.store(running, np.array([[3.0]], np.float32), lambda *_: np.array([True]), np.array([True]))
-    if accepted:
+    stored = replanning.store(
+        running, np.array([[3.0]], np.float32), lambda *_: np.array([True]), lambda *_: np.array([stay])
+    )
+    if not stay:
         assert stored.tolist() == [0] and (running.states == 5).all()
         return
     assert stored.tolist() == []
@@ -194,7 +218,7 @@ def test_several_searches_share_the_work_of_a_call():
     class Counting(Replanning):
         def __init__(self, name: str, rows: list[int]) -> None:
             self.rows, self.goals = np.array(rows), np.zeros((len(rows), 1), np.float32)
-            self.ahead, self.waited, self.provisional, self.name = 0, 0, False, name
+            self.ahead, self.waited, self.provisional, self.found, self.name = 0, 0, False, None, name
 
         def run(self, seconds: float | None = None) -> None:
             for _ in range(4):
