@@ -24,7 +24,7 @@ from benchmarks import pages
 from benchmarks.ablated_parts import Cautious
 from benchmarks.trials import TASKS, closed_loop, free_grasp, open_loop
 from grasp_agent import GRASP, Criteria
-from grasp_agent.agent.controller import ReplanRule
+from grasp_agent.agent.replan_rule import ReplanRule
 from grasp_agent.planners import (
     CEM,
     ICEM,

@@ -12,7 +12,7 @@ import numpy as np
 
 import grasp_agent
 from grasp_agent import GraspAgent
-from grasp_agent.agent.controller import ReplanRule
+from grasp_agent.agent.replan_rule import ReplanRule
 from grasp_agent.evaluation.rollout import rollout
 from grasp_agent.planners import (
     CEM,

@@ -9,8 +9,8 @@ import grasp_envs  # noqa: F401  registers the grasp/ environments
 
 if TYPE_CHECKING:
     from grasp_agent.agent.agent import GraspAgent
-    from grasp_agent.agent.controller import ReplanRule
     from grasp_agent.agent.exploration import ExploreConfig
+    from grasp_agent.agent.replan_rule import ReplanRule
     from grasp_agent.evaluation.compare import compare
     from grasp_agent.evaluation.evaluate import evaluate
     from grasp_agent.models import EncoderConfig, EnsembleMLP, MLPConfig, TrainConfig
@@ -26,7 +26,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "GraspAgent": "agent.agent",
     "evaluate": "evaluation.evaluate",
-    "ReplanRule": "agent.controller",
+    "ReplanRule": "agent.replan_rule",
     "ExploreConfig": "agent.exploration",
     "EncoderConfig": "models",
     "EnsembleMLP": "models",

@@ -14,9 +14,9 @@ from stable_baselines3.common.utils import get_device
 
 from grasp_agent import serialization
 from grasp_agent.agent.algorithm import WorldModelAlgorithm
-from grasp_agent.agent.controller import ReplanRule
 from grasp_agent.agent.exploration import ExploreConfig
 from grasp_agent.agent.policy import PlanView, WorldModelPolicy
+from grasp_agent.agent.replan_rule import ReplanRule
 from grasp_agent.agent.saved_settings import CHANGEABLE
 from grasp_agent.agent.settings import AgentSettings
 from grasp_agent.agent.snapshot import Snapshot, loading

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from operator import methodcaller
 from typing import Any, NamedTuple
@@ -15,66 +15,17 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from grasp_agent.agent.plan_state import PlanState, PlanView
+from grasp_agent.agent.replan_rule import ReplanRule
 from grasp_agent.agent.replanning import IMPROVING, Due, Replanning, Searches
 from grasp_agent.models.world import World
 from grasp_agent.planners import Criteria, Planner, Problem, Tracking
-from grasp_agent.validation import more_than, whole
+from grasp_agent.validation import whole
 
 Array = NDArray[np.float32]
 Goals = NDArray[np.floating[Any]]
-_SMALLEST_RADIUS = 1e-3  # of `ReplanRule.radius`, for models that are almost exact [model units]; chosen by hand
 _NEARBY = 0.2  # distance of another goal that counts as near, of the distance to the goal; chosen by hand
 _LEAST_TIME = 1e-6  # for a search that is late before it begins [s]
 _LOST = 5.0  # multiple of the radius beyond which a plan is not followed while another is searched for; chosen by hand
-
-
-@dataclass(frozen=True, kw_only=True)
-class ReplanRule:
-    """When a running plan is replaced.
-
-    A plan is kept as long as its goal is the same, it is not at its end, observations stay near its predictions, and
-    the goal is reached where it predicts that. An accepted plan is kept beyond its end while the state stays there.
-
-    Attributes:
-        commit: steps after which a plan that was not accepted is replaced.
-        deviation: largest distance of a state from its prediction, in multiples of the model's error, the 99 %
-            quantile of the one-step error on held-out data.
-        work: limit of what one call may search for new plans [rows of a forward pass of the model]; a longer search
-            goes on in the next calls, if these get neither `state` nor `episode_start`. Where there is no plan to
-            follow meanwhile, the best of the planner's proposals comes first. None is no limit.
-        total_work: work after which a search that goes on ends with the best plan so far.
-        patience: how often the same observation in a row gets the same action, where a policy keeps its plan between
-            calls; after that the plan counts as failed, and a new one is made with another seed of noise.
-
-    Raises:
-        ValueError: if a number is out of range.
-    """
-
-    commit: int = 8
-    deviation: float = 2.0
-    patience: int = 8
-    work: int | None = 45_000
-    total_work: int = 900_000
-
-    def __post_init__(self) -> None:
-        whole(1, commit=self.commit, patience=self.patience, total_work=self.total_work)
-        more_than(0, deviation=self.deviation)
-        if self.work is not None:
-            whole(1, work=self.work)
-
-    def radius(self, world: World) -> float:
-        """Returns the largest distance of states from their predictions [model units]."""
-        return max(self.deviation * world.error, _SMALLEST_RADIUS)
-
-    def on_course(
-        self, states: Array, goals: Array, plans: PlanState, radius: float, delay: int = 0
-    ) -> NDArray[np.bool_]:
-        """Returns where plans are kept, `[n]`, for states `[n, S]` [model units] and goals `[n, G]`.
-
-        New plans that take more calls, `delay`, are begun as many steps earlier.
-        """
-        left = np.where(plans.accepted, plans.actions.shape[1], self.commit) - plans.step
-        return plans.aims_at(goals) & plans.usable(states, radius) & (left > delay)
 
 
 class PlannerSettings(NamedTuple):
@@ -82,6 +33,8 @@ class PlannerSettings(NamedTuple):
 
     planner: Planner[Any]
     criteria: Criteria
+    watches_goal: bool = True
+    """Whether plans that miss the goal where they predict it are replaced, and those that end there kept."""
 
 
 class Controller:
@@ -122,10 +75,13 @@ class Controller:
         return self._on_course(world, self.encode(world, raw, plans), goals, plans)
 
     def _on_course(
-        self, world: World, states: Array, goals: Array, plans: PlanState, delay: int = 0
+        self, world: World, states: Array, goals: Array, plans: PlanState, delay: int = 0, watches_goal: bool = True
     ) -> NDArray[np.bool_]:
+        kept = self.rule.on_course(states, goals, plans, self.rule.radius(world), delay)
+        if not watches_goal:
+            return kept
         present, predicted = world.at_goal(np.stack([states, plans.ahead(0)]), goals)
-        return self.rule.on_course(states, goals, plans, self.rule.radius(world), delay) & (present | ~predicted)
+        return kept & (present | ~predicted)
 
     def _stays(
         self, world: World, states: Array, goals: Array, plans: PlanState, rows: NDArray[np.int64], found: PlanState
@@ -173,7 +129,7 @@ class Controller:
         delay = 0
         if searches is not None:
             delay = min(self.horizon, searches.begin_call((*settings, self.horizon, self.rule)))
-        stale = ~self._on_course(world, states, goals, plans, delay)
+        stale = ~self._on_course(world, states, goals, plans, delay, settings.watches_goal)
         if searches is not None:
             stale = (stale | searches.provisional(len(raw))) & ~searches.cover(len(raw), aimed)
         begun = []
@@ -187,7 +143,7 @@ class Controller:
         answer = None if searches is None else self._actions(world, states, goals, plans)
         due = methodcaller("due", states, radius)
         complete = self._advanced(begun, searches, due, settings.planner.budget, before)
-        stay = partial(self._stays, world, states, goals, plans)
+        stay = partial(self._stays, world, states, goals, plans) if settings.watches_goal else _never
         stored = np.concatenate([np.zeros(0, np.int64), *(r.store(plans, states, aimed, stay) for r in complete)])
         if len(stored) or answer is None:
             answer = self._actions(world, states, goals, plans)
@@ -235,7 +191,7 @@ class Controller:
         it is `staged`, the latter get the best of the planner's proposals: soon, instead of a better plan later. After
         `failures` `[n]`, searches whose plans were not accepted, the planner's noise is another one.
         """
-        planner, criteria = settings
+        planner, criteria, _ = settings
         seed = self.seed if deterministic else int(self.random.integers(2**31))
         kinds, begun = np.stack([~plans.aims_at(goals)[rows], failures[rows]]), []
         for cold, failed in np.unique(kinds, axis=1).T:
@@ -297,6 +253,11 @@ class Controller:
         drawn = np.zeros((0, self.horizon, path.shape[-1]), np.float32) if virtual is None else world.achieved(virtual)
         accepted = followed and bool(plans.accepted[0])
         return PlanView(path, drawn, int(plans.step[0]) if followed else 0, fresh, accepted)
+
+
+def _never(rows: NDArray[np.int64], found: PlanState) -> NDArray[np.bool_]:
+    """See `Stay`: nowhere."""
+    return np.zeros(len(rows), np.bool_)
 
 
 def _aimed(world: World, states: Array, goals: Array, rows: NDArray[np.int64], others: Goals) -> NDArray[np.bool_]:

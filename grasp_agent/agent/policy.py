@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from stable_baselines3.common.policies import BasePolicy
 from torch import Tensor
 
-from grasp_agent.agent.controller import Controller, PlannerSettings, PlanView, ReplanRule
-from grasp_agent.agent.plan_state import PlanState
+from grasp_agent.agent.controller import Controller, PlannerSettings
+from grasp_agent.agent.plan_state import PlanState, PlanView
+from grasp_agent.agent.replan_rule import ReplanRule
 from grasp_agent.agent.replanning import Searches
 from grasp_agent.models import EnsembleMLP
 from grasp_agent.models.precision import single_precision

@@ -10,8 +10,8 @@ from typing import Any
 from torch import Tensor
 
 from grasp_agent import planners
-from grasp_agent.agent.controller import ReplanRule
 from grasp_agent.agent.exploration import ExploreConfig
+from grasp_agent.agent.replan_rule import ReplanRule
 from grasp_agent.agent.settings import KINDS, AgentSettings
 from grasp_agent.agent.trainer import Fits
 from grasp_agent.models import EncoderConfig, MLPConfig, TrainConfig

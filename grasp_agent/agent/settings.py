@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from stable_baselines3.common.vec_env import VecEnv
 
-from grasp_agent.agent.controller import ReplanRule
 from grasp_agent.agent.exploration import ExploreConfig
 from grasp_agent.agent.pixel_perception import PixelPerception
+from grasp_agent.agent.replan_rule import ReplanRule
 from grasp_agent.models import EncoderConfig, MLPConfig, TrainConfig
 from grasp_agent.planners import GRASP, Criteria, Planner
 from grasp_agent.task.goal import Goal

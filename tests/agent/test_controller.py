@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from grasp_agent import Criteria, MLPConfig, Structure, TrainConfig
-from grasp_agent.agent.controller import Controller, ReplanRule
+from grasp_agent.agent.controller import Controller
 from grasp_agent.agent.plan_state import PlanState
+from grasp_agent.agent.replan_rule import ReplanRule
 from grasp_agent.agent.replanning import Searches
 from grasp_agent.models.learning import learn_world
 from grasp_agent.planners import CEM
