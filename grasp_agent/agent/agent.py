@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import IO, Any, ClassVar, TypeVar
 
+import gymnasium as gym
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -20,6 +21,7 @@ from grasp_agent.agent.replan_rule import ReplanRule
 from grasp_agent.agent.saved_settings import CHANGEABLE
 from grasp_agent.agent.settings import AgentSettings
 from grasp_agent.agent.snapshot import Snapshot, loading
+from grasp_agent.latent.agent import LatentAgent
 from grasp_agent.models import EncoderConfig, MLPConfig, TrainConfig
 from grasp_agent.models.precision import single_precision
 from grasp_agent.planners import Criteria, Planner
@@ -120,6 +122,21 @@ class GraspAgent(WorldModelAlgorithm):
         if _init_setup_model:
             self._setup_model()
             self.snapshot().check_loadable()
+
+    @staticmethod
+    def from_model(env: gym.Env[Any, Any] | str, model: Any, **settings: Any) -> LatentAgent:
+        """Returns an agent that plans with a world model of yours, and needs no `learn`.
+
+        Args:
+            env: the environment, or its id.
+            model: an object with `encode(observation) -> latents` and `step(latents, actions) -> latents` (see
+                `grasp_agent.latent.LatentModel`), a function of latents and actions, or several of these.
+            **settings: `frame_skip`, `history`, `horizon`, `planner`, `replay`, `goal` and others, see `LatentAgent`.
+
+        Raises:
+            ValueError: if something does not fit, from one trial call of the model.
+        """
+        return LatentAgent(env, model, **settings)
 
     @property
     def planner(self) -> Planner[Any]:

@@ -163,10 +163,12 @@ def forgotten(agent: object) -> bool:
 
     The plan is that of the episode before, which may have had the same goal.
     """
-    forget = getattr(getattr(agent, "policy", None), "forget", None)
-    if callable(forget):
-        forget()
-    return callable(forget)
+    for holder in (agent, getattr(agent, "policy", None)):
+        forget = getattr(holder, "forget", None)
+        if callable(forget):
+            forget()
+            return True
+    return False
 
 
 def _answer(agent: Predictor, answer: Any) -> tuple[Any, Any]:

@@ -5,6 +5,7 @@ from grasp_agent.planners.blocks import Recombination
 from grasp_agent.planners.candidates import Candidates
 from grasp_agent.planners.cem import CEM, ICEM
 from grasp_agent.planners.collocation import Collocation
+from grasp_agent.planners.distance_goal import DistanceGoal
 from grasp_agent.planners.grasp import GRASP, GraspState, lifted_loss
 from grasp_agent.planners.ilqr import ILQR
 from grasp_agent.planners.lifted.first_order import Adam, Descent, GaussNewton, Gradient, Relaxation
@@ -14,8 +15,9 @@ from grasp_agent.planners.noise import Coloured, NoiseSource
 from grasp_agent.planners.problem import Problem
 from grasp_agent.planners.proposals.initial import Line, Portfolio, Rollout, filled
 from grasp_agent.planners.proposals.replayed import Replay, Roadmap, Snap, Warp
+from grasp_agent.planners.proposals.retrieval import Retrieval
 from grasp_agent.planners.proposals.tracking import Tracking
-from grasp_agent.planners.protocols import Block, Goal, ReplayWindows
+from grasp_agent.planners.protocols import Block, Goal, History, Recording, ReplayWindows
 from grasp_agent.planners.receding import Receding
 from grasp_agent.planners.regions import BlockSupport, Support, TerminalStates
 from grasp_agent.planners.roadmap.contexts import ContextRoadmap
@@ -47,11 +49,13 @@ __all__ = [
     "ContextRoadmap",
     "Criteria",
     "Descent",
+    "DistanceGoal",
     "GaussNewton",
     "Goal",
     "Gradient",
     "GradientShooting",
     "GraspState",
+    "History",
     "InertialSteering",
     "Initial",
     "LiftedNewton",
@@ -64,9 +68,11 @@ __all__ = [
     "Problem",
     "Receding",
     "Recombination",
+    "Recording",
     "Relaxation",
     "Replay",
     "ReplayWindows",
+    "Retrieval",
     "Roadmap",
     "RoadmapGraph",
     "Rollout",

@@ -17,6 +17,7 @@ from torch import Tensor
 from grasp_agent.planners.candidates import Candidates
 from grasp_agent.planners.noise import NoiseSource
 from grasp_agent.planners.problem import Problem
+from grasp_agent.planners.requirements import check_size
 from grasp_agent.planners.work import Clock
 from grasp_agent.validation import more_than, whole
 
@@ -83,6 +84,10 @@ class Planner(ABC, Generic[State]):
 
     unbounded: ClassVar[tuple[str, ...]] = ()
     """Fields of the state that may be infinite, such as costs; in others, non-finite values are repaired."""
+    needs_small_states: ClassVar[bool] = False
+    """Whether it forms matrices `[S, S]`, see `Problem.is_small`."""
+    needs_gradients: ClassVar[bool] = False
+    """Whether it needs derivatives of the model."""
 
     def __post_init__(self) -> None:
         whole(0, iterations=self.iterations, opening=self.opening)
@@ -141,6 +146,7 @@ class Planner(ABC, Generic[State]):
         Returns:
             The best candidate that was found, never worse than `warm`.
         """
+        check_size(self, problem.start.shape[1], has_history=problem.history is not None)
         clock = Clock(self.budget)
         noise = NoiseSource(seed, problem.start.device, problem.start.dtype)
         best = _Best(problem, self.shortlist, problem.resting(1)[:, 0] if warm is None else warm)
@@ -200,7 +206,7 @@ class Planner(ABC, Generic[State]):
             running = Candidates(problem.follow(actions), actions)
             given = running if given is None else given.join(running)
         if given is not None and given.size > self.candidates:
-            merit = problem.scoring.merit(problem.follow(given.actions))
+            merit = problem.merit(given.actions)
             chosen = merit.topk(self.candidates, largest=False).indices.sort(1).values[..., None, None]
             given = Candidates(given.states.take_along_dim(chosen, 1), given.actions.take_along_dim(chosen, 1))
         return given
@@ -231,7 +237,7 @@ class _Best:
             if self._problem.criteria.stop and not whole:
                 actions, rollouts = self._problem.cut(actions), None
             if rollouts is None and actions.shape[1] > self._shortlist:
-                merit = self._problem.scoring.merit(self._problem.follow(actions))
+                merit = self._problem.merit(actions)
                 index = merit.topk(self._shortlist, largest=False).indices.sort(1).values
                 actions = actions.take_along_dim(index[..., None, None], 1)
             verdict = self._problem.score(actions) if rollouts is None else self._problem.scoring.evaluate(rollouts)

@@ -159,7 +159,7 @@ def sample_plans(problem: Problem, state: CEMState, noise: Coloured, count: int,
 
 def plan_costs(problem: Problem, samples: Tensor, *, factored: bool) -> Tensor:
     """Returns costs `[B, N, P, G]` of plans `[B, N, P, H, A]`, of each part, or their sum with G = 1."""
-    costs = problem.scoring.part_merits(problem.follow(samples.flatten(1, 2))).unflatten(1, samples.shape[1:3])
+    costs = problem.part_merits(samples.flatten(1, 2)).unflatten(1, samples.shape[1:3])
     return costs if factored else costs.sum(-1, keepdim=True)
 
 

@@ -6,7 +6,7 @@ GRASP differs from it: LatCo optimises states THROUGH the model's derivative by 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
@@ -51,6 +51,9 @@ class Collocation(Planner[CollocationState]):
         step_size: fraction of the Levenberg-Marquardt step that is taken.
         rounds: greatest number of solves in a step; each fixes the actions that the last one drove out of bounds.
     """
+
+    needs_small_states: ClassVar[bool] = True
+    needs_gradients: ClassVar[bool] = True
 
     iterations: int = 60
     verify_every: int = 10

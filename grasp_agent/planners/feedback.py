@@ -29,7 +29,12 @@ def feedback(problem: Problem, states: Tensor, actions: Tensor) -> PlanFeedback:
         problem: B problems.
         states: `[B, H, S]`, predicted states after each action.
         actions: `[B, H, A]`.
+
+    Returns:
+        The actions and gains; without gains, `[B, H, A, 0]`, where derivatives by the state cannot be formed.
     """
+    if not problem.is_small:
+        return PlanFeedback(actions, actions.new_zeros(*actions.shape, 0))
     before = torch.cat([problem.start[:, None], states[:, :-1]], 1)
     rows = (problem.members, -1, -1)
     following, slopes = problem.ensemble.jacobian_rows(

@@ -194,6 +194,7 @@ def lifted_loss(problem: Problem, states: Tensor, actions: Tensor, goal_weight: 
 
     Zero on a true rollout that stays at the goal; with `goal_weight` 0, zero on every true rollout.
     """
-    predicted = problem.ensemble.step(problem.shifted(states).detach(), actions)
+    contexts = problem.contexts(states, actions).detach()
+    predicted = problem.ensemble.step(contexts, actions)
     goal = problem.goal.cost(predicted).sum(-1)
     return (predicted - states).square().sum((-1, -2)) + goal_weight * goal

@@ -47,6 +47,8 @@ class ILQR(Planner[ILQRState]):
     """
 
     unbounded: ClassVar[tuple[str, ...]] = ("cost",)
+    needs_small_states: ClassVar[bool] = True
+    needs_gradients: ClassVar[bool] = True
 
     candidates: int = 8
     iterations: int = 20

@@ -66,7 +66,7 @@ class MPPI(Planner[MPPIState]):
         draw = draw.index_fill(1, torch.zeros(1, dtype=torch.long, device=draw.device), 0)  # the mean is a sample, too
         half = (problem.high - problem.low) / 2
         samples = problem.clamp(state.mean[:, :, None] + self.sigma * half * draw)
-        cost = problem.scoring.merit(problem.follow(samples.flatten(1, 2))).unflatten(1, samples.shape[1:3])
+        cost = problem.merit(samples.flatten(1, 2)).unflatten(1, samples.shape[1:3])
         lowest = cost.min(-1, keepdim=True)
         excess = (cost - lowest.values).nan_to_num(posinf=torch.inf, nan=torch.inf)
         known = excess.isfinite()  # a sample that diverged has no weight, and does not affect the scale

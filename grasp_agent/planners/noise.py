@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import torch
 from torch import Tensor
 
-from grasp_agent.validation import at_least
+from grasp_agent.validation import at_least, whole
 
 
 class NoiseSource:
@@ -43,15 +43,24 @@ class Coloured:
     Attributes:
         beta: 0 is white noise (the published algorithm); 2 to 4 is smooth in time (Pinneri et al. 2020,
             arXiv 2008.06389, use such noise for the action sequences of iCEM).
+        steps: actions of the environment that make up one of the plan, one after the other; the noise goes on along
+            them. `size` has to be a multiple of it.
     """
 
     beta: float = 3.0
+    steps: int = 1
 
     def __post_init__(self) -> None:
         at_least(0, beta=self.beta)
+        whole(1, steps=self.steps)
 
     def sample(self, source: NoiseSource, candidates: int, horizon: int, size: int) -> Tensor:
         """Returns noise `[N, H, size]`."""
+        if self.steps > 1:
+            if size % self.steps:
+                raise ValueError(f"steps: expected a divisor of the action's {size} entries, got {self.steps}")
+            single = replace(self, steps=1).sample(source, candidates, horizon * self.steps, size // self.steps)
+            return single.reshape(candidates, horizon, size)
         if self.beta == 0 or horizon < 3:
             return source.normal(candidates, horizon, size)
         white = source.normal(horizon, candidates * size)

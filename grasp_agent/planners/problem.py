@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -14,11 +15,14 @@ from grasp_agent.planners.ensemble import Ensemble
 from grasp_agent.planners.linalg.least_squares import least_squares
 from grasp_agent.planners.protocols import Block, Dynamics, Goal, Jacobian, Pullback, Region
 from grasp_agent.planners.regions import TerminalStates
+from grasp_agent.planners.requirements import is_small
 from grasp_agent.planners.scoring import Criteria, Scoring, Verdict
 from grasp_agent.planners.work import PASSES, SMALL_STEP, Effort, metered, spend
 
 if TYPE_CHECKING:
-    from grasp_agent.planners.protocols import ReplayWindows, Router
+    from grasp_agent.planners.protocols import History, Recording, ReplayWindows, Router
+
+_MOST = 2**26  # numbers of rollouts that are kept at a time (256 MB); chosen by hand
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +50,10 @@ class Problem:
         terminal: states at which episodes ended for good, if any are known.
         roadmap: finds routes through replayed states, if there is one (see `grasp_agent.planners.roadmap.graph`).
         replay: windows of recorded trajectories, if any (see `grasp_agent.planners.protocols`).
+        recording: whole recorded trajectories, if any (see `grasp_agent.planners.protocols`).
+        history: states and actions before the start, for a model that depends on them: `dynamics` and its derivatives
+            are given contexts `[k, M, h S + (h - 1) A]`, the last h states and the h - 1 actions between them, in place
+            of states. None for a model that depends on the present state only.
         criteria: how candidates are scored.
         effort: work of the model's functions, by which searches are limited.
 
@@ -70,6 +78,8 @@ class Problem:
     terminal: TerminalStates | None = None
     roadmap: Router | None = None
     replay: ReplayWindows | None = None
+    recording: Recording | None = None
+    history: History | None = None
     criteria: Criteria = field(default_factory=Criteria)
     effort: Effort = Effort()
 
@@ -144,26 +154,82 @@ class Problem:
         first = self.start[:, None, None].expand(-1, states.shape[1], 1, -1)
         return torch.cat([first, states[:, :, :-1]], dim=2)
 
+    @property
+    def context(self) -> Tensor:
+        """`[B, C]`, what the model is given at the start: the state, or see `history`."""
+        if self.history is None:
+            return self.start
+        return torch.cat([self.history.states.flatten(1), self.start, self.history.actions.flatten(1)], -1)
+
+    def contexts(self, states: Tensor, actions: Tensor) -> Tensor:
+        """Returns what the model is given before each action of candidates, `[B, N, H, C]`; see `context`."""
+        before = self.shifted(states)
+        if self.history is None:
+            return before
+        earlier = [part[:, None].expand(-1, states.shape[1], -1, -1) for part in self.history]
+        length = self.history.states.shape[1]
+        known = torch.cat([earlier[0], before], 2).unfold(2, length + 1, 1).transpose(-1, -2).flatten(-2)
+        taken = torch.cat([earlier[1], actions[:, :, :-1]], 2).unfold(2, length, 1).transpose(-1, -2).flatten(-2)
+        return torch.cat([known, taken], -1)
+
+    def pullback(self, states: Tensor, actions: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+        """Returns F `[B, N, H, S]` of lifted states and actions, and its vector-Jacobian product by the actions.
+
+        States have no gradient; actions have that of all contexts which they are part of.
+        """
+        if self.history is None:
+            return self.ensemble.pullback(self.shifted(states), actions)
+        leaf = actions.detach().requires_grad_()
+        with torch.enable_grad():
+            values = self.ensemble.step(self.contexts(states.detach(), leaf), leaf)
+        return values.detach(), lambda cotangent: torch.autograd.grad(values, leaf, cotangent)[0]
+
+    def advance(self, context: Tensor, action: Tensor, state: Tensor) -> Tensor:
+        """Returns contexts `[..., C]` after actions `[..., A]` that led to states `[..., S]`."""
+        if self.history is None:
+            return state
+        size, count = state.shape[-1], 1 + self.history.states.shape[1]
+        states, actions = context[..., size : count * size], context[..., count * size + action.shape[-1] :]
+        return torch.cat([states, state, actions, action], -1)
+
     def follow(self, actions: Tensor) -> Tensor:
         """Returns the rollout of each candidate under its own member: `[B, N, H, A] -> [B, N, H, S]`."""
         fold = Fold.of(actions[:, :, 0], self.steppers)
-        state = fold.rows(self.start[:, None].expand(-1, actions.shape[1], -1))
+        context = fold.rows(self.context[:, None].expand(-1, actions.shape[1], -1))
         states = []
         for action in fold.rows(actions.flatten(2)).unflatten(-1, actions.shape[2:]).unbind(2):
-            state = self.dynamics(state, action)
-            states.append(state)
+            states.append(self.dynamics(context, action))
+            context = self.advance(context, action, states[-1])
         return fold.back(torch.stack(states, dim=2))
 
     def rollout(self, actions: Tensor) -> Tensor:
         """Returns the rollout of each candidate under ALL members: `[B, N, H, A] -> [K, B, N, H, S]`."""
         rows = actions.flatten(0, 1).expand(self.members, -1, -1, -1)
-        state = self.start[:, None].expand(-1, actions.shape[1], -1).flatten(0, 1).expand(self.members, -1, -1)
-        advance = self.step_together if self.criteria.feedback and self.members > 1 else self.dynamics
+        context = self.context[:, None].expand(-1, actions.shape[1], -1).flatten(0, 1).expand(self.members, -1, -1)
+        step = self.step_together if self.criteria.feedback and self.members > 1 else self.dynamics
         states = []
         for action in rows.unbind(2):
-            state = advance(state, action)
-            states.append(state)
+            states.append(step(context, action))
+            context = self.advance(context, action, states[-1])
         return torch.stack(states, dim=2).unflatten(1, actions.shape[:2])
+
+    def part_merits(self, actions: Tensor) -> Tensor:
+        """Returns the cost `[B, N, G]` of each part of candidates `[B, N, H, A]` under their own members.
+
+        No more than `_MOST` numbers of their rollouts are kept at a time.
+        """
+        together = Fold.of(actions[:, :, 0], self.steppers).members
+        each = max(1, _MOST // (actions.shape[0] * self.horizon * self.start.shape[1] * together)) * together
+        return torch.cat([self.scoring.part_merits(self.follow(part)) for part in actions.split(each, 1)], 1)
+
+    def merit(self, actions: Tensor) -> Tensor:
+        """Returns the sum of the parts' costs, `[B, N]`, see `part_merits`."""
+        return self.part_merits(actions).sum(-1)
+
+    @property
+    def is_small(self) -> bool:
+        """Whether derivatives `[S, S]` by the state can be formed."""
+        return is_small(self.start.shape[1], has_history=self.history is not None)
 
     def step_together(self, state: Tensor, action: Tensor) -> Tensor:
         """Returns next states `[K, M, S]`; actions are corrected towards the mean prediction of the scoring members."""

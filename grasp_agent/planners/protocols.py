@@ -72,6 +72,28 @@ class Region(Protocol):
         ...
 
 
+class History(NamedTuple):
+    """What a model with a memory of h steps sees beside the present state and action."""
+
+    states: Tensor
+    """`[B, h - 1, S]`, the states before the present one."""
+    actions: Tensor
+    """`[B, h - 1, A]`, the actions that were taken in them."""
+
+
+class Recording(NamedTuple):
+    """Recorded trajectories, one after the other; row i of each array belongs to the same moment."""
+
+    states: Tensor
+    """`[M, S]`."""
+    actions: Tensor
+    """`[M, A]`, taken from that state on; only the first `left * stride` rows of a trajectory's end are complete."""
+    left: Tensor
+    """`[M]`, actions that can be taken one after the other from here before the trajectory ends."""
+    stride: int
+    """Rows from the state before an action to the one after it."""
+
+
 class ReplayWindows(NamedTuple):
     """M windows of trajectories, of T steps each."""
 

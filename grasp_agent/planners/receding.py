@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
@@ -34,6 +34,8 @@ class Receding(Planner[RecedingState]):
         length: steps of a segment.
         commit: steps of it that are taken before the next one is planned.
     """
+
+    needs_small_states: ClassVar[bool] = True
 
     pieces: Planner[Any]
     iterations: int = 8

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
@@ -38,6 +38,8 @@ class GradientShooting(Planner[ShootingState]):
         hold: number of last steps whose squared distance counts.
         running: weight of the mean squared distance along the trajectory.
     """
+
+    needs_gradients: ClassVar[bool] = True
 
     candidates: int = 16
     iterations: int = 100

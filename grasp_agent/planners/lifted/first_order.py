@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import NamedTuple, Protocol
+from typing import ClassVar, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -140,6 +140,8 @@ class Gradient:
         optimiser: optimiser of the actions.
     """
 
+    needs_gradients: ClassVar[bool] = True
+
     optimiser: Descent | Adam
 
     def start(self, actions: Tensor) -> Moments | None:
@@ -151,7 +153,7 @@ class Gradient:
     ) -> tuple[Tensor, Tensor, Moments | None]:
         """See `ActionUpdate.apply`."""
         states, actions = candidates.pair
-        predicted, pull = problem.ensemble.pullback(problem.shifted(states), actions)
+        predicted, pull = problem.pullback(states, actions)
         # sum_t |F(s_t, a_t) - s_{t+1}|^2 + gamma sum_t |F(s_t, a_t) - g|^2, s_t without gradient (eq. 10).
         gaps = predicted - states
         cotangent = 2 * gaps
@@ -171,6 +173,8 @@ class GaussNewton:
         damping: Levenberg-Marquardt damping relative to the mean curvature.
     """
 
+    needs_gradients: ClassVar[bool] = True
+
     damping: float = 0.01
 
     def __post_init__(self) -> None:
@@ -184,7 +188,7 @@ class GaussNewton:
     ) -> tuple[Tensor, Tensor, None]:
         """See `ActionUpdate.apply`; the goal term has weight 1 for each named entry, and no curvature."""
         states, actions = candidates.pair
-        predicted, slopes = problem.ensemble.linearise(problem.shifted(states), actions)
+        predicted, slopes = problem.ensemble.linearise(problem.contexts(states, actions), actions)
         gaps = residual = predicted - states
         if goal_weight:
             residual = gaps + goal_weight * (predicted - problem.goal.project(predicted))

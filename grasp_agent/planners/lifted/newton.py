@@ -8,6 +8,7 @@ derivative of the next state by the state, regressed from replay.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 
@@ -31,6 +32,9 @@ class LiftedNewton:
     Raises:
         ValueError: if a number is out of range.
     """
+
+    needs_small_states: ClassVar[bool] = True
+    needs_gradients: ClassVar[bool] = True
 
     hold: int = 6
     running: float = 0.05

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -25,6 +26,8 @@ class Tracking:
             plan does not drift with one member's error.
     """
 
+    needs_gradients: ClassVar[bool] = True
+
     damping: float = 0.01
     together: bool = False
 
@@ -35,11 +38,11 @@ class Tracking:
         """Returns actions `[B, N, H, A]` whose rollout follows the virtual states, from one sweep."""
         if self.together and problem.members > 1:
             return self._follow_together(problem, given)[0]
-        state = problem.start[:, None].expand(-1, given.size, -1)
+        context = problem.context[:, None].expand(-1, given.size, -1)
         tracked = []
         for target, action in zip(given.states.unbind(2), given.actions.unbind(2), strict=True):
-            corrected = self.correct(problem, state, target, action)
-            state = problem.ensemble.step(state, corrected)
+            corrected = self.correct(problem, context, target, action)
+            context = problem.advance(context, corrected, problem.ensemble.step(context, corrected))
             tracked.append(corrected)
         return torch.stack(tracked, dim=2)
 
@@ -58,18 +61,20 @@ class Tracking:
         execution; it is scored.
         """
         members, shape, planning = problem.members, given.actions.shape[:2], problem.steppers
-        start = problem.start[:, None].expand(-1, given.size, -1).flatten(0, 1)
-        state, rows = start.repeat(2, 1).expand(members, -1, -1), len(start)
+        start = problem.context[:, None].expand(-1, given.size, -1).flatten(0, 1)
+        context, rows = start.repeat(2, 1).expand(members, -1, -1), len(start)
         targets, actions = given.states.flatten(0, 1), given.actions.flatten(0, 1)
         tracked, states = [], []
         for target, action in zip(targets.unbind(1), actions.unbind(1), strict=True):
-            predicted, slopes = problem.ensemble.linearise_rows(state, action.repeat(2, 1).expand(members, -1, -1))
+            predicted, slopes = problem.ensemble.linearise_rows(context, action.repeat(2, 1).expand(members, -1, -1))
             deviation = predicted[:planning, :rows].mean(0) - target
             change = problem.correction(slopes[:planning, :rows].mean(0), deviation, self.damping)
             corrected = problem.clamp(action - change)
             separate = problem.correction(slopes[:, rows:], predicted[:, rows:] - target, self.damping)
             open_loop, closed_loop = corrected.expand(members, -1, -1), problem.clamp(action - separate)
-            state = problem.dynamics(state, torch.cat([open_loop, closed_loop], 1))
+            taken = torch.cat([open_loop, closed_loop], 1)
+            state = problem.dynamics(context, taken)
+            context = problem.advance(context, taken, state)
             tracked.append(corrected)
             states.append(state[:, rows:])
         return torch.stack(tracked, 1).unflatten(0, shape), torch.stack(states, 2).unflatten(1, shape)
@@ -81,7 +86,7 @@ class Tracking:
         change = problem.correction(slopes.mean(0), predicted.mean(0) - target, self.damping)
         return problem.clamp(action - change)
 
-    def correct(self, problem: Problem, state: Tensor, target: Tensor, action: Tensor) -> Tensor:
+    def correct(self, problem: Problem, context: Tensor, target: Tensor, action: Tensor) -> Tensor:
         """Returns the action `[B, N, A]`, corrected so that the next state is nearer to `target` `[B, N, S]`."""
-        predicted, slopes = problem.ensemble.linearise(state, action)
+        predicted, slopes = problem.ensemble.linearise(context, action)
         return problem.clamp(action - problem.correction(slopes, predicted - target, self.damping))

@@ -1,0 +1,6 @@
+"""Planning with a world model of your own, whose latents have any shape."""
+
+from grasp_agent.latent.agent import LatentAgent
+from grasp_agent.latent.model import LatentModel
+
+__all__ = ["LatentAgent", "LatentModel"]

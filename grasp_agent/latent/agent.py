@@ -1,0 +1,274 @@
+"""An agent that plans with a world model which it did not learn itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any, cast
+
+import gymnasium as gym
+import numpy as np
+import torch
+from gymnasium import spaces
+from numpy.typing import NDArray
+from torch import Tensor
+
+from grasp_agent.agent.replan_rule import ReplanRule
+from grasp_agent.latent.collection import episodes_in, random_episodes
+from grasp_agent.latent.memory import LatentMemory, step_distances, step_errors
+from grasp_agent.latent.model import LatentDynamics, has_gradients
+from grasp_agent.latent.observations import Observations
+from grasp_agent.latent.plans import LatentPlans
+from grasp_agent.planners import ICEM, Coloured, Criteria, DistanceGoal, History, Planner, Problem, Retrieval, Rollout
+from grasp_agent.planners.distance_goal import root_mean_square
+from grasp_agent.planners.requirements import check_gradients, check_size
+from grasp_agent.task.actions import check_actions, to_space
+from grasp_agent.validation import instance, more_than, whole
+
+_FAR = 0.99  # quantile of the one-step error that counts as the model's error, as for learned models
+Array = NDArray[np.float32]
+
+
+def default_planner(frame_skip: int) -> ICEM:
+    """Returns the default planner for latents, whose noise goes on along the environment's steps."""
+    noise = Coloured(beta=2.0, steps=frame_skip)
+    return ICEM(iterations=4, samples=64, proposals=Retrieval(otherwise=Rollout(shape=noise)), proposed=8, noise=noise)
+
+
+class LatentAgent:
+    """Plans in the latents of a given world model; see `GraspAgent.from_model`.
+
+    Args:
+        env: the environment, or its id.
+        model: a `LatentModel`, a step function, or several of these: an ensemble, whose first model encodes.
+        frame_skip: environment steps of a model step; the actions of a block are executed one by one.
+        history: latents that the model is given.
+        horizon: model steps of a plan.
+        planner: any planner that can plan for large states; None for `default_planner`.
+        criteria: how plans are scored; None for `Criteria(hold=1, feedback=False)`.
+        rule: when plans are replaced: an accepted one where the latent is farther from its prediction than the model's
+            error on the replay permits, another one after `commit` model steps. `work` has no effect: a call completes
+            its search, within the planner's `budget` if it has one.
+        replay: recorded episodes, see `fit` of `GraspAgent`.
+        goal: returns the observation at the goal, `[n, ...]`, of observations `[n, ...]`; None for the entry
+            `desired_goal` of Dicts, in place of `observation`, or else the one given by `set_goal`.
+        goal_tolerance: distance of latents at which the goal counts as reached; None for the median distance of
+            recorded latents one model step apart, and, without a replay, for none: no plan counts as accepted.
+        seed: of everything random.
+
+    Attributes:
+        dynamics: the model as planners call it.
+        memory: the recorded experience.
+        env_id: id of the environment, if it has one.
+        env_kwargs: options of the environment.
+
+    Raises:
+        ValueError: if model, planner or spaces do not fit; from one trial call of the model.
+    """
+
+    name = "GRASP"
+
+    def __init__(
+        self,
+        env: gym.Env[Any, Any] | str,
+        model: Any,
+        *,
+        frame_skip: int = 1,
+        history: int = 1,
+        horizon: int = 10,
+        planner: Planner[Any] | None = None,
+        criteria: Criteria | None = None,
+        rule: ReplanRule | None = None,
+        replay: Any = None,
+        goal: Callable[[Any], Any] | None = None,
+        goal_tolerance: float | None = None,
+        seed: int = 0,
+    ) -> None:
+        whole(1, frame_skip=frame_skip, history=history, horizon=horizon)
+        whole(0, seed=seed)
+        instance(Criteria, criteria=criteria)
+        instance(ReplanRule, rule=rule)
+        if goal_tolerance is not None:
+            more_than(0, goal_tolerance=goal_tolerance)
+        self.env = gym.make(env) if isinstance(env, str) else env
+        check_actions(self.env.action_space)
+        self.observation_space = self.env.observation_space
+        self.action_space = cast(spaces.Box, self.env.action_space)
+        spec = self.env.spec
+        self.env_id = None if spec is None else spec.id
+        self.env_kwargs = {} if spec is None else {k: v for k, v in spec.kwargs.items() if k != "render_mode"}
+        self.frame_skip, self.history, self.horizon, self.seed = frame_skip, history, horizon, seed
+        self.observations = Observations(self.observation_space, goal)
+        models = model if isinstance(model, Sequence) else [model]
+        size = frame_skip * self.action_space.shape[0]
+        self.dynamics = LatentDynamics(models, history, size, self.observations.example())
+        self.criteria, self.rule = criteria or Criteria(hold=1, feedback=False), rule or ReplanRule(commit=2)
+        self.planner = planner
+        self.memory = LatentMemory(frame_skip, self.dynamics.device)
+        self._given_tolerance = goal_tolerance
+        self._tolerance, self._error = goal_tolerance, None
+        self._goal: Tensor | None = None
+        self.forget()
+        if replay is not None:
+            self.add_replay(replay)
+
+    @property
+    def planner(self) -> Planner[Any]:
+        """The planner; it may be replaced at any time, None by the default."""
+        return self._planner
+
+    @planner.setter
+    def planner(self, planner: Planner[Any] | None) -> None:
+        instance(Planner, planner=planner)
+        planner = default_planner(self.frame_skip) if planner is None else planner
+        check_size(planner, self.dynamics.size, has_history=self.history > 1)
+        if not has_gradients(self.dynamics):
+            check_gradients(planner)
+        self._planner = planner
+
+    @property
+    def goal_tolerance(self) -> float | None:
+        """Distance of latents at which the goal counts as reached; None while it is not known."""
+        return self._tolerance
+
+    def add_replay(self, replay: Any) -> None:
+        """Adds recorded episodes, from which plans are proposed, and by which tolerance and error are measured.
+
+        Args:
+            replay: a replay buffer of Stable-Baselines3, a Minari dataset, the path of an `.npz` file, or pairs of
+                observations `[T + 1, ...]` and actions `[T, A]` [the environment's units].
+
+        Raises:
+            ValueError: if it is none of these, holds no step, or does not fit the spaces.
+        """
+        self.memory.add(episodes_in(replay, self.action_space, self._encode))
+        record = self.memory.recording
+        if record is None:
+            raise ValueError(f"replay: expected an episode of at least {self.frame_skip} steps")
+        distance = self.dynamics.distance or root_mean_square
+        with torch.no_grad():
+            if self._given_tolerance is None:
+                self._tolerance = float(step_distances(record, distance).median())
+            errors = step_errors(record, self.dynamics, distance)
+            self._error = float(errors.quantile(_FAR)) if len(errors) else None
+
+    def collect(self, steps: int) -> None:
+        """Records episodes of smooth random actions in the environment, and adds them to the replay.
+
+        Args:
+            steps: of the environment, at least.
+        """
+        whole(1, steps=steps)
+        self.add_replay(random_episodes(self.env, steps, self.seed))
+
+    def set_goal(self, observation: Any) -> None:
+        """Sets the goal to the state in an observation; None returns to the observations' goals."""
+        self._goal = None if observation is None else self._encode(self.observations.batched(observation)[0])
+        self.forget()
+
+    def forget(self) -> None:
+        """Discards the running plan: another episode begins."""
+        self._plans: LatentPlans | None = None
+        self.last_plan = None
+
+    def predict(
+        self,
+        observation: Any,
+        state: tuple[NDArray[Any], ...] | None = None,
+        episode_start: NDArray[np.bool_] | None = None,
+        deterministic: bool = False,
+    ) -> tuple[NDArray[Any], tuple[NDArray[Any], ...]]:
+        """Returns the action for an observation, as Stable-Baselines3's models do.
+
+        Without `state`, the agent keeps its plan between calls, until `forget` or an `episode_start`.
+
+        Args:
+            observation: of the environment, single or batched.
+            state: what the last call returned.
+            episode_start: `[n]`, True where a new episode begins.
+            deterministic: not used: the planner's noise is that of `seed` in each call.
+
+        Returns:
+            Actions of the action space's type, inside its bounds, and the running plans.
+
+        Raises:
+            ValueError: for an observation that does not fit the space, or where no goal is known.
+        """
+        batch, is_batch = self.observations.batched(observation)
+        count = self.observations.length(batch)
+        blank = LatentPlans.blank(count, self.horizon, self.dynamics.size, self.dynamics.action_size, self.history)
+        if state is not None:
+            plans = LatentPlans.of(state, blank)
+        else:
+            plans = blank if self._plans is None or len(self._plans.step) != count else self._plans
+        if episode_start is not None:
+            plans.begin(np.asarray(episode_start, np.bool_).reshape(count))
+        rows = np.flatnonzero(plans.part == 0)
+        with torch.no_grad():
+            if len(rows):
+                self._decide(self.observations.rows(batch, rows), rows, plans)
+        actions = to_space(plans.advance(self.frame_skip), self.action_space)
+        if state is None:
+            self._plans = plans
+        return (actions if is_batch else actions[0]), LatentPlans._make(part.copy() for part in plans)
+
+    def _decide(self, observation: Any, rows: NDArray[np.int64], plans: LatentPlans) -> None:
+        """Begins a model step of some environments, from their observations `[m, ...]`; changes plans in place."""
+        latents, goals = self._encode(observation), self._goals(observation, len(rows))
+        known, wanted = latents.cpu().numpy().astype(np.float32), goals.cpu().numpy().astype(np.float32)
+        plans.observe(rows, known)
+        stale = np.flatnonzero(~self._on_course(latents, wanted, rows, plans))
+        for warm in (True, False):
+            chosen = stale[(plans.valid[rows[stale]] & (plans.goals[rows[stale]] == wanted[stale]).all(-1)) == warm]
+            if not len(chosen):
+                continue
+            problem = self._problem(latents[chosen], goals[chosen], rows[chosen], plans)
+            running = torch.from_numpy(plans.remaining(rows[chosen])).to(latents) if warm else None
+            plan = self.planner.plan(problem, warm=running, seed=self.seed)
+            states = torch.cat([problem.start[:, None], plan.states], 1)
+            actions, path, accepted = (part.cpu().numpy() for part in (plan.actions, states, plan.accepted))
+            plans.put(rows[chosen], actions, path, wanted[chosen], accepted)
+        plans.begin_block(rows, known)
+
+    def _on_course(self, latents: Tensor, goals: Array, rows: NDArray[np.int64], plans: LatentPlans) -> NDArray[Any]:
+        """Returns where running plans are kept, `[m]`; see `ReplanRule`."""
+        limit = np.where(plans.accepted[rows] & (self._error is not None), self.horizon, self.rule.commit)
+        kept = plans.valid[rows] & (plans.step[rows] < np.minimum(limit, self.horizon))
+        kept &= (plans.goals[rows] == goals).all(-1)
+        if self._error is None or not kept.any():
+            return kept
+        predicted = torch.from_numpy(plans.states[rows, plans.step[rows]]).to(latents)
+        off = (self.dynamics.distance or root_mean_square)(latents, predicted).cpu().numpy()
+        return kept & (off <= self.rule.deviation * self._error)
+
+    def _problem(self, start: Tensor, goals: Tensor, rows: NDArray[np.int64], plans: LatentPlans) -> Problem:
+        past, dynamics = None, self.dynamics
+        if self.history > 1:
+            past = History(*(torch.from_numpy(p[rows]).to(start) for p in (plans.past_states, plans.past_actions)))
+        ones = start.new_ones(dynamics.action_size)
+        return Problem(
+            dynamics=dynamics,
+            goal=DistanceGoal(target=goals, tolerance=self._tolerance or 1.0, distance=dynamics.distance),
+            start=start,
+            low=-ones,
+            high=ones,
+            horizon=self.horizon,
+            members=dynamics.members,
+            recording=self.memory.recording,
+            history=past,
+            criteria=self.criteria if self._tolerance else replace(self.criteria, accept=-1.0),
+        )
+
+    def _goals(self, observation: Any, count: int) -> Tensor:
+        if self._goal is not None:
+            return self._goal.expand(count, -1)
+        goals = self.observations.goals(observation)
+        if goals is None:
+            raise ValueError("goal: expected one, by set_goal(observation), or goal= where the agent is made")
+        return self._encode(goals)
+
+    def _encode(self, observation: Any) -> Tensor:
+        latents = self.dynamics.encode(observation)
+        if not latents.isfinite().all():
+            raise ValueError("model.encode: expected finite latents, got NaN or infinity")
+        return latents

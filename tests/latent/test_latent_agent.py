@@ -1,0 +1,234 @@
+"""Planning with world models that were not learned here, in closed loop."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from worlds import Exact, Point, moved
+
+from grasp_agent import GRASP, GraspAgent, evaluate
+from grasp_agent.latent import LatentAgent
+from grasp_agent.planners import CEM, ICEM, ILQR, MPPI, Collocation, Coloured, Criteria, GradientShooting
+
+QUICK = ICEM(iterations=2, samples=24, elites=4, noise=Coloured(beta=2.0))
+
+
+def solved(agent: LatentAgent, env: Point, episodes: int = 5) -> list[bool]:
+    """Plays episodes to the environment's goals, given as observations."""
+    ends = []
+    for seed in range(episodes):
+        observation, _ = env.reset(seed=seed)
+        if not isinstance(observation, dict):
+            agent.set_goal(env.goal.astype(np.float32))
+        agent.forget()
+        done, info = False, {}
+        while not done:
+            action, _ = agent.predict(observation)
+            assert env.action_space.contains(action)
+            observation, _, _, done, info = env.step(action)
+        ends.append(info["is_success"])
+    return ends
+
+
+def scripted() -> Any:
+    class Scripted(torch.nn.Module):
+        @torch.jit.export
+        def encode(self, observation: torch.Tensor) -> torch.Tensor:
+            return observation
+
+        @torch.jit.export
+        def step(self, latents: torch.Tensor, actions: torch.Tensor) -> torch.Tensor:
+            return latents[:, -1] + 0.1 * actions[:, -1]
+
+        def forward(self, latents: torch.Tensor) -> torch.Tensor:
+            return latents
+
+    script = torch.jit.script(Scripted().eval())
+
+    class Wrapped:
+        def encode(self, observation: Any) -> torch.Tensor:
+            return script.encode(torch.from_numpy(observation))
+
+        step = staticmethod(script.step)
+
+    return Wrapped()
+
+
+FORMS: dict[str, Callable[[], Any]] = {
+    "module": lambda: Exact().eval(),
+    "torchscript": scripted,
+    "function": lambda: moved,
+    "ensemble": lambda: [Exact().eval(), Exact().eval()],
+}
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
+@pytest.mark.parametrize("form", FORMS)
+def test_models_of_every_form_reach_goals(form: str):
+    env = Point(length=30)
+    assert all(solved(GraspAgent.from_model(env, FORMS[form](), horizon=6, planner=QUICK), env))
+
+
+@pytest.mark.parametrize("delay", [False, True])
+def test_frame_skip_executes_the_actions_of_a_block_one_by_one(delay: bool):
+    env = Point(delay=delay, length=40)
+    model = Exact(5, delay=delay).eval()
+    agent = GraspAgent.from_model(env, model, frame_skip=5, history=2 if delay else 1, horizon=4, planner=QUICK)
+    encoded = []
+    encode = model.encode
+    model.encode = lambda observation: encoded.append(1) or encode(observation)  # type: ignore[method-assign]
+    assert all(solved(agent, env, 3))
+    assert len(encoded) == 3 * (40 // 5 + 1)  # and each goal
+
+
+def test_without_its_history_a_model_with_delay_misses():
+    env = Point(delay=True, length=40)
+
+    class Forgetful(Exact):
+        def step(self, latents: torch.Tensor, actions: torch.Tensor) -> torch.Tensor:
+            return super().step(latents, torch.cat([torch.zeros_like(actions), actions], 1))
+
+    env.reset(seed=0)
+    errors = []
+    for model, history in ((Forgetful(delay=True).eval(), 1), (Exact(delay=True).eval(), 2)):
+        agent = GraspAgent.from_model(env, model, history=history, planner=QUICK, replay=played(env), horizon=4)
+        errors.append(agent._error)
+    assert errors[1] == pytest.approx(0, abs=1e-5)
+    assert errors[0] > 0.01
+
+
+def played(env: Point, episodes: int = 3) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Recorded random play: observations and actions."""
+    recorded, random = [], np.random.default_rng(0)
+    for seed in range(episodes):
+        observation, _ = env.reset(seed=seed)
+        seen, actions = [observation], random.uniform(-3, 3, (20, 2))
+        seen += [env.step(action)[0] for action in actions]
+        recorded.append((np.stack(seen), actions))
+    return recorded
+
+
+@pytest.mark.parametrize(
+    "planner",
+    [
+        CEM(iterations=3, samples=32, elites=4),
+        QUICK,
+        MPPI(iterations=4, samples=48),
+        GradientShooting(iterations=40, candidates=4),
+        GRASP(proposals=None, candidates=4, sync=GradientShooting.sync()),
+    ],
+    ids=lambda planner: type(planner).__name__,
+)
+@pytest.mark.parametrize("history", [1, 2])
+def test_every_planner_for_large_states_plans_with_a_history(planner: Any, history: int):
+    env = Point(delay=history > 1, length=30)
+    agent = GraspAgent.from_model(
+        env, Exact(delay=history > 1).eval(), history=history, horizon=6, planner=planner, goal_tolerance=0.05
+    )
+    assert sum(solved(agent, env, 3)) >= 2
+
+
+@pytest.mark.parametrize("planner", [ILQR(), Collocation(), GRASP()], ids=lambda planner: type(planner).__name__)
+def test_planners_that_need_small_states_are_refused_at_once(planner: Any):
+    with pytest.raises(ValueError, match=r"planner: expected .*history, got .*ILQR|Collocation.*; CEM"):
+        GraspAgent.from_model(Point(), Exact(delay=True).eval(), history=2, planner=planner)
+
+    class Wide(Exact):
+        def encode(self, observation: Any) -> torch.Tensor:
+            return super().encode(observation).repeat(1, 1, 100)
+
+        def step(self, latents: torch.Tensor, actions: torch.Tensor) -> torch.Tensor:
+            return super().step(latents[..., :3], actions).repeat(1, 1, 100)
+
+    agent = GraspAgent.from_model(Point(), Wide().eval())
+    with pytest.raises(ValueError, match="600 entries, got"):
+        agent.planner = planner
+
+
+def test_goals_of_the_observation_are_used():
+    env = Point(dictionary=True, length=30)
+    agent = GraspAgent.from_model(env, Exact().eval(), horizon=6, planner=QUICK)
+    assert all(solved(agent, env))
+    report = evaluate(agent, env, 5, 100).summary()
+    assert report["success_end"] == 1.0
+
+
+def test_without_a_goal_predict_says_how_to_give_one():
+    env = Point()
+    agent = GraspAgent.from_model(env, Exact().eval())
+    with pytest.raises(ValueError, match="goal: expected one, by set_goal"):
+        agent.predict(env.reset(seed=0)[0])
+
+
+def test_a_batch_plans_each_row_as_alone_and_a_state_continues_it():
+    env, model = Point(length=20), Exact(2, delay=True).eval()
+    agent = GraspAgent.from_model(env, model, frame_skip=2, history=2, horizon=4, planner=QUICK)
+    agent.set_goal(np.array([0.5, 0.5], np.float32))
+    observations = np.array([[0.0, 0.0], [-0.9, 0.3]], np.float32)
+    together, state = agent.predict(observations, episode_start=np.array([True, True]))
+    for row in (0, 1):
+        agent.forget()
+        alone, own = agent.predict(observations[row])
+        np.testing.assert_allclose(together[row], alone, atol=1e-6)
+    again, later = agent.predict(observations[1:], state=own)
+    second, _ = agent.predict(observations, state=state)
+    np.testing.assert_allclose(second[1], again[0], atol=1e-6)
+    assert later[4].tolist() == [0]  # both steps of the block are taken
+    restarted, _ = agent.predict(observations, state=state, episode_start=np.array([False, True]))
+    np.testing.assert_allclose(restarted[1], together[1], atol=1e-6)
+    with pytest.raises(ValueError, match="state: expected what predict returned"):
+        agent.predict(observations, state=own)
+
+
+def test_replay_proposes_plans_and_measures_the_tolerance():
+    env = Point(length=60)
+    agent = GraspAgent.from_model(env, Exact().eval(), horizon=8)
+    assert agent.goal_tolerance is None
+    agent.collect(300)
+    assert len(agent.memory) >= 300
+    assert agent.goal_tolerance is not None and 0 < agent.goal_tolerance < 0.2
+    assert agent._error == pytest.approx(0, abs=1e-4)
+    agent.planner = replace(agent.planner, iterations=0)
+    assert np.mean(solved(agent, env, 8)) >= 0.5  # by retrieved actions alone
+
+
+@pytest.mark.parametrize(
+    ("replay", "message"),
+    [
+        ([np.zeros((3, 2))], "pairs of observations and actions"),
+        ([(np.zeros((3, 2), np.float32), np.zeros((3, 2)))], r"actions \[T, 2\], got 3 observations"),
+        ([], "at least one step"),
+        ([(np.zeros((3, 2), np.float32), np.zeros((2, 2)))], "at least 5 steps"),
+        ("nowhere.npz", "nowhere.npz"),
+    ],
+)
+def test_a_replay_that_does_not_fit_is_refused(replay: Any, message: str):
+    with pytest.raises((ValueError, FileNotFoundError), match=message):
+        GraspAgent.from_model(Point(), Exact(5).eval(), frame_skip=5, replay=replay)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"frame_skip": 0}, "frame_skip"),
+        ({"history": 1.5}, "history"),
+        ({"horizon": -1}, "horizon"),
+        ({"goal_tolerance": 0.0}, "goal_tolerance"),
+        ({"criteria": 3}, "criteria"),
+        ({"planner": "CEM"}, "planner"),
+        ({"goal": 3}, "goal"),
+    ],
+)
+def test_settings_out_of_range_are_refused(arguments: dict[str, Any], message: str):
+    with pytest.raises(ValueError, match=f"{message}: expected"):
+        GraspAgent.from_model(Point(), Exact().eval(), **arguments)
+
+
+def test_scoring_criteria_may_be_given():
+    criteria = Criteria(hold=2, accept=0.5)
+    assert GraspAgent.from_model(Point(), Exact().eval(), criteria=criteria).criteria == criteria

@@ -1,0 +1,74 @@
+"""A point on a plane, and world models of it in the forms that users have."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import torch
+from gymnasium import spaces
+from torch import Tensor
+
+STEP = 0.1
+LIMIT = 20.0
+
+
+class Point(gym.Env[Any, Any]):
+    """A point that its action moves, in a square; with `delay`, by the action of the step before."""
+
+    def __init__(self, *, delay: bool = False, length: int = 60, dictionary: bool = False) -> None:
+        box = spaces.Box(-LIMIT, LIMIT, (2,), np.float32)
+        self._dictionary = dictionary
+        self.observation_space = (
+            spaces.Dict({"observation": box, "achieved_goal": box, "desired_goal": box}) if dictionary else box
+        )
+        self.action_space = spaces.Box(-3.0, 3.0, (2,), np.float32)  # not [-1, 1]: agents have to scale
+        self._delay, self._length = delay, length
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[Any, dict[str, Any]]:
+        super().reset(seed=seed)
+        self.position = self.np_random.uniform(-1, 1, 2)
+        self.goal = self.np_random.uniform(-1, 1, 2)
+        self._before, self._steps = np.zeros(2), 0
+        return self._observed(), {}
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        action = np.asarray(action, np.float64) / 3
+        moved = self._before if self._delay else action
+        self.position = np.clip(self.position + STEP * moved, -LIMIT, LIMIT)
+        self._before, self._steps = action, self._steps + 1
+        success = bool(np.linalg.norm(self.position - self.goal) < 0.1)
+        return self._observed(), float(success), False, self._steps >= self._length, {"is_success": success}
+
+    def _observed(self) -> Any:
+        position = self.position.astype(np.float32)
+        if not self._dictionary:
+            return position
+        return {"observation": position, "achieved_goal": position, "desired_goal": self.goal.astype(np.float32)}
+
+
+class Exact(torch.nn.Module):
+    """The point's motion over `skip` steps, in latents `[2, 3]`: positions beside entries that never change."""
+
+    def __init__(self, skip: int = 1, *, delay: bool = False) -> None:
+        super().__init__()
+        self.scale = torch.nn.Parameter(torch.tensor(STEP))
+        self.skip, self.delay = skip, delay
+
+    def encode(self, observation: Any) -> Tensor:
+        position = observation["observation"] if isinstance(observation, dict) else observation
+        return torch.nn.functional.pad(torch.as_tensor(position)[..., None], (0, 2), value=1.0)
+
+    def step(self, latents: Tensor, actions: Tensor) -> Tensor:
+        now = actions[:, -1].unflatten(-1, (self.skip, 2))
+        if self.delay:
+            earlier = actions[:, -2].unflatten(-1, (self.skip, 2))[:, -1:]
+            now = torch.cat([earlier, now[:, :-1]], 1)
+        moved = self.scale * now.sum(1)
+        return latents[:, -1] + torch.nn.functional.pad(moved[..., None], (0, 2))
+
+
+def moved(latents: Tensor, actions: Tensor) -> Tensor:
+    """A plain function of vectors."""
+    return latents[:, -1] + STEP * actions[:, -1]
