@@ -10,6 +10,8 @@ import grasp_envs  # noqa: F401  registers the grasp/ environments
 if TYPE_CHECKING:
     from grasp_agent.agent.agent import GraspAgent
     from grasp_agent.agent.exploration import ExploreConfig
+    from grasp_agent.agent.latent.agent import LatentAgent
+    from grasp_agent.agent.latent.model import LatentModel
     from grasp_agent.agent.replan_rule import ReplanRule
     from grasp_agent.evaluation.compare import compare
     from grasp_agent.evaluation.evaluate import evaluate
@@ -25,6 +27,8 @@ __version__ = "0.1.0"
 # Names whose modules import torch are loaded at first use, so that importing the package is fast.
 _HOMES = {
     "GraspAgent": "agent.agent",
+    "LatentAgent": "agent.latent.agent",
+    "LatentModel": "agent.latent.model",
     "evaluate": "evaluation.evaluate",
     "ReplanRule": "agent.replan_rule",
     "ExploreConfig": "agent.exploration",
@@ -58,6 +62,8 @@ __all__ = [
     "Frame",
     "Goal",
     "GraspAgent",
+    "LatentAgent",
+    "LatentModel",
     "MLPConfig",
     "ReplanRule",
     "Structure",

@@ -16,12 +16,13 @@ from stable_baselines3.common.utils import get_device
 from grasp_agent import serialization
 from grasp_agent.agent.algorithm import WorldModelAlgorithm
 from grasp_agent.agent.exploration import ExploreConfig
+from grasp_agent.agent.latent.agent import LatentAgent
+from grasp_agent.agent.latent.saved import refuse_latent
 from grasp_agent.agent.policy import PlanView, WorldModelPolicy
 from grasp_agent.agent.replan_rule import ReplanRule
 from grasp_agent.agent.saved_settings import CHANGEABLE
 from grasp_agent.agent.settings import AgentSettings
 from grasp_agent.agent.snapshot import Snapshot, loading
-from grasp_agent.latent.agent import LatentAgent
 from grasp_agent.models import EncoderConfig, MLPConfig, TrainConfig
 from grasp_agent.models.precision import single_precision
 from grasp_agent.planners import Criteria, Planner
@@ -125,17 +126,7 @@ class GraspAgent(WorldModelAlgorithm):
 
     @staticmethod
     def from_model(env: gym.Env[Any, Any] | str, model: Any, **settings: Any) -> LatentAgent:
-        """Returns an agent that plans with a world model of yours, and needs no `learn`.
-
-        Args:
-            env: the environment, or its id.
-            model: an object with `encode(observation) -> latents` and `step(latents, actions) -> latents` (see
-                `grasp_agent.latent.LatentModel`), a function of latents and actions, or several of these.
-            **settings: `frame_skip`, `history`, `horizon`, `planner`, `replay`, `goal` and others, see `LatentAgent`.
-
-        Raises:
-            ValueError: if something does not fit, from one trial call of the model.
-        """
+        """Returns an agent that plans with a world model of yours, and needs no `learn`: see `LatentAgent`."""
         return LatentAgent(env, model, **settings)
 
     @property
@@ -246,11 +237,12 @@ class GraspAgent(WorldModelAlgorithm):
             ValueError: for a missing, cut or foreign file, a setting that does not fit, or an environment with other
                 spaces.
         """
+        config, tensors = serialization.read(path)
+        refuse_latent(config, path)
         unknown = set(kwargs) - set(CHANGEABLE)
         if unknown:
             raise ValueError(f"load: unknown setting {unknown.pop()!r}; expected one of {', '.join(CHANGEABLE)}")
         AgentSettings(**kwargs)  # refuses what is no fault of the file
-        config, tensors = serialization.read(path)
         source = serialization.name_of(path)
         with loading(source):
             snapshot = Snapshot.decode(config, tensors, source, get_device(device), kwargs)

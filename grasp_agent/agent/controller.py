@@ -135,7 +135,7 @@ class Controller:
         begun = []
         if stale.any():
             rows = np.flatnonzero(stale)
-            failures = np.zeros(len(raw), np.int64) if searches is None else searches.failures(len(raw))
+            failures = np.zeros(len(rows), np.int64) if searches is None else searches.failures(rows, goals[rows])
             staged = searches is not None and self.rule.work is not None
             begun = self._replannings(
                 world, states, goals, rows, delay, plans, deterministic, settings, staged, failures
@@ -189,16 +189,17 @@ class Controller:
 
         Rows with and without a running plan are planned apart, so that a row's plan does not depend on the others. If
         it is `staged`, the latter get the best of the planner's proposals: soon, instead of a better plan later. After
-        `failures` `[n]`, searches whose plans were not accepted, the planner's noise is another one.
+        `failures` `[m]`, searches whose plans were not accepted, the planner's noise is another one.
         """
         planner, criteria, _ = settings
         seed = self.seed if deterministic else int(self.random.integers(2**31))
-        kinds, begun = np.stack([~plans.aims_at(goals)[rows], failures[rows]]), []
-        for cold, failed in np.unique(kinds, axis=1).T:
-            chosen = rows[(kinds == [[cold], [failed]]).all(0)]
-            provisional = staged and bool(cold) and planner.proposals is not None
-            ahead = delay // IMPROVING if provisional else delay
+        lost = ~(plans.valid[rows] & _aimed(world, states, goals, rows, plans.goals[rows]))  # nothing to follow
+        kinds, begun = np.stack([lost, ~plans.aims_at(goals)[rows], failures]), []
+        for kind in np.unique(kinds, axis=1).T:
+            chosen, (none, cold, failed) = rows[(kinds == kind[:, None]).all(0)], kind
             running = plans.rows(chosen)
+            provisional = staged and bool(none) and planner.proposals is not None
+            ahead = delay // IMPROVING if provisional else delay
             pose = partial(self._posed, world, states[chosen], goals[chosen], running, ahead, criteria)
             left = None if cold else torch.from_numpy(running.remaining(ahead)).to(world.device)
             source = replace(planner, iterations=0) if provisional else planner
@@ -252,7 +253,8 @@ class Controller:
         path = world.achieved(torch.from_numpy(shown).to(world.device))
         drawn = np.zeros((0, self.horizon, path.shape[-1]), np.float32) if virtual is None else world.achieved(virtual)
         accepted = followed and bool(plans.accepted[0])
-        return PlanView(path, drawn, int(plans.step[0]) if followed else 0, fresh, accepted)
+        step = min(int(plans.step[0]), self.horizon - 1) if followed else 0
+        return PlanView(path, drawn, step, fresh, accepted)
 
 
 def _never(rows: NDArray[np.int64], found: PlanState) -> NDArray[np.bool_]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -145,7 +144,7 @@ class Searches:
         self.delay = 0
         """Calls that the next search is expected to take after its first one."""
         self._provisional: set[int] = set()
-        self._failures: Counter[int] = Counter()
+        self._failures: dict[int, tuple[bytes, int]] = {}
         self._settings: tuple[object, ...] = ()
 
     def __reduce__(self) -> tuple[type[Searches], tuple[()]]:
@@ -169,9 +168,12 @@ class Searches:
             self._settings = settings
         return self.delay
 
-    def failures(self, count: int) -> NDArray[np.int64]:
-        """Returns how many searches in a row found plans that were not accepted, for each environment, `[count]`."""
-        return np.array([self._failures[row] for row in range(count)])
+    def failures(self, rows: NDArray[np.int64], goals: Array) -> NDArray[np.int64]:
+        """Returns how many searches in a row of rows `[m]`, for goals `[m, G]`, found no accepted plan, `[m]`."""
+        known = [self._failures.get(row, (b"", 0)) for row in rows.tolist()]
+        return np.array(
+            [n if goal.tobytes() == of else 0 for goal, (of, n) in zip(goals, known, strict=True)], np.int64
+        )
 
     def provisional(self, count: int) -> NDArray[np.bool_]:
         """Returns which environments got a provisional plan, not accepted, in the last call, `[count]`."""
@@ -208,7 +210,8 @@ class Searches:
             for replanning, search in self._running:
                 share = work / max(count, 1), None if seconds is None else seconds / max(count, 1)
                 if not search.done and search.advance(*share):
-                    self.delay = replanning.waited * (IMPROVING if replanning.provisional else 1)
+                    calls = 1 + replanning.waited
+                    self.delay = calls * (IMPROVING if replanning.provisional else 1) - 1
                     if search.exhausted and not replanning.is_scored:
                         warnings.warn(_UNSCORED.format(total_work=total_work), RuntimeWarning, stacklevel=2)
                 if search.done and due(replanning):
@@ -224,10 +227,9 @@ class Searches:
         return ready
 
     def _record(self, replanning: Replanning, accepted: NDArray[np.bool_]) -> None:
-        failed = replanning.rows[~accepted].tolist()
         if replanning.provisional:
-            self._provisional.update(failed)
+            self._provisional.update(replanning.rows[~accepted].tolist())
             return
-        self._failures.update(failed)
-        for row in replanning.rows[accepted].tolist():
-            self._failures.pop(row, None)
+        counts = self.failures(replanning.rows, replanning.goals).tolist()
+        for row, goal, count, good in zip(replanning.rows.tolist(), replanning.goals, counts, accepted, strict=True):
+            self._failures[row] = goal.tobytes(), 0 if good else count + 1

@@ -198,6 +198,7 @@ def _comparable(goal: grasp_agent.Goal | None) -> Any:
         ("benchmarks.ablation", "ablation"),
         ("benchmarks.encoders", "encoders"),
         ("benchmarks.latency", "latency"),
+        ("benchmarks.latent_plans", "latent_plans"),
         ("benchmarks.learning_cost", "learning_cost"),
         ("benchmarks.learning_curves", "learning_curves"),
         ("benchmarks.peers.near", "peers_near"),

@@ -55,6 +55,12 @@ def test_images(folder: Path):
 
 
 @pytest.mark.slow
+def test_own_world_model(folder: Path):
+    assert 0 <= run("own_world_model", episodes=20, seconds=2, tests=1) <= 1
+    assert {path.name for path in folder.iterdir()} == {"token-model.pt", "own-world-model.mp4"}
+
+
+@pytest.mark.slow
 def test_video(folder: Path):
     run("video", size=120, episodes=2)
     assert {path.name for path in folder.iterdir()} == {"trap.mp4", "beside.mp4", "grid.mp4", "search.mp4"}

@@ -12,7 +12,7 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 from torch import Tensor
 
-from grasp_agent.latent.memory import LatentEpisode
+from grasp_agent.agent.latent.memory import LatentEpisode
 from grasp_agent.planners import Coloured, NoiseSource
 from grasp_agent.replay.offline import episodes_of
 from grasp_agent.task.actions import from_space, to_space

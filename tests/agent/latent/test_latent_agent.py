@@ -11,8 +11,7 @@ import pytest
 import torch
 from worlds import Exact, Point, moved
 
-from grasp_agent import GRASP, GraspAgent, evaluate
-from grasp_agent.latent import LatentAgent
+from grasp_agent import GRASP, GraspAgent, LatentAgent, evaluate
 from grasp_agent.planners import CEM, ICEM, ILQR, MPPI, Collocation, Coloured, Criteria, GradientShooting
 
 QUICK = ICEM(iterations=2, samples=24, elites=4, noise=Coloured(beta=2.0))

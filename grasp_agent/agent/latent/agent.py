@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any, cast
+from pathlib import Path
+from typing import IO, Any, cast
 
 import gymnasium as gym
 import numpy as np
@@ -13,26 +14,24 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 from torch import Tensor
 
+from grasp_agent import serialization
+from grasp_agent.agent.latent.collection import episodes_in, random_episodes
+from grasp_agent.agent.latent.defaults import default_planner
+from grasp_agent.agent.latent.memory import LatentEpisode, LatentMemory, step_distances, step_errors
+from grasp_agent.agent.latent.model import LatentDynamics, has_gradients
+from grasp_agent.agent.latent.observations import Observations
+from grasp_agent.agent.latent.plans import LatentPlans
+from grasp_agent.agent.latent.saved import CODED, PLAIN, SavedLatentAgent
 from grasp_agent.agent.replan_rule import ReplanRule
-from grasp_agent.latent.collection import episodes_in, random_episodes
-from grasp_agent.latent.memory import LatentMemory, step_distances, step_errors
-from grasp_agent.latent.model import LatentDynamics, has_gradients
-from grasp_agent.latent.observations import Observations
-from grasp_agent.latent.plans import LatentPlans
-from grasp_agent.planners import ICEM, Coloured, Criteria, DistanceGoal, History, Planner, Problem, Retrieval, Rollout
+from grasp_agent.planners import Criteria, DistanceGoal, History, Planner, Problem
 from grasp_agent.planners.distance_goal import root_mean_square
 from grasp_agent.planners.requirements import check_gradients, check_size
+from grasp_agent.reading import reading
 from grasp_agent.task.actions import check_actions, to_space
 from grasp_agent.validation import instance, more_than, whole
 
 _FAR = 0.99  # quantile of the one-step error that counts as the model's error, as for learned models
 Array = NDArray[np.float32]
-
-
-def default_planner(frame_skip: int) -> ICEM:
-    """Returns the default planner for latents, whose noise goes on along the environment's steps."""
-    noise = Coloured(beta=2.0, steps=frame_skip)
-    return ICEM(iterations=4, samples=64, proposals=Retrieval(otherwise=Rollout(shape=noise)), proposed=8, noise=noise)
 
 
 class LatentAgent:
@@ -88,8 +87,7 @@ class LatentAgent:
         whole(0, seed=seed)
         instance(Criteria, criteria=criteria)
         instance(ReplanRule, rule=rule)
-        if goal_tolerance is not None:
-            more_than(0, goal_tolerance=goal_tolerance)
+        more_than(0, goal_tolerance=1.0 if goal_tolerance is None else goal_tolerance)
         self.env = gym.make(env) if isinstance(env, str) else env
         check_actions(self.env.action_space)
         self.observation_space = self.env.observation_space
@@ -141,7 +139,10 @@ class LatentAgent:
         Raises:
             ValueError: if it is none of these, holds no step, or does not fit the spaces.
         """
-        self.memory.add(episodes_in(replay, self.action_space, self._encode))
+        self._remember(episodes_in(replay, self.action_space, self._encode))
+
+    def _remember(self, episodes: list[LatentEpisode]) -> None:
+        self.memory.add(episodes)
         record = self.memory.recording
         if record is None:
             raise ValueError(f"replay: expected an episode of at least {self.frame_skip} steps")
@@ -160,6 +161,51 @@ class LatentAgent:
         """
         whole(1, steps=steps)
         self.add_replay(random_episodes(self.env, steps, self.seed))
+
+    def save(self, path: str | Path | IO[bytes]) -> None:
+        """Saves settings, replay and the goal that was set, in one zip of JSON and safetensors; not the model.
+
+        Raises:
+            ValueError: for a setting that no file can hold.
+            OSError: if the file cannot be written; an old one is as it was.
+        """
+        settings = {name: getattr(self, name) for name in (*PLAIN, *CODED)}
+        settings["goal_tolerance"] = self._given_tolerance
+        content = SavedLatentAgent(
+            settings, self.env_id, self.env_kwargs, self.dynamics.shape, self.memory.episodes, self._goal
+        )
+        serialization.write(path, *content.encode())
+
+    @classmethod
+    def load(
+        cls, path: str | Path | IO[bytes], model: Any, env: gym.Env[Any, Any] | str | None = None, **settings: Any
+    ) -> LatentAgent:
+        """Loads a saved agent; no code in the file is run.
+
+        Args:
+            path: file name or file object.
+            model: the model, or the models, that it planned with.
+            env: the environment, or its id; None makes that of the file.
+            **settings: arguments that replace the saved ones, such as `planner`.
+
+        Raises:
+            ValueError: for a missing, cut or foreign file, or a model whose latents have another shape.
+        """
+        config, tensors = serialization.read(path)
+        name = serialization.name_of(path)
+        with reading(name, "cannot be loaded"):
+            saved = SavedLatentAgent.decode(config, tensors, settings.get("planner") is not None)
+            if env is None:
+                if saved.env_id is None:
+                    raise ValueError("it has no environment's id: load(..., env=)")
+                env = gym.make(saved.env_id, **saved.env_kwargs)
+            agent = cls(env, model, **{**saved.settings, **settings})
+            if agent.dynamics.shape != saved.shape:
+                raise ValueError(f"model: expected latents of shape {saved.shape}, got {agent.dynamics.shape}")
+            if saved.episodes:
+                agent._remember(saved.episodes)
+            agent._goal = None if saved.goal is None else saved.goal.to(agent.dynamics.device)
+        return agent
 
     def set_goal(self, observation: Any) -> None:
         """Sets the goal to the state in an observation; None returns to the observations' goals."""

@@ -10,7 +10,7 @@ import torch
 from worlds import Exact, Point
 
 from grasp_agent import GraspAgent
-from grasp_agent.latent.model import LatentDynamics, has_gradients
+from grasp_agent.agent.latent.model import LatentDynamics, has_gradients
 from grasp_agent.planners import CEM, GradientShooting
 
 OBSERVATION = np.array([[0.3, -0.2]], np.float32)
@@ -76,7 +76,7 @@ def test_many_rows_are_stepped_in_parts(monkeypatch: pytest.MonkeyPatch):
     sizes = []
     step = dynamics._models[0].step
     dynamics._models[0].step = lambda z, a: sizes.append(len(z)) or step(z, a)  # type: ignore[method-assign]
-    monkeypatch.setattr("grasp_agent.latent.model._ROWS", 12 * 16)
+    monkeypatch.setattr("grasp_agent.agent.latent.model._ROWS", 12 * 16)
     torch.testing.assert_close(dynamics(context, action), whole)
     assert sizes == [16, 16, 16, 2]
     by_hand = context[0, :, 6:12].clone()

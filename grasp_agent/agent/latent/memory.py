@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from grasp_agent.latent.model import LatentDynamics
+from grasp_agent.agent.latent.model import LatentDynamics
 from grasp_agent.planners import Recording
 from grasp_agent.planners.distance_goal import Distance
 

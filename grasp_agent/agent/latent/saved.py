@@ -1,0 +1,109 @@
+"""Files of a `LatentAgent`: its settings and its replay, without the model, which is not ours to pack."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from grasp_agent.agent.latent.memory import LatentEpisode
+from grasp_agent.agent.saved_settings import CODEC, env_id_of, is_own, options_of, setting_to_config
+from grasp_agent.reading import check_finite
+from grasp_agent.serialization import name_of
+from grasp_agent.validation import whole
+
+KIND = "latent"
+"""Of files, beside those of agents that learn their model."""
+CODED = ("planner", "criteria", "rule")
+PLAIN = ("frame_skip", "history", "horizon", "seed", "goal_tolerance")
+
+
+def refuse_latent(config: Mapping[str, Any], source: Any) -> None:
+    """Raises ValueError where a file holds an agent of a given model, and one that learned its model is expected."""
+    if config.get("kind") == KIND:
+        raise ValueError(
+            f"{name_of(source)}: expected an agent that learned its model, got one of a given model: "
+            "grasp_agent.LatentAgent.load(path, model)"
+        )
+
+
+class SavedLatentAgent(NamedTuple):
+    """The content of a file."""
+
+    settings: dict[str, Any]
+    """Arguments of `LatentAgent`, without environment, model and replay."""
+    env_id: str | None
+    """Id of the environment, if it has one."""
+    env_kwargs: dict[str, Any]
+    """Its options."""
+    shape: tuple[int, ...]
+    """Of a latent."""
+    episodes: list[LatentEpisode]
+    """The replay."""
+    goal: Tensor | None
+    """`[1, S]`, the goal that was set; None for none."""
+
+    def encode(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
+        """Returns settings, ready for JSON, and tensors by name."""
+        config: dict[str, Any] = {
+            "kind": KIND,
+            "env_id": self.env_id,
+            "env_kwargs": self.env_kwargs,
+            "shape": list(self.shape),
+            **{name: self.settings[name] for name in PLAIN},
+            **{name: setting_to_config(self.settings[name]) for name in CODED},
+        }
+        tensors = {} if self.goal is None else {"goal": self.goal}
+        if self.episodes:
+            tensors["latents"] = torch.cat([episode.latents for episode in self.episodes])
+            tensors["actions"] = torch.from_numpy(np.concatenate([episode.actions for episode in self.episodes]))
+            tensors["lengths"] = torch.tensor([len(episode.actions) for episode in self.episodes])
+        return config, tensors
+
+    @classmethod
+    def decode(cls, config: Mapping[str, Any], tensors: Mapping[str, Tensor], has_planner: bool) -> SavedLatentAgent:
+        """Inverts `encode`; raises where a part is missing or does not fit.
+
+        Args:
+            config: settings.
+            tensors: by name.
+            has_planner: whether another planner replaces the saved one.
+        """
+        if config.get("kind") != KIND:
+            raise ValueError("expected an agent of a given world model, got one that learned its own: GraspAgent.load")
+        check_finite(tensors)
+        known = {name: config[name] for name in CODED}
+        if is_own(known["planner"]):
+            if not has_planner:
+                raise ValueError("its planner is not of this package, so no file holds it: load(..., planner=)")
+            known["planner"] = None
+        shape = tuple(config["shape"])
+        whole(1, **{f"shape[{axis}]": length for axis, length in enumerate(shape)})
+        CODEC.check_limit("horizon", config["horizon"])
+        return cls(
+            settings={
+                **{name: config[name] for name in PLAIN},
+                **{name: CODEC.decode(value) for name, value in known.items()},
+            },
+            env_id=None if config["env_id"] is None else env_id_of(config),
+            env_kwargs=options_of(config["env_kwargs"]),
+            shape=shape,
+            episodes=_episodes(tensors, int(np.prod(shape))),
+            goal=tensors.get("goal"),
+        )
+
+
+def _episodes(tensors: Mapping[str, Tensor], size: int) -> list[LatentEpisode]:
+    if "lengths" not in tensors:
+        return []
+    latents, actions, lengths = (tensors[name] for name in ("latents", "actions", "lengths"))
+    counts = lengths.tolist()
+    if lengths.ndim != 1 or min(counts) < 0 or latents.shape != (sum(counts) + len(counts), size):
+        raise ValueError(f"latents: expected [{sum(counts) + len(counts)}, {size}], got {list(latents.shape)}")
+    if actions.ndim != 2 or len(actions) != sum(counts):
+        raise ValueError(f"actions: expected [{sum(counts)}, A], got {list(actions.shape)}")
+    states = latents.split([count + 1 for count in counts])
+    return [LatentEpisode(*pair) for pair in zip(states, map(Tensor.numpy, actions.float().split(counts)), strict=True)]
