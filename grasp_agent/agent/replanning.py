@@ -88,8 +88,12 @@ class Replanning:
         if planner.budget != seconds:
             planner = replace(planner, budget=seconds)
         plan = planner.plan(problem, warm=self._running, seed=self._seed, on_step=keep_latest)
-        with metering(None):  # what is found is kept, however late
-            along, start = feedback(problem, plan.states, plan.actions), problem.start
+        start = problem.start
+        try:
+            along = feedback(problem, plan.states, plan.actions)
+        except OutOfTime:  # what is found is kept, however late
+            with metering(None):
+                along = feedback(problem, plan.states, plan.actions)
         self.found = PlanState(
             actions=along.actions.cpu().numpy(),
             states=torch.cat([start[:, None], plan.states], 1).cpu().numpy(),
