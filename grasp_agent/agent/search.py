@@ -39,7 +39,7 @@ class _Channel:
         if work > self.total:
             self.exhausted = True
             raise OutOfTime(None)
-        if (self.deadline.passed() or work > self.left) and self.begun:
+        if (self.deadline.passed(work) or work > self.left) and self.begun:
             self.suspended.release()
             self._wait()
         self.begun = True
@@ -122,7 +122,7 @@ class Search(Generic[Result]):
             raise RuntimeError("search: its thread is that of the process from which this one was forked")
         if not channel.done:
             channel.left = work
-            channel.deadline = Deadline(seconds)
+            channel.deadline = Deadline(seconds, channel.deadline.pace)
             try:
                 channel.resumed.release()
                 channel.suspended.acquire()

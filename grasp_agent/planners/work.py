@@ -100,23 +100,28 @@ def metered(function: Callable[[Tensor, Tensor], Result], kind: str, effort: Eff
 
 
 class Deadline:
-    """A wall-clock limit, judged at each model call by the pace of the latest ones.
+    """A wall-clock limit, judged at each model call by what the call's work will take, at the pace of those before it.
 
     Args:
         seconds: the limit, None for none.
+        pace: seconds that one row of a forward pass takes, as far as it is known; see `pace`.
     """
 
-    def __init__(self, seconds: float | None) -> None:
+    def __init__(self, seconds: float | None, pace: float = 0.0) -> None:
         self._until = None if seconds is None else time.perf_counter() + _USED * seconds
-        self._last, self._expected = time.perf_counter(), 0.0
+        self.pace = pace
+        self._last, self._work = time.perf_counter(), 0.0
 
-    def passed(self) -> bool:
-        """Whether no time is left for another call; to be asked before each."""
+    def passed(self, work: float) -> bool:
+        """Whether no time is left for a call of that work [rows of a forward pass]; to be asked before each."""
         if self._until is None:
             return False
         now = time.perf_counter()
-        self._expected, self._last = (3 * self._expected + now - self._last) / 4, now
-        return now + self._expected > self._until
+        if self._work:
+            latest = (now - self._last) / self._work
+            self.pace = (3 * self.pace + latest) / 4 if self.pace else latest
+        self._last, self._work = now, work
+        return now + self.pace * work > self._until
 
 
 class Clock:
@@ -153,7 +158,7 @@ class Clock:
         """See `Meter`: raises `OutOfTime` where no time is left."""
         if self._outer is not None:
             self._outer.spend(work)
-        if self._deadline.passed():
+        if self._deadline.passed(work):
             raise OutOfTime(self)
 
     @contextmanager
