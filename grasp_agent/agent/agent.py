@@ -6,7 +6,6 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import IO, Any, ClassVar, TypeVar
 
-import gymnasium as gym
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -17,7 +16,6 @@ from grasp_agent import serialization
 from grasp_agent.agent.algorithm import WorldModelAlgorithm
 from grasp_agent.agent.exploration import ExploreConfig
 from grasp_agent.agent.latent.agent import LatentAgent
-from grasp_agent.agent.latent.saved import refuse_latent
 from grasp_agent.agent.policy import PlanView, WorldModelPolicy
 from grasp_agent.agent.replan_rule import ReplanRule
 from grasp_agent.agent.saved_settings import CHANGEABLE
@@ -125,7 +123,7 @@ class GraspAgent(WorldModelAlgorithm):
             self.snapshot().check_loadable()
 
     @staticmethod
-    def from_model(env: gym.Env[Any, Any] | str, model: Any, **settings: Any) -> LatentAgent:
+    def from_model(env: Any, model: Any, **settings: Any) -> LatentAgent:
         """Returns an agent that plans with a world model of yours, and needs no `learn`: see `LatentAgent`."""
         return LatentAgent(env, model, **settings)
 
@@ -237,13 +235,11 @@ class GraspAgent(WorldModelAlgorithm):
             ValueError: for a missing, cut or foreign file, a setting that does not fit, or an environment with other
                 spaces.
         """
-        config, tensors = serialization.read(path)
-        refuse_latent(config, path)
         unknown = set(kwargs) - set(CHANGEABLE)
         if unknown:
             raise ValueError(f"load: unknown setting {unknown.pop()!r}; expected one of {', '.join(CHANGEABLE)}")
         AgentSettings(**kwargs)  # refuses what is no fault of the file
-        source = serialization.name_of(path)
+        (config, tensors), source = serialization.read(path), serialization.name_of(path)
         with loading(source):
             snapshot = Snapshot.decode(config, tensors, source, get_device(device), kwargs)
             known = {**snapshot.settings.arguments, "seed": snapshot.seed, "device": device}

@@ -151,7 +151,7 @@ class WorldModelPolicy(BasePolicy):
         """
         arrays, is_batch = batched(observation, self.observation_space)
         raw, goals = raw_vectors(arrays), arrays["desired_goal"]
-        episode_start = _checked_starts(episode_start, len(raw))
+        episode_start = checked_starts(episode_start, len(raw))
         with torch.inference_mode(False), torch.no_grad():
             if self._world is None:
                 chosen, plans = self._untrained_actions(len(raw), deterministic), ()
@@ -231,7 +231,7 @@ class WorldModelPolicy(BasePolicy):
         return torch.as_tensor(actions)
 
 
-def _checked_starts(episode_start: Any, count: int) -> NDArray[np.bool_] | None:
+def checked_starts(episode_start: Any, count: int) -> NDArray[np.bool_] | None:
     """Returns `predict`'s argument `[n]` as truth values; raises ValueError for another shape or other values."""
     if episode_start is None:
         return None

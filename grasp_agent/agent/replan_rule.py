@@ -22,7 +22,8 @@ class ReplanRule:
     """When a running plan is replaced.
 
     A plan is kept as long as its goal is the same, it is not at its end, observations stay near its predictions, and
-    the goal is reached where it predicts that. An accepted plan is kept beyond its end while the state stays there.
+    the goal is reached where it predicts that. Where it has ended at the goal, only a plan that is accepted, or stays
+    there, replaces it; else its last step goes on.
 
     Attributes:
         commit: steps after which a plan that was not accepted is replaced.

@@ -131,6 +131,8 @@ class Snapshot(NamedTuple):
 
     @classmethod
     def _decoded(cls, config: Mapping[str, Any], tensors: Mapping[str, Tensor], changes: Mapping[str, Any]) -> Snapshot:
+        if config.get("kind") is not None:
+            raise ValueError("it holds an agent of a given model: grasp_agent.LatentAgent.load(path, model)")
         settings = settings_of(config, changes)
         tolerance_given = settings.goal_tolerance if {"goal", "goal_tolerance"} & set(changes) else None
         check_finite(tensors, unless=_INFINITE)

@@ -145,8 +145,12 @@ class Planner(ABC, Generic[State]):
 
         Returns:
             The best candidate that was found, never worse than `warm`.
+
+        Raises:
+            ValueError: if the planner needs small states, and these are not (see `Problem.is_small`).
         """
-        check_size(self, problem.start.shape[1], has_history=problem.history is not None)
+        if not problem.is_small:
+            check_size(self, problem.start.shape[1], has_history=problem.history is not None)
         clock = Clock(self.budget)
         noise = NoiseSource(seed, problem.start.device, problem.start.dtype)
         best = _Best(problem, self.shortlist, problem.resting(1)[:, 0] if warm is None else warm)

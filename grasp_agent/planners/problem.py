@@ -15,7 +15,6 @@ from grasp_agent.planners.ensemble import Ensemble
 from grasp_agent.planners.linalg.least_squares import least_squares
 from grasp_agent.planners.protocols import Block, Dynamics, Goal, Jacobian, Pullback, Region
 from grasp_agent.planners.regions import TerminalStates
-from grasp_agent.planners.requirements import is_small
 from grasp_agent.planners.scoring import Criteria, Scoring, Verdict
 from grasp_agent.planners.work import PASSES, SMALL_STEP, Effort, metered, spend
 
@@ -54,6 +53,7 @@ class Problem:
         history: states and actions before the start, for a model that depends on them: `dynamics` and its derivatives
             are given contexts `[k, M, h S + (h - 1) A]`, the last h states and the h - 1 actions between them, in place
             of states. None for a model that depends on the present state only.
+        forms_jacobians: whether derivatives `[S, S]` by the state may be formed; False where states are too large.
         criteria: how candidates are scored.
         effort: work of the model's functions, by which searches are limited.
 
@@ -80,6 +80,7 @@ class Problem:
     replay: ReplayWindows | None = None
     recording: Recording | None = None
     history: History | None = None
+    forms_jacobians: bool = True
     criteria: Criteria = field(default_factory=Criteria)
     effort: Effort = Effort()
 
@@ -192,9 +193,12 @@ class Problem:
         states, actions = context[..., size : count * size], context[..., count * size + action.shape[-1] :]
         return torch.cat([states, state, actions, action], -1)
 
-    def follow(self, actions: Tensor) -> Tensor:
-        """Returns the rollout of each candidate under its own member: `[B, N, H, A] -> [B, N, H, S]`."""
-        fold = Fold.of(actions[:, :, 0], self.steppers)
+    def follow(self, actions: Tensor, members: int | None = None) -> Tensor:
+        """Returns the rollout of each candidate under its own member: `[B, N, H, A] -> [B, N, H, S]`.
+
+        Candidate n follows member n % `members`, a divisor of N; None for the largest up to those in use.
+        """
+        fold = Fold(tuple(actions.shape[:2]), members or Fold.of(actions[:, :, 0], self.steppers).members)
         context = fold.rows(self.context[:, None].expand(-1, actions.shape[1], -1))
         states = []
         for action in fold.rows(actions.flatten(2)).unflatten(-1, actions.shape[2:]).unbind(2):
@@ -220,7 +224,7 @@ class Problem:
         """
         together = Fold.of(actions[:, :, 0], self.steppers).members
         each = max(1, _MOST // (actions.shape[0] * self.horizon * self.start.shape[1] * together)) * together
-        return torch.cat([self.scoring.part_merits(self.follow(part)) for part in actions.split(each, 1)], 1)
+        return torch.cat([self.scoring.part_merits(self.follow(part, together)) for part in actions.split(each, 1)], 1)
 
     def merit(self, actions: Tensor) -> Tensor:
         """Returns the sum of the parts' costs, `[B, N]`, see `part_merits`."""
@@ -229,7 +233,7 @@ class Problem:
     @property
     def is_small(self) -> bool:
         """Whether derivatives `[S, S]` by the state can be formed."""
-        return is_small(self.start.shape[1], has_history=self.history is not None)
+        return self.forms_jacobians and self.history is None
 
     def step_together(self, state: Tensor, action: Tensor) -> Tensor:
         """Returns next states `[K, M, S]`; actions are corrected towards the mean prediction of the scoring members."""

@@ -87,7 +87,7 @@ class Recording(NamedTuple):
     states: Tensor
     """`[M, S]`."""
     actions: Tensor
-    """`[M, A]`, taken from that state on; only the first `left * stride` rows of a trajectory's end are complete."""
+    """`[M, A]`, the action taken there; zeros where `left` is 0."""
     left: Tensor
     """`[M]`, actions that can be taken one after the other from here before the trajectory ends."""
     stride: int

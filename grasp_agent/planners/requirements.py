@@ -29,7 +29,7 @@ def check_gradients(planner: Any) -> None:
 
 
 def check_size(planner: Any, size: int, *, has_history: bool) -> None:
-    """Checks that a planner and its parts can plan for states of that size, see `is_small`.
+    """Checks that a planner and its parts can plan where derivatives by the state are not formed.
 
     Args:
         planner: a planner, whose parts are dataclasses.
@@ -40,7 +40,7 @@ def check_size(planner: Any, size: int, *, has_history: bool) -> None:
         ValueError: if a part forms matrices `[S, S]`, or linearises a model of the present state only.
     """
     wrong = sorted(set(_parts_with(planner, "needs_small_states")))
-    if wrong and not is_small(size, has_history=has_history):
+    if wrong:
         of = "of models with a history" if has_history else f"of {size} entries"
         raise ValueError(
             f"planner: expected one that can plan with states {of}, got {', '.join(wrong)}; CEM, ICEM, MPPI, "

@@ -154,7 +154,7 @@ def _of_file(path: Path, action_space: spaces.Box, raw: Raw) -> Transitions:
             raise ValueError(f"{path}: expected next_achieved_goal with achieved_goal")
         return {"observation": held[f"{prefix}observations"], "achieved_goal": achieved}
 
-    actions = _scaled(held["actions"], action_space)
+    actions = scaled_actions(held["actions"], action_space)
     ends = np.asarray(held.get("terminations", np.zeros(len(actions))))
     if ends.shape != (len(actions),) or not np.isin(ends, (0, 1)).all():
         raise ValueError(f"{path}: expected terminations of 0 or 1, one for each action, got shape {ends.shape}")
@@ -187,10 +187,10 @@ def _array(archive: ZipFile, member: ZipInfo) -> NDArray[Any]:
 def _of_minari(recorded: Any, action_space: spaces.Box, raw: Raw, at_goal: AtGoal | None) -> Episode:
     ended = bool(np.any(getattr(recorded, "terminations", False))) and at_goal is not None
     terminated = ended and not at_goal(recorded.observations)[-1]  # type: ignore[misc]
-    return Episode(raw(recorded.observations), _scaled(recorded.actions, action_space), terminated)
+    return Episode(raw(recorded.observations), scaled_actions(recorded.actions, action_space), terminated)
 
 
-def _scaled(actions: Any, space: spaces.Box) -> Array:
+def scaled_actions(actions: Any, space: spaces.Box) -> Array:
     """Returns actions [the environment's units] scaled to [-1, 1]."""
     array = np.asarray(actions)
     if array.ndim != 2 or array.shape[1] != space.shape[0]:

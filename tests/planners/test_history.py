@@ -10,6 +10,7 @@ from torch import Tensor
 
 from grasp_agent.planners import (
     CEM,
+    ILQR,
     Candidates,
     Coloured,
     Criteria,
@@ -116,17 +117,19 @@ def test_no_feedback_is_computed_where_derivatives_by_the_state_are_not_formed()
 
 
 def test_merits_are_the_same_in_parts(monkeypatch: pytest.MonkeyPatch):
-    of = replace(
-        problem(), members=2, dynamics=lambda c, a: torch.cat([dynamics(c[:1], a[:1]), 2 * dynamics(c[1:], a[1:])])
-    )
-    actions = 2 * torch.rand(2, 10, 6, ACTIONS) - 1
-    whole = of.merit(actions)
-    kept = []
-    follow = Problem.follow
-    monkeypatch.setattr(Problem, "follow", lambda self, part: kept.append(part.shape[1]) or follow(self, part))
-    monkeypatch.setattr("grasp_agent.planners.problem._MOST", 2 * 6 * SIZE * 4)
+    scale = torch.tensor([1.0, 2.0, 3.0])[:, None, None]
+    of = replace(problem(), members=3, dynamics=lambda c, a: dynamics(c, a) * scale[: len(c)])
+    actions = 2 * torch.rand(2, 20, 6, ACTIONS) - 1  # of 20 candidates, two members step ten each
+    whole, kept, follow = of.merit(actions), [], Problem.follow
+
+    def counted(self: Problem, part: Tensor, members: int | None = None) -> Tensor:
+        kept.append(part.shape[1])
+        return follow(self, part, members)
+
+    monkeypatch.setattr(Problem, "follow", counted)
+    monkeypatch.setattr("grasp_agent.planners.problem._MOST", 2 * 6 * SIZE * 6)
     torch.testing.assert_close(of.merit(actions), whole)
-    assert kept == [4, 4, 2]
+    assert kept == [6, 6, 6, 2]
 
 
 @pytest.mark.parametrize("own", [False, True])
@@ -211,7 +214,7 @@ def test_without_a_recording_another_source_proposes():
     torch.testing.assert_close(found.states[0, 0, :, 0], torch.tensor([0.25, 0.5, 0.75, 1.0]))
 
 
-def test_a_large_state_is_planned_for_in_little_memory():
+def test_a_large_state_is_planned_for():
     size = 75_000
     of = Problem(
         dynamics=lambda s, a: s + a.sum(-1, keepdim=True) / 10,
@@ -221,7 +224,10 @@ def test_a_large_state_is_planned_for_in_little_memory():
         high=torch.ones(2),
         horizon=8,
         criteria=Criteria(hold=1, feedback=False),
+        forms_jacobians=False,
     )
+    with pytest.raises(ValueError, match="states of 75000 entries, got ILQR"):
+        ILQR().plan(of)
     assert CEM(iterations=2, samples=300, elites=10).plan(of).cost.item() < 15
     shooting = GradientShooting(candidates=2, iterations=20, verify_every=20)
     assert shooting.plan(of).cost.item() < 15

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any, cast
 
@@ -16,17 +15,18 @@ from torch import Tensor
 
 from grasp_agent import serialization
 from grasp_agent.agent.latent.collection import episodes_in, random_episodes
+from grasp_agent.agent.latent.control import LatentControl
 from grasp_agent.agent.latent.defaults import default_planner
 from grasp_agent.agent.latent.memory import LatentEpisode, LatentMemory, step_distances, step_errors
 from grasp_agent.agent.latent.model import LatentDynamics, has_gradients
 from grasp_agent.agent.latent.observations import Observations
 from grasp_agent.agent.latent.plans import LatentPlans
 from grasp_agent.agent.latent.saved import CODED, PLAIN, SavedLatentAgent
+from grasp_agent.agent.policy import checked_starts
 from grasp_agent.agent.replan_rule import ReplanRule
-from grasp_agent.planners import Criteria, DistanceGoal, History, Planner, Problem
+from grasp_agent.planners import Criteria, Planner
 from grasp_agent.planners.distance_goal import root_mean_square
-from grasp_agent.planners.requirements import check_gradients, check_size
-from grasp_agent.reading import reading
+from grasp_agent.planners.requirements import check_gradients, check_size, is_small
 from grasp_agent.task.actions import check_actions, to_space
 from grasp_agent.validation import instance, more_than, whole
 
@@ -119,7 +119,8 @@ class LatentAgent:
     def planner(self, planner: Planner[Any] | None) -> None:
         instance(Planner, planner=planner)
         planner = default_planner(self.frame_skip) if planner is None else planner
-        check_size(planner, self.dynamics.size, has_history=self.history > 1)
+        if not is_small(self.dynamics.size, has_history=self.history > 1):
+            check_size(planner, self.dynamics.size, has_history=self.history > 1)
         if not has_gradients(self.dynamics):
             check_gradients(planner)
         self._planner = planner
@@ -133,19 +134,18 @@ class LatentAgent:
         """Adds recorded episodes, from which plans are proposed, and by which tolerance and error are measured.
 
         Args:
-            replay: a replay buffer of Stable-Baselines3, a Minari dataset, the path of an `.npz` file, or pairs of
-                observations `[T + 1, ...]` and actions `[T, A]` [the environment's units].
+            replay: a replay buffer of Stable-Baselines3, a Minari dataset, the path of an `.npz` file, or pairs of what
+                `encode` takes, for T + 1 moments, and actions `[T, A]` [the environment's units].
 
         Raises:
             ValueError: if it is none of these, holds no step, or does not fit the spaces.
         """
-        self._remember(episodes_in(replay, self.action_space, self._encode))
+        self._remember(episodes_in(replay, self.action_space, self.observations, self._encode))
 
     def _remember(self, episodes: list[LatentEpisode]) -> None:
         self.memory.add(episodes)
         record = self.memory.recording
-        if record is None:
-            raise ValueError(f"replay: expected an episode of at least {self.frame_skip} steps")
+        assert record is not None
         distance = self.dynamics.distance or root_mean_square
         with torch.no_grad():
             if self._given_tolerance is None:
@@ -160,7 +160,7 @@ class LatentAgent:
             steps: of the environment, at least.
         """
         whole(1, steps=steps)
-        self.add_replay(random_episodes(self.env, steps, self.seed))
+        self.add_replay(random_episodes(self.env, steps, self.seed + len(self.memory.episodes)))
 
     def save(self, path: str | Path | IO[bytes]) -> None:
         """Saves settings, replay and the goal that was set, in one zip of JSON and safetensors; not the model.
@@ -172,7 +172,13 @@ class LatentAgent:
         settings = {name: getattr(self, name) for name in (*PLAIN, *CODED)}
         settings["goal_tolerance"] = self._given_tolerance
         content = SavedLatentAgent(
-            settings, self.env_id, self.env_kwargs, self.dynamics.shape, self.memory.episodes, self._goal
+            settings,
+            self.env_id,
+            self.env_kwargs,
+            self.dynamics.shape,
+            self.memory.episodes,
+            self._goal,
+            self.observations.has_goal_function,
         )
         serialization.write(path, *content.encode())
 
@@ -191,26 +197,33 @@ class LatentAgent:
         Raises:
             ValueError: for a missing, cut or foreign file, or a model whose latents have another shape.
         """
-        config, tensors = serialization.read(path)
-        name = serialization.name_of(path)
-        with reading(name, "cannot be loaded"):
-            saved = SavedLatentAgent.decode(config, tensors, settings.get("planner") is not None)
-            if env is None:
-                if saved.env_id is None:
-                    raise ValueError("it has no environment's id: load(..., env=)")
-                env = gym.make(saved.env_id, **saved.env_kwargs)
-            agent = cls(env, model, **{**saved.settings, **settings})
-            if agent.dynamics.shape != saved.shape:
-                raise ValueError(f"model: expected latents of shape {saved.shape}, got {agent.dynamics.shape}")
-            if saved.episodes:
-                agent._remember(saved.episodes)
-            agent._goal = None if saved.goal is None else saved.goal.to(agent.dynamics.device)
+        saved = SavedLatentAgent.read(path, set(settings))
+        if env is None:
+            env = saved.env()
+        agent = cls(env, model, **{**saved.settings, **settings})
+        if agent.dynamics.shape != saved.shape:
+            raise ValueError(f"model: expected latents of shape {saved.shape}, got {agent.dynamics.shape}")
+        if saved.episodes:
+            agent._remember(saved.episodes)
+        agent._goal = None if saved.goal is None else saved.goal.to(agent.dynamics.device)
         return agent
 
     def set_goal(self, observation: Any) -> None:
-        """Sets the goal to the state in an observation; None returns to the observations' goals."""
-        self._goal = None if observation is None else self._encode(self.observations.batched(observation)[0])
-        self.forget()
+        """Sets the goal to the state in an observation; the present block of actions is completed first.
+
+        Args:
+            observation: a single one of the environment; None returns to the observations' goals.
+
+        Raises:
+            ValueError: if it does not fit the space.
+        """
+        if observation is None:
+            self._goal = None
+            return
+        batch, _ = self.observations.batched(observation)
+        if self.observations.length(batch) != 1:
+            raise ValueError(f"goal: expected one observation, got {self.observations.length(batch)}")
+        self._goal = self._encode(batch).clone()
 
     def forget(self) -> None:
         """Discards the running plan: another episode begins."""
@@ -247,62 +260,31 @@ class LatentAgent:
             plans = LatentPlans.of(state, blank)
         else:
             plans = blank if self._plans is None or len(self._plans.step) != count else self._plans
-        if episode_start is not None:
-            plans.begin(np.asarray(episode_start, np.bool_).reshape(count))
+        starts = checked_starts(episode_start, count)
+        if starts is not None:
+            plans.begin(starts)
         rows = np.flatnonzero(plans.part == 0)
-        with torch.no_grad():
+        with torch.inference_mode(False), torch.no_grad():
             if len(rows):
-                self._decide(self.observations.rows(batch, rows), rows, plans)
+                seen = self.observations.rows(batch, rows)
+                self._control.begin_steps(self._encode(seen), self._goals(seen, len(rows)), rows, plans)
         actions = to_space(plans.advance(self.frame_skip), self.action_space)
         if state is None:
             self._plans = plans
         return (actions if is_batch else actions[0]), LatentPlans._make(part.copy() for part in plans)
 
-    def _decide(self, observation: Any, rows: NDArray[np.int64], plans: LatentPlans) -> None:
-        """Begins a model step of some environments, from their observations `[m, ...]`; changes plans in place."""
-        latents, goals = self._encode(observation), self._goals(observation, len(rows))
-        known, wanted = latents.cpu().numpy().astype(np.float32), goals.cpu().numpy().astype(np.float32)
-        plans.observe(rows, known)
-        stale = np.flatnonzero(~self._on_course(latents, wanted, rows, plans))
-        for warm in (True, False):
-            chosen = stale[(plans.valid[rows[stale]] & (plans.goals[rows[stale]] == wanted[stale]).all(-1)) == warm]
-            if not len(chosen):
-                continue
-            problem = self._problem(latents[chosen], goals[chosen], rows[chosen], plans)
-            running = torch.from_numpy(plans.remaining(rows[chosen])).to(latents) if warm else None
-            plan = self.planner.plan(problem, warm=running, seed=self.seed)
-            states = torch.cat([problem.start[:, None], plan.states], 1)
-            actions, path, accepted = (part.cpu().numpy() for part in (plan.actions, states, plan.accepted))
-            plans.put(rows[chosen], actions, path, wanted[chosen], accepted)
-        plans.begin_block(rows, known)
-
-    def _on_course(self, latents: Tensor, goals: Array, rows: NDArray[np.int64], plans: LatentPlans) -> NDArray[Any]:
-        """Returns where running plans are kept, `[m]`; see `ReplanRule`."""
-        limit = np.where(plans.accepted[rows] & (self._error is not None), self.horizon, self.rule.commit)
-        kept = plans.valid[rows] & (plans.step[rows] < np.minimum(limit, self.horizon))
-        kept &= (plans.goals[rows] == goals).all(-1)
-        if self._error is None or not kept.any():
-            return kept
-        predicted = torch.from_numpy(plans.states[rows, plans.step[rows]]).to(latents)
-        off = (self.dynamics.distance or root_mean_square)(latents, predicted).cpu().numpy()
-        return kept & (off <= self.rule.deviation * self._error)
-
-    def _problem(self, start: Tensor, goals: Tensor, rows: NDArray[np.int64], plans: LatentPlans) -> Problem:
-        past, dynamics = None, self.dynamics
-        if self.history > 1:
-            past = History(*(torch.from_numpy(p[rows]).to(start) for p in (plans.past_states, plans.past_actions)))
-        ones = start.new_ones(dynamics.action_size)
-        return Problem(
-            dynamics=dynamics,
-            goal=DistanceGoal(target=goals, tolerance=self._tolerance or 1.0, distance=dynamics.distance),
-            start=start,
-            low=-ones,
-            high=ones,
+    @property
+    def _control(self) -> LatentControl:
+        return LatentControl(
+            dynamics=self.dynamics,
+            planner=self.planner,
             horizon=self.horizon,
-            members=dynamics.members,
+            criteria=self.criteria,
+            rule=self.rule,
+            tolerance=self._tolerance,
+            error=self._error,
             recording=self.memory.recording,
-            history=past,
-            criteria=self.criteria if self._tolerance else replace(self.criteria, accept=-1.0),
+            seed=self.seed,
         )
 
     def _goals(self, observation: Any, count: int) -> Tensor:

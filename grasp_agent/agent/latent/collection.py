@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from grasp_agent.agent.latent.memory import LatentEpisode
+from grasp_agent.agent.latent.observations import Observations
 from grasp_agent.planners import Coloured, NoiseSource
-from grasp_agent.replay.offline import episodes_of
-from grasp_agent.task.actions import from_space, to_space
+from grasp_agent.replay.offline import episodes_of, scaled_actions
+from grasp_agent.task.actions import to_space
 
 _ENCODED = 256  # observations that are encoded at a time; chosen by hand
 _LONGEST = 1000  # steps of an episode without a time limit; chosen by hand
@@ -24,32 +25,33 @@ Recorded = tuple[Any, NDArray[Any]]
 """Observations `[T + 1, ...]`, and actions `[T, A]` [the environment's units]."""
 
 
-def episodes_in(source: Any, action_space: spaces.Box, encode: Callable[[Any], Tensor]) -> list[LatentEpisode]:
+def episodes_in(
+    source: Any, action_space: spaces.Box, observations: Observations, encode: Callable[[Any], Tensor]
+) -> list[LatentEpisode]:
     """Returns the episodes of a source of data, encoded.
 
     Args:
         source: see `LatentAgent.add_replay`.
         action_space: of the environment.
+        observations: its observations.
         encode: from observations `[n, ...]` to latents `[n, S]`.
 
     Raises:
         ValueError: if it is of another kind, has no step, or does not fit.
     """
     if not isinstance(source, (list, tuple)):
-        found = episodes_of(source, action_space, lambda observed: _encoded(observed, encode).cpu().numpy())
-        return [LatentEpisode(torch.from_numpy(episode.states), episode.actions) for episode in found]
+        found = episodes_of(source, action_space, observations.packed)
+        return [LatentEpisode(_encoded(observations.unpacked(e.states), encode), e.actions) for e in found]  # type: ignore[arg-type]
     episodes = []
     for number, pair in enumerate(source):
         if not isinstance(pair, (list, tuple)) or len(pair) != 2:
             raise ValueError(f"replay: expected pairs of observations and actions, got {type(pair).__name__}")
-        observations, actions = pair[0], np.asarray(pair[1], np.float64)
-        length = _length(observations)
-        if actions.ndim != 2 or actions.shape[1] != action_space.shape[0] or length != len(actions) + 1:
+        actions, length = scaled_actions(pair[1], action_space), _length(pair[0])
+        if length != len(actions) + 1:
             raise ValueError(
-                f"replay: expected observations [T + 1, ...] and actions [T, {action_space.shape[0]}], got {length} "
-                f"observations and actions {list(actions.shape)} in episode {number}"
+                f"replay: expected one more observation than actions, got {length} and {len(actions)}, episode {number}"
             )
-        episodes.append(LatentEpisode(_encoded(observations, encode), from_space(actions, action_space)))
+        episodes.append(LatentEpisode(_encoded(pair[0], encode), actions))
     if not sum(len(episode.actions) for episode in episodes):
         raise ValueError("replay: expected at least one step, got none")
     return episodes

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -43,8 +43,18 @@ class LatentMemory:
         """Returns the number of environment steps."""
         return sum(len(episode.actions) for episode in self.episodes)
 
-    def add(self, episodes: Iterable[LatentEpisode]) -> None:
-        """Adds episodes."""
+    def add(self, episodes: Sequence[LatentEpisode]) -> None:
+        """Adds episodes.
+
+        Raises:
+            ValueError: if none, of all, is as long as a model step, or actions have another size than before.
+        """
+        everything = [*self.episodes, *episodes]
+        if not any(len(episode.actions) >= self.frame_skip for episode in everything):
+            raise ValueError(f"replay: expected an episode of at least {self.frame_skip} steps")
+        sizes = {(episode.latents.shape[1], episode.actions.shape[1]) for episode in everything}
+        if len(sizes) > 1:
+            raise ValueError(f"replay: expected latents and actions of one size, got {sorted(sizes)}")
         self.episodes += [episode._replace(latents=episode.latents.to(self.device)) for episode in episodes]
         self._recording = None
 
@@ -82,6 +92,8 @@ def step_errors(recording: Recording, dynamics: LatentDynamics, distance: Distan
     begins = _spread(recording)
     enough = begins - back * stride >= 0
     begins = begins[enough & (recording.left[(begins - back * stride).clamp_min(0)] == recording.left[begins] + back)]
+    if not len(begins):
+        return recording.states.new_zeros(0)
     times = begins[:, None] + stride * torch.arange(-back, 1, device=begins.device)
     states, actions = recording.states[times], recording.actions[times]
     context = torch.cat([states.flatten(1), actions[:, :-1].flatten(1)], 1).expand(dynamics.members, -1, -1)

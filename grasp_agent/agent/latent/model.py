@@ -15,14 +15,14 @@ from grasp_agent.planners.distance_goal import Distance
 StepFunction = Callable[[Tensor, Tensor], Tensor]
 """`(latents [M, h, *shape], actions [M, h, A]) -> [M, *shape]`, see `LatentModel.step`."""
 _CLOSE = 1e-3  # relative difference of two results that count as the same; chosen by hand
+_ROUNDED = 1e-5  # relative difference that rounding may make; chosen by hand
 _ROWS = 2**24  # numbers of latents in one call of the model (64 MB in single precision); chosen by hand
 
 
 class LatentModel(Protocol):
-    """A world model: any object with these two methods, such as a `torch.nn.Module` or a TorchScript module.
+    """A world model: any object with these two methods, such as a `torch.nn.Module`.
 
-    Optional are `distance(latents [M, *shape], goals [M, *shape]) -> [M]`, which is differentiable and 0 at the goal,
-    and `decode(latents [M, *shape]) -> [M, height, width, 3]`, images as bytes, for display.
+    Optional is `distance(latents [M, *shape], goals [M, *shape]) -> [M]`, which is differentiable and 0 at the goal.
     """
 
     def encode(self, observation: Any) -> Tensor:
@@ -49,6 +49,9 @@ class LatentDynamics:
         observation: one observation, for a trial.
 
     Attributes:
+        models: the members.
+        history: h.
+        action_size: entries of an action.
         shape: of a latent.
         device: of the latents.
         dtype: of the latents.
@@ -58,21 +61,23 @@ class LatentDynamics:
     """
 
     def __init__(self, models: Sequence[Any], history: int, action_size: int, observation: Any) -> None:
-        self._models = [_as_model(model) for model in models]
+        if not models:
+            raise ValueError("model: expected at least one, got an empty list")
+        self.models = [_as_model(model) for model in models]
         self.history, self.action_size = history, action_size
-        latent = _trial(self._models[0], "encode", observation)
+        latent = _trial(self.models[0], "encode", observation)
         if latent.ndim < 2 or latent.shape[0] != 1:
             raise ValueError(f"model.encode: expected [1, *shape] for one observation, got {list(latent.shape)}")
         if latent.dtype not in (torch.float32, torch.float64):
             raise ValueError(f"model.encode: expected latents of float32 or float64, got {latent.dtype}")
         self.shape, self.device, self.dtype = tuple(latent.shape[1:]), latent.device, latent.dtype
-        for model in self._models:
+        for model in self.models:
             self._check(model, latent)
 
     @property
     def members(self) -> int:
         """K, the number of models."""
-        return len(self._models)
+        return len(self.models)
 
     @property
     def size(self) -> int:
@@ -80,9 +85,14 @@ class LatentDynamics:
         return math.prod(self.shape)
 
     @property
+    def context_size(self) -> int:
+        """C, the entries of a context: the last h latents and the h - 1 actions between them."""
+        return self.history * self.size + (self.history - 1) * self.action_size
+
+    @property
     def distance(self) -> Distance | None:
         """The first model's own distance, of flattened latents; None if it has none."""
-        own = getattr(self._models[0], "distance", None)
+        own = getattr(self.models[0], "distance", None)
         if own is None:
             return None
         return lambda states, targets: own(self.unflatten(states), self.unflatten(targets))
@@ -94,15 +104,14 @@ class LatentDynamics:
     @torch.no_grad()
     def encode(self, observation: Any) -> Tensor:
         """Returns latents `[n, S]` of n observations."""
-        return self._models[0].encode(observation).flatten(1)
+        return self.models[0].encode(observation).flatten(1)
 
     def __call__(self, context: Tensor, action: Tensor) -> Tensor:
         """Returns the next latents `[k, M, S]` of the first k members; see `Problem.history` for contexts."""
-        return torch.stack(
-            [self._step(model, *row) for model, *row in zip(self._models, context, action, strict=False)]
-        )
+        return torch.stack([self.step(model, *row) for model, *row in zip(self.models, context, action, strict=False)])
 
-    def _step(self, model: LatentModel, context: Tensor, action: Tensor) -> Tensor:
+    def step(self, model: LatentModel, context: Tensor, action: Tensor) -> Tensor:
+        """Returns the next latents `[M, S]` of one model, for contexts `[M, C]` and actions `[M, A]`."""
         known = self.history * self.size
         latents = context[:, :known].unflatten(1, (self.history, *self.shape))
         actions = torch.cat([context[:, known:], action], 1).unflatten(1, (self.history, self.action_size))
@@ -132,24 +141,21 @@ class LatentDynamics:
             raise ValueError("model.step: expected finite latents, got NaN or infinity")
         for wanted, rows in (("the same result for the same input", slice(None)), ("rows treated apart", slice(1))):
             again = _trial(model, "step", latents[rows], actions[rows])
-            if again.shape[0] != len(latents[rows]) or not _close(again, following[rows]):
+            if len(again) != len(latents[rows]) or not _close(again, following[rows], latents[rows, -1]):
                 raise ValueError(f"model.step: expected {wanted}; is it in training mode?")
 
 
 def has_gradients(dynamics: LatentDynamics) -> bool:
     """Returns whether all models can be differentiated by their actions."""
-    state = torch.zeros(1, dynamics.history * dynamics.size, dtype=dynamics.dtype, device=dynamics.device)
-    past = state.new_zeros(1, (dynamics.history - 1) * dynamics.action_size)
-    action = state.new_zeros(1, dynamics.action_size).requires_grad_()
-    context = torch.cat([state, past], 1).expand(dynamics.members, -1, -1)
-    with torch.enable_grad():
-        following = dynamics(context, action.expand(dynamics.members, -1, -1))
-        if not following.requires_grad:
+    context = torch.zeros(1, dynamics.context_size, dtype=dynamics.dtype, device=dynamics.device)
+    for model in dynamics.models:
+        action = context.new_zeros(1, dynamics.action_size).requires_grad_()
+        try:
+            with torch.enable_grad():
+                torch.autograd.grad(dynamics.step(model, context, action).sum(), action)
+        except Exception:  # no derivative, or a step that leaves torch
             return False
-        gradients = (
-            torch.autograd.grad(part.sum(), action, allow_unused=True, retain_graph=True)[0] for part in following
-        )
-        return all(gradient is not None for gradient in gradients)
+    return True
 
 
 class _OfFunction:
@@ -193,8 +199,9 @@ def _trial(model: Any, name: str, *arguments: Any) -> Tensor:
     return found
 
 
-def _close(one: Tensor, two: Tensor) -> bool:
-    return bool((one - two).norm() <= _CLOSE * (1e-3 + two.norm()))
+def _close(one: Tensor, two: Tensor, before: Tensor) -> bool:
+    """Returns whether two predictions are the same, compared with the change that they predict."""
+    return bool((one - two).norm() <= _CLOSE * (two - before).norm() + _ROUNDED * (1 + two.norm()))
 
 
 def _modules(model: Any) -> list[torch.nn.Module]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from copy import deepcopy
 from typing import Any
 
 import numpy as np
@@ -32,10 +33,16 @@ class Observations:
             raise ValueError(f"goal: expected a function of observations, got {goal!r}")
         self._space, self._parts, self._goal = space, parts, goal
 
+    @property
+    def has_goal_function(self) -> bool:
+        """Whether goals come from a function that was given."""
+        return self._goal is not None
+
     def example(self) -> Any:
         """Returns one stacked observation `[1, ...]`: the space's first sample."""
-        self._space.seed(0)
-        return self.batched(self._space.sample())[0]
+        space = deepcopy(self._space)  # of which the seed is the environment's own
+        space.seed(0)
+        return self.batched(space.sample())[0]
 
     def batched(self, observation: Any) -> tuple[Any, bool]:
         """Returns stacked observations, and whether they were stacked already.
@@ -65,6 +72,25 @@ class Observations:
     def rows(self, batch: Any, index: NDArray[np.int64]) -> Any:
         """Returns some of the stacked observations."""
         return {name: array[index] for name, array in batch.items()} if isinstance(batch, dict) else batch[index]
+
+    def packed(self, batch: Any) -> NDArray[np.uint8]:
+        """Returns stacked observations as rows of bytes, `[n, R]`, without any loss."""
+        arrays = self.batched(batch)[0]
+        parts = arrays.values() if isinstance(arrays, dict) else [arrays]
+        rows = [np.ascontiguousarray(part).reshape(len(part), -1).view(np.uint8) for part in parts]
+        return np.concatenate(rows, 1)
+
+    def unpacked(self, rows: NDArray[np.uint8]) -> Any:
+        """Inverts `packed`."""
+        arrays, first = {}, 0
+        for name, space in self._parts.items():
+            shape = space.shape or ()
+            dtype = np.dtype(space.dtype or np.float32)
+            size = int(np.prod(shape)) * dtype.itemsize
+            part = np.ascontiguousarray(rows[:, first : first + size])
+            arrays[name] = part.view(dtype).reshape(len(rows), *shape)
+            first += size
+        return self._joined(arrays)
 
     def goals(self, batch: Any) -> Any | None:
         """Returns stacked observations at the goals of observations; None if these name none."""

@@ -3,31 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from pathlib import Path
+from typing import IO, Any, NamedTuple
 
+import gymnasium as gym
 import numpy as np
 import torch
 from torch import Tensor
 
+from grasp_agent import serialization
 from grasp_agent.agent.latent.memory import LatentEpisode
 from grasp_agent.agent.saved_settings import CODEC, env_id_of, is_own, options_of, setting_to_config
-from grasp_agent.reading import check_finite
-from grasp_agent.serialization import name_of
+from grasp_agent.reading import check_finite, reading
 from grasp_agent.validation import whole
 
 KIND = "latent"
 """Of files, beside those of agents that learn their model."""
 CODED = ("planner", "criteria", "rule")
+_LONGEST = 1000  # frame-skip and history in files; chosen by hand
 PLAIN = ("frame_skip", "history", "horizon", "seed", "goal_tolerance")
-
-
-def refuse_latent(config: Mapping[str, Any], source: Any) -> None:
-    """Raises ValueError where a file holds an agent of a given model, and one that learned its model is expected."""
-    if config.get("kind") == KIND:
-        raise ValueError(
-            f"{name_of(source)}: expected an agent that learned its model, got one of a given model: "
-            "grasp_agent.LatentAgent.load(path, model)"
-        )
 
 
 class SavedLatentAgent(NamedTuple):
@@ -45,6 +39,8 @@ class SavedLatentAgent(NamedTuple):
     """The replay."""
     goal: Tensor | None
     """`[1, S]`, the goal that was set; None for none."""
+    has_goal_function: bool
+    """Whether goals came from a function, which no file holds."""
 
     def encode(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
         """Returns settings, ready for JSON, and tensors by name."""
@@ -53,6 +49,7 @@ class SavedLatentAgent(NamedTuple):
             "env_id": self.env_id,
             "env_kwargs": self.env_kwargs,
             "shape": list(self.shape),
+            "has_goal_function": self.has_goal_function,
             **{name: self.settings[name] for name in PLAIN},
             **{name: setting_to_config(self.settings[name]) for name in CODED},
         }
@@ -64,25 +61,48 @@ class SavedLatentAgent(NamedTuple):
         return config, tensors
 
     @classmethod
-    def decode(cls, config: Mapping[str, Any], tensors: Mapping[str, Tensor], has_planner: bool) -> SavedLatentAgent:
-        """Inverts `encode`; raises where a part is missing or does not fit.
+    def read(cls, path: str | Path | IO[bytes], replaced: set[str]) -> SavedLatentAgent:
+        """Reads a file.
 
         Args:
-            config: settings.
-            tensors: by name.
-            has_planner: whether another planner replaces the saved one.
+            path: file name or file object.
+            replaced: names of settings that are given, in place of the saved ones.
+
+        Raises:
+            ValueError: for a missing, cut or foreign file, or a setting that no file holds.
         """
+        config, tensors = serialization.read(path)
+        with reading(serialization.name_of(path), "cannot be loaded"):
+            return cls._decoded(config, tensors, replaced)
+
+    def env(self) -> gym.Env[Any, Any]:
+        """Makes the environment of the file; raises ValueError where it has no id."""
+        if self.env_id is None:
+            raise ValueError("env: expected one, as the file has no environment's id")
+        return gym.make(self.env_id, **self.env_kwargs)
+
+    @classmethod
+    def _decoded(cls, config: Mapping[str, Any], tensors: Mapping[str, Tensor], replaced: set[str]) -> SavedLatentAgent:
         if config.get("kind") != KIND:
             raise ValueError("expected an agent of a given world model, got one that learned its own: GraspAgent.load")
         check_finite(tensors)
         known = {name: config[name] for name in CODED}
         if is_own(known["planner"]):
-            if not has_planner:
+            if "planner" not in replaced:
                 raise ValueError("its planner is not of this package, so no file holds it: load(..., planner=)")
             known["planner"] = None
+        if config["has_goal_function"] and "goal" not in replaced:
+            raise ValueError("its goals came from a function, which no file holds: load(..., goal=)")
+        for name in ("frame_skip", "history"):
+            whole(1, **{name: config[name]})
+            if config[name] > _LONGEST:
+                raise ValueError(f"{name}: expected at most {_LONGEST}, got {config[name]}")
         shape = tuple(config["shape"])
         whole(1, **{f"shape[{axis}]": length for axis, length in enumerate(shape)})
         CODEC.check_limit("horizon", config["horizon"])
+        goal = tensors.get("goal")
+        if goal is not None and goal.shape != (1, int(np.prod(shape))):
+            raise ValueError(f"goal: expected [1, {int(np.prod(shape))}], got {list(goal.shape)}")
         return cls(
             settings={
                 **{name: config[name] for name in PLAIN},
@@ -92,7 +112,8 @@ class SavedLatentAgent(NamedTuple):
             env_kwargs=options_of(config["env_kwargs"]),
             shape=shape,
             episodes=_episodes(tensors, int(np.prod(shape))),
-            goal=tensors.get("goal"),
+            goal=goal,
+            has_goal_function=bool(config["has_goal_function"]),
         )
 
 

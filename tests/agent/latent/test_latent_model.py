@@ -74,8 +74,8 @@ def test_many_rows_are_stepped_in_parts(monkeypatch: pytest.MonkeyPatch):
     context, action = torch.randn(1, 50, 2 * 6 + 2), torch.randn(1, 50, 2)
     whole = dynamics(context, action)
     sizes = []
-    step = dynamics._models[0].step
-    dynamics._models[0].step = lambda z, a: sizes.append(len(z)) or step(z, a)  # type: ignore[method-assign]
+    step = dynamics.models[0].step
+    dynamics.models[0].step = lambda z, a: sizes.append(len(z)) or step(z, a)  # type: ignore[method-assign]
     monkeypatch.setattr("grasp_agent.agent.latent.model._ROWS", 12 * 16)
     torch.testing.assert_close(dynamics(context, action), whole)
     assert sizes == [16, 16, 16, 2]

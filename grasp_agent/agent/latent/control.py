@@ -1,0 +1,111 @@
+"""Model-predictive control in latents: which plans are kept, and how new ones are made."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from grasp_agent.agent.latent.model import LatentDynamics
+from grasp_agent.agent.latent.plans import LatentPlans
+from grasp_agent.agent.replan_rule import ReplanRule
+from grasp_agent.planners import Criteria, DistanceGoal, History, Planner, Problem, Recording
+from grasp_agent.planners.distance_goal import root_mean_square
+from grasp_agent.planners.requirements import is_small
+
+_SMALLEST_RADIUS = 0.01  # of deviations from a plan [tolerances], for models that are almost exact; chosen by hand
+_NEAR = 1e-3  # relative difference of encoded goals that count as the same; chosen by hand
+Array = NDArray[np.float32]
+
+
+@dataclass(frozen=True, kw_only=True)
+class LatentControl:
+    """What decides on plans at one moment; see `LatentAgent` for the settings.
+
+    Attributes:
+        dynamics: the model.
+        planner: of new plans.
+        horizon: model steps of a plan.
+        criteria: how plans are scored.
+        rule: when plans are replaced.
+        tolerance: distance of latents at which the goal counts as reached; None if it is not known.
+        error: one-step error of the model; None if it is not known.
+        recording: recorded trajectories, if there are any.
+        seed: seed of the planner's noise.
+    """
+
+    dynamics: LatentDynamics
+    planner: Planner[Any]
+    horizon: int
+    criteria: Criteria
+    rule: ReplanRule
+    tolerance: float | None
+    error: float | None
+    recording: Recording | None
+    seed: int
+
+    def begin_steps(self, latents: Tensor, goals: Tensor, rows: NDArray[np.int64], plans: LatentPlans) -> None:
+        """Begins a model step of some environments: replaces plans where needed, and takes their next actions.
+
+        Args:
+            latents: `[m, S]`, the present ones.
+            goals: `[m, S]`.
+            rows: `[m]`, the environments.
+            plans: of all environments, changed in place.
+        """
+        known, wanted = latents.cpu().numpy().astype(np.float32), goals.cpu().numpy().astype(np.float32)
+        plans.observe(rows, known)
+        stale = np.flatnonzero(~self._on_course(latents, wanted, rows, plans))
+        warm_rows = plans.valid[rows[stale]] & _same(plans.goals[rows[stale]], wanted[stale])
+        for warm in (True, False):
+            chosen = stale[warm_rows == warm]
+            if not len(chosen):
+                continue
+            problem = self._problem(latents[chosen], goals[chosen], rows[chosen], plans)
+            running = torch.from_numpy(plans.remaining(rows[chosen])).to(latents) if warm else None
+            plan = self.planner.plan(problem, warm=running, seed=self.seed)
+            states = torch.cat([problem.start[:, None], plan.states], 1)
+            actions, path, accepted = (part.cpu().numpy() for part in (plan.actions, states, plan.accepted))
+            plans.put(rows[chosen], actions, path, wanted[chosen], accepted)
+        plans.begin_block(rows, known)
+
+    def _on_course(
+        self, latents: Tensor, goals: Array, rows: NDArray[np.int64], plans: LatentPlans
+    ) -> NDArray[np.bool_]:
+        """Returns where running plans are kept, `[m]`; see `ReplanRule`."""
+        limit = np.where(plans.accepted[rows] & (self.error is not None), self.horizon, self.rule.commit)
+        kept = plans.valid[rows] & (plans.step[rows] < np.minimum(limit, self.horizon))
+        kept &= _same(plans.goals[rows], goals)
+        if self.error is None or not kept.any():
+            return kept
+        predicted = torch.from_numpy(plans.states[rows, plans.step[rows]]).to(latents)
+        off = (self.dynamics.distance or root_mean_square)(latents, predicted).cpu().numpy()
+        return kept & (off <= max(self.rule.deviation * self.error, _SMALLEST_RADIUS * (self.tolerance or 1.0)))
+
+    def _problem(self, start: Tensor, goals: Tensor, rows: NDArray[np.int64], plans: LatentPlans) -> Problem:
+        past, dynamics = None, self.dynamics
+        if dynamics.history > 1:
+            past = History(*(torch.from_numpy(p[rows]).to(start) for p in (plans.past_states, plans.past_actions)))
+        ones = start.new_ones(dynamics.action_size)
+        return Problem(
+            dynamics=dynamics,
+            goal=DistanceGoal(target=goals, tolerance=self.tolerance or 1.0, distance=dynamics.distance),
+            start=start,
+            low=-ones,
+            high=ones,
+            horizon=self.horizon,
+            members=dynamics.members,
+            recording=self.recording,
+            history=past,
+            forms_jacobians=is_small(dynamics.size, has_history=dynamics.history > 1),
+            criteria=self.criteria if self.tolerance else replace(self.criteria, accept=-1.0),
+        )
+
+
+def _same(goals: Array, others: Array) -> NDArray[np.bool_]:
+    """Returns whether encoded goals `[m, S]` are the same, `[m]`, but for rounding."""
+    return np.linalg.norm(goals - others, axis=-1) <= _NEAR * np.linalg.norm(others, axis=-1)
