@@ -172,10 +172,12 @@ def page(rows: list[Row]) -> str:
         "What a call of predict costs",
         "python -m benchmarks.latency",
         f"Processor time of each call of the bundled agents on one thread, episodes with seeds from {SEED}, beside "
-        f"one to three other processes on two cores; alone, times are about two thirds. *{BEFORE}* is commit 0cd543b, "
-        "which completed each search in the call that began it; since then, a search has a share of fixed work in "
-        f"each call. *{LABEL}* is commit 5e67a8f, 36ee4a2 one before it; 8236876 counted a derivative as one call "
-        "instead of two, so that calls took longer; 2cc580a is the last of which agents with images were measured. "
+        f"one to three other processes on two cores. *{BEFORE}* is commit 0cd543b, which completed each search in the "
+        "call that began it; since then, a search has a share of fixed work in each call. "
+        f"*{LABEL}* is commit 871479f (881482e for the first three mazes and wall): proposals are followed until a search "
+        "is complete, failed searches are repeated with other noise, and plans that miss or hold their goal are treated "
+        "as such. 5e67a8f, 36ee4a2 and, for images, 2cc580a had none of this; 8236876 counted a derivative as one call "
+        "instead of two, so that calls took longer. "
         "*Following* are calls that neither made nor searched for a plan. The first call of a process, in which code "
         "is loaded, is apart. *Paired* are the episodes that only this code and only that before solved, of those that "
         "both played, with the p-value of McNemar's exact test.",
