@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 import grasp_agent
-from grasp_agent import GraspAgent
+from grasp_agent import Criteria, GraspAgent
 from grasp_agent.evaluation import report
 
 SKIP, HISTORY, HORIZON = 5, 2, 12  # environment steps of a model step; latents that it sees; model steps of a plan
@@ -183,9 +183,9 @@ def main(episodes: int = 520, seconds: float = 300, tests: int = 100, path: str 
         print(f"loss {train(model, recorded, seconds):.4f}")
         torch.save(model.state_dict(), path)
 
-    agent = GraspAgent.from_model(
-        WithPositions(), model.eval(), frame_skip=SKIP, history=HISTORY, horizon=HORIZON, replay=recorded, seed=0
-    )
+    stops = Criteria(hold=1, feedback=False, stop=True)  # at an action of 0 the ball rests: plans may end early
+    sizes = {"frame_skip": SKIP, "history": HISTORY, "horizon": HORIZON}
+    agent = GraspAgent.from_model(WithPositions(), model.eval(), **sizes, replay=recorded, criteria=stops, seed=0)
     gym.register("own/Wall-v0", WithPositions, max_episode_steps=100)
     agents = {"GRASP": agent, "SAC": SeesPositions(), "random": "random"}
     found = grasp_agent.compare("own/Wall-v0", agents, episodes=tests, seed=10_000)

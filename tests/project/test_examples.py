@@ -60,6 +60,11 @@ def test_own_world_model(folder: Path):
     assert {path.name for path in folder.iterdir()} == {"token-model.pt", "own-world-model.mp4"}
 
 
+def test_other_models():
+    found = run("other_models", seconds=1, episodes=1)
+    assert set(found) == {"physics", "flat latents"}
+
+
 @pytest.mark.slow
 def test_video(folder: Path):
     run("video", size=120, episodes=2)

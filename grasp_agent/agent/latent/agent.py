@@ -16,7 +16,7 @@ from torch import Tensor
 from grasp_agent import serialization
 from grasp_agent.agent.latent.collection import episodes_in, random_episodes
 from grasp_agent.agent.latent.control import LatentControl
-from grasp_agent.agent.latent.defaults import default_planner
+from grasp_agent.agent.latent.defaults import default_criteria, default_planner
 from grasp_agent.agent.latent.memory import LatentEpisode, LatentMemory, step_distances, step_errors
 from grasp_agent.agent.latent.model import LatentDynamics, has_gradients
 from grasp_agent.agent.latent.observations import Observations
@@ -44,7 +44,8 @@ class LatentAgent:
         history: latents that the model is given.
         horizon: model steps of a plan.
         planner: any planner that can plan for large states; None for `default_planner`.
-        criteria: how plans are scored; None for `Criteria(hold=1, feedback=False)`.
+        criteria: how plans are scored; None for `Criteria(hold=1, running=1.0, feedback=False)`. Where actions at rest
+            stop the environment, `stop=True` is better: a plan then ends at its best step.
         rule: when plans are replaced: an accepted one where the latent is farther from its prediction than the model's
             error on the replay permits, another one after `commit` model steps. `work` has no effect: a call completes
             its search, within the planner's `budget` if it has one.
@@ -100,7 +101,7 @@ class LatentAgent:
         models = model if isinstance(model, Sequence) else [model]
         size = frame_skip * self.action_space.shape[0]
         self.dynamics = LatentDynamics(models, history, size, self.observations.example())
-        self.criteria, self.rule = criteria or Criteria(hold=1, feedback=False), rule or ReplanRule(commit=2)
+        self.criteria, self.rule = criteria or default_criteria(), rule or ReplanRule(commit=2)
         self.planner = planner
         self.memory = LatentMemory(frame_skip, self.dynamics.device)
         self._given_tolerance = goal_tolerance

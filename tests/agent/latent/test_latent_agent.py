@@ -237,15 +237,14 @@ def test_scoring_criteria_may_be_given():
 def test_a_goal_that_changes_in_mid_block_keeps_the_history():
     env = Point(delay=True, length=60)
     agent = GraspAgent.from_model(env, Exact(5, delay=True).eval(), frame_skip=5, history=2, horizon=4, planner=QUICK)
-    (observation, _), state = env.reset(seed=0), ()
+    observation, _ = env.reset(seed=0)
     first, second = np.array([0.8, 0.0], np.float32), np.array([-0.5, 0.5], np.float32)
     for goal in (first, second):
         agent.set_goal(goal)
         goal[:] = 9.0  # a copy is kept
         for _ in range(28):
-            action, state = agent.predict(observation)
-            observation, *_ = env.step(action)
-    assert state[8].any()  # actions before
+            observation, *_ = env.step(agent.predict(observation)[0])
+    assert agent._plans is not None and agent._plans.past_actions.any()
     assert np.linalg.norm(env.position - [-0.5, 0.5]) < 0.4  # of 1.4
     with pytest.raises(ValueError, match="goal: expected one observation, got 2"):
         agent.set_goal(np.zeros((2, 2), np.float32))
