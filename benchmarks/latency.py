@@ -176,8 +176,8 @@ def page(rows: list[Row]) -> str:
         "call that began it; since then, a search has a share of fixed work in each call. "
         f"*{LABEL}* is commit 871479f (881482e for the first three mazes and wall): proposals are followed until a "
         "search is complete, failed searches are repeated with other noise, and plans that miss or hold their goal are "
-        "treated as such. 5e67a8f, 36ee4a2 and, for images, 2cc580a had none of this; 8236876 counted a derivative as one call "
-        "instead of two, so that calls took longer. "
+        "treated as such. 5e67a8f, 36ee4a2 and, for images, 2cc580a had none of this; 8236876 counted a derivative as "
+        "one call instead of two, so that calls took longer. "
         "*Following* are calls that neither made nor searched for a plan. The first call of a process, in which code "
         "is loaded, is apart. *Paired* are the episodes that only this code and only that before solved, of those that "
         "both played, with the p-value of McNemar's exact test.",
