@@ -190,7 +190,7 @@ def main(episodes: int = 520, seconds: float = 300, tests: int = 100, path: str 
     agents = {"GRASP": agent, "SAC": SeesPositions(), "random": "random"}
     found = grasp_agent.compare("own/Wall-v0", agents, episodes=tests, seed=10_000)
     print(report.markdown(found))
-    grasp_agent.record(agent, "own/Wall-v0", "own-world-model.mp4", episodes=2, seed=10_000)
+    grasp_agent.record(agent, "own/Wall-v0", "own-world-model.mp4", episodes=2, seed=10_000, force=True)
     return found.entries[0].evaluation.summary()["success_end"]
 
 
