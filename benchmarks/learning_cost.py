@@ -140,6 +140,8 @@ def page(rows: list[Row]) -> str:
         "*commit 0cd543b*: the one before that. "
         "*corrected noise*: commit ba391f1, where planned actions lead back from the noise on those before; beside "
         "three other jobs, so times are high. "
+        "*goals watched*: commit 881482e, four seeds, where plans that miss a goal are replaced while learning, too; "
+        "given up. "
         f"*{LABEL}*: commit 5e67a8f, where noise is not corrected again, as in *smaller batches*. *{SAC}*: "
         "Stable-Baselines3's SAC with hindsight at equal steps. Doing nothing and random actions are the "
         f"first row of each environment. `{redundant_maze.ID}` observes a position and its squares.",

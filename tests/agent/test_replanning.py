@@ -95,6 +95,20 @@ def test_without_a_plan_the_best_proposal_is_followed_until_a_better_one_is_foun
     assert 0 not in searched[1:]
 
 
+def test_a_goal_that_moves_a_little_gets_whole_searches(
+    bounded: GraspAgent, env: gym.Env[Any, Any], monkeypatch: pytest.MonkeyPatch
+):
+    searched, plan = [], GRASP.plan
+    monkeypatch.setattr(GRASP, "plan", lambda self, *a, **k: searched.append(self.iterations) or plan(self, *a, **k))
+    bounded.criteria = Criteria(accept=-1.0)
+    observation, _ = env.reset(seed=5)
+    for step in range(50):
+        moved = {**observation, "desired_goal": observation["desired_goal"] + 1e-4 * step}
+        observation, *_ = env.step(bounded.predict(moved, deterministic=True)[0])
+    assert searched[0] == 0
+    assert len(searched) > 1 and 0 not in searched[1:]
+
+
 def test_after_a_search_without_an_accepted_plan_the_noise_is_another_one(
     bounded: GraspAgent, env: gym.Env[Any, Any], monkeypatch: pytest.MonkeyPatch
 ):

@@ -49,7 +49,7 @@ class LatentAgent:
         rule: when plans are replaced: an accepted one where the latent is farther from its prediction than the model's
             error on the replay permits, another one after `commit` model steps. `work` has no effect: a call completes
             its search, within the planner's `budget` if it has one.
-        replay: recorded episodes, see `fit` of `GraspAgent`.
+        replay: recorded episodes, see `add_replay`.
         goal: returns the observation at the goal, `[n, ...]`, of observations `[n, ...]`; None for the entry
             `desired_goal` of Dicts, in place of `observation`, or else the one given by `set_goal`.
         goal_tolerance: distance of latents at which the goal counts as reached; None for the median distance of
@@ -260,7 +260,8 @@ class LatentAgent:
         if state is not None:
             plans = LatentPlans.of(state, blank)
         else:
-            plans = blank if self._plans is None or len(self._plans.step) != count else self._plans
+            known = self._plans  # of another number of environments, or horizon, it is of no use
+            plans = blank if known is None or known.actions.shape != blank.actions.shape else known
         starts = checked_starts(episode_start, count)
         if starts is not None:
             plans.begin(starts)

@@ -268,3 +268,16 @@ def test_recorded_steps_of_an_npz_file_become_episodes(tmp_path: Path):
     assert [len(episode.actions) for episode in agent.memory.episodes] == [20, 20]
     latents = agent.memory.episodes[0].latents.unflatten(1, (2, 3))
     np.testing.assert_allclose(latents[..., 0].numpy(), seen, atol=1e-6)
+
+
+def test_another_horizon_takes_effect_with_the_next_call():
+    env = Point(length=60)
+    agent = GraspAgent.from_model(env, Exact().eval(), horizon=6, planner=QUICK)
+    agent.set_goal(np.array([0.5, 0.5], np.float32))
+    observation, _ = env.reset(seed=0)
+    for horizon in (6, 3, 9):
+        agent.horizon = horizon
+        for _ in range(3):
+            action, state = agent.predict(observation)
+            observation, *_ = env.step(action)
+            assert state[0].shape == (1, horizon, 2)
