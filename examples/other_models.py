@@ -27,7 +27,8 @@ class Flat(nn.Module):
     def __init__(self, width: int = 128, size: int = 16) -> None:
         super().__init__()
         self.encoder = nn.Sequential(nn.Linear(2, width), nn.Mish(), nn.Linear(width, size))
-        self.dynamics = nn.Sequential(nn.Linear(size + 2, width), nn.Mish(), nn.Linear(width, size))
+        layers = [nn.Linear(size + 2, width), nn.Mish(), nn.Linear(width, width), nn.Mish(), nn.Linear(width, size)]
+        self.dynamics = nn.Sequential(*layers)
 
     def encode(self, observation: Tensor) -> Tensor:
         return self.encoder(observation)
@@ -49,25 +50,35 @@ class Adapted:
         return self.model.next(latents[:, -1], actions[:, -1])
 
 
-def trained(seconds: float) -> Flat:
-    """Fits a flat model to random play: it has to predict its own latents, from which the position can be read."""
-    env, model, before, actions = gym.make(ENV), Flat(), [], []
-    readout = nn.Linear(16, 2)
-    for episode in range(150):
+def play(episodes: int = 300, steps: int = 60) -> list[tuple[dict[str, np.ndarray], np.ndarray]]:
+    """Records noisy walks to random points from starts anywhere: observations and actions of each episode."""
+    env, random, recorded = gym.make(ENV, anywhere=True), np.random.default_rng(0), []
+    for episode in range(episodes):
         observation, _ = env.reset(seed=episode)
-        seen, action = [observation["observation"]], np.zeros(2)
-        for _ in range(60):
-            action = np.clip(0.9 * action + 0.5 * env.np_random.normal(size=2), -1, 1)
-            observation, *_ = env.step(action.astype(np.float32))
+        seen, actions, target = [observation["observation"]], [], random.uniform(-0.9, 0.9, 2)
+        for _ in range(steps):
+            if np.linalg.norm(target - seen[-1]) < 0.06 or random.uniform() < 0.05:
+                target = random.uniform(-0.9, 0.9, 2)
+            action = np.clip((target - seen[-1]) / 0.06, -1, 1) * random.uniform() + random.normal(0, 0.2, 2)
+            rests = random.uniform() < 0.1  # planners rest at goals, so the model has to know rest
+            actions.append(np.zeros(2) if rests else np.clip(action, -1, 1))
+            observation, *_ = env.step(actions[-1].astype(np.float32))
             seen.append(observation["observation"])
-            actions.append(action)
-        before.append(np.stack(seen))
-    states = torch.from_numpy(np.stack(before)).float()
-    taken = torch.from_numpy(np.stack(actions)).float().view(150, 60, 2)
-    optimiser = torch.optim.Adam([*model.parameters(), *readout.parameters()], 1e-3)
+        recorded.append(({"observation": np.stack(seen)}, np.stack(actions).astype(np.float32)))
+    return recorded
+
+
+def trained(recorded: list[tuple[dict[str, np.ndarray], np.ndarray]], seconds: float) -> Flat:
+    """Fits a flat model: it has to predict its own latents, from which the position can be read."""
+    model, readout = Flat(), nn.Linear(16, 2)
+    states = torch.from_numpy(np.stack([seen["observation"] for seen, _ in recorded])).float()
+    taken = torch.from_numpy(np.stack([actions for _, actions in recorded]))
+    optimiser = torch.optim.Adam([*model.parameters(), *readout.parameters()])
     began = time.process_time()
-    while time.process_time() - began < seconds:
-        episode, first = torch.randint(150, (256,)), torch.randint(56, (256,))
+    while (share := (time.process_time() - began) / seconds) < 1:
+        for group in optimiser.param_groups:
+            group["lr"] = 2e-3 * 0.5 * (1 + np.cos(np.pi * share)) + 1e-6
+        episode, first = torch.randint(len(taken), (256,)), torch.randint(taken.shape[1] - 4, (256,))
         z, loss = model.encode(states[episode, first]), torch.zeros(())
         for step in range(4):
             loss = loss + (readout(z) - states[episode, first + step]).square().mean()

@@ -16,6 +16,7 @@ from grasp_agent.planners.problem import Problem
 from grasp_agent.planners.proposals.initial import Line, Portfolio, Rollout, filled
 from grasp_agent.planners.proposals.replayed import Replay, Roadmap, Snap, Warp
 from grasp_agent.planners.proposals.retrieval import Retrieval
+from grasp_agent.planners.proposals.stitching import Stitching
 from grasp_agent.planners.proposals.tracking import Tracking
 from grasp_agent.planners.protocols import Block, Goal, History, Recording, ReplayWindows
 from grasp_agent.planners.receding import Receding
@@ -29,6 +30,7 @@ from grasp_agent.planners.roadmap.graph import (
     block_jacobian,
 )
 from grasp_agent.planners.roadmap.linear_model import LinearModel
+from grasp_agent.planners.roadmap.recorded import RecordedRoadmap
 from grasp_agent.planners.roadmap.steering import InertialSteering, Steering
 from grasp_agent.planners.scoring import Criteria, Verdict
 from grasp_agent.planners.shooting import GradientShooting
@@ -68,6 +70,7 @@ __all__ = [
     "Problem",
     "Receding",
     "Recombination",
+    "RecordedRoadmap",
     "Recording",
     "Relaxation",
     "Replay",
@@ -78,6 +81,7 @@ __all__ = [
     "Rollout",
     "Snap",
     "Steering",
+    "Stitching",
     "Support",
     "TerminalStates",
     "Tracking",

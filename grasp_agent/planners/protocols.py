@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
+import torch
 from torch import Tensor
 
 Dynamics = Callable[[Tensor, Tensor], Tensor]
@@ -93,6 +94,18 @@ class Recording(NamedTuple):
     stride: int
     """Rows from the state before an action to the one after it."""
 
+    def begins(self, history: int) -> Tensor:
+        """Returns the rows `[m]` with an action after them and `history - 1` actions before them."""
+        before = (history - 1) * self.stride
+        rows = (self.left > 0).nonzero()[:, 0]
+        rows = rows[rows >= before]
+        return rows[self.left[rows - before] == self.left[rows] + history - 1]
+
+    def contexts(self, rows: Tensor, history: int) -> Tensor:
+        """Returns the contexts `[m, h S + (h - 1) A]` at rows `[m]` of `begins`, see `Problem.history`."""
+        times = rows[:, None] + self.stride * torch.arange(1 - history, 1, device=rows.device)
+        return torch.cat([self.states[times].flatten(1), self.actions[times[:, :-1]].flatten(1)], 1)
+
 
 class ReplayWindows(NamedTuple):
     """M windows of trajectories, of T steps each."""
@@ -101,6 +114,18 @@ class ReplayWindows(NamedTuple):
     """`[M, T + 1, S]`."""
     actions: Tensor
     """`[M, T, A]`."""
+
+
+class Metric(Protocol):
+    """A distance from states to targets that is made of embeddings of both."""
+
+    def embedded(self, states: Tensor) -> Tensor:
+        """Returns the embeddings `[M, E]` of states `[M, S]`."""
+        ...
+
+    def pairwise(self, embedded: Tensor, targets: Tensor) -> Tensor:
+        """Returns distances `[M, N]` of embeddings `[M, E]` to those of targets `[N, E]` [steps]."""
+        ...
 
 
 Aim = Callable[[Tensor], Tensor]

@@ -17,7 +17,7 @@ from grasp_agent import serialization
 from grasp_agent.agent.latent.collection import episodes_in, random_episodes
 from grasp_agent.agent.latent.control import LatentControl
 from grasp_agent.agent.latent.defaults import default_criteria, default_planner
-from grasp_agent.agent.latent.memory import LatentEpisode, LatentMemory, step_distances, step_errors
+from grasp_agent.agent.latent.memory import LatentMemory
 from grasp_agent.agent.latent.model import LatentDynamics, has_gradients
 from grasp_agent.agent.latent.observations import Observations
 from grasp_agent.agent.latent.plans import LatentPlans
@@ -25,12 +25,10 @@ from grasp_agent.agent.latent.saved import CODED, PLAIN, SavedLatentAgent
 from grasp_agent.agent.policy import checked_starts
 from grasp_agent.agent.replan_rule import ReplanRule
 from grasp_agent.planners import Criteria, Planner
-from grasp_agent.planners.distance_goal import root_mean_square
 from grasp_agent.planners.requirements import check_gradients, check_size, is_small
 from grasp_agent.task.actions import check_actions, to_space
 from grasp_agent.validation import instance, more_than, whole
 
-_FAR = 0.99  # quantile of the one-step error that counts as the model's error, as for learned models
 Array = NDArray[np.float32]
 
 
@@ -103,9 +101,7 @@ class LatentAgent:
         self.dynamics = LatentDynamics(models, history, size, self.observations.example())
         self.criteria, self.rule = criteria or default_criteria(), rule or ReplanRule(commit=2)
         self.planner = planner
-        self.memory = LatentMemory(frame_skip, self.dynamics.device)
-        self._given_tolerance = goal_tolerance
-        self._tolerance, self._error = goal_tolerance, None
+        self.memory = LatentMemory(self.dynamics, frame_skip, goal_tolerance)
         self._goal: Tensor | None = None
         self.forget()
         if replay is not None:
@@ -129,7 +125,7 @@ class LatentAgent:
     @property
     def goal_tolerance(self) -> float | None:
         """Distance of latents at which the goal counts as reached; None while it is not known."""
-        return self._tolerance
+        return self.memory.tolerance
 
     def add_replay(self, replay: Any) -> None:
         """Adds recorded episodes, from which plans are proposed, and by which tolerance and error are measured.
@@ -141,18 +137,7 @@ class LatentAgent:
         Raises:
             ValueError: if it is none of these, holds no step, or does not fit the spaces.
         """
-        self._remember(episodes_in(replay, self.action_space, self.observations, self._encode))
-
-    def _remember(self, episodes: list[LatentEpisode]) -> None:
-        self.memory.add(episodes)
-        record = self.memory.recording
-        assert record is not None
-        distance = self.dynamics.distance or root_mean_square
-        with torch.no_grad():
-            if self._given_tolerance is None:
-                self._tolerance = float(step_distances(record, distance).median())
-            errors = step_errors(record, self.dynamics, distance)
-            self._error = float(errors.quantile(_FAR)) if len(errors) else None
+        self.memory.add(episodes_in(replay, self.action_space, self.observations, self._encode))
 
     def collect(self, steps: int) -> None:
         """Records episodes of smooth random actions in the environment, and adds them to the replay.
@@ -163,15 +148,31 @@ class LatentAgent:
         whole(1, steps=steps)
         self.add_replay(random_episodes(self.env, steps, self.seed + len(self.memory.episodes)))
 
+    def learn_distance(self, steps: int = 1500, *, progress_bar: bool = False) -> None:
+        """Learns the steps between two latents from the replay, and plans by them from now on.
+
+        The temporal distance takes the place of the model's own: as the goal's cost, as its tolerance, and in a roadmap
+        of recorded moments, whose routes are proposed. It knows of walls, and leads to goals beyond the horizon.
+
+        Args:
+            steps: gradient steps.
+            progress_bar: show progress.
+
+        Raises:
+            ValueError: if there is no replay.
+        """
+        whole(1, steps=steps)
+        self.memory.learn_distance(steps, self.seed, progress_bar=progress_bar)
+
     def save(self, path: str | Path | IO[bytes]) -> None:
-        """Saves settings, replay and the goal that was set, in one zip of JSON and safetensors; not the model.
+        """Saves settings, replay, learned distance and the goal that was set, in one zip of JSON and safetensors.
 
         Raises:
             ValueError: for a setting that no file can hold.
             OSError: if the file cannot be written; an old one is as it was.
         """
         settings = {name: getattr(self, name) for name in (*PLAIN, *CODED)}
-        settings["goal_tolerance"] = self._given_tolerance
+        settings["goal_tolerance"] = self.memory.given_tolerance
         content = SavedLatentAgent(
             settings,
             self.env_id,
@@ -180,6 +181,7 @@ class LatentAgent:
             self.memory.episodes,
             self._goal,
             self.observations.has_goal_function,
+            self.memory.learned_distance,
         )
         serialization.write(path, *content.encode())
 
@@ -205,7 +207,9 @@ class LatentAgent:
         if agent.dynamics.shape != saved.shape:
             raise ValueError(f"model: expected latents of shape {saved.shape}, got {agent.dynamics.shape}")
         if saved.episodes:
-            agent._remember(saved.episodes)
+            agent.memory.add(saved.episodes)
+        if saved.distance is not None:
+            agent.memory.use_distance(saved.distance.to(agent.dynamics.device))
         agent._goal = None if saved.goal is None else saved.goal.to(agent.dynamics.device)
         return agent
 
@@ -283,9 +287,7 @@ class LatentAgent:
             horizon=self.horizon,
             criteria=self.criteria,
             rule=self.rule,
-            tolerance=self._tolerance,
-            error=self._error,
-            recording=self.memory.recording,
+            memory=self.memory,
             seed=self.seed,
         )
 

@@ -10,10 +10,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from grasp_agent.agent.latent.memory import LatentMemory
 from grasp_agent.agent.latent.model import LatentDynamics
 from grasp_agent.agent.latent.plans import LatentPlans
 from grasp_agent.agent.replan_rule import ReplanRule
-from grasp_agent.planners import Criteria, DistanceGoal, History, Planner, Problem, Recording
+from grasp_agent.planners import Criteria, DistanceGoal, History, Planner, Problem
 from grasp_agent.planners.distance_goal import root_mean_square
 from grasp_agent.planners.requirements import is_small
 
@@ -32,9 +33,7 @@ class LatentControl:
         horizon: model steps of a plan.
         criteria: how plans are scored.
         rule: when plans are replaced.
-        tolerance: distance of latents at which the goal counts as reached; None if it is not known.
-        error: one-step error of the model; None if it is not known.
-        recording: recorded trajectories, if there are any.
+        memory: recorded experience.
         seed: seed of the planner's noise.
     """
 
@@ -43,9 +42,7 @@ class LatentControl:
     horizon: int
     criteria: Criteria
     rule: ReplanRule
-    tolerance: float | None
-    error: float | None
-    recording: Recording | None
+    memory: LatentMemory
     seed: int
 
     def begin_steps(self, latents: Tensor, goals: Tensor, rows: NDArray[np.int64], plans: LatentPlans) -> None:
@@ -77,32 +74,36 @@ class LatentControl:
         self, latents: Tensor, goals: Array, rows: NDArray[np.int64], plans: LatentPlans
     ) -> NDArray[np.bool_]:
         """Returns where running plans are kept, `[m]`; see `ReplanRule`."""
-        limit = np.where(plans.accepted[rows] & (self.error is not None), self.horizon, self.rule.commit)
+        limit = np.where(plans.accepted[rows] & (self.memory.error is not None), self.horizon, self.rule.commit)
         kept = plans.valid[rows] & (plans.step[rows] < np.minimum(limit, self.horizon))
         kept &= _same(plans.goals[rows], goals)
-        if self.error is None or not kept.any():
+        error, tolerance = self.memory.error, self.memory.tolerance
+        if error is None or not kept.any():
             return kept
         predicted = torch.from_numpy(plans.states[rows, plans.step[rows]]).to(latents)
-        off = (self.dynamics.distance or root_mean_square)(latents, predicted).cpu().numpy()
-        return kept & (off <= max(self.rule.deviation * self.error, _SMALLEST_RADIUS * (self.tolerance or 1.0)))
+        off = (self.memory.distance or root_mean_square)(latents, predicted).cpu().numpy()
+        return kept & (off <= max(self.rule.deviation * error, _SMALLEST_RADIUS * (tolerance or 1.0)))
 
     def _problem(self, start: Tensor, goals: Tensor, rows: NDArray[np.int64], plans: LatentPlans) -> Problem:
-        past, dynamics = None, self.dynamics
+        past, dynamics, memory = None, self.dynamics, self.memory
         if dynamics.history > 1:
             past = History(*(torch.from_numpy(p[rows]).to(start) for p in (plans.past_states, plans.past_actions)))
         ones = start.new_ones(dynamics.action_size)
+        if memory.roadmap is not None:  # a distance is most accurate between states nearby
+            goals = memory.roadmap.ahead(start, goals, self.horizon)
         return Problem(
             dynamics=dynamics,
-            goal=DistanceGoal(target=goals, tolerance=self.tolerance or 1.0, distance=dynamics.distance),
+            goal=DistanceGoal(target=goals, tolerance=memory.tolerance or 1.0, distance=memory.distance),
             start=start,
             low=-ones,
             high=ones,
             horizon=self.horizon,
             members=dynamics.members,
-            recording=self.recording,
+            recording=memory.recording,
+            roadmap=memory.roadmap,
             history=past,
             forms_jacobians=is_small(dynamics.size, has_history=dynamics.history > 1),
-            criteria=self.criteria if self.tolerance else replace(self.criteria, accept=-1.0),
+            criteria=self.criteria if memory.tolerance else replace(self.criteria, accept=-1.0),
         )
 
 

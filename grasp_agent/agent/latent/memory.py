@@ -1,4 +1,4 @@
-"""Recorded experience in latents: what plans are proposed from, and how far a model step goes."""
+"""Recorded experience in latents, and what it says: distances, tolerance, the model's error, and a roadmap."""
 
 from __future__ import annotations
 
@@ -9,12 +9,17 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from tqdm import tqdm
 
 from grasp_agent.agent.latent.model import LatentDynamics
+from grasp_agent.models.temporal_distance import TemporalDistance, fit_temporal_distance
 from grasp_agent.planners import Recording
-from grasp_agent.planners.distance_goal import Distance
+from grasp_agent.planners.distance_goal import Distance, root_mean_square
+from grasp_agent.planners.roadmap.recorded import RecordedRoadmap
 
 _MOMENTS = 256  # recorded moments at which steps and errors are measured; chosen by hand
+_LEARNED = 0.5  # of a step: the tolerance of the learned distance, chosen on `grasp/Wall-v0` from images
+_FAR = 0.99  # quantile of the one-step error that counts as the model's error, as for learned models
 
 
 class LatentEpisode(NamedTuple):
@@ -27,17 +32,27 @@ class LatentEpisode(NamedTuple):
 
 
 class LatentMemory:
-    """Episodes in the latents of one encoder.
+    """Episodes in the latents of a model.
 
     Args:
+        dynamics: the model.
         frame_skip: environment steps of a model step.
-        device: where latents are kept.
+        tolerance: distance at which goals count as reached; None to measure it.
+
+    Attributes:
+        episodes: the episodes.
+        tolerance: that distance; None while it is not known.
+        error: one-step error of the model; None while it is not known.
+        learned_distance: the temporal distance; None while none has been learned.
     """
 
-    def __init__(self, frame_skip: int, device: torch.device) -> None:
-        self.frame_skip, self.device = frame_skip, device
+    def __init__(self, dynamics: LatentDynamics, frame_skip: int, tolerance: float | None) -> None:
+        self._dynamics, self._frame_skip, self.given_tolerance = dynamics, frame_skip, tolerance
         self.episodes: list[LatentEpisode] = []
+        self.tolerance, self.error = tolerance, None
+        self.learned_distance: TemporalDistance | None = None
         self._recording: Recording | None = None
+        self._roadmap: RecordedRoadmap | None = None
 
     def __len__(self) -> int:
         """Returns the number of environment steps."""
@@ -50,26 +65,72 @@ class LatentMemory:
             ValueError: if none, of all, is as long as a model step, or actions have another size than before.
         """
         everything = [*self.episodes, *episodes]
-        if not any(len(episode.actions) >= self.frame_skip for episode in everything):
-            raise ValueError(f"replay: expected an episode of at least {self.frame_skip} steps")
+        if not any(len(episode.actions) >= self._frame_skip for episode in everything):
+            raise ValueError(f"replay: expected an episode of at least {self._frame_skip} steps")
         sizes = {(episode.latents.shape[1], episode.actions.shape[1]) for episode in everything}
         if len(sizes) > 1:
             raise ValueError(f"replay: expected latents and actions of one size, got {sorted(sizes)}")
-        self.episodes += [episode._replace(latents=episode.latents.to(self.device)) for episode in episodes]
-        self._recording = None
+        device = self._dynamics.device
+        self.episodes += [episode._replace(latents=episode.latents.to(device)) for episode in episodes]
+        parts = [self._rows(episode) for episode in self.episodes if len(episode.actions) >= self._frame_skip]
+        states, actions, left = (torch.cat(part) for part in zip(*parts, strict=True))
+        self._recording = Recording(states, actions, left, self._frame_skip)
+        self._measure()
+
+    def learn_distance(self, steps: int, seed: int, *, progress_bar: bool) -> None:
+        """Learns the temporal distance from all episodes, and from the first model's predictions along them.
+
+        Raises:
+            ValueError: if there are no episodes.
+        """
+        record = self._recording
+        if record is None:
+            raise ValueError("distance: expected recorded episodes to learn it from, got none: replay= or collect")
+        with tqdm(total=steps, desc="distance", leave=False, disable=not progress_bar) as bar:
+            self.use_distance(
+                fit_temporal_distance(
+                    record, self._dynamics, history=self._dynamics.history, steps=steps, seed=seed, on_step=bar.update
+                )
+            )
+
+    def use_distance(self, distance: TemporalDistance | None) -> None:
+        """Takes a temporal distance, or returns to the model's own."""
+        self.learned_distance = distance
+        self._measure()
+
+    @property
+    def distance(self) -> Distance | None:
+        """The distance of latents: the learned one, else the model's own; None for `root_mean_square`."""
+        return self._dynamics.distance if self.learned_distance is None else self.learned_distance
 
     @property
     def recording(self) -> Recording | None:
-        """The episodes as planners take them; None while none is as long as a model step."""
-        if self._recording is None and any(len(e.actions) >= self.frame_skip for e in self.episodes):
-            parts = [self._rows(e) for e in self.episodes if len(e.actions) >= self.frame_skip]
-            states, actions, left = (torch.cat(part) for part in zip(*parts, strict=True))
-            self._recording = Recording(states, actions, left, self.frame_skip)
+        """The episodes as planners take them; None while there are none."""
         return self._recording
+
+    @property
+    def roadmap(self) -> RecordedRoadmap | None:
+        """The roadmap by the temporal distance; None while none has been learned."""
+        if self._roadmap is None and self._recording is not None and self.learned_distance is not None:
+            self._roadmap = RecordedRoadmap(self._recording, self.learned_distance)
+        return self._roadmap
+
+    @torch.no_grad()
+    def _measure(self) -> None:
+        """Measures tolerance and error, in the present distance."""
+        self._roadmap = None
+        if self._recording is None:
+            return
+        distance = self.distance or root_mean_square
+        if self.given_tolerance is None:
+            share = _LEARNED if self.learned_distance is not None else 1.0
+            self.tolerance = share * float(step_distances(self._recording, distance).median())
+        errors = step_errors(self._recording, self._dynamics, distance)
+        self.error = float(errors.quantile(_FAR)) if len(errors) else None
 
     def _rows(self, episode: LatentEpisode) -> tuple[Tensor, Tensor, Tensor]:
         """Returns states, actions and steps left of one episode, see `Recording`."""
-        skip, count = self.frame_skip, len(episode.latents)
+        skip, count = self._frame_skip, len(episode.latents)
         actions = torch.from_numpy(episode.actions).to(episode.latents)
         blocks = torch.zeros(count, skip * actions.shape[1]).to(actions)
         blocks[: count - skip] = actions.unfold(0, skip, 1).transpose(1, 2).flatten(1)
@@ -79,7 +140,7 @@ class LatentMemory:
 
 def step_distances(recording: Recording, distance: Distance) -> Tensor:
     """Returns distances between some recorded latents one model step apart, `[m]`."""
-    begins = _spread(recording)
+    begins = _spread(recording.begins(1))
     return distance(recording.states[begins], recording.states[begins + recording.stride])
 
 
@@ -88,21 +149,15 @@ def step_errors(recording: Recording, dynamics: LatentDynamics, distance: Distan
 
     Only moments with h - 1 model steps before them are predicted.
     """
-    back, stride = dynamics.history - 1, recording.stride
-    begins = _spread(recording)
-    enough = begins - back * stride >= 0
-    begins = begins[enough & (recording.left[(begins - back * stride).clamp_min(0)] == recording.left[begins] + back)]
+    begins = _spread(recording.begins(dynamics.history))
     if not len(begins):
         return recording.states.new_zeros(0)
-    times = begins[:, None] + stride * torch.arange(-back, 1, device=begins.device)
-    states, actions = recording.states[times], recording.actions[times]
-    context = torch.cat([states.flatten(1), actions[:, :-1].flatten(1)], 1).expand(dynamics.members, -1, -1)
+    context = recording.contexts(begins, dynamics.history).expand(dynamics.members, -1, -1)
     with torch.no_grad():
-        predicted = dynamics(context, actions[:, -1].expand(dynamics.members, -1, -1))
-    return torch.stack([distance(part, recording.states[begins + stride]) for part in predicted]).amax(0)
+        predicted = dynamics(context, recording.actions[begins].expand(dynamics.members, -1, -1))
+    return torch.stack([distance(part, recording.states[begins + recording.stride]) for part in predicted]).amax(0)
 
 
-def _spread(recording: Recording) -> Tensor:
-    """Returns the indices of some moments that are followed by a whole step, evenly spread, `[m]`."""
-    whole = (recording.left > 0).nonzero()[:, 0]
-    return whole[torch.linspace(0, len(whole) - 1, min(_MOMENTS, len(whole))).long()]
+def _spread(rows: Tensor) -> Tensor:
+    """Returns some rows, evenly spread."""
+    return rows[torch.linspace(0, len(rows) - 1, min(_MOMENTS, len(rows))).long()]

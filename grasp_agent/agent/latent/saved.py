@@ -14,11 +14,13 @@ from torch import Tensor
 from grasp_agent import serialization
 from grasp_agent.agent.latent.memory import LatentEpisode
 from grasp_agent.agent.saved_settings import CODEC, env_id_of, is_own, options_of, setting_to_config
+from grasp_agent.models.temporal_distance import TemporalDistance
 from grasp_agent.reading import check_finite, reading
 from grasp_agent.validation import whole
 
 KIND = "latent"
 """Of files, beside those of agents that learn their model."""
+_DISTANCE = "distance."
 CODED = ("planner", "criteria", "rule")
 _LONGEST = 1000  # frame-skip and history in files; chosen by hand
 PLAIN = ("frame_skip", "history", "horizon", "seed", "goal_tolerance")
@@ -41,6 +43,8 @@ class SavedLatentAgent(NamedTuple):
     """`[1, S]`, the goal that was set; None for none."""
     has_goal_function: bool
     """Whether goals came from a function, which no file holds."""
+    distance: TemporalDistance | None
+    """The learned distance; None for none."""
 
     def encode(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
         """Returns settings, ready for JSON, and tensors by name."""
@@ -54,6 +58,8 @@ class SavedLatentAgent(NamedTuple):
             **{name: setting_to_config(self.settings[name]) for name in CODED},
         }
         tensors = {} if self.goal is None else {"goal": self.goal}
+        if self.distance is not None:
+            tensors.update({_DISTANCE + name: value for name, value in self.distance.state_dict().items()})
         if self.episodes:
             tensors["latents"] = torch.cat([episode.latents for episode in self.episodes])
             tensors["actions"] = torch.from_numpy(np.concatenate([episode.actions for episode in self.episodes]))
@@ -114,7 +120,17 @@ class SavedLatentAgent(NamedTuple):
             episodes=_episodes(tensors, int(np.prod(shape))),
             goal=goal,
             has_goal_function=bool(config["has_goal_function"]),
+            distance=_distance(tensors, int(np.prod(shape))),
         )
+
+
+def _distance(tensors: Mapping[str, Tensor], size: int) -> TemporalDistance | None:
+    parts = {name.removeprefix(_DISTANCE): tensors[name] for name in tensors if name.startswith(_DISTANCE)}
+    if not parts:
+        return None
+    distance = TemporalDistance(size).to(parts["mean"])
+    distance.load_state_dict(parts)
+    return distance.eval().requires_grad_(False)
 
 
 def _episodes(tensors: Mapping[str, Tensor], size: int) -> list[LatentEpisode]:

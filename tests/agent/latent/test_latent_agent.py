@@ -97,7 +97,7 @@ def test_without_its_history_a_model_with_delay_misses():
     errors = []
     for model, history in ((Forgetful(delay=True).eval(), 1), (Exact(delay=True).eval(), 2)):
         agent = GraspAgent.from_model(env, model, history=history, planner=QUICK, replay=played(env), horizon=4)
-        errors.append(agent._error)
+        errors.append(agent.memory.error)
     assert errors[1] == pytest.approx(0, abs=1e-5)
     assert errors[0] > 0.01
 
@@ -192,7 +192,7 @@ def test_replay_proposes_plans_and_measures_the_tolerance():
     agent.collect(300)
     assert len(agent.memory) >= 300
     assert agent.goal_tolerance is not None and 0 < agent.goal_tolerance < 0.2
-    assert agent._error == pytest.approx(0, abs=1e-4)
+    assert agent.memory.error == pytest.approx(0, abs=1e-4)
     agent.planner = replace(agent.planner, iterations=0)
     assert np.mean(solved(agent, env, 8)) >= 0.5  # by retrieved actions alone
 

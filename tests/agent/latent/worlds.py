@@ -12,6 +12,7 @@ from torch import Tensor
 
 STEP = 0.1
 LIMIT = 20.0
+THICK = 0.15  # half the thickness of the wall of `Bay`
 
 
 class Point(gym.Env[Any, Any]):
@@ -72,3 +73,38 @@ class Exact(torch.nn.Module):
 def moved(latents: Tensor, actions: Tensor) -> Tensor:
     """A plain function of vectors."""
     return latents[:, -1] + STEP * actions[:, -1]
+
+
+class Bay(Point):
+    """The point in a square of side 4 with a wall at x = 0 that leaves a gap at the top; goals are at its right."""
+
+    def __init__(self, *, anywhere: bool = False) -> None:
+        super().__init__(dictionary=True, length=80)
+        self._anywhere = anywhere
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[Any, dict[str, Any]]:
+        super().reset(seed=seed)
+        self.position, self.goal = self.np_random.uniform([-1, -1.5], [-0.3, 0]), np.array([0.6, -1.0])
+        if self._anywhere:
+            self.position = self.np_random.uniform(-1.8, 1.8, 2)
+        return self._observed(), {}
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        before = self.position
+        found = super().step(action)
+        self.position = behind_wall(torch.from_numpy(before), torch.from_numpy(self.position)).numpy()
+        return self._observed(), *found[1:]
+
+
+def behind_wall(before: Tensor, after: Tensor) -> Tensor:
+    """Positions `[..., 2]` after a move that the wall of `Bay` and its borders may stop."""
+    left = before[..., 0] < 0
+    beside = torch.where(left, after[..., 0].clamp_max(-THICK), after[..., 0].clamp_min(THICK))
+    inside = (after[..., 0].abs() < THICK) | (before[..., 0] * after[..., 0] < 0)
+    x = torch.where(inside & (after[..., 1] < 1), beside, after[..., 0])
+    return torch.stack([x, after[..., 1]], -1).clamp(-2, 2)
+
+
+def in_bay(latents: Tensor, actions: Tensor) -> Tensor:
+    """The exact motion in `Bay`."""
+    return behind_wall(latents[:, -1], latents[:, -1] + STEP * actions[:, -1])
