@@ -184,7 +184,7 @@ def page(rows: list[Row]) -> str:
         calls_table(rows),
         "## Time budgets beside a busy process",
         f"Wall-clock time of each call with `GRASP(budget=...)` and the like, beside a "
-        f"busy process; *late* are calls of more than {ALLOWED:g} times the budget.",
+        f"busy process, commit 6e5f145; *late* are calls of more than {ALLOWED:g} times the budget.",
         budgets_table(rows),
     )
 

@@ -25,7 +25,11 @@ _LEAST_SCALE = 0.05  # of an entry, relative to all
 _BATCH, _PREDICTED = 256, 256  # pairs of a gradient step, without and with predicted states
 _LR, _WEIGHT_DECAY, _WARMUP = 2e-3, 1e-4, 0.1
 _BEYOND, _SHARPNESS = 1.25, 2.0  # up to here states are driven apart [longest trajectory], and how sharp that limit is
-_EXCESS, _RATE, _WEIGHT = 0.02, 0.01, 70.0  # squared excess that is permitted, and how its weight is adapted, from where
+_EXCESS, _RATE, _WEIGHT = (
+    0.02,
+    0.01,
+    70.0,
+)  # squared excess that is permitted, and how its weight is adapted, from where
 _ROLLOUTS, _DEPTH, _ENTRIES = 1500, 8, 2**24  # rollouts, their steps, and entries of all of their states
 
 
@@ -136,7 +140,9 @@ def fit_temporal_distance(
         begins, targets = distance.embed(starts), distance.embed(ends)
         excess = ((distance.between(begins, targets) - taken).clamp_min(0).square() / (1 + taken)).mean()
         others = torch.randperm(len(targets), generator=generator).to(targets.device)
-        apart = nn.functional.softplus(limit - distance.between(begins, targets[others]), beta=_SHARPNESS / limit).mean()
+        apart = nn.functional.softplus(
+            limit - distance.between(begins, targets[others]), beta=_SHARPNESS / limit
+        ).mean()
         weight = math.exp(log_weight)
         log_weight += _RATE * max(-1.0, min(1.0, float(excess.detach()) / _EXCESS - 1))
         return apart + weight * excess, lambda: None

@@ -199,6 +199,7 @@ def _comparable(goal: grasp_agent.Goal | None) -> Any:
         ("benchmarks.encoders", "encoders"),
         ("benchmarks.latency", "latency"),
         ("benchmarks.latent_plans", "latent_plans"),
+        ("benchmarks.latent_ablation", "latent_ablation"),
         ("benchmarks.learning_cost", "learning_cost"),
         ("benchmarks.learning_curves", "learning_curves"),
         ("benchmarks.peers.near", "peers_near"),

@@ -61,7 +61,7 @@ def test_own_world_model(folder: Path):
 
 
 def test_other_models():
-    found = run("other_models", seconds=1, episodes=1)
+    found = run("other_models", seconds=1, episodes=1, updates=5)
     assert set(found) == {"physics", "flat latents"}
 
 

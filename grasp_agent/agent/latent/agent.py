@@ -18,7 +18,7 @@ from grasp_agent.agent.latent.collection import episodes_in, random_episodes
 from grasp_agent.agent.latent.control import LatentControl
 from grasp_agent.agent.latent.defaults import default_criteria, default_planner
 from grasp_agent.agent.latent.memory import LatentMemory
-from grasp_agent.agent.latent.model import LatentDynamics, has_gradients
+from grasp_agent.agent.latent.model import LatentDynamics, has_gradients, move
 from grasp_agent.agent.latent.observations import Observations
 from grasp_agent.agent.latent.plans import LatentPlans
 from grasp_agent.agent.latent.saved import CODED, PLAIN, SavedLatentAgent
@@ -51,7 +51,9 @@ class LatentAgent:
         goal: returns the observation at the goal, `[n, ...]`, of observations `[n, ...]`; None for the entry
             `desired_goal` of Dicts, in place of `observation`, or else the one given by `set_goal`.
         goal_tolerance: distance of latents at which the goal counts as reached; None for the median distance of
-            recorded latents one model step apart, and, without a replay, for none: no plan counts as accepted.
+            recorded latents one model step apart (half of it with a learned distance), and, without a replay, for none:
+            no plan counts as accepted.
+        device: where modules of the model are moved; None leaves them. `encode` decides where planning takes place.
         seed: of everything random.
 
     Attributes:
@@ -80,6 +82,7 @@ class LatentAgent:
         replay: Any = None,
         goal: Callable[[Any], Any] | None = None,
         goal_tolerance: float | None = None,
+        device: torch.device | str | None = None,
         seed: int = 0,
     ) -> None:
         whole(1, frame_skip=frame_skip, history=history, horizon=horizon)
@@ -98,6 +101,8 @@ class LatentAgent:
         self.observations = Observations(self.observation_space, goal)
         models = model if isinstance(model, Sequence) else [model]
         size = frame_skip * self.action_space.shape[0]
+        if device is not None:
+            move(models, device)
         self.dynamics = LatentDynamics(models, history, size, self.observations.example())
         self.criteria, self.rule = criteria or default_criteria(), rule or ReplanRule(commit=2)
         self.planner = planner

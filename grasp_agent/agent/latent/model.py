@@ -158,6 +158,20 @@ def has_gradients(dynamics: LatentDynamics) -> bool:
     return True
 
 
+def move(models: Sequence[Any], device: torch.device | str) -> None:
+    """Moves the modules that models are or hold.
+
+    Raises:
+        ValueError: if there is no such device.
+    """
+    try:
+        for model in models:
+            for module in _modules(model):
+                module.to(device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise ValueError(f"device: expected one of torch's that is present, got {device!r}: {error}") from error
+
+
 class _OfFunction:
     """A `LatentModel` of a step function, whose latents are the observations."""
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from worlds import Exact, Point
 
-from grasp_agent import GraspAgent
+from grasp_agent import GraspAgent, LatentAgent
 from grasp_agent.agent.latent.model import LatentDynamics, has_gradients
 from grasp_agent.planners import CEM, GradientShooting
 
@@ -108,3 +108,27 @@ def test_a_models_own_distance_is_that_of_its_goals():
         observation, *_ = env.step(agent.predict(observation)[0])
     assert abs(env.position[0] - 0.5) < 0.1
     assert abs(env.position[1]) < 3  # nothing pulls it there
+
+
+def test_a_device_that_is_not_there():
+    with pytest.raises(ValueError, match="device: expected one of torch's that is present, got 'nonsense'"):
+        LatentAgent(Point(), Exact().eval(), device="nonsense")
+
+
+def test_modules_are_moved_to_the_device():
+    """Also those that a model holds; on a machine without others the meta device stands for one."""
+
+    class Holding:
+        def __init__(self) -> None:
+            self.module = Exact().eval()
+
+        encode = staticmethod(lambda observation: torch.as_tensor(observation))
+
+        def step(self, latents: torch.Tensor, actions: torch.Tensor) -> torch.Tensor:
+            return latents[:, -1] + self.module.scale * actions[:, -1]
+
+    model = Holding()
+    assert LatentAgent(Point(), model, device="cpu").dynamics.device.type == "cpu"
+    with pytest.raises(ValueError, match=r"model\.step: "):
+        LatentAgent(Point(), model, device="meta")
+    assert model.module.scale.device.type == "meta"
