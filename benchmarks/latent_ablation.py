@@ -5,8 +5,9 @@
 
 Tasks and models are those of `examples/`: tokens of images on `grasp/Wall-v0`, goals in the other room, and flat
 latents of positions on `grasp/BallNav-v0`. Each training seed trains a model of its own, whose weights are kept in
-`--folder`; each search has the same number of model calls, and its plan is carried out to its end without replanning. Rows are appended to a JSON
-file; existing ones are not measured again. Doing nothing and random actions are evaluated on the same episodes.
+`--folder`; each search has the same number of model calls, and its plan is carried out to its end without replanning.
+Rows are appended to a JSON file; existing ones are not measured again. Doing nothing and random actions are evaluated
+on the same episodes.
 """
 
 from __future__ import annotations
@@ -161,9 +162,7 @@ def table(rows: list[Row]) -> str:
             limits = f"{interval.low:.2f} to {interval.high:.2f}"
             cost = np.mean([row["cpu_s"] for row in of])
             rates = " ".join(f"{np.mean(row['success']):.2f}" for row in of)
-            lines.append(
-                f"| {task} | {setting} | {rates} | {interval.value:.2f} | {interval.low:.2f} to {interval.high:.2f} |"
-            )
+            lines.append(f"| {task} | {setting} | {rates} | {interval.value:.2f} | {limits} | {cost:.2f} |")
     return "\n".join(lines)
 
 
@@ -176,10 +175,11 @@ def page(rows: list[Row]) -> str:
         "replanning; success is that of the environment after its last action. *tokens*: 1,024 entries of images, "
         "`grasp/Wall-v0`, goals in the other room within .14 m, 12 model steps of 5 environment steps. *flat*: 16 "
         "entries, `grasp/BallNav-v0`, within .05 m, 40 steps. One model for each training seed, trained for "
-        f"{TRAINING['tokens']:.0f} and {TRAINING['flat']:.0f} CPU s. Each search has {ITERATIONS} iterations and "
-        "ends early where its plan is accepted. *all parts*: ICEM with 64 samples, 8 starts from recorded actions, "
-        "coloured noise. *temporal distance*: with `learn_distance`. Intervals are of all episodes together; episodes of one model are "
-        "not independent, so those over trainings are wider. *CPU s* is that of an episode, the environment included.",
+        f"{TRAINING['tokens']:.0f} and {TRAINING['flat']:.0f} CPU s. Each search has {ITERATIONS} iterations of the "
+        "same number of model calls, and ends early where its plan is accepted. *all parts*: ICEM with 64 samples, 8 "
+        "starts from recorded actions, coloured noise. *temporal distance*: with `learn_distance`. Intervals are of all "
+        "episodes together; episodes of one model are not independent, so those over trainings are wider. *CPU s* is "
+        "that of an episode, the environment included.",
         table(rows),
     )
 
