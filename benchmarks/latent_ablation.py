@@ -178,8 +178,8 @@ def page(rows: list[Row]) -> str:
         f"{TRAINING['tokens']:.0f} and {TRAINING['flat']:.0f} CPU s. Each search has {ITERATIONS} iterations of the "
         "same number of model calls, and ends early where its plan is accepted. *all parts*: ICEM with 64 samples, 8 "
         "starts from recorded actions, coloured noise. *temporal distance*: with `learn_distance`. Intervals are of "
-        "all episodes together; episodes of one model are not independent, so those over trainings are wider. *CPU s* is "
-        "that of an episode, the environment included.",
+        "all episodes; those of one model are not independent, so intervals over trainings are wider. *CPU s* is that "
+        "of an episode, the environment included.",
         table(rows),
     )
 

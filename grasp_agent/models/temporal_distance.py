@@ -9,7 +9,7 @@ arXiv 2511.07730). Planners evaluate it in states that a model has predicted, so
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -21,8 +21,9 @@ from grasp_agent.planners.protocols import Dynamics, Recording
 # All values below are chosen by hand, on `grasp/Wall-v0` from images.
 _WIDTH, _SYMMETRIC, _DIRECTED = 128, 64, 16  # of the hidden layers, and entries of an embedding's two parts
 _SMOOTH = 1e-3  # the norm is smooth in a ball of this radius, for gradients at the target [steps]
+_DTYPES = {torch.float32, torch.float64}  # of weights in files
 _LEAST_SCALE = 0.05  # of an entry, relative to all
-_BATCH, _PREDICTED = 256, 256  # pairs of a gradient step, without and with predicted states
+_BATCH = 256  # pairs of a gradient step from recorded states, and from predicted ones
 _LR, _WEIGHT_DECAY, _WARMUP = 2e-3, 1e-4, 0.1
 _BEYOND, _SHARPNESS = 1.25, 2.0  # up to here states are driven apart [longest trajectory], and how sharp that limit is
 _EXCESS, _RATE, _WEIGHT = (
@@ -34,7 +35,9 @@ _ROLLOUTS, _DEPTH, _ENTRIES = 1500, 8, 2**24  # rollouts, their steps, and entri
 
 
 class TemporalDistance(nn.Module):
-    """Steps from states to targets, a quasimetric: it obeys the triangle inequality and is 0 only from like to like.
+    """Steps from states to targets, a quasimetric: 0 from like to like, and the triangle inequality holds.
+
+    The latter up to .001 steps, by which the norm is smooth at 0.
 
     A metric residual network (Liu et al. 2023, arXiv 2208.08133): `|h(s) - h(g)| + max_i relu(k_i(s) - k_i(g))`.
 
@@ -56,6 +59,22 @@ class TemporalDistance(nn.Module):
             nn.SiLU(),
             nn.Linear(_WIDTH, _SYMMETRIC + _DIRECTED),
         )
+
+    @classmethod
+    def of(cls, weights: Mapping[str, Tensor], size: int) -> TemporalDistance:
+        """Returns a distance of saved weights, for states of S entries.
+
+        Raises:
+            ValueError: if they are not those of one.
+        """
+        first = weights.get("network.0.weight")
+        if first is None or first.shape != (_WIDTH, size) or {value.dtype for value in weights.values()} - _DTYPES:
+            raise ValueError(f"distance: expected floating-point weights for {size} entries")
+        distance = cls(size)
+        distance.load_state_dict(weights)
+        if not bool((distance.scale > 0).all()):
+            raise ValueError("distance: expected scales greater than 0")
+        return distance.eval().requires_grad_(False)
 
     def forward(self, states: Tensor, targets: Tensor) -> Tensor:
         """Returns distances `[...]` of states to targets, `[..., S]` both [steps]."""
@@ -79,8 +98,9 @@ class TemporalDistance(nn.Module):
     def pairwise(self, embedded: Tensor, targets: Tensor) -> Tensor:
         """Returns distances `[M, N]` of all embeddings `[M, E]` to all those of targets `[N, E]` [steps]."""
 
+        # In double precision, as differences of squares would round small distances otherwise.
         def distances(rows: Tensor) -> Tensor:
-            found = torch.cdist(rows[:, :_SYMMETRIC], targets[:, :_SYMMETRIC]).square()
+            found = torch.cdist(rows[:, :_SYMMETRIC].double(), targets[:, :_SYMMETRIC].double()).square().to(rows)
             directed = torch.zeros_like(found)
             for entry in range(_SYMMETRIC, _SYMMETRIC + _DIRECTED):
                 directed = torch.maximum(directed, rows[:, entry, None] - targets[:, entry])
@@ -111,31 +131,26 @@ def fit_temporal_distance(
         steps: gradient steps.
         seed: of weights and batches.
         on_step: called after each gradient step.
+
+    Returns:
+        The distance, without gradients of its weights.
+
+    Raises:
+        ValueError: if no trajectory has a step.
     """
+    if not (recording.left > 0).any():
+        raise ValueError("recording: expected at least one step, got none")
     generator = torch.Generator().manual_seed(seed)
-    states = recording.states
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        distance = TemporalDistance(states.shape[1]).to(states)
-    spread = states.std(0)
-    distance.mean.copy_(states.mean(0))
-    distance.scale.copy_(spread.clamp_min(max(_LEAST_SCALE * float(states.std()), 1e-6)))
-    rows = torch.arange(len(states), device=states.device)
-    predicted, moments = (states, rows) if dynamics is None else _predictions(recording, dynamics, history, generator)
-
-    def pairs(known: Tensor, moment: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Returns states, later ones of their trajectories, and the steps between them."""
-        chosen = torch.randint(len(known), (count,), generator=generator).to(states.device)
-        share = torch.rand(count, generator=generator).square().to(states)  # near pairs more often than far ones
-        gap = (share * (recording.left[moment[chosen]] * recording.stride + 1)).long()
-        return known[chosen], states[moment[chosen] + gap], gap / recording.stride
-
+    distance = _untrained(recording.states, seed)
+    rows = torch.arange(len(recording.states), device=recording.states.device)
+    seen = recording.states, rows
+    predicted = seen if dynamics is None else _predictions(recording, dynamics, history, generator)
     limit = _BEYOND * float(recording.left.max())
     log_weight = math.log(_WEIGHT)
 
     def loss(_: int) -> tuple[Tensor, Callable[[], None]]:
         nonlocal log_weight
-        batches = pairs(states, rows, _BATCH), pairs(predicted, moments, _PREDICTED)
+        batches = (_pairs(recording, *of, generator) for of in (seen, predicted))
         starts, ends, taken = (torch.cat(part) for part in zip(*batches, strict=True))
         begins, targets = distance.embed(starts), distance.embed(ends)
         excess = ((distance.between(begins, targets) - taken).clamp_min(0).square() / (1 + taken)).mean()
@@ -150,6 +165,26 @@ def fit_temporal_distance(
     optimiser = torch.optim.AdamW(distance.parameters(), _LR, weight_decay=_WEIGHT_DECAY)
     minimise(loss, optimiser, _LR, steps, warmup=_WARMUP, on_step=on_step)
     return distance.eval().requires_grad_(False)
+
+
+def _untrained(states: Tensor, seed: int) -> TemporalDistance:
+    """Returns a distance of random weights, with the scales of states `[M, S]`."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        distance = TemporalDistance(states.shape[1]).to(states)
+    distance.mean.copy_(states.mean(0))
+    distance.scale.copy_(states.std(0).clamp_min(max(_LEAST_SCALE * float(states.std()), 1e-6)))
+    return distance
+
+
+def _pairs(
+    recording: Recording, states: Tensor, moments: Tensor, generator: torch.Generator
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Returns random ones of states `[P, S]` of some moments, later recorded ones, and the steps between them."""
+    chosen = torch.randint(len(states), (_BATCH,), generator=generator).to(states.device)
+    share = torch.rand(_BATCH, generator=generator).square().to(states)  # near pairs more often than far ones
+    gap = (share * (recording.left[moments[chosen]] * recording.stride + 1)).long()
+    return states[chosen], recording.states[moments[chosen] + gap], gap / recording.stride
 
 
 @torch.no_grad()

@@ -13,8 +13,11 @@ Distance = Callable[[Tensor, Tensor], Tensor]
 
 
 def root_mean_square(states: Tensor, targets: Tensor) -> Tensor:
-    """Returns the root of the mean squared difference of states and targets, `[..., S], [..., S] -> [...]`."""
-    return (states - targets).square().mean(-1).sqrt()
+    """Returns the root of the mean squared difference of states and targets, `[..., S], [..., S] -> [...]`.
+
+    It is smooth at 0, within a radius of 1e-6.
+    """
+    return ((states - targets).square().mean(-1) + 1e-12).sqrt() - 1e-6
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,34 +40,43 @@ class DistanceGoal:
 
     def cost(self, states: Tensor) -> Tensor:
         """See `Goal.cost`."""
-        targets = self._targets(states)
         if self.distance is None:
-            return (states - targets).square().mean(-1)  # without the root, whose slope at 0 is not finite
-        return self.distance(states.flatten(0, -2), targets.flatten(0, -2)).square().unflatten(0, states.shape[:-1])
+            return (
+                (states - self._targets(states)).square().mean(-1)
+            )  # without the root, whose slope at 0 is not finite
+        return self._distances(self.distance, states).square()
 
     def gradient(self, states: Tensor) -> Tensor:
         """See `Goal.gradient`."""
         if self.distance is None:
             return (states - self._targets(states)) * (2 / states.shape[-1])
-        leaf = states.detach().requires_grad_()
-        with torch.enable_grad():
-            (gradient,) = torch.autograd.grad(self.cost(leaf).sum(), leaf)
-        return gradient
+        distance, slope = self._slope(states)
+        return 2 * distance[..., None] * slope
 
     def curvature(self, states: Tensor) -> Tensor:
-        """See `Goal.curvature`; only for `root_mean_square`.
-
-        Raises:
-            ValueError: for another distance.
-        """
-        if self.distance is not None:
-            raise ValueError("goal: expected one with second derivatives, got a DistanceGoal with its own distance")
+        """See `Goal.curvature`; for a distance of its own the Gauss-Newton matrix, of the distance's slope alone."""
         size = states.shape[-1]
-        return (torch.eye(size, dtype=states.dtype, device=states.device) * (2 / size)).expand(*states.shape, size)
+        if self.distance is None:
+            return (torch.eye(size, dtype=states.dtype, device=states.device) * (2 / size)).expand(*states.shape, size)
+        slope = self._slope(states)[1]
+        return 2 * slope[..., None] * slope[..., None, :]
 
     def project(self, states: Tensor) -> Tensor:
         """See `Goal.project`: the target."""
         return self._targets(states)
+
+    def _distances(self, distance: Distance, states: Tensor) -> Tensor:
+        found = distance(states.flatten(0, -2), self._targets(states).flatten(0, -2))
+        return found.unflatten(0, states.shape[:-1])
+
+    def _slope(self, states: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns the own distance of states `[..., S]`, `[...]`, and its derivative `[..., S]`."""
+        assert self.distance is not None
+        leaf = states.detach().requires_grad_()
+        with torch.enable_grad():
+            distance = self._distances(self.distance, leaf)
+            (slope,) = torch.autograd.grad(distance.sum(), leaf)
+        return distance.detach(), slope
 
     def _targets(self, states: Tensor) -> Tensor:
         return self.target[:, None, None].expand(states.shape)

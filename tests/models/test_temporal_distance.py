@@ -94,6 +94,20 @@ def test_distances_of_all_pairs_are_those_of_each():
     torch.testing.assert_close(pairs, each, atol=1e-4, rtol=1e-4)
 
 
+def test_distances_of_many_far_embeddings_are_not_rounded():
+    """Batches of another size take other kernels; embeddings far from 0 must not lose what is near."""
+    torch.manual_seed(0)
+    distance, embedded = TemporalDistance(5), 50 + torch.randn(100, 80)
+    pairs = distance.pairwise(embedded, embedded)
+    assert pairs.diagonal().abs().max() < 1e-3
+    torch.testing.assert_close(pairs[:, :1], distance.pairwise(embedded, embedded[:1]), atol=1e-3, rtol=1e-4)
+
+
+def test_nothing_to_learn_from():
+    with pytest.raises(ValueError, match="expected at least one step"):
+        fit_temporal_distance(recording([torch.zeros(1, 2)]), steps=1)
+
+
 @pytest.mark.parametrize(("history", "stride"), [(1, 1), (1, 3), (3, 2)])
 def test_predictions_belong_to_their_moments(history: int, stride: int):
     """What an exact model predicts along recorded actions is what was recorded at the moments said."""

@@ -68,9 +68,37 @@ def test_no_way_back():
     assert not found.any() and not taken.any()
 
 
+@pytest.mark.parametrize(("horizon", "state"), [(3, EAST[3]), (4, NORTH[1]), (5, NORTH[2]), (6, None), (8, None)])
+def test_the_state_ahead_of_goals_beyond_the_horizon(horizon: int, state: tuple[float, float] | None):
+    """The goal is 8 steps away: less than half as far again as a horizon of 6."""
+    roadmap = RecordedRoadmap(CROSSING, Steps())
+    found = roadmap.ahead(torch.cat([START, GOAL]), torch.cat([GOAL, START]), horizon)
+    torch.testing.assert_close(found[0], GOAL[0] if state is None else torch.tensor(state))
+    assert torch.equal(found[1], START[0])  # no route
+
+
 def test_nothing_is_done_at_the_goal():
     _, taken, found = RecordedRoadmap(CROSSING, Steps()).plans(START, START, 1, 5)
     assert found.all() and not taken.any()
+
+
+def test_the_nearest_node_leads_on_even_from_afar():
+    """No node is within a change of the start, and a dead end is nearer than the trajectory that leads to the goal."""
+    roadmap = RecordedRoadmap(record(EAST, NORTH, [(-2.0, -2.0), (-3.0, -3.0)]), Steps())
+    actions, taken, found = roadmap.plans(torch.tensor([[-1.5, -1.5]]), GOAL, 1, 10)
+    assert found.all() and taken.sum() == 8
+    assert actions[0, 0, :3, 0].tolist() == [0, 1, 2]
+
+
+def test_a_route_stops_beside_a_goal_that_its_trajectory_passes():
+    roadmap = RecordedRoadmap(record(EAST), Steps())
+    actions, taken, _ = roadmap.plans(START, torch.tensor([[3.0, 0.3]]), 1, 10)
+    assert actions[0, 0, taken[0, 0], 0].tolist() == [0, 1, 2]
+
+
+def test_routes_of_equal_length_are_different_ones():
+    actions, _, _ = RecordedRoadmap(record(EAST, EAST, NORTH), Steps()).plans(START, GOAL, 2, 10)
+    assert sorted(actions[0, :, 0, 0].tolist()) == [0, 10]
 
 
 def test_paths_pass_the_recorded_states():
@@ -108,7 +136,7 @@ def test_routes_are_shortest(stride: int):
     ]
     data = record(*walks, stride=stride)
     roadmap = RecordedRoadmap(data, Steps())
-    nodes = data.states[roadmap._rows]
+    nodes = roadmap.nodes
     assert len(nodes) == sum(len(walk[::stride]) for walk in walks)
     count = len(nodes)
     costs = np.full((count + 1, count + 1), np.inf)
@@ -120,22 +148,32 @@ def test_routes_are_shortest(stride: int):
         others = np.where(number != number[row], distance[row], np.inf)
         for near in np.argsort(others)[: recorded._JUMPS]:
             if others[near] <= recorded._RADIUS:
-                costs[row, near] = others[near] + recorded._PENALTY
+                costs[row, near] = recorded._DRIFT * others[near] + recorded._PENALTY
     goal = nodes[-1:]
     last = distance[-1]
-    costs[:-1, -1] = np.where(last <= recorded._RADIUS, last + recorded._PENALTY, np.inf)
+    costs[:-1, -1] = np.where(last <= recorded._RADIUS, recorded._DRIFT * last + recorded._PENALTY, np.inf)
     wanted = dijkstra(csr_matrix(np.where(np.isfinite(costs), costs, 0)).T, indices=[count])[0][:-1]
-    found = roadmap._times_to_go(goal)[0].numpy()
+    found = roadmap.times_to_go(goal)[0].numpy()
     assert np.isfinite(found).sum() > count / 4
     np.testing.assert_allclose(found, wanted, atol=1e-4)
 
 
-def test_too_many_moments_are_thinned_by_whole_trajectories(monkeypatch: pytest.MonkeyPatch):
+def test_too_many_moments_are_thinned(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(recorded, "_NODES", 30)
     roadmap = RecordedRoadmap(record(*[EAST] * 20), Steps())
-    assert len(roadmap._rows) == 30
-    assert roadmap._trajectory.tolist() == [number for number in range(5) for _ in range(6)]
-    assert (roadmap._next >= 0).sum() == 25
+    assert roadmap.nodes.tolist() == [[float(x), 0.0] for _ in range(5) for x in range(6)]
+    assert roadmap.connected > 0.5  # whole trajectories
+
+
+def test_a_long_trajectory_is_thinned_too_and_routes_may_jump_within_it(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(recorded, "_NODES", 30)
+    monkeypatch.setattr(recorded, "_PIECE", 10)
+    there = [(float(x), 0.0) for x in range(100)]
+    assert len(RecordedRoadmap(record(there), Steps()).nodes) == 30
+    monkeypatch.setattr(recorded, "_NODES", 300)
+    circle = [(float(x), 0.0) for x in range(20)] + [(float(19 - x), 0.1) for x in range(20)] + NORTH
+    _, taken, found = RecordedRoadmap(record(circle), Steps()).plans(START, torch.tensor([[1.0, 0.1]]), 1, 100)
+    assert found.all() and taken.sum() <= 2
 
 
 def test_connected_is_the_share_of_pairs_with_a_route():

@@ -214,7 +214,7 @@ class LatentAgent:
         if saved.episodes:
             agent.memory.add(saved.episodes)
         if saved.distance is not None:
-            agent.memory.use_distance(saved.distance.to(agent.dynamics.device))
+            agent.memory.use_distance(saved.distance)
         agent._goal = None if saved.goal is None else saved.goal.to(agent.dynamics.device)
         return agent
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -62,11 +63,16 @@ class LatentControl:
             chosen = stale[warm_rows == warm]
             if not len(chosen):
                 continue
-            problem = self._problem(latents[chosen], goals[chosen], rows[chosen], plans)
+            start, goal = latents[chosen], goals[chosen]
+            aim = goal if self.memory.roadmap is None else self.memory.roadmap.ahead(start, goal, self.horizon)
+            problem = self._problem(start, aim, rows[chosen], plans)
             running = torch.from_numpy(plans.remaining(rows[chosen])).to(latents) if warm else None
             plan = self.planner.plan(problem, warm=running, seed=self.seed)
+            if not plan.cost.isfinite().any():
+                warnings.warn("model.step: no finite prediction for any plan; the agent rests", stacklevel=4)
             states = torch.cat([problem.start[:, None], plan.states], 1)
-            actions, path, accepted = (part.cpu().numpy() for part in (plan.actions, states, plan.accepted))
+            accepted = plan.accepted & (aim == goal).all(-1)  # on the way to the goal, plans are replaced early
+            actions, path, accepted = (part.cpu().numpy() for part in (plan.actions, states, accepted))
             plans.put(rows[chosen], actions, path, wanted[chosen], accepted)
         plans.begin_block(rows, known)
 
@@ -89,8 +95,6 @@ class LatentControl:
         if dynamics.history > 1:
             past = History(*(torch.from_numpy(p[rows]).to(start) for p in (plans.past_states, plans.past_actions)))
         ones = start.new_ones(dynamics.action_size)
-        if memory.roadmap is not None:  # a distance is most accurate between states nearby
-            goals = memory.roadmap.ahead(start, goals, self.horizon)
         return Problem(
             dynamics=dynamics,
             goal=DistanceGoal(target=goals, tolerance=memory.tolerance or 1.0, distance=memory.distance),

@@ -41,7 +41,8 @@ class LatentMemory:
 
     Attributes:
         episodes: the episodes.
-        tolerance: that distance; None while it is not known.
+        given_tolerance: the given one.
+        tolerance: the distance at which goals count as reached; None while it is not known.
         error: one-step error of the model; None while it is not known.
         learned_distance: the temporal distance; None while none has been learned.
     """
@@ -51,6 +52,7 @@ class LatentMemory:
         self.episodes: list[LatentEpisode] = []
         self.tolerance, self.error = tolerance, None
         self.learned_distance: TemporalDistance | None = None
+        self._combined: Distance | None = None
         self._recording: Recording | None = None
         self._roadmap: RecordedRoadmap | None = None
 
@@ -71,11 +73,12 @@ class LatentMemory:
         if len(sizes) > 1:
             raise ValueError(f"replay: expected latents and actions of one size, got {sorted(sizes)}")
         device = self._dynamics.device
-        self.episodes += [episode._replace(latents=episode.latents.to(device)) for episode in episodes]
-        parts = [self._rows(episode) for episode in self.episodes if len(episode.actions) >= self._frame_skip]
+        everything = [episode._replace(latents=episode.latents.to(device)) for episode in everything]
+        parts = [self._rows(episode) for episode in everything if len(episode.actions) >= self._frame_skip]
         states, actions, left = (torch.cat(part) for part in zip(*parts, strict=True))
-        self._recording = Recording(states, actions, left, self._frame_skip)
-        self._measure()
+        recording = Recording(states, actions, left, self._frame_skip)
+        self.tolerance, self.error = self._measured(recording, self._combined)
+        self.episodes, self._recording, self._roadmap = everything, recording, None
 
     def learn_distance(self, steps: int, seed: int, *, progress_bar: bool) -> None:
         """Learns the temporal distance from all episodes, and from the first model's predictions along them.
@@ -94,14 +97,26 @@ class LatentMemory:
             )
 
     def use_distance(self, distance: TemporalDistance | None) -> None:
-        """Takes a temporal distance, or returns to the model's own."""
-        self.learned_distance = distance
-        self._measure()
+        """Takes a temporal distance, or returns to the model's own.
+
+        Raises:
+            ValueError: if there are no episodes, or distances of them are not finite.
+        """
+        if distance is not None:
+            distance = distance.to(self._dynamics.device, self._dynamics.dtype)
+        combined = None
+        if distance is not None:
+            if self._recording is None:
+                raise ValueError("distance: expected recorded episodes")
+            combined = _combined(distance, self._dynamics.distance or root_mean_square, self._recording)
+        if self._recording is not None:
+            self.tolerance, self.error = self._measured(self._recording, combined)
+        self.learned_distance, self._combined, self._roadmap = distance, combined, None
 
     @property
     def distance(self) -> Distance | None:
-        """The distance of latents: the learned one, else the model's own; None for `root_mean_square`."""
-        return self._dynamics.distance if self.learned_distance is None else self.learned_distance
+        """The distance of latents: the model's own, with a learned one added to it; None for `root_mean_square`."""
+        return self._dynamics.distance if self._combined is None else self._combined
 
     @property
     def recording(self) -> Recording | None:
@@ -116,17 +131,19 @@ class LatentMemory:
         return self._roadmap
 
     @torch.no_grad()
-    def _measure(self) -> None:
-        """Measures tolerance and error, in the present distance."""
-        self._roadmap = None
-        if self._recording is None:
-            return
-        distance = self.distance or root_mean_square
-        if self.given_tolerance is None:
-            share = _LEARNED if self.learned_distance is not None else 1.0
-            self.tolerance = share * float(step_distances(self._recording, distance).median())
-        errors = step_errors(self._recording, self._dynamics, distance)
-        self.error = float(errors.quantile(_FAR)) if len(errors) else None
+    def _measured(self, recording: Recording, learned: Distance | None) -> tuple[float | None, float | None]:
+        """Returns tolerance and error in a distance.
+
+        Raises:
+            ValueError: if they are not finite.
+        """
+        distance = learned or self._dynamics.distance or root_mean_square
+        steps, errors = step_distances(recording, distance), step_errors(recording, self._dynamics, distance)
+        if not (steps.isfinite().all() and errors.isfinite().all()):
+            raise ValueError("distance: expected finite distances of recorded and predicted latents")
+        share = 1.0 if learned is None else _LEARNED
+        tolerance = share * float(steps.median()) if self.given_tolerance is None else self.given_tolerance
+        return tolerance, float(errors.quantile(_FAR)) if len(errors) else None
 
     def _rows(self, episode: LatentEpisode) -> tuple[Tensor, Tensor, Tensor]:
         """Returns states, actions and steps left of one episode, see `Recording`."""
@@ -136,6 +153,13 @@ class LatentMemory:
         blocks[: count - skip] = actions.unfold(0, skip, 1).transpose(1, 2).flatten(1)
         left = torch.arange(count - 1, -1, -1, device=actions.device) // skip
         return episode.latents, blocks, left
+
+
+def _combined(temporal: TemporalDistance, own: Distance, recording: Recording) -> Distance:
+    """Returns a temporal distance plus the own one, which is the more accurate at the goal, up to that of a step."""
+    with torch.no_grad():
+        scale = step_distances(recording, own).median().clamp_min(1e-9)
+    return lambda states, targets: temporal(states, targets) + (own(states, targets) / scale).clamp_max(1)
 
 
 def step_distances(recording: Recording, distance: Distance) -> Tensor:

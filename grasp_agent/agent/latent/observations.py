@@ -98,8 +98,10 @@ class Observations:
             return self._goal(batch)
         if not isinstance(batch, dict) or _GOAL not in batch:
             return None
-        same = [name for name in _PRESENT if name in batch and batch[name].shape == batch[_GOAL].shape]
-        return {**batch, **dict.fromkeys(same, batch[_GOAL])} if same else None
+        present = [name for name in _PRESENT if name in batch]
+        if any(batch[name].shape != batch[_GOAL].shape for name in present):
+            return None  # a goal names a part of what is observed: the rest of it is not known
+        return {**batch, **dict.fromkeys(present, batch[_GOAL])} if present else None
 
     def _array(self, name: str, values: Any) -> NDArray[Any]:
         space, entry = self._parts[name], f"observation {name!r}" if name else "observation"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from math import prod
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
@@ -107,8 +108,8 @@ class SavedLatentAgent(NamedTuple):
         whole(1, **{f"shape[{axis}]": length for axis, length in enumerate(shape)})
         CODEC.check_limit("horizon", config["horizon"])
         goal = tensors.get("goal")
-        if goal is not None and goal.shape != (1, int(np.prod(shape))):
-            raise ValueError(f"goal: expected [1, {int(np.prod(shape))}], got {list(goal.shape)}")
+        if goal is not None and goal.shape != (1, prod(shape)):
+            raise ValueError(f"goal: expected [1, {prod(shape)}], got {list(goal.shape)}")
         return cls(
             settings={
                 **{name: config[name] for name in PLAIN},
@@ -117,20 +118,16 @@ class SavedLatentAgent(NamedTuple):
             env_id=None if config["env_id"] is None else env_id_of(config),
             env_kwargs=options_of(config["env_kwargs"]),
             shape=shape,
-            episodes=_episodes(tensors, int(np.prod(shape))),
+            episodes=_episodes(tensors, prod(shape)),
             goal=goal,
             has_goal_function=bool(config["has_goal_function"]),
-            distance=_distance(tensors, int(np.prod(shape))),
+            distance=_distance(tensors, prod(shape)),
         )
 
 
 def _distance(tensors: Mapping[str, Tensor], size: int) -> TemporalDistance | None:
     parts = {name.removeprefix(_DISTANCE): tensors[name] for name in tensors if name.startswith(_DISTANCE)}
-    if not parts:
-        return None
-    distance = TemporalDistance(size).to(parts["mean"])
-    distance.load_state_dict(parts)
-    return distance.eval().requires_grad_(False)
+    return TemporalDistance.of(parts, size) if parts else None
 
 
 def _episodes(tensors: Mapping[str, Tensor], size: int) -> list[LatentEpisode]:

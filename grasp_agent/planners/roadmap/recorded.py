@@ -2,24 +2,47 @@
 
 from __future__ import annotations
 
+import math
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 
 from grasp_agent.planners.protocols import Aim, Metric, Recording
 
 # All values below are chosen by hand.
-_NODES = 10_000  # most nodes: distances of all pairs are computed
+_NODES = 10_000  # nodes at most, about: distances of all pairs are computed
+_PIECE = 100  # nodes of a trajectory that are taken or left out together, and between which no route jumps
 _JUMPS = 8  # nearest nodes of other trajectories, to which a route may change
-_RADIUS = 0.4  # greatest distance of these [steps]; always the nearest nodes of starts and goals
-_PENALTY = 0.3  # of each change, beside its distance [steps]: the next actions were recorded in another state
+_RADIUS, _FARTHEST = 1.0, 3.0  # distance of these, and greatest one of the nearest nodes of starts and goals [steps]
+_PENALTY, _DRIFT = 0.3, 2.0  # cost of a change, and of each step of its distance: no action covers it [steps]
+_FASTER = 1.5  # than recorded steps, about, are plans
+_KEPT = 2  # fields of goals: the agent's goal, and the state ahead on the way to it
 _SOME = 16  # goals from which `connected` is estimated
+
+
+class _Field(NamedTuple):
+    """The ways from P nodes to B goals."""
+
+    row: Tensor
+    """`[B, 1]`, the numbers of the goals."""
+    times: Tensor
+    """`[B, P]`, steps to the goal; infinite where no route leads there."""
+    onward: Tensor
+    """`[B, P]`, those by the recorded step."""
+    change: Tensor
+    """`[B, P]`, those by the best change of trajectory."""
+    after: Tensor
+    """`[B, P]`, the node after that."""
+    stop: Tensor
+    """`[B, P]`, what it costs that the node is not the goal, infinite where it is far from it."""
 
 
 class RecordedRoadmap:
     """Shortest routes over recorded moments, along recorded steps and changes between trajectories that pass nearby.
 
-    Nodes are moments a whole number of steps after the start of their trajectory; of too many trajectories some are
-    taken, evenly spread. As an edge is a recorded action or hardly any way at all, no edge has to be driven.
+    Nodes are moments a whole number of steps after the start of their trajectory; of too many, pieces of trajectories
+    are taken, evenly spread. As an edge is a recorded action or hardly any way at all, no edge has to be driven.
 
     Args:
         recording: the trajectories.
@@ -31,15 +54,25 @@ class RecordedRoadmap:
         self._rows, self._trajectory = _nodes(recording)
         device = self._rows.device
         index = torch.arange(len(self._rows), device=device)
-        self._next = torch.where(recording.left[self._rows] > 0, index + 1, -1)
-        self._embedded = metric.embedded(recording.states[self._rows])
+        follows = torch.zeros_like(index, dtype=torch.bool)
+        follows[:-1] = (
+            self._rows[1:] == self._rows[:-1] + recording.stride
+        )  # of the same trajectory, also of its next piece
+        self._next = torch.where(follows & (recording.left[self._rows] > 0), index + 1, -1)
+        self._embedded = metric.embedded(self.nodes)
         self._jumps, self._costs = self._neighbours()
+        self._fields: list[tuple[Tensor, _Field]] = []  # of the last goals
+
+    @property
+    def nodes(self) -> Tensor:
+        """The recorded states that routes pass, `[P, S]`."""
+        return self._recording.states[self._rows]
 
     @property
     def connected(self) -> float:
         """See `Router.connected`; estimated from some goals."""
         some = torch.linspace(0, len(self._rows) - 1, min(_SOME, len(self._rows)), device=self._rows.device).long()
-        return float(self._times_to_go(self._embedded[some]).isfinite().to(torch.float32).mean())
+        return float(self.times_to_go(self.nodes[some]).isfinite().to(torch.float32).mean())
 
     def paths(self, start: Tensor, aim: Aim, count: int, horizon: int, stretch: float) -> Tensor:
         """See `Router.paths`: recorded states; `stretch` has no effect."""
@@ -64,15 +97,17 @@ class RecordedRoadmap:
         return self._recording.actions[self._rows[nodes]], taken, found
 
     def ahead(self, start: Tensor, goal: Tensor, horizon: int) -> Tensor:
-        """Returns the states `[B, S]` at step `horizon` of the best routes; the goal where it is nearer, or no route.
+        """Returns the states `[B, S]` at step `horizon` of the best routes to goals that are too far for a plan.
+
+        A plan may be faster than what was recorded: goals up to half as far again, and those without a route, stay.
 
         Args:
             start: `[B, S]`.
             goal: `[B, S]`.
             horizon: steps.
         """
-        nodes, taken, _ = self._routes(start, goal, 1, horizon)
-        states = self._recording.states[self._rows[self._next[nodes[:, 0, -1]]]]
+        nodes, taken, _ = self._routes(start, goal, 1, math.ceil(_FASTER * horizon))
+        states = self._recording.states[self._rows[self._next[nodes[:, 0, horizon - 1]]]]
         return torch.where(taken[:, :, -1], states, goal)
 
     def settle(self, states: Tensor) -> Tensor:
@@ -87,44 +122,51 @@ class RecordedRoadmap:
             distance.masked_fill_(self._trajectory[rows, None] == self._trajectory, torch.inf)
             found.append(distance.topk(min(_JUMPS, len(self._rows)), largest=False))
         costs, jumps = (torch.cat(part) for part in zip(*found, strict=True))
-        return jumps, torch.where(costs <= _RADIUS, costs + _PENALTY, torch.inf)
+        return jumps, _cost(costs, _RADIUS)
 
-    def _times_to_go(self, goals: Tensor) -> Tensor:
-        """Returns steps from each node to goals, `[B, E] -> [B, P]`, infinite where no route leads there."""
-        times = _near(self._metric.pairwise(self._embedded, goals).T)
+    def times_to_go(self, goals: Tensor) -> Tensor:
+        """Returns steps from each node to goals, `[B, S] -> [B, P]`, infinite where no route leads there."""
+        return self._field(goals).times
+
+    def _field(self, goals: Tensor) -> _Field:
+        """Returns the field of goals `[B, S]`; the last ones are kept, as goals seldom change from plan to plan."""
+        known = [pair for pair in self._fields if torch.equal(pair[0], goals)]
+        pair = known[0] if known else (goals, self._computed_field(goals))
+        self._fields = [pair, *(other for other in self._fields if other is not pair)][:_KEPT]
+        return pair[1]
+
+    def _computed_field(self, goals: Tensor) -> _Field:
+        """Returns the field of goals `[B, S]`, by value iteration."""
+        stop = _near(self._metric.pairwise(self._embedded, self._metric.embedded(goals)).T)
+        times = stop
         while True:
-            shorter = torch.minimum(self._onward(times), self._changed(times).amin(-1)).minimum(times)
+            onward = torch.where(self._next >= 0, 1 + times[:, self._next], torch.inf)
+            change, jump = (self._costs + times[:, self._jumps]).min(-1)
+            shorter = torch.minimum(onward, change).minimum(times)
             if torch.equal(shorter, times):
-                return times
+                break
             times = shorter
-
-    def _onward(self, times: Tensor) -> Tensor:
-        """Returns the times by the recorded step, `[B, P]`, of those of all nodes."""
-        return torch.where(self._next >= 0, 1 + times[:, self._next], torch.inf)
-
-    def _changed(self, times: Tensor) -> Tensor:
-        """Returns the times by each change of trajectory, `[B, P, J]`, of those of all nodes."""
-        return self._costs + times[:, self._jumps]
+        row = torch.arange(len(times), device=times.device)[:, None]
+        after = self._jumps[torch.arange(times.shape[1], device=times.device), jump]
+        return _Field(row, times, onward, change, after, stop)
 
     def _routes(self, start: Tensor, goal: Tensor, count: int, horizon: int) -> tuple[Tensor, Tensor, Tensor]:
         """Returns the nodes along routes, `[B, count, H]`, whether a step is taken in them, and whether there is one.
 
         Routes end where the goal is as near as a change of trajectory, or nearer than by the next edge.
         """
-        times = self._times_to_go(self._metric.embedded(goal))
-        total = _near(self._metric.pairwise(self._metric.embedded(start), self._embedded)) + times
+        field = self._field(goal)
+        distance = self._metric.pairwise(self._metric.embedded(start), self._embedded)
+        total = field.times + _near(distance.masked_fill(field.times.isinf(), torch.inf))
         node, found = self._first_nodes(total, count)
-        end = _near(self._metric.pairwise(self._embedded, self._metric.embedded(goal)).T)
-        onward, changed = self._onward(times), self._changed(times).min(-1)
-        batch = torch.arange(len(start), device=start.device)[:, None]
         nodes, taken = [], []
         for _ in range(horizon):
             while True:  # each change shortens the time to go
-                change, step, stop = changed.values[batch, node], onward[batch, node], end[batch, node]
+                step, change, stop = (part[field.row, node] for part in (field.onward, field.change, field.stop))
                 changes = found & (change < step) & (change < stop)
                 if not changes.any():
                     break
-                node = torch.where(changes, self._jumps[node, changed.indices[batch, node]], node)
+                node = torch.where(changes, field.after[field.row, node], node)
             steps = found & (step < stop)
             nodes.append(node)
             taken.append(steps)
@@ -151,23 +193,27 @@ class RecordedRoadmap:
 
 def _near(distance: Tensor) -> Tensor:
     """Returns costs of changes `[B, P]` from or to a state; infinite where it is far, except for the nearest nodes."""
-    limit = (1.5 * distance.amin(-1, keepdim=True)).clamp_min(_RADIUS)
-    return torch.where(distance <= limit, distance + _PENALTY, torch.inf)
+    return _cost(distance, (1.5 * distance.amin(-1, keepdim=True)).clamp(_RADIUS, _FARTHEST))
+
+
+def _cost(distance: Tensor, limit: Tensor | float) -> Tensor:
+    """Returns costs of changes over distances, infinite beyond a limit [steps]."""
+    return torch.where(distance <= limit, _DRIFT * distance + _PENALTY, torch.inf)
 
 
 def _nodes(recording: Recording) -> tuple[Tensor, Tensor]:
-    """Returns the rows `[P]` of the nodes, and the numbers of their trajectories, from 0."""
+    """Returns the rows `[P]` of the nodes, and the numbers of the pieces of trajectories they belong to, from 0."""
     left, stride = recording.left, recording.stride
     rows = torch.arange(len(left), device=left.device)
     first = torch.ones_like(left, dtype=torch.bool)
     first[1:] = left[1:] > left[:-1]
-    trajectory = first.long().cumsum(0) - 1
-    begin = rows[first][trajectory]
-    kept = (rows - begin) % stride == 0
-    rows, trajectory = rows[kept], trajectory[kept]
-    total, most = int(trajectory.max()) + 1, max(1, _NODES * (int(trajectory.max()) + 1) // len(rows))
-    if most < total:
-        chosen = torch.zeros(total, dtype=torch.bool, device=left.device)
-        chosen[torch.linspace(0, total - 1, most, device=left.device).long()] = True
+    since = rows - rows[first][first.long().cumsum(0) - 1]  # the trajectory's start
+    kept = since % stride == 0
+    begins = kept & (since // stride % _PIECE == 0)
+    trajectory = (begins.long().cumsum(0) - 1)[kept]
+    rows, count = rows[kept], int(begins.sum())
+    if len(rows) > _NODES:
+        chosen = torch.zeros(count, dtype=torch.bool, device=left.device)
+        chosen[torch.linspace(0, count - 1, max(1, _NODES * count // len(rows)), device=left.device).long()] = True
         rows, trajectory = rows[chosen[trajectory]], trajectory[chosen[trajectory]]
     return rows, torch.unique(trajectory, return_inverse=True)[1]

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from worlds import Exact, Point, moved
+from gymnasium import spaces
+from worlds import LIMIT, Exact, Point, moved
 
 from grasp_agent import GRASP, GraspAgent, LatentAgent, evaluate
 from grasp_agent.planners import CEM, ICEM, ILQR, MPPI, Collocation, Coloured, Criteria, GradientShooting
@@ -281,3 +282,42 @@ def test_another_horizon_takes_effect_with_the_next_call():
             action, state = agent.predict(observation)
             observation, *_ = env.step(action)
             assert state[0].shape == (1, horizon, 2)
+
+
+def test_a_model_whose_predictions_become_infinite_is_reported():
+    class Breaking(Exact):
+        broken = False
+
+        def step(self, latents: torch.Tensor, actions: torch.Tensor) -> torch.Tensor:
+            return super().step(latents, actions) * (np.nan if self.broken else 1.0)
+
+    env, model = Point(), Breaking().eval()
+    agent = GraspAgent.from_model(env, model, planner=QUICK)
+    observation, _ = env.reset(seed=0)
+    agent.set_goal(observation)
+    model.broken = True
+    with pytest.warns(UserWarning, match="no finite prediction"):
+        action, _ = agent.predict(observation)
+    assert np.isfinite(action).all()
+
+
+def test_goals_that_name_only_a_part_of_what_is_observed_are_refused():
+    """As in robots' environments: a position is wanted, positions and velocities are observed."""
+    env = Point(dictionary=True)
+    wide = spaces.Box(-30, 30, (4,), np.float32)
+    box = spaces.Box(-LIMIT, LIMIT, (2,), np.float32)
+    env.observation_space = spaces.Dict({"observation": wide, "achieved_goal": box, "desired_goal": box})
+
+    def widened(observation: Any) -> Any:
+        return {**observation, "observation": np.tile(observation["observation"], 2)}
+
+    class First(Exact):
+        def encode(self, observation: Any) -> torch.Tensor:
+            return super().encode(observation["observation"][:, :2])
+
+    agent = GraspAgent.from_model(env, First().eval(), planner=QUICK)
+    observation = widened(env.reset(seed=0)[0])
+    with pytest.raises(ValueError, match="goal: expected one, by set_goal"):
+        agent.predict(observation)
+    agent.set_goal(observation)
+    assert np.isfinite(agent.predict(observation)[0]).all()
