@@ -186,6 +186,7 @@ def main(episodes: int = 520, seconds: float = 300, tests: int = 100, path: str 
     stops = Criteria(hold=1, feedback=False, stop=True)  # at an action of 0 the ball rests: plans may end early
     sizes = {"frame_skip": SKIP, "history": HISTORY, "horizon": HORIZON}
     agent = GraspAgent.from_model(WithPositions(), model.eval(), **sizes, replay=recorded, criteria=stops, seed=0)
+    agent.learn_distance(progress_bar=True)  # the steps between two latents, which know of the wall
     gym.register("own/Wall-v0", WithPositions, max_episode_steps=100)
     agents = {"GRASP": agent, "SAC": SeesPositions(), "random": "random"}
     found = grasp_agent.compare("own/Wall-v0", agents, episodes=tests, seed=10_000)

@@ -24,7 +24,7 @@ def check_gradients(planner: Any) -> None:
     if wrong:
         raise ValueError(
             f"planner: expected one that does without derivatives, as the model has none by its actions, got "
-            f"{', '.join(wrong)}; CEM, ICEM and MPPI do"
+            f"{_said(planner, wrong)}; CEM, ICEM and MPPI do"
         )
 
 
@@ -43,9 +43,16 @@ def check_size(planner: Any, size: int, *, has_history: bool) -> None:
     if wrong:
         of = "of models with a history" if has_history else f"of {size} entries"
         raise ValueError(
-            f"planner: expected one that can plan with states {of}, got {', '.join(wrong)}; CEM, ICEM, MPPI, "
-            "GradientShooting, GRASP.paper() and GRASP(sync=GradientShooting.sync()) can"
+            f"planner: expected one that can plan with states {of}, got {_said(planner, wrong)}; CEM, ICEM, MPPI, "
+            "GradientShooting, GRASP.paper() and GRASP(proposals=None, sync=GradientShooting.sync()) can"
         )
+
+
+def _said(planner: Any, wrong: list[str]) -> str:
+    """Returns a planner's name, with those of its parts that do not fit."""
+    name = type(planner).__name__
+    parts = [part for part in wrong if part != name]
+    return f"{name} with {', '.join(parts)}" if parts else name
 
 
 def _parts_with(part: Any, need: str) -> Iterator[str]:

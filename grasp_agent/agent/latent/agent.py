@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import IO, Any, cast
@@ -187,6 +188,7 @@ class LatentAgent:
             self._goal,
             self.observations.has_goal_function,
             self.memory.learned_distance,
+            self.dynamics.trial,
         )
         serialization.write(path, *content.encode())
 
@@ -211,6 +213,8 @@ class LatentAgent:
         agent = cls(env, model, **{**saved.settings, **settings})
         if agent.dynamics.shape != saved.shape:
             raise ValueError(f"model: expected latents of shape {saved.shape}, got {agent.dynamics.shape}")
+        if not saved.is_of(agent.dynamics.trial):
+            warnings.warn("model: it predicts otherwise than the one that the file was saved with", stacklevel=2)
         if saved.episodes:
             agent.memory.add(saved.episodes)
         if saved.distance is not None:

@@ -45,9 +45,12 @@ def episodes_in(
     episodes = []
     for number, pair in enumerate(source):
         if not isinstance(pair, (list, tuple)) or len(pair) != 2:
-            raise ValueError(f"replay: expected pairs of observations and actions, got {type(pair).__name__}")
-        actions, length = scaled_actions(pair[1], action_space), _length(pair[0])
-        if length != len(actions) + 1:
+            raise ValueError(
+                f"replay: expected a list of pairs (observations, actions), got {type(pair).__name__} in it"
+            )
+        actions, lengths = scaled_actions(pair[1], action_space), _lengths(pair[0])
+        if lengths != {len(actions) + 1}:
+            length = ", ".join(map(str, sorted(lengths)))
             raise ValueError(
                 f"replay: expected one more observation than actions, got {length} and {len(actions)}, episode {number}"
             )
@@ -77,7 +80,7 @@ def random_episodes(env: gym.Env[Any, Any], steps: int, seed: int) -> list[Recor
 
 def _encoded(observations: Any, encode: Callable[[Any], Tensor]) -> Tensor:
     """Returns latents `[n, S]` of observations `[n, ...]`, some at a time."""
-    count = _length(observations)
+    count = max(_lengths(observations))
     return torch.cat([encode(_part(observations, slice(i, i + _ENCODED))) for i in range(0, count, _ENCODED)])
 
 
@@ -87,8 +90,9 @@ def _stacked(observations: list[Any]) -> Any:
     return np.stack(observations)
 
 
-def _length(observations: Any) -> int:
-    return len(next(iter(observations.values())) if isinstance(observations, dict) else observations)
+def _lengths(observations: Any) -> set[int]:
+    """Returns the lengths of all entries of stacked observations."""
+    return {len(entry) for entry in (observations.values() if isinstance(observations, dict) else [observations])}
 
 
 def _part(observations: Any, rows: slice) -> Any:

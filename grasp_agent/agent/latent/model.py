@@ -16,6 +16,7 @@ StepFunction = Callable[[Tensor, Tensor], Tensor]
 """`(latents [M, h, *shape], actions [M, h, A]) -> [M, *shape]`, see `LatentModel.step`."""
 _CLOSE = 1e-3  # relative difference of two results that count as the same; chosen by hand
 _ROUNDED = 1e-5  # relative difference that rounding may make; chosen by hand
+_TRIED = 64  # entries of a predicted change by which a model is recognised; chosen by hand
 _ROWS = 2**24  # numbers of latents in one call of the model (64 MB in single precision); chosen by hand
 
 
@@ -55,6 +56,7 @@ class LatentDynamics:
         shape: of a latent.
         device: of the latents.
         dtype: of the latents.
+        trial: some entries of the change that the first model predicts in a trial that is always the same.
 
     Raises:
         ValueError: if a model does not have this form, depends on more than its arguments, or is in training mode.
@@ -71,8 +73,9 @@ class LatentDynamics:
         if latent.dtype not in (torch.float32, torch.float64):
             raise ValueError(f"model.encode: expected latents of float32 or float64, got {latent.dtype}")
         self.shape, self.device, self.dtype = tuple(latent.shape[1:]), latent.device, latent.dtype
-        for model in self.models:
-            self._check(model, latent)
+        found = [self._check(model, latent) for model in self.models]
+        change = (found[0] - latent).flatten().cpu()
+        self.trial = change[torch.linspace(0, len(change) - 1, min(_TRIED, len(change))).long()]
 
     @property
     def members(self) -> int:
@@ -119,8 +122,8 @@ class LatentDynamics:
         parts = [model.step(*part) for part in zip(latents.split(rows), actions.split(rows), strict=True)]
         return (parts[0] if len(parts) == 1 else torch.cat(parts)).flatten(1)
 
-    def _check(self, model: LatentModel, latent: Tensor) -> None:
-        """Tries a model on two rows; raises ValueError for what cannot be planned with."""
+    def _check(self, model: LatentModel, latent: Tensor) -> Tensor:
+        """Returns what a model predicts for two rows; raises ValueError for what cannot be planned with."""
         training = [module for module in _modules(model) if module.training]
         if training:
             raise ValueError(f"model: expected evaluation mode, got {type(training[0]).__name__} in training mode")
@@ -143,6 +146,7 @@ class LatentDynamics:
             again = _trial(model, "step", latents[rows], actions[rows])
             if len(again) != len(latents[rows]) or not _close(again, following[rows], latents[rows, -1]):
                 raise ValueError(f"model.step: expected {wanted}; is it in training mode?")
+        return following
 
 
 def has_gradients(dynamics: LatentDynamics) -> bool:

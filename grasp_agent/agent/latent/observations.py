@@ -93,9 +93,19 @@ class Observations:
         return self._joined(arrays)
 
     def goals(self, batch: Any) -> Any | None:
-        """Returns stacked observations at the goals of observations; None if these name none."""
+        """Returns stacked observations at the goals of observations; None if these name none.
+
+        Raises:
+            ValueError: if the goal function returns something else.
+        """
         if self._goal is not None:
-            return self._goal(batch)
+            try:
+                found, is_batch = self.batched(self._goal(batch))
+            except ValueError as error:
+                raise ValueError(f"goal: its function returned what is no observation: {error}") from error
+            if not is_batch or self.length(found) != self.length(batch):
+                raise ValueError(f"goal: expected its function to return {self.length(batch)} stacked observations")
+            return found
         if not isinstance(batch, dict) or _GOAL not in batch:
             return None
         present = [name for name in _PRESENT if name in batch]

@@ -21,6 +21,7 @@ from grasp_agent.validation import whole
 
 KIND = "latent"
 """Of files, beside those of agents that learn their model."""
+_ALIKE = 0.01  # relative difference of predictions that other processors may make; chosen by hand
 _DISTANCE = "distance."
 CODED = ("planner", "criteria", "rule")
 _LONGEST = 1000  # frame-skip and history in files; chosen by hand
@@ -46,6 +47,8 @@ class SavedLatentAgent(NamedTuple):
     """Whether goals came from a function, which no file holds."""
     distance: TemporalDistance | None
     """The learned distance; None for none."""
+    trial: Tensor
+    """Some entries of the change that the model predicts in a trial, see `LatentDynamics`."""
 
     def encode(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
         """Returns settings, ready for JSON, and tensors by name."""
@@ -58,7 +61,7 @@ class SavedLatentAgent(NamedTuple):
             **{name: self.settings[name] for name in PLAIN},
             **{name: setting_to_config(self.settings[name]) for name in CODED},
         }
-        tensors = {} if self.goal is None else {"goal": self.goal}
+        tensors = {"trial": self.trial, **({} if self.goal is None else {"goal": self.goal})}
         if self.distance is not None:
             tensors.update({_DISTANCE + name: value for name, value in self.distance.state_dict().items()})
         if self.episodes:
@@ -87,6 +90,13 @@ class SavedLatentAgent(NamedTuple):
         if self.env_id is None:
             raise ValueError("env: expected one, as the file has no environment's id")
         return gym.make(self.env_id, **self.env_kwargs)
+
+    def is_of(self, trial: Tensor) -> bool:
+        """Returns whether a model, by its prediction in the trial, is the one that the file was saved with."""
+        if self.trial.shape != trial.shape:
+            return False
+        known, found = self.trial.double(), trial.double()
+        return bool((known - found).norm() <= _ALIKE * (known.norm() + 1e-6))
 
     @classmethod
     def _decoded(cls, config: Mapping[str, Any], tensors: Mapping[str, Tensor], replaced: set[str]) -> SavedLatentAgent:
@@ -122,6 +132,7 @@ class SavedLatentAgent(NamedTuple):
             goal=goal,
             has_goal_function=bool(config["has_goal_function"]),
             distance=_distance(tensors, prod(shape)),
+            trial=tensors["trial"],
         )
 
 

@@ -321,3 +321,23 @@ def test_goals_that_name_only_a_part_of_what_is_observed_are_refused():
         agent.predict(observation)
     agent.set_goal(observation)
     assert np.isfinite(agent.predict(observation)[0]).all()
+
+
+def test_goal_functions_have_to_return_observations():
+    env = Point(dictionary=True)
+    observation, _ = env.reset(seed=0)
+    for goal, reason in (
+        (lambda seen: {**seen, "observation": seen["desired_goal"][:, :1]}, "its function returned what is no observ"),
+        (lambda seen: {key: value[0] for key, value in seen.items()}, "expected its function to return 1 stacked"),
+    ):
+        agent = GraspAgent.from_model(env, Exact().eval(), planner=QUICK, goal=goal)
+        with pytest.raises(ValueError, match=f"goal: {reason}"):
+            agent.predict(observation)
+
+
+def test_replay_whose_entries_are_of_different_lengths():
+    env = Point(dictionary=True)
+    (seen, actions), *_ = played(Point(), 1)
+    both = {"observation": seen, "achieved_goal": seen, "desired_goal": seen[:-1]}
+    with pytest.raises(ValueError, match="expected one more observation than actions, got 20, 21 and 20"):
+        GraspAgent.from_model(env, Exact().eval(), replay=[(both, actions)])

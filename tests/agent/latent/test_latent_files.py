@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import warnings
 import zipfile
 from pathlib import Path
 
@@ -49,7 +50,7 @@ def test_the_file_holds_no_weights(agent: LatentAgent, tmp_path: Path):
         config = json.loads(archive.read("config.json"))
         tensors = safetensors.torch.load(archive.read("weights.safetensors"))
     assert config["kind"] == "latent"
-    assert set(tensors) == {"latents", "actions", "lengths", "goal"}
+    assert set(tensors) == {"latents", "actions", "lengths", "goal", "trial"}
 
 
 def test_what_does_not_fit_is_refused(agent: LatentAgent, tmp_path: Path):
@@ -96,3 +97,16 @@ def test_damaged_settings_are_one_line(agent: LatentAgent, tmp_path: Path, name:
     with pytest.raises(ValueError, match=r"agent\.zip") as caught:
         LatentAgent.load(path, Exact(2, delay=True).eval(), Point())
     assert "\n" not in str(caught.value)
+
+
+def test_another_model_is_noticed(tmp_path: Path):
+    """Its latents have the same shape, so that only its predictions tell."""
+    agent = GraspAgent.from_model(Point(), Exact().eval())
+    agent.save(tmp_path / "agent.zip")
+    other = Exact().eval()
+    other.scale.data *= 2
+    with pytest.warns(UserWarning, match="predicts otherwise"):
+        LatentAgent.load(tmp_path / "agent.zip", other, Point())
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        LatentAgent.load(tmp_path / "agent.zip", Exact().eval(), Point())
