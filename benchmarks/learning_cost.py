@@ -142,9 +142,9 @@ def page(rows: list[Row]) -> str:
         "three other jobs, so times are high. "
         "*goals watched*: commit 881482e, four seeds, where plans that miss a goal are replaced while learning, too; "
         "given up. "
-        f"*{LABEL}*: commit 5e67a8f, where noise is not corrected again, as in *smaller batches*; rows of 20,000 steps: "
-        f"commit 6e5f145, whose learning is the same, one seed. *{SAC}*: "
-        "Stable-Baselines3's SAC with hindsight at equal steps. Doing nothing and random actions are the "
+        f"*{LABEL}*: commit 5e67a8f, where noise is not corrected again, as in *smaller batches*; its rows of 20,000 "
+        f"steps: commit 6e5f145, whose learning is the same, one seed. *{SAC}*: Stable-Baselines3's SAC with hindsight "
+        "at equal steps. Doing nothing and random actions are the "
         f"first row of each environment. `{redundant_maze.ID}` observes a position and its squares.",
         table(rows),
     )
