@@ -46,7 +46,7 @@ def episodes_in(
     for number, pair in enumerate(source):
         if not isinstance(pair, (list, tuple)) or len(pair) != 2:
             raise ValueError(
-                f"replay: expected a list of pairs (observations, actions), got {type(pair).__name__} in it"
+                f"replay: expected a list of pairs of observations and actions, got {type(pair).__name__} in it"
             )
         actions, lengths = scaled_actions(pair[1], action_space), _lengths(pair[0])
         if lengths != {len(actions) + 1}:
