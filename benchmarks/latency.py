@@ -137,7 +137,7 @@ def main(
     """
     names = agents or ((*VECTORS, *IMAGES) if study == "calls" else VECTORS)
     budgets = (None,) if study == "calls" else BUDGETS
-    known = {(row["label"], row["agent"], row["budget"]) for row in read(out)}
+    known = {(row["label"], row["agent"], row["budget"]) for row in pages.rows(out)}
     wanted = [
         (label, name, episodes or (100 if study == "calls" and name in VECTORS else 20), budget)
         for name in names
@@ -152,18 +152,13 @@ def main(
         with context.Pool(jobs, maxtasksperchild=1) as pool:
             for row in tqdm(pool.imap_unordered(measured, wanted, chunksize=1), total=len(wanted)):
                 with atomic_write(out) as aside:
-                    aside.write_text(json.dumps([*read(out), row]).replace("}, {", "},\n{") + "\n")
+                    aside.write_text(json.dumps([*pages.rows(out), row]).replace("}, {", "},\n{") + "\n")
     finally:
         if study == "budgets":
             other.kill()
-    print(calls_table(read(out)), budgets_table(read(out)), sep="\n\n")
+    print(calls_table(pages.rows(out)), budgets_table(pages.rows(out)), sep="\n\n")
     if out == pages.RESULTS / "latency.json":
-        pages.publish("latency", page(read(out)))
-
-
-def read(path: Path) -> list[Row]:
-    """Returns the rows of a file, none if it does not exist."""
-    return json.loads(path.read_text()) if path.exists() else []
+        pages.publish("latency", page(pages.rows(out)))
 
 
 def page(rows: list[Row]) -> str:

@@ -1,7 +1,7 @@
 """What the parts of planning in latents are worth: each is taken away once, on two tasks, at equal model calls.
 
     python -m benchmarks.latent_ablation
-    python -m benchmarks.latent_ablation --task flat --seeds 0 --episodes 10
+    python -m benchmarks.latent_ablation --task flat --seeds 0 --episodes 10 --out short.json
 
 Tasks and models are those of `examples/`: tokens of images on `grasp/Wall-v0`, goals in the other room, and flat
 latents of positions on `grasp/BallNav-v0`. Each training seed trains a model of its own, whose weights are kept in
@@ -184,11 +184,6 @@ def page(rows: list[Row]) -> str:
     )
 
 
-def read(path: Path) -> list[Row]:
-    """Returns the rows of a file, none if it does not exist."""
-    return json.loads(path.read_text()) if path.exists() else []
-
-
 def main(
     task: str | None = None,
     seeds: tuple[int, ...] = (0, 1, 2),
@@ -207,7 +202,7 @@ def main(
         out: the file.
         jobs: processes at a time.
     """
-    known = {(row["task"], row["seed"], row["setting"]) for row in read(out)}
+    known = {(row["task"], row["seed"], row["setting"]) for row in pages.rows(out) if len(row["success"]) == episodes}
     wanted = []
     for seed in seeds:
         for name in SIZES if task is None else (task,):
@@ -218,10 +213,10 @@ def main(
     with multiprocessing.get_context("spawn").Pool(jobs, maxtasksperchild=1) as pool:
         for rows in tqdm(pool.imap_unordered(measured, wanted, chunksize=1), total=len(wanted)):
             with atomic_write(out) as aside:
-                aside.write_text(json.dumps([*read(out), *rows]) + "\n")
-            print(table(read(out)))
-    if out == RESULTS:
-        pages.publish("latent_ablation", page(read(out)))
+                aside.write_text(json.dumps([*pages.rows(out), *rows]) + "\n")
+            print(table(pages.rows(out)))
+    if out == RESULTS and episodes == EPISODES:
+        pages.publish("latent_ablation", page(pages.rows(out)))
 
 
 if __name__ == "__main__":

@@ -127,19 +127,14 @@ def page(rows: list[Row]) -> str:
     )
 
 
-def read(path: Path) -> list[Row]:
-    """Returns the rows of a file, none if it does not exist."""
-    return json.loads(path.read_text()) if path.exists() else []
-
-
 def main(label: str = NOW, out: Path = pages.RESULTS / "latent_plans.json") -> None:
-    """Measures all planners anew, prints and keeps the rows and, for the file of this repository, writes the page.
+    """Measures all planners, prints and saves the rows and, for the default file, writes the page of results.
 
     Args:
         label: of the rows; those of other labels stay.
         out: the file.
     """
-    rows = [row for row in read(out) if row["label"] != label]
+    rows = [row for row in pages.rows(out) if row["label"] != label]
     jobs = [(label, name, SMALL) for name in PLANNERS]
     if label != BEFORE:
         jobs += [(label, name, LARGE) for name in PLANNERS if name not in SLOW]

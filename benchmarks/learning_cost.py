@@ -113,15 +113,15 @@ def main(
         wanted.append((label, name, 0, 0))
         kinds = (label, SAC) if sac else (label,)
         wanted += [(kind, name, n, seed) for n in steps or (TASKS[name],) for seed in seeds for kind in kinds]
-    known = {(row["label"], row["task"], row["steps"], row["seed"]) for row in read(out)}
+    known = {(row["label"], row["task"], row["steps"], row["seed"]) for row in pages.rows(out)}
     wanted = [job for job in wanted if job not in known]
     with multiprocessing.get_context("spawn").Pool(jobs, maxtasksperchild=1) as pool:
         for row in tqdm(pool.imap_unordered(measured, wanted, chunksize=1), total=len(wanted)):
             with atomic_write(out) as aside:
-                aside.write_text(json.dumps([*read(out), row], indent=1) + "\n")
-    print(table(read(out)))
+                aside.write_text(json.dumps([*pages.rows(out), row], indent=1) + "\n")
+    print(table(pages.rows(out)))
     if out == RESULTS / "learning_cost.json":
-        pages.publish("learning_cost", page(read(out)))
+        pages.publish("learning_cost", page(pages.rows(out)))
 
 
 def page(rows: list[Row]) -> str:
@@ -148,11 +148,6 @@ def page(rows: list[Row]) -> str:
         f"first row of each environment. `{redundant_maze.ID}` observes a position and its squares.",
         table(rows),
     )
-
-
-def read(path: Path) -> list[Row]:
-    """Returns the rows of a file, none if it does not exist."""
-    return json.loads(path.read_text()) if path.exists() else []
 
 
 def table(rows: list[Row]) -> str:

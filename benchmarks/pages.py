@@ -56,6 +56,11 @@ def read(name: str, empty: Any) -> Any:
     return json.loads(path.read_text(encoding="utf-8")) if path.exists() else empty
 
 
+def rows(path: Path) -> list[dict[str, Any]]:
+    """Returns the rows of a JSON file, none if it does not exist."""
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
+
+
 def keep(name: str, results: Any) -> None:
     """Writes `benchmarks/results/NAME.json`."""
     write(RESULTS / f"{name}.json", json.dumps(results, indent=1) + "\n")

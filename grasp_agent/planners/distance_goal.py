@@ -41,9 +41,7 @@ class DistanceGoal:
     def cost(self, states: Tensor) -> Tensor:
         """See `Goal.cost`."""
         if self.distance is None:
-            return (
-                (states - self._targets(states)).square().mean(-1)
-            )  # without the root, whose slope at 0 is not finite
+            return (states - self._targets(states)).square().mean(-1)
         return self._distances(self.distance, states).square()
 
     def gradient(self, states: Tensor) -> Tensor:

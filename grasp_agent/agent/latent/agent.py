@@ -157,8 +157,9 @@ class LatentAgent:
     def learn_distance(self, steps: int = 1500, *, progress_bar: bool = False) -> None:
         """Learns the steps between two latents from the replay, and plans by them from now on.
 
-        The temporal distance takes the place of the model's own: as the goal's cost, as its tolerance, and in a roadmap
-        of recorded moments, whose routes are proposed. It knows of walls, and leads to goals beyond the horizon.
+        The goal's cost and tolerance are then those of this temporal distance, near the goal together with the model's
+        own, and a roadmap of recorded moments leads to goals beyond the horizon; `Stitching`, the default's proposals,
+        begins with its routes. Replay that is added later does not change the distance.
 
         Args:
             steps: gradient steps.
