@@ -3,37 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from gymnasium import spaces
-from worlds import LIMIT, Exact, Point, moved
+from worlds import LIMIT, Exact, Point, moved, played, solved
 
-from grasp_agent import GRASP, GraspAgent, LatentAgent, evaluate
+from grasp_agent import GRASP, GraspAgent, evaluate
 from grasp_agent.planners import CEM, ICEM, ILQR, MPPI, Collocation, Coloured, Criteria, GradientShooting
 
 QUICK = ICEM(iterations=2, samples=24, elites=4, noise=Coloured(beta=2.0))
-
-
-def solved(agent: LatentAgent, env: Point, episodes: int = 5) -> list[bool]:
-    """Plays episodes to the environment's goals, given as observations."""
-    ends = []
-    for seed in range(episodes):
-        observation, _ = env.reset(seed=seed)
-        if not isinstance(observation, dict):
-            agent.set_goal(env.goal.astype(np.float32))
-        agent.forget()
-        done, info = False, {}
-        while not done:
-            action, _ = agent.predict(observation)
-            assert env.action_space.contains(action)
-            observation, _, _, done, info = env.step(action)
-        ends.append(info["is_success"])
-    return ends
 
 
 def scripted() -> Any:
@@ -101,17 +82,6 @@ def test_without_its_history_a_model_with_delay_misses():
         errors.append(agent.memory.error)
     assert errors[1] == pytest.approx(0, abs=1e-5)
     assert errors[0] > 0.01
-
-
-def played(env: Point, episodes: int = 3) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Recorded random play: observations and actions."""
-    recorded, random = [], np.random.default_rng(0)
-    for seed in range(episodes):
-        observation, _ = env.reset(seed=seed)
-        seen, actions = [observation], random.uniform(-3, 3, (20, 2))
-        seen += [env.step(action)[0] for action in actions]
-        recorded.append((np.stack(seen), actions))
-    return recorded
 
 
 @pytest.mark.parametrize(
@@ -186,33 +156,6 @@ def test_a_batch_plans_each_row_as_alone_and_a_state_continues_it():
         agent.predict(observations, state=own)
 
 
-def test_replay_proposes_plans_and_measures_the_tolerance():
-    env = Point(length=60)
-    agent = GraspAgent.from_model(env, Exact().eval(), horizon=8)
-    assert agent.goal_tolerance is None
-    agent.collect(300)
-    assert len(agent.memory) >= 300
-    assert agent.goal_tolerance is not None and 0 < agent.goal_tolerance < 0.2
-    assert agent.memory.error == pytest.approx(0, abs=1e-4)
-    agent.planner = replace(agent.planner, iterations=0)
-    assert np.mean(solved(agent, env, 8)) >= 0.5  # by retrieved actions alone
-
-
-@pytest.mark.parametrize(
-    ("replay", "message"),
-    [
-        ([np.zeros((3, 2))], "pairs of observations and actions"),
-        ([(np.zeros((3, 2), np.float32), np.zeros((3, 2)))], "one more observation than actions, got 3 and 3"),
-        ([], "at least one step"),
-        ([(np.zeros((3, 2), np.float32), np.zeros((2, 2)))], "at least 5 steps"),
-        ("nowhere.npz", "nowhere.npz"),
-    ],
-)
-def test_a_replay_that_does_not_fit_is_refused(replay: Any, message: str):
-    with pytest.raises((ValueError, FileNotFoundError), match=message):
-        GraspAgent.from_model(Point(), Exact(5).eval(), frame_skip=5, replay=replay)
-
-
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -249,26 +192,6 @@ def test_a_goal_that_changes_in_mid_block_keeps_the_history():
     assert np.linalg.norm(env.position - [-0.5, 0.5]) < 0.4  # of 1.4
     with pytest.raises(ValueError, match="goal: expected one observation, got 2"):
         agent.set_goal(np.zeros((2, 2), np.float32))
-
-
-def test_collected_episodes_differ_from_those_before():
-    agent = GraspAgent.from_model(Point(length=20), Exact().eval())
-    agent.collect(40)
-    agent.collect(40)
-    episodes = agent.memory.episodes
-    assert len({episode.actions.tobytes() for episode in episodes}) == len(episodes) == 4
-
-
-def test_recorded_steps_of_an_npz_file_become_episodes(tmp_path: Path):
-    env = Point(length=20)
-    (seen, actions), (others, more) = played(env, 2)
-    before, after = np.concatenate([seen[:-1], others[:-1]]), np.concatenate([seen[1:], others[1:]])
-    taken = np.concatenate([actions, more])
-    np.savez(tmp_path / "play.npz", observations=before, next_observations=after, actions=taken)
-    agent = GraspAgent.from_model(env, Exact().eval(), replay=str(tmp_path / "play.npz"))
-    assert [len(episode.actions) for episode in agent.memory.episodes] == [20, 20]
-    latents = agent.memory.episodes[0].latents.unflatten(1, (2, 3))
-    np.testing.assert_allclose(latents[..., 0].numpy(), seen, atol=1e-6)
 
 
 def test_another_horizon_takes_effect_with_the_next_call():
@@ -333,11 +256,3 @@ def test_goal_functions_have_to_return_observations():
         agent = GraspAgent.from_model(env, Exact().eval(), planner=QUICK, goal=goal)
         with pytest.raises(ValueError, match=f"goal: {reason}"):
             agent.predict(observation)
-
-
-def test_replay_whose_entries_are_of_different_lengths():
-    env = Point(dictionary=True)
-    (seen, actions), *_ = played(Point(), 1)
-    both = {"observation": seen, "achieved_goal": seen, "desired_goal": seen[:-1]}
-    with pytest.raises(ValueError, match="expected one more observation than actions, got 20, 21 and 20"):
-        GraspAgent.from_model(env, Exact().eval(), replay=[(both, actions)])

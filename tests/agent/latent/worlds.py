@@ -10,6 +10,8 @@ import torch
 from gymnasium import spaces
 from torch import Tensor
 
+from grasp_agent import LatentAgent
+
 STEP = 0.1
 LIMIT = 20.0
 THICK = 0.15  # half the thickness of the wall of `Bay`
@@ -108,3 +110,31 @@ def behind_wall(before: Tensor, after: Tensor) -> Tensor:
 def in_bay(latents: Tensor, actions: Tensor) -> Tensor:
     """The exact motion in `Bay`."""
     return behind_wall(latents[:, -1], latents[:, -1] + STEP * actions[:, -1])
+
+
+def played(env: Point, episodes: int = 3) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Recorded random play: observations and actions."""
+    recorded, random = [], np.random.default_rng(0)
+    for seed in range(episodes):
+        observation, _ = env.reset(seed=seed)
+        seen, actions = [observation], random.uniform(-3, 3, (20, 2))
+        seen += [env.step(action)[0] for action in actions]
+        recorded.append((np.stack(seen), actions))
+    return recorded
+
+
+def solved(agent: LatentAgent, env: Point, episodes: int = 5) -> list[bool]:
+    """Plays episodes to the environment's goals, given as observations."""
+    ends = []
+    for seed in range(episodes):
+        observation, _ = env.reset(seed=seed)
+        if not isinstance(observation, dict):
+            agent.set_goal(env.goal.astype(np.float32))
+        agent.forget()
+        done, info = False, {}
+        while not done:
+            action, _ = agent.predict(observation)
+            assert env.action_space.contains(action)
+            observation, _, _, done, info = env.step(action)
+        ends.append(info["is_success"])
+    return ends
