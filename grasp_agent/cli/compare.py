@@ -18,16 +18,19 @@ from grasp_agent.cli.base import (
     check_writable,
     kept,
     made,
-    one_thread,
     user_errors,
 )
 from grasp_agent.cli.console import progress, say, show, table
+from grasp_agent.cli.learners import Learners
 from grasp_agent.evaluation.folder import check_no_links
 from grasp_agent.files import locked
 
 if TYPE_CHECKING:
-    from grasp_agent.evaluation.participants import Given
-    from grasp_agent.evaluation.training import Point
+    from concurrent.futures import Executor
+
+    from grasp_agent.cli.learners import Agents
+    from grasp_agent.evaluation.compare import Comparison
+    from grasp_agent.evaluation.seeds_report import Curves
 
 _FILES = ("report.md", "report.csv", "report.json", "report.png", "curves.png", "video.mp4")
 
@@ -53,11 +56,19 @@ class Compare(Command):
     out: Annotated[Path, tyro.conf.arg(metavar="FOLDER")] = Path("comparison")
     """Folder of the report and of the episodes: episodes that are already there are not played again."""
     train: MaybeInt = None
-    """Train grasp and the algorithms of AGENTS from scratch for so many environment steps, the algorithms also for ten
-    times as many, with the settings of RL Zoo where it is installed and has some. Other planners get the model of
-    grasp. Finished trainings are not repeated."""
+    """Train grasp and the algorithms of AGENTS from scratch for so many environment steps, the algorithms also for
+    --longer times as many, with the settings of RL Zoo where it is installed and has some. Other planners get the
+    model of grasp. Finished trainings are not repeated."""
+    train_seeds: int = 1
+    """Trainings of each, with seeds from 0; with several, aggregates over them are reported, too."""
+    longer: int = 10
+    """Factor by which the algorithms are trained longer, in addition; 1 for no longer trainings."""
     jobs: int = 1
     """Number of processes."""
+    engine: str = "processes"
+    """What plays and trains: processes of this machine, or ray (`pip install "grasp-agent[ray]"`)."""
+    address: Annotated[str | None, tyro.conf.arg(metavar="ADDRESS", help_behavior_hint="")] = None
+    """Address of a Ray cluster, auto for the one that runs here; without it Ray runs on this machine alone."""
     video: bool = False
     """Also record a video of the first episodes of all agents side by side."""
     video_episodes: int = 2
@@ -74,7 +85,10 @@ class Compare(Command):
         return f"finished episodes and trainings are kept in {self.out}: the same command continues from them"
 
     def _run(self) -> None:
-        check_numbers(episodes=self.episodes, jobs=self.jobs, seed=self.seed, **{"video-episodes": self.video_episodes})
+        counts = {"video-episodes": self.video_episodes, "train-seeds": self.train_seeds}
+        check_numbers(episodes=self.episodes, jobs=self.jobs, longer=self.longer, seed=self.seed, **counts)
+        if self.train is None and self.train_seeds > 1:
+            raise UsageError("--train-seeds: expected with --train STEPS, which trains the agents")
         if self.out.exists() and not self.out.is_dir():
             raise UsageError(f"--out: expected a folder, got the file {self.out}")
         for name in _FILES if self.video else _FILES[:-1]:
@@ -88,41 +102,73 @@ class Compare(Command):
             sys.path.append("")  # for MODULE:OBJECT in the folder where the command is given
         with made(self.env, render_mode="rgb_array" if self.video else None):
             pass  # a check before the work starts
-        from grasp_agent.evaluation import report
-        from grasp_agent.evaluation.compare import compare
+        from grasp_agent.evaluation import report, seeds_report
+        from grasp_agent.execution import engine
 
-        known: list[Given] = [*agents]
-        curves: dict[str, tuple[Point, ...]] = {}
+        known: Agents = [*agents]
+        curves: Curves = {}
         if self.train is not None:
             check_numbers(train=self.train, seed=self.seed)
             self._check(agents)
-            known, curves = self._trained(agents, self.train)
-        total = len(known) * self.episodes
-        with progress(f"{self.env}: {len(known)} agents", total) as advance, user_errors(ValueError):
-            comparison = compare(
-                self.env,
-                known,
-                episodes=self.episodes,
-                seed=self.seed,
-                out=self.out,
-                jobs=self.jobs,
-                on_episodes=advance,
-            )
-        for title, part in zip(report.TABLES, report.tables(comparison, *report.TABLES.values()), strict=True):
+        with user_errors(ValueError, ConnectionError), engine(self.engine, self.address) as executor:
+            if self.train is not None:
+                learners = Learners(
+                    env_id=self.env,
+                    agents=agents,
+                    steps=self.train,
+                    longer=self.longer,
+                    seeds=self.train_seeds,
+                    folder=self.out / "models",
+                )
+                known, curves = learners.train(executor, self.jobs)
+            comparison = self._compared(known, executor)
+        self._show(comparison)
+        # another command with this folder waits, so that the report, the curves and the video are of one comparison
+        with locked(self.out / "report.md", "another comparison writes its report", wait=True):
+            paths = report.write(comparison, self.out)
+            if comparison.trainings:
+                paths += seeds_report.write(comparison.scores(), self.out, curves=curves, title=self.env)
+            if curves:
+                paths.append(report.curves(curves, self.env, self.out / "curves.png"))
+            if self.video:
+                paths.append(self._record(known, self.out / "video.mp4"))
+            for path in paths:
+                say(f"  {path}")
+
+    def _show(self, comparison: Comparison) -> None:
+        """Prints the tables."""
+        from grasp_agent.evaluation import report, seeds_report
+
+        parts = dict(zip(report.TABLES, report.tables(comparison, *report.TABLES.values()), strict=True))
+        if comparison.trainings:
+            parts["Over training seeds"] = seeds_report.table(comparison.scores())
+        for title, part in parts.items():
             rows = table(*part[0], title=title)
             for cells in part[1:]:
                 rows.add_row(*cells)
             show(rows)
         say(report.caption(comparison))
-        # another command with this folder waits, so that the report, the curves and the video are of one comparison
-        with locked(self.out / "report.md", "another comparison writes its report", wait=True):
-            for path in report.write(comparison, self.out):
-                say(f"  {path}")
-            if curves:
-                report.curves(curves, self.env, self.out / "curves.png")
-                say(f"  {self.out / 'curves.png'}")
-            if self.video:
-                say(f"  {self._record(known, self.out / 'video.mp4')}")
+        if comparison.trainings:
+            for sentence in seeds_report.advice(comparison.scores()):
+                say(f"{sentence}.")
+
+    def _compared(self, known: Agents, executor: Executor | None) -> Comparison:
+        """Plays the episodes, with a progress bar."""
+        from grasp_agent.evaluation.compare import compare
+
+        given = known.values() if isinstance(known, dict) else known
+        count = sum(len(one) if isinstance(one, list) else 1 for one in given)
+        with progress(f"{self.env}: {count} agents", count * self.episodes) as advance, user_errors(ValueError):
+            return compare(
+                self.env,
+                known,
+                episodes=self.episodes,
+                seed=self.seed,
+                out=self.out,
+                jobs=self.jobs if executor is None else None,
+                executor=executor,
+                on_episodes=advance,
+            )
 
     def _check(self, agents: list[str]) -> None:
         """Refuses unknown agents before the training starts."""
@@ -138,33 +184,13 @@ class Compare(Command):
                 elif name not in ("grasp", *PLANNERS):
                     participant(name, self.env)
 
-    def _trained(self, agents: list[str], steps: int) -> tuple[list[Given], dict[str, tuple[Point, ...]]]:
-        """Trains agents; returns all agents, with files in place of the trained ones' names, and learning curves."""
-        from grasp_agent.evaluation.participants import PLANNERS, OwnFile
-        from grasp_agent.evaluation.training import TrainedAgent, total_steps, train_agent
-        from grasp_agent.zoo.algorithms import ALGORITHMS
-
-        one_thread()
-        learners = [name for name in agents if name in ("grasp", *ALGORITHMS)]
-        if "grasp" not in learners and any(name in PLANNERS for name in agents):
-            learners.append("grasp")
-        trained: dict[str, TrainedAgent] = {}
-        with progress(f"{self.env}: training", total_steps(learners, steps)) as advance, user_errors(ValueError):
-            for name in learners:
-                trained[name] = train_agent(name, self.env, steps, self.out / "models", on_steps=advance)
-        found: list[Given] = []
-        for name in agents:
-            if name in PLANNERS:
-                found.append(OwnFile(trained["grasp"].files[0], planner=name))
-            else:
-                found += map(OwnFile, trained[name].files) if name in trained else [name]
-        return found, {name: trained[name].curve for name in learners}
-
-    def _record(self, agents: list[Given], path: Path) -> Path:
-        """Records the first episodes, side by side."""
+    def _record(self, agents: Agents, path: Path) -> Path:
+        """Records the first episodes, side by side; of several trainings the first."""
         from grasp_agent.evaluation.participants import participants
         from grasp_agent.video.record import record_beside
 
+        if isinstance(agents, dict):
+            agents = {name: given[0] if isinstance(given, list) else given for name, given in agents.items()}
         with made(self.env, render_mode="rgb_array") as env, user_errors(ValueError):
             players = {who.name: who.make(env, self.seed) for who in participants(agents, self.env)}
             limit = env.spec.max_episode_steps if env.spec is not None else None

@@ -10,7 +10,7 @@ import tyro
 
 from grasp_agent.cli.base import Command, UsageError, check_numbers, check_writable, kept, load, made, user_errors
 from grasp_agent.cli.console import complain, figures, say, show, table
-from grasp_agent.evaluation.processes import in_processes
+from grasp_agent.execution.processes import in_processes
 
 if TYPE_CHECKING:
     import gymnasium as gym

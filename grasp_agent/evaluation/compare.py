@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Executor
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -13,9 +14,9 @@ import numpy as np
 from grasp_agent.evaluation import intervals
 from grasp_agent.evaluation.cache import Played, Store
 from grasp_agent.evaluation.evaluate import Evaluation, evaluate
-from grasp_agent.evaluation.participants import TEXT, Given, Participant, participant, participants
-from grasp_agent.evaluation.processes import in_processes
+from grasp_agent.evaluation.participants import TEXT, Given, Participant, file_of, located, participant, participants
 from grasp_agent.evaluation.rollout import Predictor, label, made
+from grasp_agent.execution import results
 from grasp_agent.task.goal import Goal
 from grasp_agent.validation import whole
 
@@ -30,7 +31,8 @@ class Entry(NamedTuple):
     evaluation: Evaluation
     """Its episodes."""
     difference: intervals.Paired | None
-    """Its paired difference to the first agent on the same episodes; None for the first one."""
+    """Its paired difference to the first agent on the same episodes; None for the first one, and where agents have
+    several trainings each."""
 
     def row(self) -> dict[str, Any]:
         """Returns the figures of a report, ready for JSON; times in seconds, sizes in bytes."""
@@ -72,17 +74,26 @@ class Comparison(NamedTuple):
     """Whether all agents got the same first observations, as equal seeds should give."""
     compared: Literal["success", "return"]
     """Quantity of the differences: success at the end, or returns where success is not reported."""
+    trainings: dict[str, tuple[int, ...]]
+    """Indices of the entries that are trainings of one agent, by its name; empty where none has several."""
+
+    def scores(self) -> dict[str, list[float]]:
+        """Returns the scores of each agent's trainings: success at the end, or the mean return."""
+        column = "success_end" if self.compared == "success" else "return_mean"
+        summaries = [entry.evaluation.summary() for entry in self.entries]
+        return {name: [float(summaries[index][column]) for index in of] for name, of in self.trainings.items()}
 
 
 def compare(
     env: str,
-    agents: Sequence[Given] | Mapping[str, Given],
+    agents: Sequence[Given] | Mapping[str, Given | Sequence[Given]],
     *,
     episodes: int = 100,
     seed: int = 10_000,
     env_kwargs: Mapping[str, Any] | None = None,
     out: str | Path | None = None,
-    jobs: int = 1,
+    jobs: int | None = None,
+    executor: Executor | None = None,
     on_episodes: Callable[[int], object] | None = None,
 ) -> Comparison:
     """Plays the same seeded episodes with several agents.
@@ -91,23 +102,28 @@ def compare(
         env: a Gymnasium id.
         agents: names, files, `module:object` (see `participants.HOW`) or anything with `predict`; a dict
             gives them names for the report. The others are compared to the first one. Where the environment does not
-            report success, the first agent's own goal, if any has one, defines it for all.
+            report success, the first agent's own goal, if any has one, defines it for all. A list in a dict holds
+            trainings of one agent, see `Comparison.scores`.
         episodes: how many each plays, at least 1.
         seed: episode i is reset with `seed + i`.
         env_kwargs: options of the environment.
         out: a folder to which episodes are saved in tens; saved episodes are not played again, except by agents that
             are given as objects.
-        jobs: processes; more than one only for agents that are given as text. More than cores distort the times.
+        jobs: processes, None for one; more than one only for agents that are given as text. More than cores distort
+            the times.
+        executor: plays tens of episodes, only of agents that are given as text; None for `jobs` processes. Files are
+            sent, modules have to be on the workers; see `execution.results`.
         on_episodes: called with the number of finished episodes, as they finish.
 
     Raises:
         ValueError: if a name is unknown, a number is out of range, or the folder holds another comparison.
+        ChildProcessError: if processes were killed repeatedly.
     """
-    whole(1, episodes=episodes, jobs=jobs)
+    whole(1, episodes=episodes, jobs=1 if jobs is None else jobs)
     whole(0, seed=seed)
-    givens = list(agents.values()) if isinstance(agents, Mapping) else list(agents)
-    options = dict(env_kwargs or {})
-    known = _checked(env, agents, givens, jobs)
+    agents, trainings = _single(agents)
+    givens, options = list(agents.values()) if isinstance(agents, Mapping) else list(agents), dict(env_kwargs or {})
+    known = _checked(env, agents, givens, jobs, executor)
     goal = next((who.goal for who in known if who.goal is not None), None)
     setting = {
         "version": importlib.metadata.version("grasp-agent"),
@@ -117,43 +133,77 @@ def compare(
         "goal": None if goal is None else goal.to_config(),
     }
     store = Store(None if out is None else Path(out) / "episodes", setting)
-    # Functions and objects have no stable identity: episodes that depend on them are not saved.
-    kept = [who.key is not None and (goal is None or goal.measure is None) for who in known]
-    keys = [
-        str(who.key) if keep else f"{index} {who.name}"
-        for index, (who, keep) in enumerate(zip(known, kept, strict=True))
-    ]
-    chunks = [range(seed + first, seed + min(first + _CHUNK, episodes)) for first in range(0, episodes, _CHUNK)]
-    tasks = [Task(index, env, options, given, goal, seeds) for seeds in chunks for index, given in enumerate(givens)]
+    keys, kept = _keys(known, goal)
     done = on_episodes or (lambda _: None)
+    tasks = _tasks(env, options, givens, goal, range(seed, seed + episodes))
     missing = [task for task in tasks if not store.holds(keys[task.who], task.seeds)]
     done(sum(len(task.seeds) for task in tasks) - sum(len(task.seeds) for task in missing))
-    for task, played in in_processes(play, missing, jobs):
+    for task, played in results(play, missing, executor=executor, jobs=jobs, files=_files):
         store.keep(keys[task.who], played, only_now=not kept[task.who])
         done(len(task.seeds))
     seeds = range(seed, seed + episodes)
     played_by = [store.evaluation(key, who.name, env, seeds) for key, who in zip(keys, known, strict=True)]
-    return _compared(env, known, played_by)
+    return _compared(env, known, played_by, trainings)
+
+
+def _keys(known: Sequence[Participant], goal: Goal | None) -> tuple[list[str], list[bool]]:
+    """Returns a key for each participant's episodes, and whether they are saved under it.
+
+    Functions and objects have no stable identity: episodes that depend on them are not saved.
+    """
+    kept = [who.key is not None and (goal is None or goal.measure is None) for who in known]
+    named = [
+        str(who.key) if keep else f"{index} {who.name}"
+        for index, (who, keep) in enumerate(zip(known, kept, strict=True))
+    ]
+    return named, kept
+
+
+def _single(
+    agents: Sequence[Given] | Mapping[str, Given | Sequence[Given]],
+) -> tuple[Sequence[Given] | Mapping[str, Given], dict[str, tuple[int, ...]]]:
+    """Returns agents with each training on its own, and the indices of those of each agent if one has several."""
+    if not isinstance(agents, Mapping):
+        return agents, {}
+    single: dict[str, Given] = {}
+    trainings: dict[str, tuple[int, ...]] = {}
+    for name, given in agents.items():
+        several: list[Any] = list(given) if isinstance(given, (list, tuple)) else [given]
+        if not several:
+            raise ValueError(f"agents: expected at least one training of {name}, got none")
+        trainings[name] = tuple(range(len(single), len(single) + len(several)))
+        single |= {f"{name} #{place}" if len(several) > 1 else name: one for place, one in enumerate(several)}
+    return single, trainings if len(single) > len(trainings) else {}
 
 
 def _checked(
-    env: str, agents: Sequence[Given] | Mapping[str, Given], givens: Sequence[Given], jobs: int
+    env: str,
+    agents: Sequence[Given] | Mapping[str, Given],
+    givens: Sequence[Given],
+    jobs: int | None,
+    executor: Executor | None,
 ) -> list[Participant]:
-    """Returns the participants; refuses unknown environments and duplicate agents."""
+    """Returns the participants; refuses unknown environments and duplicate agents, and objects in other processes."""
     if not isinstance(env, str):
         raise ValueError(f"env: expected a Gymnasium id, got {type(env).__name__}: each agent plays in one of its own")
     if env.split(":")[-1] not in gym.registry and ":" not in env:
         raise ValueError(f"env: no environment {env!r} is registered with Gymnasium")
     known = participants(agents, env)
-    if jobs > 1 and not all(isinstance(given, TEXT) for given in givens):
-        raise ValueError("jobs: expected 1 where agents are given as objects")
+    elsewhere = "executor: expected None" if executor is not None else "jobs: expected 1" if (jobs or 1) > 1 else ""
+    if elsewhere and not all(isinstance(given, TEXT) for given in givens):
+        raise ValueError(f"{elsewhere} where agents are given as objects")
     if len({who.key or id(given) for who, given in zip(known, givens, strict=True)}) < len(known):
         raise ValueError(f"agents: expected different ones, got {', '.join(who.name for who in known)}")
     return known
 
 
-def _compared(env: str, known: Sequence[Participant], evaluations: Sequence[Evaluation]) -> Comparison:
-    """Compares each agent with the first one."""
+def _compared(
+    env: str,
+    known: Sequence[Participant],
+    evaluations: Sequence[Evaluation],
+    trainings: dict[str, tuple[int, ...]],
+) -> Comparison:
+    """Compares each agent with the first one, unless they have several trainings each."""
     ends = [[row.success_end for row in evaluation.episodes] for evaluation in evaluations]
     returns = [[row.return_ for row in evaluation.episodes] for evaluation in evaluations]
     reported = not any(None in row for row in ends)
@@ -161,10 +211,12 @@ def _compared(env: str, known: Sequence[Participant], evaluations: Sequence[Eval
         intervals.paired(end, ends[0]) if reported else intervals.paired_means(total, returns[0])
         for end, total in zip(ends, returns, strict=True)
     ]
-    entries = map(Entry, known, evaluations, [None, *differences[1:]])
+    entries = map(
+        Entry, known, evaluations, [None if not index or trainings else one for index, one in enumerate(differences)]
+    )
     starts = {tuple(row.start for row in evaluation.episodes) for evaluation in evaluations}
     compared = "success" if reported else "return"
-    return Comparison(env, evaluations[0].seed, tuple(entries), len(starts) == 1, compared)
+    return Comparison(env, evaluations[0].seed, tuple(entries), len(starts) == 1, compared, trainings)
 
 
 class Task(NamedTuple):
@@ -176,6 +228,7 @@ class Task(NamedTuple):
     given: Given
     goal: Goal | None
     seeds: range
+    file: Path | None
 
 
 def _evaluated(agent: Predictor, env: gym.Env[Any, Any], task: Task) -> Evaluation:
@@ -186,8 +239,22 @@ def _evaluated(agent: Predictor, env: gym.Env[Any, Any], task: Task) -> Evaluati
         raise ValueError(f"{who} in {task.env_id}: {error}") from error
 
 
-def play(task: Task) -> Played:
-    """Plays the episodes of one task with an agent made for them."""
+def _tasks(
+    env_id: str, options: dict[str, Any], givens: Sequence[Given], goal: Goal | None, seeds: range
+) -> list[Task]:
+    return [
+        Task(who, env_id, options, given, goal, seeds[first : first + _CHUNK], file_of(given))
+        for first in range(0, len(seeds), _CHUNK)
+        for who, given in enumerate(givens)
+    ]
+
+
+def _files(task: Task) -> list[Path]:
+    return [] if task.file is None else [task.file]
+
+
+def play(task: Task, places: Mapping[str, Path]) -> Played:
+    """Plays the episodes of one task with an agent made for them, from its file in the place where it is here."""
     import torch
 
     import grasp_envs  # noqa: F401  registers its environments in a new process
@@ -196,7 +263,8 @@ def play(task: Task) -> Played:
     torch.set_num_threads(1)
     env = made(task.env_id, task.options)
     try:
-        agent = participant(task.given, task.env_id).make(env, task.seeds[0])
+        given = located(task.given, task.file, places.get(str(task.file)))
+        agent = participant(given, task.env_id).make(env, task.seeds[0])
         outcome = _evaluated(agent, env, task)
     finally:
         env.close()

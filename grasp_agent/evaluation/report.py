@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from grasp_agent.evaluation.compare import Comparison
 from grasp_agent.evaluation.folder import check_no_links
-from grasp_agent.evaluation.training import Point
+from grasp_agent.evaluation.seeds_report import Curves, draw_curves
 from grasp_agent.files import atomic_write
 
 if TYPE_CHECKING:
@@ -34,7 +34,6 @@ HEADERS = (
 TABLES = {"How well": (0, 3, 5), "Which path": (0, 4, 6, 7, 8), "At what cost": (0, 1, 2, 9, 10)}
 """Narrower tables for a terminal, by title: columns of `HEADERS`."""
 _FIRST, _OTHERS = "#2F6FDE", "#5B6472"
-_COLOURS = (_FIRST, "#C8553D", "#2B8A66", "#8A5CC2", "#B58900", _OTHERS)
 
 
 def cells(comparison: Comparison) -> list[tuple[str, ...]]:
@@ -111,8 +110,9 @@ def legend(comparison: Comparison) -> str:
     """Returns an explanation of the table's figures."""
     first, known = comparison.entries[0].participant.name, comparison.compared == "success"
     pairs = f"differences to {first} on the same episodes"
-    fractions = f"Wilson's for fractions, Tango's for {pairs} (p: McNemar's exact test), bootstrapped for mean returns."
-    means = f"bootstrapped; {pairs} are of returns (p: exchange of signs)."
+    tango = "" if comparison.trainings else f", Tango's for {pairs} (p: McNemar's exact test)"
+    fractions = f"Wilson's for fractions{tango}, bootstrapped for mean returns."
+    means = f"bootstrapped{'' if comparison.trainings else f'; {pairs} are of returns (p: exchange of signs)'}."
     return (
         f"In brackets 95 % intervals: {fractions if known else means}"
         + (
@@ -206,19 +206,18 @@ def _marks(panel: Axes, rows: Sequence[dict[str, Any]], keys: tuple[str, ...], s
         panel.plot(value, index, "o", color=colour, ms=6)
 
 
-def curves(curves: Mapping[str, Sequence[Point]], env_id: str, path: str | Path) -> None:
-    """Plots agents' learning curves, against environment steps."""
+def curves(curves: Curves, env_id: str, path: str | Path) -> Path:
+    """Plots agents' learning curves, against environment steps; returns the path."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(5.2, 3.6), dpi=110, layout="constrained")
     FigureCanvasAgg(figure)
     panel = figure.subplots()
-    for (name, points), colour in zip(curves.items(), _COLOURS * len(curves), strict=False):
-        panel.plot(*zip(*points, strict=True), "o-", color=colour, label=name, lw=2, ms=5)
-    panel.set(xscale="log", xlabel="environment steps", ylabel="success at the end, or mean return", title=env_id)
+    draw_curves(panel, curves)
+    panel.set(title=env_id)
     panel.grid(color="#E4E7EB", lw=0.8)
     panel.spines[["top", "right"]].set_visible(False)
-    panel.legend(frameon=False)
     with atomic_write(path) as aside:
         figure.savefig(aside)
+    return Path(path)

@@ -5,8 +5,11 @@ from __future__ import annotations
 import json
 import os
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor
+from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 import gymnasium as gym
@@ -17,19 +20,21 @@ from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from grasp_agent.agent.agent import GraspAgent
 from grasp_agent.evaluation.evaluate import evaluate
 from grasp_agent.evaluation.folder import check_no_links
+from grasp_agent.execution import Content, results
 from grasp_agent.files import atomic_write, locked
 from grasp_agent.reading import read_json, reading
 from grasp_agent.validation import at_least
-from grasp_agent.zoo.algorithms import ALGORITHMS, algorithm
+from grasp_agent.zoo.algorithms import algorithm
 from grasp_agent.zoo.baselines import saved
 from grasp_agent.zoo.resumable import ResumableTraining
 from grasp_agent.zoo.rl_zoo import tuned
 
 LONGER = 10
-"""Factor by which agents of Stable-Baselines3 are trained longer, in addition."""
-_FRACTIONS = (0.25, 0.5, 1, 2, 5, LONGER)
-"""Fractions of the steps at which agents of Stable-Baselines3 are evaluated."""
+"""Default factor by which agents of Stable-Baselines3 are trained longer, in addition."""
+_FRACTIONS = (0.25, 0.5, 1, 2, 5)
+"""Fractions of the steps at which agents of Stable-Baselines3 are evaluated, up to that factor."""
 _PROBLEM = "no file of a training (remove it to train again)"
+_FINISHED = "schooled.json"
 _EPISODES, _SEED = 20, 30_000  # of these evaluations
 
 
@@ -46,52 +51,145 @@ class TrainedAgent(NamedTuple):
     """The result of one agent's training."""
 
     files: tuple[Path, ...]
-    """Its files: after the given number of steps, and for agents of Stable-Baselines3 after ten times as many."""
+    """Its files: after the given number of steps, and for agents of Stable-Baselines3 after `longer` times as many."""
     curve: tuple[Point, ...]
     """Its learning curve."""
 
 
-def train_agent(
-    name: str, env_id: str, steps: int, folder: Path, *, seed: int = 0, on_steps: Callable[[int], object] | None = None
-) -> TrainedAgent:
-    """Trains one agent; a finished training is not repeated.
+class TrainingTask(NamedTuple):
+    """The training of one agent."""
+
+    name: str
+    """ "grasp", or an algorithm of Stable-Baselines3."""
+    env_id: str
+    """Of the environment."""
+    steps: int
+    """Environment steps."""
+    seed: int = 0
+    """Of everything random."""
+    longer: int = LONGER
+    """Agents of Stable-Baselines3 are also trained for so many times the steps; 1 for no longer ones."""
+
+    @property
+    def total(self) -> int:
+        """Environment steps of the whole training."""
+        return self.steps if self.name == "grasp" else self.longer * self.steps
+
+    def home(self, folder: Path) -> Path:
+        """Returns the folder of this training's files: one for each combination of settings."""
+        settings = {} if self.name == "grasp" else _settings(self)
+        longer = [] if self.longer == LONGER else [self.longer]
+        digits = zlib.crc32(json.dumps([self.env_id, self.seed, settings, *longer]).encode())
+        return folder / f"{self.name}-{self.steps}-{digits:08x}"
+
+    def files(self, home: Path) -> tuple[Path, ...]:
+        """Returns the files of the trained agent; their names are never read from a file."""
+        factors = (1,) if self.name == "grasp" else sorted({1, self.longer})
+        return tuple(home / f"{self.name}-{factor * self.steps}.zip" for factor in factors)
+
+
+def train_agent(task: TrainingTask, folder: Path, *, on_steps: Callable[[int], object] | None = None) -> TrainedAgent:
+    """Trains one agent; a finished training is not repeated, an interrupted one continues.
 
     Of files that are already there, none is loaded that runs code; those of finished trainings are returned unread, and
     are to be loaded as an `OwnFile`.
 
     Args:
-        name: "grasp", or an algorithm of Stable-Baselines3.
-        env_id: of the environment.
-        steps: environment steps.
-        folder: of its files.
-        seed: of everything random.
+        task: the training.
+        folder: of all trainings' files.
         on_steps: called with the number of steps taken, as they are taken.
 
     Raises:
         ValueError: for an environment that the agent cannot learn in, or a symbolic link in the folder.
         OSError: if a file cannot be written, or another command trains the same agent (`BlockingIOError`).
     """
-    settings = {} if name == "grasp" else _settings(name, env_id, steps)
-    digits = zlib.crc32(json.dumps([env_id, seed, settings]).encode())
-    home = folder / f"{name}-{steps}-{digits:08x}"  # a folder for each combination of settings
     check_no_links(folder)
-    path, files, done = home / "schooled.json", _files(name, steps, home), on_steps or (lambda _: None)
-    with locked(path, "another command trains this agent"):
-        if os.path.lexists(path) and all(map(os.path.lexists, files)):
-            return TrainedAgent(files, learning_curve(path))
-        if name == "grasp":
-            trained = _train_grasp(env_id, steps, home, seed, done)
-        else:
-            trained = _train_baseline(name, env_id, steps, home, seed, settings, done)
-        with atomic_write(path) as aside:
-            content = {"files": [file.name for file in trained.files], "curve": trained.curve}
-            aside.write_text(json.dumps(content) + "\n", encoding="utf-8")
-        return trained
+    home, done = task.home(folder), on_steps or (lambda _: None)
+    with locked(home / _FINISHED, "another command trains this agent"):
+        known = finished(task, folder)
+        if known is not None:
+            return known
+        train = _train_grasp if task.name == "grasp" else _train_baseline
+        curve = train(task, home, done)
+        return _finish(task, home, curve)
 
 
-def _files(name: str, steps: int, home: Path) -> tuple[Path, ...]:
-    """Returns the files of an agent; their names are never read from a file."""
-    return tuple(home / f"{name}-{factor * steps}.zip" for factor in ((1,) if name == "grasp" else (1, LONGER)))
+def finished(task: TrainingTask, folder: Path) -> TrainedAgent | None:
+    """Returns the files of a training that has finished; None if it has not."""
+    home = task.home(folder)
+    files, path = task.files(home), home / _FINISHED
+    if not all(map(os.path.lexists, (path, *files))):
+        return None
+    return TrainedAgent(files, learning_curve(path))
+
+
+def _finish(task: TrainingTask, home: Path, curve: Sequence[Point]) -> TrainedAgent:
+    files = task.files(home)
+    with atomic_write(home / _FINISHED) as aside:
+        content = {"files": [file.name for file in files], "curve": curve}
+        aside.write_text(json.dumps(content) + "\n", encoding="utf-8")
+    return TrainedAgent(files, tuple(curve))
+
+
+def train_agents(
+    tasks: Sequence[TrainingTask],
+    folder: Path,
+    *,
+    jobs: int | None = None,
+    executor: Executor | None = None,
+    on_steps: Callable[[int], object] | None = None,
+) -> dict[TrainingTask, TrainedAgent]:
+    """Trains several agents, such as one with several seeds; finished trainings are not repeated.
+
+    Args:
+        tasks: the trainings.
+        folder: of their files. Processes of this machine keep checkpoints there, with which an interrupted training
+            continues; an executor's workers send finished trainings, and write nothing there.
+        jobs: processes, or tasks that the executor is given at a time, see `execution.results`.
+        executor: runs the trainings; None for `jobs` processes.
+        on_steps: called with numbers of steps as they are taken; with several processes as trainings finish.
+
+    Raises:
+        ValueError: as `train_agent`.
+        OSError: as `train_agent`.
+    """
+    done = on_steps or (lambda _: None)
+    check_no_links(folder)
+    if executor is None and jobs in (None, 1):
+        return {task: train_agent(task, folder, on_steps=done) for task in tasks}
+    found = {task: known for task in tasks if (known := finished(task, folder)) is not None}
+    done(sum(task.total for task in found))
+    missing = [task for task in tasks if task not in found]
+    call = partial(train_agent, folder=folder) if executor is None else train_elsewhere
+    for task, trained in results(call, missing, executor=executor, jobs=jobs):
+        found[task] = trained if isinstance(trained, TrainedAgent) else _received(task, folder, trained)
+        done(task.total)
+    return {task: found[task] for task in tasks}
+
+
+class Sent(NamedTuple):
+    """A finished training by value."""
+
+    contents: tuple[Content, ...]
+    """Its files."""
+    curve: tuple[Point, ...]
+    """Its learning curve."""
+
+
+def train_elsewhere(task: TrainingTask) -> Sent:
+    """Trains one agent and returns it by value; it leaves no files."""
+    with TemporaryDirectory(prefix="grasp-agent-") as folder:
+        trained = train_agent(task, Path(folder))
+        return Sent(tuple(map(Content.of, trained.files)), trained.curve)
+
+
+def _received(task: TrainingTask, folder: Path, sent: Sent) -> TrainedAgent:
+    home = task.home(folder)
+    with locked(home / _FINISHED, "another command trains this agent"):
+        for path, content in zip(task.files(home), sent.contents, strict=True):
+            with atomic_write(path) as aside:
+                aside.write_bytes(content.data)
+        return _finish(task, home, sent.curve)
 
 
 def learning_curve(path: Path) -> tuple[Point, ...]:
@@ -110,61 +208,52 @@ def learning_curve(path: Path) -> tuple[Point, ...]:
         return points
 
 
-def total_steps(names: Sequence[str], steps: int) -> int:
-    """Returns the environment steps of the training of all these agents."""
-    return sum(steps if name == "grasp" else LONGER * steps for name in names if name in ("grasp", *ALGORITHMS))
-
-
-def _train_grasp(env_id: str, steps: int, home: Path, seed: int, done: Callable[[int], object]) -> TrainedAgent:
+def _train_grasp(task: TrainingTask, home: Path, done: Callable[[int], object]) -> list[Point]:
     """Trains `GraspAgent`; continues from its checkpoint."""
-    (path,) = _files("grasp", steps, home)
+    (path,) = task.files(home)
     home.mkdir(parents=True, exist_ok=True)
-    agent = GraspAgent("MultiInputPolicy", env_id, seed=seed, device="cpu")
-    agent.learn(steps, _StepCounter(done), checkpoint=home / "checkpoint.zip")
+    agent = GraspAgent("MultiInputPolicy", task.env_id, seed=task.seed, device="cpu")
+    agent.learn(task.steps, _StepCounter(done), checkpoint=home / "checkpoint.zip")
     agent.save(path)
-    return TrainedAgent((path,), (Point(steps, _score(agent, env_id)),))
+    return [Point(task.steps, _score(agent, task.env_id))]
 
 
-def _settings(name: str, env_id: str, steps: int) -> dict[str, Any]:
+def _settings(task: TrainingTask) -> dict[str, Any]:
     """Returns RL Zoo's hyperparameters, where there are any; rollouts are short enough for four updates in `steps`."""
-    settings = tuned(name, env_id) or {}
-    if issubclass(algorithm(name), OnPolicyAlgorithm):
+    settings = tuned(task.name, task.env_id) or {}
+    if issubclass(algorithm(task.name), OnPolicyAlgorithm):
         count = settings.get("n_envs", 1)
-        settings["n_steps"] = max(1, min(settings.get("n_steps", 2048), steps // (4 * count)))
+        settings["n_steps"] = max(1, min(settings.get("n_steps", 2048), task.steps // (4 * count)))
         settings["batch_size"] = min(settings.get("batch_size", 64), settings["n_steps"] * count)
     return settings
 
 
-def _train_baseline(
-    name: str,
-    env_id: str,
-    steps: int,
-    home: Path,
-    seed: int,
-    settings: Mapping[str, Any],
-    done: Callable[[int], object],
-) -> TrainedAgent:
+def _train_baseline(task: TrainingTask, home: Path, done: Callable[[int], object]) -> list[Point]:
     """Trains an agent of Stable-Baselines3, with evaluations; the curve so far is saved next to its checkpoint."""
+    settings = _settings(task)
     own = {key: value for key, value in settings.items() if key != "n_envs"}
     count = settings.get("n_envs", 1)
-    env: Any = gym.make(env_id) if count == 1 else make_vec_env(env_id, count, seed=seed)
+    env: Any = gym.make(task.env_id) if count == 1 else make_vec_env(task.env_id, count, seed=task.seed)
     checkpoint, curve_file, ticks = home / "checkpoint", home / "seen.json", _StepCounter(done)
     curve: list[Point] = []
     if os.path.lexists(checkpoint) and os.path.lexists(curve_file):
         curve = list(learning_curve(curve_file))
-    training = ResumableTraining(name, env, steps=LONGER * steps, seed=seed, checkpoint=checkpoint, **own)
-    files: dict[float, Path] = dict(zip((1, LONGER), _files(name, steps, home), strict=True))
-    for fraction in _FRACTIONS[len(curve) :]:
-        training.run(round(fraction * steps), ticks)
-        curve.append(Point(training.model.num_timesteps, _score(training.model, env_id)))
-        if fraction in files:
-            saved(training.model, name, env_id, files[fraction], seconds=training.seconds, settings=own)
+    training = ResumableTraining(
+        task.name, env, steps=task.longer * task.steps, seed=task.seed, checkpoint=checkpoint, **own
+    )
+    paths: dict[float, Path] = dict(zip(sorted({1, task.longer}), task.files(home), strict=True))
+    fractions = sorted({*(fraction for fraction in _FRACTIONS if fraction <= task.longer), task.longer})
+    for fraction in fractions[len(curve) :]:
+        training.run(round(fraction * task.steps), ticks)
+        curve.append(Point(training.model.num_timesteps, _score(training.model, task.env_id)))
+        if fraction in paths:
+            saved(training.model, task.name, task.env_id, paths[fraction], seconds=training.seconds, settings=own)
         with atomic_write(curve_file) as aside:
             aside.write_text(json.dumps(curve) + "\n", encoding="utf-8")
     training.end()
     curve_file.unlink(missing_ok=True)
     env.close()
-    return TrainedAgent(tuple(files.values()), tuple(curve))
+    return curve
 
 
 class _StepCounter(BaseCallback):

@@ -57,6 +57,7 @@ def test_the_report_states_whether_starts_were_equal():
         "env",
         who,
         [Evaluation("env", w.name, 0, tuple(rows), seconds, 0.0) for w, rows in zip(who, (one, two), strict=True)],
+        {},
     )
     first, other = (dict(zip(report.HEADERS, cells, strict=True)) for cells in report.cells(found))
     assert (first["steps learned from"], first["training"], first["model"]) == ("1,000", "12 s", "0.50 MB")

@@ -12,7 +12,7 @@ from grasp_agent import serialization
 from grasp_agent.cli.main import main
 from grasp_agent.evaluation import training
 from grasp_agent.evaluation.participants import participant
-from grasp_agent.evaluation.training import total_steps, train_agent
+from grasp_agent.evaluation.training import TrainingTask, train_agent
 from grasp_agent.zoo import resumable
 
 ENV = "grasp/BallNav-v0"
@@ -27,28 +27,28 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_an_algorithm_is_saved_after_the_steps_and_ten_times_as_many(tmp_path: Path):
     ticks: list[int] = []
-    trained = train_agent("sac", ENV, 40, tmp_path, on_steps=ticks.append)
+    trained = train_agent(TrainingTask("sac", ENV, 40), tmp_path, on_steps=ticks.append)
     assert [path.name for path in trained.files] == ["sac-40.zip", "sac-400.zip"]
     assert [point.steps for point in trained.curve] == [10, 20, 40, 80, 200, 400]
-    assert sum(ticks) == total_steps(["sac"], 40) == 400
+    assert sum(ticks) == TrainingTask("sac", ENV, 40).total == 400
     for path, steps in zip(trained.files, (40, 400), strict=True):
         who = participant(str(path), ENV)
         assert (who.name, who.steps) == (f"sac@{steps}", steps)
         assert who.seconds is not None and who.seconds >= (0 if steps == 40 else 0.1)
     ticks.clear()
-    assert train_agent("sac", ENV, 40, tmp_path, on_steps=ticks.append) == trained
+    assert train_agent(TrainingTask("sac", ENV, 40), tmp_path, on_steps=ticks.append) == trained
     assert not ticks
 
 
 def test_a_grasp_agent_is_saved_after_the_steps_and_resumes_from_its_checkpoint(tmp_path: Path):
-    trained = train_agent("grasp", ENV, 120, tmp_path)
+    trained = train_agent(TrainingTask("grasp", ENV, 120), tmp_path)
     assert [path.name for path in trained.files] == ["grasp-120.zip"]
     who = participant(str(trained.files[0]), ENV)
     assert (who.name, who.steps) == ("grasp@120", 120)
     trained.files[0].unlink()
-    again = train_agent("grasp", ENV, 120, tmp_path)
+    again = train_agent(TrainingTask("grasp", ENV, 120), tmp_path)
     assert again.files == trained.files and again.files[0].exists()
-    assert total_steps(["grasp", "sac", "random"], 120) == 120 + 1200
+    assert TrainingTask("grasp", ENV, 120).total == 120
 
 
 @pytest.mark.parametrize("name", ["sac", "grasp"])
@@ -65,11 +65,13 @@ def test_a_stopped_training_resumes(name: str, tmp_path: Path, monkeypatch: pyte
 
     steps, stop_at = (40, 250) if name == "sac" else (200, 150)
     with pytest.raises(KeyboardInterrupt):
-        train_agent(name, ENV, steps, tmp_path, on_steps=count)
+        train_agent(TrainingTask(name, ENV, steps), tmp_path, on_steps=count)
     assert not list(tmp_path.glob("*/schooled.json"))
     taken, first, stop_at = 0, taken, 0
-    trained = train_agent(name, ENV, steps, tmp_path, on_steps=count)
-    assert 0 < taken <= total_steps([name], steps) - first + 60  # steps after the last checkpoint are repeated
+    trained = train_agent(TrainingTask(name, ENV, steps), tmp_path, on_steps=count)
+    assert (
+        0 < taken <= TrainingTask(name, ENV, steps).total - first + 60
+    )  # steps after the last checkpoint are repeated
     fractions = (0.25, 0.5, 1, 2, 5, 10) if name == "sac" else (1,)
     assert [point.steps for point in trained.curve] == [fraction * steps for fraction in fractions]
     for file, fraction in zip(trained.files, (1, 10), strict=False):
@@ -81,45 +83,48 @@ def test_a_stopped_training_resumes(name: str, tmp_path: Path, monkeypatch: pyte
 
 
 def test_the_curve_of_a_deleted_training_is_not_used_for_another(tmp_path: Path):
-    first = train_agent("sac", ENV, 20, tmp_path)
+    first = train_agent(TrainingTask("sac", ENV, 20), tmp_path)
     folder = first.files[0].parent
     (folder / "schooled.json").unlink()
     (folder / "seen.json").write_text("[[5, 0.5], [10, 0.5], [20, 0.5]]")
     first.files[0].unlink()
-    again = train_agent("sac", ENV, 20, tmp_path)
+    again = train_agent(TrainingTask("sac", ENV, 20), tmp_path)
     assert len(again.curve) == 6 and again.files[0].exists()
 
 
 def test_settings_of_rl_zoo_are_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(training, "tuned", lambda *_: {"n_envs": 2, "gamma": 0.5, "policy_kwargs": {"net_arch": [7]}})
-    trained = train_agent("sac", ENV, 40, tmp_path)
+    trained = train_agent(TrainingTask("sac", ENV, 40), tmp_path)
     config, tensors = serialization.read(trained.files[0])
     assert config["settings"] == {"gamma": 0.5, "policy_kwargs": {"net_arch": [7]}}
     assert tensors["actor.latent_pi.0.weight"].shape[0] == 7
 
 
 def test_trainings_do_not_take_each_others_files(tmp_path: Path):
-    one = train_agent("sac", ENV, 20, tmp_path)
+    one = train_agent(TrainingTask("sac", ENV, 20), tmp_path)
     others = [
-        train_agent("sac", "grasp/BallNavTrap-v0", 20, tmp_path),
-        train_agent("sac", ENV, 30, tmp_path),
-        train_agent("sac", ENV, 20, tmp_path, seed=1),
+        train_agent(TrainingTask("sac", "grasp/BallNavTrap-v0", 20), tmp_path),
+        train_agent(TrainingTask("sac", ENV, 30), tmp_path),
+        train_agent(TrainingTask("sac", ENV, 20, seed=1), tmp_path),
     ]
     files = [file for trained in (one, *others) for file in trained.files]
     assert len(set(files)) == 8
     before = [file.read_bytes() for file in one.files]
-    assert train_agent("sac", ENV, 20, tmp_path) == one and [file.read_bytes() for file in one.files] == before
+    assert (
+        train_agent(TrainingTask("sac", ENV, 20), tmp_path) == one
+        and [file.read_bytes() for file in one.files] == before
+    )
 
 
 def test_rollouts_of_on_policy_algorithms_are_short_enough(tmp_path: Path):
-    trained = train_agent("ppo", "Pendulum-v1", 100, tmp_path)
+    trained = train_agent(TrainingTask("ppo", "Pendulum-v1", 100), tmp_path)
     steps = [point.steps for point in trained.curve]
     assert steps == sorted(set(steps))
     assert np.abs(np.subtract(steps, (25, 50, 100, 200, 500, 1000))).max() <= 25
 
 
 def test_returns_stand_in_where_no_success_is_reported(tmp_path: Path):
-    trained = train_agent("ppo", "Pendulum-v1", 60, tmp_path)
+    trained = train_agent(TrainingTask("ppo", "Pendulum-v1", 60), tmp_path)
     assert all(point.success < -10 for point in trained.curve)
 
 

@@ -6,10 +6,12 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Generator, Iterable, Iterator
-from concurrent.futures import BrokenExecutor, Future, ProcessPoolExecutor, as_completed
+from concurrent.futures import BrokenExecutor, Future, ProcessPoolExecutor
 from contextlib import contextmanager, suppress
+from itertools import chain, islice
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
+from queue import SimpleQueue
 from typing import Any, TypeVar
 
 from grasp_agent.interruption import Stopped
@@ -19,6 +21,7 @@ Result = TypeVar("Result")
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _GRACE = 8.0  # time that a process has to clean up [s]; chosen by hand
+_RETRIES = 2  # times that processes are replaced without a finished call in between; chosen by hand
 _stopped, _idle = threading.Event(), threading.Event()
 _idle.set()
 
@@ -28,8 +31,9 @@ def in_processes(
 ) -> Generator[tuple[Item, Result], None, None]:
     """Calls a function once for each item, and yields items and results as they finish.
 
-    Where the iteration ends early (Ctrl-C, an error, the end of this process), the calls that are running get a
-    `KeyboardInterrupt`, so that they can clean up, and the others are not started.
+    An item is asked for when a process is free. Where the iteration ends early (Ctrl-C, an error, the end of this
+    process), the calls that are running get a `KeyboardInterrupt`, so that they can clean up, and the others are not
+    started. Where a process is killed, the unfinished calls are made again in new ones.
 
     Args:
         call: a function that pickle can find by its name.
@@ -37,23 +41,40 @@ def in_processes(
         jobs: number of processes; 1 calls the function in this one.
 
     Raises:
-        ChildProcessError: if a process was killed.
+        ChildProcessError: if processes were killed three times without a call that finished in between.
     """
     if jobs == 1:
         for item in items:
             yield item, call(item)
         return
+    queue, lost = iter(items), 0
+    while True:
+        running: dict[Future[Result], Item] = {}
+        try:
+            for pair in _in_pool(call, queue, jobs, running):
+                lost = 0
+                yield pair
+            return
+        except BrokenExecutor as error:
+            lost += 1
+            if lost > _RETRIES:
+                raise ChildProcessError("a process ended unexpectedly (killed, or out of memory?)") from error
+            queue = chain(running.values(), queue)
+
+
+def _in_pool(
+    call: Callable[[Item], Result], items: Iterator[Item], jobs: int, running: dict[Future[Result], Item]
+) -> Iterator[tuple[Item, Result]]:
     context = get_context("spawn")
     watched, held = context.Pipe(duplex=False)
     pool = ProcessPoolExecutor(jobs, context, _watch, (watched,))
-    try:
+
+    def submit(item: Item) -> Future[Result]:
         with _signals_blocked():  # in new processes they stay blocked until these can handle them
-            futures: dict[Future[Result], Item] = {pool.submit(_called, call, item): item for item in items}
-        for future in as_completed(futures):
-            yield futures[future], future.result()
-    except BrokenExecutor as error:
-        held.close()
-        raise ChildProcessError("a process ended unexpectedly (killed, or out of memory?)") from error
+            return pool.submit(_called, call, item)
+
+    try:
+        yield from as_finished(submit, items, jobs, running)
     except BaseException:
         held.close()
         raise
@@ -61,6 +82,37 @@ def in_processes(
         pool.shutdown(cancel_futures=True)
         held.close()
         watched.close()
+
+
+def as_finished(
+    submit: Callable[[Item], Future[Result]],
+    items: Iterator[Item],
+    most: int,
+    running: dict[Future[Result], Item],
+) -> Iterator[tuple[Item, Result]]:
+    """Submits items, and yields them with their results as they finish.
+
+    Args:
+        submit: begins a call.
+        items: its arguments; one is asked for when fewer than `most` calls are unfinished.
+        most: calls that are begun at a time, at most.
+        running: filled with the unfinished calls and their items.
+    """
+    finished: SimpleQueue[Future[Result]] = SimpleQueue()  # `concurrent.futures.wait` takes time for each running call
+
+    def fill() -> None:
+        for item in islice(items, most - len(running)):
+            future = submit(item)
+            running[future] = item
+            future.add_done_callback(finished.put)
+
+    fill()
+    while running:
+        future = finished.get()
+        result = future.result()
+        item = running.pop(future)
+        fill()  # nobody waits while the caller deals with the result
+        yield item, result
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from grasp_agent.evaluation.processes import _GRACE, in_processes
+from grasp_agent.execution.processes import _GRACE, in_processes
 
 ITEMS = 6
 

@@ -1,0 +1,315 @@
+"""Comparisons and trainings on a Ray cluster of several nodes on one machine, whose nodes are killed meanwhile.
+
+    python -m benchmarks.cluster                 # all parts, about half an hour on two cores
+    python -m benchmarks.cluster --parts overhead --kills 0
+
+*same*: four agents, 200 episodes each, and six trainings: the same rows as in one process. *kills*: the same, while a
+node is killed with SIGKILL and replaced, again and again. *overhead*: tasks of one second of waiting, against the time
+that as many slots need for them. *scale*: a thousand tasks for each of 100 nodes, simulated: what the driver keeps, and
+how long it takes to hand tasks out. Writes `benchmarks/results/cluster.json` and `docs/results/cluster.md`.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import tracemalloc
+from collections.abc import Iterator
+from concurrent.futures import Executor, Future
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import tyro
+
+from benchmarks import pages
+from grasp_agent import compare
+from grasp_agent.evaluation.compare import Comparison
+from grasp_agent.evaluation.participants import OwnFile
+from grasp_agent.evaluation.training import TrainedAgent, TrainingTask, train_agents
+from grasp_agent.execution import Content, engine, results
+
+ENV, AGENTS, EPISODES, SEED = "grasp/BallNav-v0", ("grasp", "icem", "mppi", "random"), 200, 20_000
+SEEDS, STEPS = 6, 300
+NODES, CPUS = 3, 1
+PARTS = ("same", "kills", "overhead", "scale")
+Row = dict[str, Any]
+
+
+class Cluster:
+    """Ray nodes on this machine, each a process group of its own.
+
+    Args:
+        nodes: number of them, the head included.
+        cpus: that each offers.
+    """
+
+    def __init__(self, nodes: int = NODES, cpus: int = CPUS) -> None:
+        self._cpus = cpus
+        self._folder = tempfile.TemporaryDirectory(prefix="ray-")
+        self._head = self._start("--head", "--port=0", "--include-dashboard=false")
+        self.address = self._address()
+        self.nodes = [self._start(f"--address={self.address}") for _ in range(nodes - 1)]
+
+    def _start(self, *options: str) -> subprocess.Popen[bytes]:
+        ray = Path(sys.executable).parent / "ray"
+        command = [str(ray), "start", "--block", f"--num-cpus={self._cpus}", *options, "--disable-usage-stats"]
+        environment = {**os.environ, "RAY_worker_niceness": "0"}
+        log = (Path(self._folder.name) / f"{time.monotonic_ns()}.log").open("wb")
+        return subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True, env=environment)
+
+    def _address(self) -> str:
+        end = time.monotonic() + 90
+        while time.monotonic() < end:
+            for path in Path(self._folder.name).glob("*.log"):
+                for line in path.read_text(errors="replace").splitlines():
+                    if "--address=" in line:
+                        return line.partition("--address=")[2].strip().strip("'\"")
+            time.sleep(0.2)
+        raise TimeoutError("ray: the head node did not start in 90 s")
+
+    def replace(self, index: int) -> None:
+        """Kills all processes of a node, and starts another one in its place."""
+        self._kill(self.nodes[index])
+        self.nodes[index] = self._start(f"--address={self.address}")
+
+    def _kill(self, node: subprocess.Popen[bytes]) -> None:
+        # workers and agents lead groups of their own: they are found as descendants
+        for process in (*descendants(node.pid), node.pid):
+            try:
+                os.kill(process, signal.SIGKILL)
+            except ProcessLookupError:
+                continue
+        node.wait()
+
+    def end(self) -> None:
+        """Ends all nodes."""
+        for node in (*self.nodes, self._head):
+            self._kill(node)
+        self._folder.cleanup()
+
+
+def descendants(process: int) -> list[int]:
+    """Returns the ids of all processes that descend from one."""
+    listed = subprocess.run(["ps", "-eo", "pid=,ppid="], capture_output=True, text=True, check=True).stdout
+    children: dict[int, list[int]] = {}
+    for line in listed.splitlines():
+        own, parent = map(int, line.split())
+        children.setdefault(parent, []).append(own)
+    found, queue = [], [process]
+    while queue:
+        below = children.get(queue.pop(), [])
+        found += below
+        queue += below
+    return found
+
+
+@contextmanager
+def cluster() -> Iterator[Cluster]:
+    """Starts nodes and ends them."""
+    nodes = Cluster()
+    try:
+        yield nodes
+    finally:
+        nodes.end()
+
+
+@contextmanager
+def killing(nodes: Cluster, kills: int, every: float) -> Iterator[list[float]]:
+    """Kills a node and starts another, up to so many times; yields the times of kills so far [s]."""
+    ended, times, began = threading.Event(), list[float](), time.monotonic()
+
+    def run() -> None:
+        while len(times) < kills and not ended.wait(every):
+            nodes.replace(len(times) % len(nodes.nodes))
+            times.append(time.monotonic() - began)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    try:
+        yield times
+    finally:
+        ended.set()
+        thread.join()
+
+
+def rows_of(found: Comparison) -> list[tuple[Any, ...]]:
+    """Returns all episodes without their times."""
+    timed = {"seconds_per_action_mean": 0.0, "seconds_per_action_max": 0.0}
+    return [
+        (entry.participant.name, *row._replace(**timed)) for entry in found.entries for row in entry.evaluation.episodes
+    ]
+
+
+def trainings(folder: Path, executor: Executor | None = None) -> list[TrainedAgent]:
+    """Trains one agent with several seeds."""
+    tasks = [TrainingTask("grasp", ENV, STEPS, seed) for seed in range(SEEDS)]
+    return list(train_agents(tasks, folder, executor=executor).values())
+
+
+def played(executor: Executor | None = None, episodes: int = EPISODES) -> Comparison:
+    """Compares the agents."""
+    return compare(ENV, AGENTS, episodes=episodes, seed=SEED, executor=executor)
+
+
+def scored(trained: list[TrainedAgent]) -> list[tuple[Any, ...]]:
+    """Returns what trained agents do in ten episodes: equal parameters give equal rows."""
+    files = [OwnFile(one.files[0]) for one in trained]
+    return rows_of(compare(ENV, {"grasp": files}, episodes=10, seed=SEED))
+
+
+def same(kills: int = 0, every: float = 10.0, episodes: int = EPISODES) -> Row:
+    """Compares a cluster with one process; kills and replaces nodes meanwhile.
+
+    Args:
+        kills: number of nodes that are killed.
+        every: time between them [s].
+        episodes: of the comparison.
+    """
+    with tempfile.TemporaryDirectory() as folder, cluster() as nodes:
+        with engine("ray", nodes.address) as executor, killing(nodes, kills, every) as times:
+            began = time.monotonic()
+            rounds, there, trained = 0, None, None
+            while there is None or len(times) < kills:  # until all kills fell into work
+                there = played(executor, episodes)
+                trained = trainings(Path(folder) / f"cluster-{rounds}", executor)
+                rounds += 1
+            seconds = time.monotonic() - began
+        assert trained is not None
+        here, alone = played(None, episodes), trainings(Path(folder) / "here")
+        rows = rows_of(there)
+        return {
+            "kills": len(times),
+            "rounds": rounds,
+            "seconds": round(seconds, 1),
+            "episodes": len(rows),
+            "equal rows": rows == rows_of(here),
+            "trainings": len(trained),
+            "equal trainings": scored(trained) == scored(alone)
+            and [one.curve for one in trained] == [one.curve for one in alone],
+        }
+
+
+def wait(seconds: float) -> float:
+    """Waits."""
+    time.sleep(seconds)
+    return seconds
+
+
+def overhead(count: int = 60) -> Row:
+    """Returns how much longer tasks of one second take than their slots need."""
+    slots = NODES * CPUS
+    with cluster() as nodes, engine("ray", nodes.address) as executor:
+        list(results(wait, [0.1] * 4 * slots, executor=executor))  # starts workers and imports
+        began = time.monotonic()
+        list(results(wait, [1.0] * count, executor=executor))
+        seconds = time.monotonic() - began
+    return {
+        "tasks": count,
+        "slots": slots,
+        "seconds": round(seconds, 2),
+        "overhead": round(seconds * slots / count - 1, 4),
+    }
+
+
+class Simulated(Executor):
+    """Nodes that finish a task as soon as they get it, and count what they were sent."""
+
+    def __init__(self) -> None:
+        self.bytes_sent = 0
+        self._seen: set[int] = set()
+        self._result: Any = None
+
+    def submit(self, fn: Any, /, *args: Any, **kwargs: Any) -> Future[Any]:
+        """Counts what a task sends: content that an executor sends to each node once is counted once."""
+        for argument in args:
+            if isinstance(argument, Content) and id(argument) not in self._seen:
+                self._seen.add(id(argument))
+                self.bytes_sent += len(argument.data)
+        future: Future[Any] = Future()
+        if self._result is None:
+            self._result = fn(*args, **kwargs)
+        future.set_result(self._result)  # what the others' workers do is not the driver's part
+        return future
+
+
+def answer(_: int, __: Any = None) -> bytes:
+    """Returns as much as ten episodes."""
+    return b"0" * 4096
+
+
+def scale(tasks: int = 100_000, size: int = 2**20) -> Row:
+    """Hands out tasks of 100 nodes, all of which read one file of 1 MB."""
+    with tempfile.NamedTemporaryFile(suffix=".zip") as file:
+        file.write(os.urandom(size))
+        file.flush()
+        executor = Simulated()
+        tracemalloc.start()
+        began = time.process_time()
+        count = sum(1 for _ in results(answer, range(tasks), executor=executor, files=lambda _: [Path(file.name)]))
+        seconds, (_, peak) = time.process_time() - began, tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+    return {
+        "tasks": count,
+        "microseconds per task": round(1e6 * seconds / count, 1),
+        "peak MB of the driver": round(peak / 1e6, 1),
+        "MB sent to each node": round(executor.bytes_sent / 1e6, 2),
+        "MB if each task carried its file": round(tasks * size / 1e6),
+    }
+
+
+def page(found: dict[str, Row]) -> str:
+    """Returns the page of results."""
+    lines = []
+    for name, row in found.items():
+        lines += [f"| {name} | {what} | {value} |" for what, value in row.items()]
+    return pages.page(
+        "Many machines",
+        "python -m benchmarks.cluster",
+        f"A Ray cluster of {NODES} nodes with {CPUS} CPU each, on one machine with two cores; {len(AGENTS)} agents "
+        f"({', '.join(AGENTS)}) in `{ENV}` with seeds from {SEED}, and {SEEDS} trainings of {STEPS} steps. *Equal*: "
+        "all figures of all episodes but times, and all parameters as seen in the episodes of the trained agents, "
+        "are bit for bit those of one process. *kills*: every few seconds all processes of a node get SIGKILL, and "
+        "another node starts; work is repeated until all kills have happened. *overhead*: tasks of one second, after "
+        "the start. *scale*: the driver's part of 100 nodes with 1,000 tasks each.",
+        "| part | what | value |\n|---|---|---|\n" + "\n".join(lines),
+        "What breaks first at 100 nodes is the size of what is sent: a task that carries its agent's file would send "
+        "as many copies as there are tasks. So a file is put into the cluster's store once, and a task carries its "
+        "name. Then comes the driver's memory: tasks are made and handed out as others finish, at most 1,000 are "
+        "unfinished at a time, and results are written to their files as they come. Scheduling is last: a task costs "
+        "the driver under a millisecond, so 1,000 workers with tasks of one second keep it busy; comparisons hand out "
+        "ten episodes at a time, which take seconds.",
+    )
+
+
+def main(parts: tuple[str, ...] = PARTS, kills: int = 10, publish: bool = True) -> None:
+    """Measures and writes the page.
+
+    Args:
+        parts: what is measured, see `PARTS`.
+        kills: nodes that are killed.
+        publish: whether results and page are written.
+    """
+    measures = {
+        "same": same,
+        "kills": lambda: same(kills),
+        "overhead": overhead,
+        "scale": scale,
+    }
+    found = pages.read("cluster", {})
+    for name in parts:
+        found[name] = measures[name]()
+        print(name, found[name], flush=True)
+    if publish:
+        ordered = {name: found[name] for name in PARTS if name in found}
+        pages.keep("cluster", ordered)
+        pages.publish("cluster", page(ordered))
+
+
+if __name__ == "__main__":
+    tyro.cli(main)

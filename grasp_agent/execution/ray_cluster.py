@@ -1,0 +1,76 @@
+"""An executor on Ray (Moritz et al. 2018, arXiv 1712.05889)."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import threading
+from collections.abc import Callable
+from concurrent.futures import Executor, Future
+from typing import Any, ParamSpec, TypeVar
+
+import ray
+
+from grasp_agent.execution.calls import Content
+
+Arguments = ParamSpec("Arguments")
+Result = TypeVar("Result")
+
+_RETRIES = 10  # times that a call is made again after its worker or machine was lost; chosen by hand
+
+
+class RayExecutor(Executor):
+    """Runs calls on a Ray cluster, one CPU each; a call whose worker or machine is lost is made again.
+
+    Where a machine is lost after a call, but before its result has come here, Ray makes the call again, too. Each
+    `Content` among the arguments is sent to a machine once. Workers end with this process.
+
+    Args:
+        address: of the cluster, "auto" for the one that runs on this machine; None starts one on this machine alone.
+
+    Raises:
+        ConnectionError: if there is no cluster at the address.
+        RuntimeError: if this process is connected to a cluster already.
+    """
+
+    def __init__(self, address: str | None = None) -> None:
+        if ray.is_initialized():
+            raise RuntimeError("ray: this process is connected to a cluster already (ray.shutdown() ends that)")
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+        own: dict[str, Any] = {"include_dashboard": False} if address is None else {}
+        handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            ray.init(address or "local", log_to_driver=False, logging_level=logging.ERROR, **own)
+        except ConnectionError as error:
+            raise ConnectionError(
+                f"ray: no cluster at the address {address!r} (`ray start --head` starts one)"
+            ) from error
+        if threading.current_thread() is threading.main_thread():  # Ray replaces them by its own
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
+        self._remote: dict[Callable[..., Any], Any] = {}
+        self._sent: dict[int, tuple[Content, Any]] = {}
+
+    def submit(
+        self, fn: Callable[Arguments, Result], /, *args: Arguments.args, **kwargs: Arguments.kwargs
+    ) -> Future[Result]:
+        """See `Executor.submit`."""
+        remote = self._remote.get(fn)
+        if remote is None:
+            remote = self._remote[fn] = ray.remote(num_cpus=1, max_retries=_RETRIES)(fn)
+        return remote.remote(*map(self._put, args), **kwargs).future()
+
+    def _put(self, argument: Any) -> Any:
+        if not isinstance(argument, Content):
+            return argument
+        if id(argument) not in self._sent:
+            self._sent[id(argument)] = (argument, ray.put(argument))
+        return self._sent[id(argument)][1]
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """Disconnects, which ends the workers and all calls that have not finished."""
+        self._sent.clear()
+        self._remote.clear()
+        ray.shutdown()
