@@ -86,6 +86,12 @@ class Evaluation(NamedTuple):
             "seconds_first_call": self.seconds_first_call,
         }
 
+    @property
+    def score(self) -> float:
+        """Success at the end, a fraction; the mean return where the environment does not report success."""
+        ends = [row.success_end for row in self.episodes]
+        return float(np.mean([row.return_ for row in self.episodes] if None in ends else ends))
+
     def to_json(self, path: str | Path) -> None:
         """Writes `{"summary": {...}, "episodes": [...]}` with the environment, the agent and the seed."""
         content = {

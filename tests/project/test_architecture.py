@@ -16,6 +16,7 @@ FOLDERS = (
     "cli",
     "video",
     "evaluation",
+    "execution",
     "zoo",
     "agent",
     "models",
