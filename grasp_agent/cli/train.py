@@ -90,8 +90,8 @@ class Train(Command):
         check_writable(self.out)
         with user_errors(ValueError):
             out = named(self.out, ".zip")
-            named(_beside(out, "-best.zip")), named(_beside(out, ".config.json"))
-        for path in self._files(out):
+            files = [named(path) for path in self._files(out)]
+        for path in files:
             check_writable(path)
             if path.exists() and not (self.force or self.resume):
                 raise UsageError(f"{path} exists (choose another --out, --resume or --force)")
@@ -129,10 +129,10 @@ class Train(Command):
         from grasp_agent.evaluation.config import make_agent
 
         log = None if self.tensorboard is None else str(self.tensorboard)
-        with kept(lambda: "nothing was saved: no step had been taken"):
-            with made(config.env, options=config.env_kwargs), user_errors(ValueError):
-                agent = make_agent(config, log)
-                before = self._earlier(agent, config, out)
+        early = kept(lambda: "nothing was saved: no step had been taken")
+        with early, made(config.env, options=config.env_kwargs), user_errors(ValueError):
+            agent = make_agent(config, log)
+            before = self._earlier(agent, config, out)
         say(config.summary())
         best = None if self.eval_every is None else self._best(_beside(out, "-best.zip"))
         checkpoint = out if self.resume else None

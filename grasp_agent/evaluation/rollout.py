@@ -132,9 +132,8 @@ def opened(
     if agent is not None and not callable(getattr(agent, "predict", None)):
         raise ValueError(f"agent: expected one with predict, such as grasp_agent.load(...), got {agent!r}")
     if isinstance(env, str):
-        if options is None:
-            options = getattr(agent, "env_kwargs", {}) if getattr(agent, "env_id", None) == env else {}
-        own = made(env, options, render_mode)
+        own_options = getattr(agent, "env_kwargs", {}) if getattr(agent, "env_id", None) == env else {}
+        own = made(env, own_options if options is None else options, render_mode)
         try:
             yield own
         finally:

@@ -6,6 +6,7 @@ import sys
 import time
 import warnings
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -82,12 +83,12 @@ def test_closed_output_is_not_an_error(command: str):
 @pytest.mark.parametrize(
     ("arguments", "named"),
     [
-        ("", "choose from demo, train, evaluate, compare, record, plan, models"),
+        ("", "choose from demo, train, tune, evaluate, compare, record, plan, models"),
         (
             "evalaute ball-nav",
-            "unknown command 'evalaute' (choose from demo, train, evaluate, compare, record, plan, models)",
+            "unknown command 'evalaute' (choose from demo, train, tune, evaluate, compare, record, plan, models)",
         ),
-        ("--verbose", "demo, train, evaluate, compare, record, plan, models"),
+        ("--verbose", "demo, train, tune, evaluate, compare, record, plan, models"),
         ("evaluate", "MODEL"),
         (
             "evaluate ball-nav --epsiodes 3",
@@ -145,7 +146,7 @@ def test_a_usage_error_gets_one_line_with_the_valid_choices(arguments, named, ca
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("command", ["", "demo", "train", "evaluate", "compare", "record", "plan", "models"])
+@pytest.mark.parametrize("command", ["", "demo", "train", "tune", "evaluate", "compare", "record", "plan", "models"])
 def test_help_describes_every_option(command, capsys):
     with pytest.raises(SystemExit) as leaving:
         main([*command.split(), "--help"])
@@ -153,7 +154,7 @@ def test_help_describes_every_option(command, capsys):
     shown = capsys.readouterr().out
     assert "usage: grasp" in shown
     rows = [line.strip("│").strip() for line in shown.splitlines()]
-    for row, following in zip(rows, rows[1:], strict=False):  # a long option has its description on the next line
+    for row, following in pairwise(rows):  # a long option has its description on the next line
         if row.startswith("--") and row.endswith(("INT", "FILE", "ID", "JSON", "NAME", "FOLDER", "VALUE", "DISTANCE")):
             assert following and following[0].isalpha(), row
 

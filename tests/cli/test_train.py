@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from grasp_agent import GraspAgent, Goal
+from grasp_agent import Goal, GraspAgent
 from grasp_agent.cli.main import main
 from grasp_agent.evaluation.best import BestAgent
 from grasp_agent.evaluation.config import TrainingConfig
@@ -28,6 +28,8 @@ TINY = {
     "explore": {"type": "ExploreConfig", "learning_starts": 100},
     "rule": {"type": "ReplanRule", "work": None},
 }
+
+RUN = ("train", "--config", "tiny.json", "--out")
 
 
 @pytest.fixture
@@ -50,14 +52,31 @@ def equal(one: Path, other: Path) -> bool:
 
 @pytest.mark.usefixtures("tiny")
 def test_a_run_is_repeated_exactly_from_its_configuration(tmp_path: Path, capsys):
-    assert main("train --config tiny.json --out a --env-kwargs layout=open --planner icem --horizon 9".split()) == 0
+    assert (
+        main(
+            [
+                "train",
+                "--config",
+                "tiny.json",
+                "--out",
+                "a",
+                "--env-kwargs",
+                "layout=open",
+                "--planner",
+                "icem",
+                "--horizon",
+                "9",
+            ]
+        )
+        == 0
+    )
     said = capsys.readouterr().out.splitlines()
     assert said[0].startswith(f"{ENV_ID}, layout=open; 150 steps; seed 3; planner ICEM (proposals Roadmap); horizon 9;")
     assert said[-1].startswith("saved a.zip (next: grasp evaluate a.zip)")
-    assert main("train --config a.config.json --out b.zip".split()) == 0
+    assert main(["train", "--config", "a.config.json", "--out", "b.zip"]) == 0
     assert equal(tmp_path / "a.zip", tmp_path / "b.zip")
     assert TrainingConfig.read("a.config.json") == TrainingConfig.read("b.config.json")
-    assert main("train --config a.config.json --out c.zip --seed 4".split()) == 0
+    assert main(["train", "--config", "a.config.json", "--out", "c.zip", "--seed", "4"]) == 0
     assert not equal(tmp_path / "a.zip", tmp_path / "c.zip")
 
 
@@ -106,7 +125,7 @@ def test_the_best_agent_on_the_way_is_kept_and_shown_in_tensorboard(tmp_path: Pa
 @pytest.mark.usefixtures("tiny")
 def test_no_file_of_another_training_is_replaced_unasked(taken, tmp_path: Path, capsys):
     (tmp_path / taken).write_text("old")
-    assert main("train --config tiny.json --out a.zip --eval-every 60".split()) == 2
+    assert main(["train", "--config", "tiny.json", "--out", "a.zip", "--eval-every", "60"]) == 2
     assert capsys.readouterr().err == f"grasp: {taken} exists (choose another --out, --resume or --force)\n"
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted([taken, "tiny.json"])
 
@@ -120,7 +139,7 @@ def test_sigterm_keeps_what_was_learned_its_configuration_and_the_best_so_far(tm
         os.kill(os.getpid(), signal.SIGTERM)
 
     monkeypatch.setattr(BestAgent, "_check", checked)
-    assert main("train --config tiny.json --out a.zip --eval-every 110 --eval-episodes 1".split()) == 143
+    assert main([*RUN, "a.zip", "--eval-every", "110", "--eval-episodes", "1"]) == 143
     signal.signal(signal.SIGTERM, before)
     assert capsys.readouterr().err.splitlines()[-2:] == [
         "grasp: saved what was learned in 110 steps: a.zip",
@@ -134,7 +153,7 @@ def test_sigterm_keeps_what_was_learned_its_configuration_and_the_best_so_far(tm
 @pytest.mark.usefixtures("tiny")
 def test_a_missing_tensorboard_is_said_before_the_training(capsys, monkeypatch):
     monkeypatch.setattr("grasp_agent.cli.train.find_spec", lambda name: None)
-    assert main("train --config tiny.json --out a.zip --tensorboard logs".split()) == 2
+    assert main(["train", "--config", "tiny.json", "--out", "a.zip", "--tensorboard", "logs"]) == 2
     assert capsys.readouterr().err == "grasp: --tensorboard: no module 'tensorboard' (pip install tensorboard)\n"
 
 

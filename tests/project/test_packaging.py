@@ -14,7 +14,7 @@ ENVS = ROOT / "envs" / "grasp_envs"
 
 HEAVY = {"torch", "stable_baselines3", "gymnasium", "mujoco", "scipy", "imageio", "numpy"}
 DISTRIBUTIONS = {"PIL": "pillow", "stable_baselines3": "stable-baselines3"}
-OPTIONAL = {"yaml"}  # comes with RL Zoo, of which it reads a file
+OPTIONAL = {"yaml", "optuna"}  # comes with RL Zoo, of which it reads a file; an extra
 # imageio loads its ffmpeg, and Stable-Baselines3 its progress bar, from packages without an import here.
 INDIRECT = {"imageio-ffmpeg", "tqdm"}
 
