@@ -50,10 +50,11 @@ class Tune(Command):
     """Folder of the study and its results."""
     seeds: int = 2
     """Trainings of a trial, with seeds from 70,000."""
-    episodes: int = 10
+    episodes: int = 5
     """Episodes of the evaluation of a training, with seeds from 20,000."""
     confirm: int = 3
-    """Further trainings of the best trials and of the defaults, with seeds from 75,000, episodes from 25,000."""
+    """Further trainings of the best trials and of the defaults, with seeds from 75,000, each evaluated on twice as many
+    episodes, with seeds from 25,000."""
     env_kwargs: EnvOptions = ()
     """Options of the environment: KEY=VALUE for each, or a JSON object."""
     goal: MaybeGoal = None

@@ -37,10 +37,11 @@ SEED, EPISODE_SEED = 70_000, 20_000
 CONFIRMING_SEED, CONFIRMING_EPISODE_SEED = 75_000, 25_000
 """First seeds of the further trainings of the best trials, and of their episodes."""
 _CONFIRMED = 3  # trials that are trained further, besides the defaults; chosen by hand
+_MORE_EPISODES = 2  # factor of the episodes after further trainings; chosen by hand
 
 
 @contextmanager
-def open_study(folder: Path, base: TrainingConfig, *, seeds: int = 2, episodes: int = 10) -> Iterator[Study]:
+def open_study(folder: Path, base: TrainingConfig, *, seeds: int = 2, episodes: int = 5) -> Iterator[Study]:
     """Opens the study in a folder, or begins one; no other process can open it meanwhile.
 
     Args:
@@ -140,6 +141,8 @@ class Study:
         on_training: Callable[[Training], object] | None = None,
     ) -> Tuned:
         """Runs trials until there are so many, and then further trainings of the best and of the defaults.
+
+        Further trainings are evaluated on twice as many episodes.
 
         Args:
             trials: finished trials, with those of earlier calls.
@@ -251,7 +254,7 @@ class Study:
             Training(
                 trial.key,
                 replace(self._space.config(trial.params), seed=seed),
-                self._episodes,
+                _MORE_EPISODES * self._episodes,
                 CONFIRMING_EPISODE_SEED,
             )
             for trial in self._candidates(self.trials(confirm))
