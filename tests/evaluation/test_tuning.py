@@ -182,6 +182,74 @@ def test_settings_with_which_a_training_fails_are_a_finished_trial(tune):
     assert tuned.winner.is_default and conclusion(tuned).startswith("The defaults win: no other trial was better in 2")
 
 
+@pytest.mark.parametrize("failing_seed", [70_000, 70_001])
+@pytest.mark.parametrize("killed_at", [2, 3, 4, 7, 8])
+def test_an_interrupted_trial_that_fails_is_not_doubled(killed_at: int, failing_seed: int, tune):
+    class Failing(Formula):
+        def __call__(self, training: Training) -> Outcome:
+            found, settings = super().__call__(training), training.config.settings
+            fails = settings.horizon != 50 and training.config.seed == failing_seed
+            return Outcome(None, 1.0, False, "fit: the model diverged") if fails else found
+
+    unbroken = tune(Failing(), trials=4, folder="whole")
+    with pytest.raises(KeyboardInterrupt):
+        tune(Failing(killed_at=killed_at), trials=4)
+    resumed = tune(Failing(), trials=4)
+    assert [trial._replace(key=0) for trial in resumed.trials] == [trial._replace(key=0) for trial in unbroken.trials]
+    assert len(resumed.trials) == 4 and [bool(trial.problem) for trial in resumed.trials] == [False, True, True, True]
+
+
+@pytest.mark.parametrize("method", ["tell", "set_user_attr"])
+def test_a_process_that_is_killed_before_it_ends_a_failed_trial_loses_nothing(method: str, tune, monkeypatch):
+    def failing(training: Training) -> Outcome:
+        is_default = training.config.settings.horizon == 50
+        return Outcome(0.5, 1.0, True) if is_default else Outcome(None, 1.0, False, "fit: the model diverged")
+
+    unbroken = tune(failing, trials=3, folder="whole")
+    kind = optuna.Study if method == "tell" else optuna.Trial
+    known = getattr(kind, method)
+    for count in range(1, 10):
+        left = [count]
+
+        def killed(*given: Any, left: list[int] = left, **named: Any) -> Any:
+            left[0] -= 1
+            if not left[0]:
+                raise KeyboardInterrupt
+            return known(*given, **named)
+
+        with monkeypatch.context() as patch, suppress(KeyboardInterrupt):
+            patch.setattr(kind, method, killed)
+            tune(failing, trials=3, folder=f"{count}")
+        resumed = tune(failing, trials=3, folder=f"{count}")
+        assert [t._replace(key=0) for t in resumed.trials] == [t._replace(key=0) for t in unbroken.trials]
+
+
+def test_an_open_study_can_be_run_again_after_an_interruption(tmp_path: Path, monkeypatch):
+    monkeypatch.setattr(study, "train_and_evaluate", Formula(killed_at=1))
+    with open_study(tmp_path, BASE) as opened:
+        with pytest.raises(KeyboardInterrupt):
+            opened.run(3, 1)
+        monkeypatch.setattr(study, "train_and_evaluate", Formula())
+        assert len(opened.run(3, 1).trials) == 3
+
+
+def test_interrupted_trials_come_first_also_where_fewer_are_asked_for(tmp_path: Path, tune, monkeypatch):
+    """Two at a time: the second trial has finished when the first is killed."""
+
+    def last_first(call: Call, items: Any, **_: Any) -> Any:
+        begun = [next(items) for _ in range(4)]
+        for item in begun[2:]:
+            yield item, call(item)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("grasp_agent.execution.results", last_first)
+        with pytest.raises(KeyboardInterrupt):
+            tune(Formula())
+    tuned = tune(Formula(), trials=1)
+    assert [trial.params["horizon"] == 50 for trial in tuned.trials] == [True, False]
+
+
 def test_defaults_that_fail_are_an_error(tune):
     with pytest.raises(ValueError, match="the defaults fail: no goal"):
         tune(lambda training: Outcome(None, 1.0, False, "no goal"))

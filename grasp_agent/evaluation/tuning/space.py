@@ -10,10 +10,10 @@ from grasp_agent.evaluation.config import TrainingConfig, make_agent, planner_fr
 from grasp_agent.models import MLPConfig, TrainConfig
 from grasp_agent.planners import GRASP, ICEM, Planner
 
-# All ranges are chosen by hand.
+# All ranges are chosen by hand, towards settings that cost little more than the defaults.
 _PLANNERS = ("grasp", "icem")
 _KINDS = ("chosen", "sharp", "smooth")
-_WIDTHS = (64, 128, 256)
+_WIDTHS = (64, 128, 192)
 _BATCHES = (64, 128, 256)
 _DECAYS = (None, 0.02, 0.1, 0.5, 2.0)
 
@@ -76,24 +76,24 @@ class Space(NamedTuple):
         """
         train, planner = TrainConfig(), GRASP()
         known: dict[str, Any] = {
-            "horizon": trial.suggest_int("horizon", max(2, self.horizon // 2), 2 * self.horizon, log=True),
+            "horizon": trial.suggest_int("horizon", max(2, self.horizon // 2), 3 * self.horizon // 2, log=True),
             "planner": trial.suggest_categorical("planner", _PLANNERS),
         }
         if known["planner"] == "grasp":
             known["grasp_candidates"] = trial.suggest_int("grasp_candidates", 4, 64, log=True)
-            most = planner.opening + 4 * planner.sync_every
+            most = planner.opening + 3 * planner.sync_every
             known["grasp_iterations"] = trial.suggest_int(
                 "grasp_iterations", planner.opening, most, step=planner.sync_every
             )
         else:
-            known["icem_samples"] = trial.suggest_int("icem_samples", 64, 512, log=True)
-            known["icem_iterations"] = trial.suggest_int("icem_iterations", 3, 20, log=True)
+            known["icem_samples"] = trial.suggest_int("icem_samples", 64, 256, log=True)
+            known["icem_iterations"] = trial.suggest_int("icem_iterations", 3, 12, log=True)
         known["model"] = trial.suggest_categorical("model", _KINDS)
         if known["model"] != "chosen":
             known["width"] = trial.suggest_categorical("width", _WIDTHS)
         known["lr"] = trial.suggest_float("lr", train.lr / 4, train.lr * 4, log=True)
-        half, double = train.gradient_steps // 2, train.gradient_steps * 2
-        known["gradient_steps"] = trial.suggest_int("gradient_steps", half, double, log=True)
+        least, greatest = train.gradient_steps // 2, 3 * train.gradient_steps // 2
+        known["gradient_steps"] = trial.suggest_int("gradient_steps", least, greatest, log=True)
         known["batch_size"] = trial.suggest_categorical("batch_size", _BATCHES)
         known["weight_decay"] = trial.suggest_categorical("weight_decay", _DECAYS)
         return known

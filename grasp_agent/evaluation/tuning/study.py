@@ -24,7 +24,7 @@ from grasp_agent.evaluation.tuning.trials import (
     winner_of,
 )
 from grasp_agent.files import atomic_write, locked
-from grasp_agent.reading import reading
+from grasp_agent.reading import opened, reading
 from grasp_agent.validation import whole
 
 if TYPE_CHECKING:
@@ -78,7 +78,8 @@ def _loaded(path: Path) -> optuna.Study:
 
     Path(f"{path}.lock").unlink(missing_ok=True)  # of a process that was killed while it wrote: this one has the folder
     if path.exists():
-        content = path.read_bytes()
+        with opened(path) as stream:
+            content = stream.read()
         complete = content[: content.rfind(b"\n") + 1]
         if complete != content:  # the last line of a process that was killed while it wrote
             with atomic_write(path) as aside:
@@ -115,21 +116,36 @@ class Study:
             study.set_user_attr("settings", wanted)
         elif not isinstance(held, dict) or held != wanted:
             known = held if isinstance(held, dict) else {}
-            name = next(name for name in wanted if name not in known or known[name] != wanted[name])
-            raise ValueError(f"{path}: it holds a study with {name} {known.get(name)}, not {wanted[name]}")
+            name = next(name for name in {**wanted, **known} if known.get(name) != wanted.get(name))
+            raise ValueError(f"{path}: it holds a study with {name} {known.get(name)}, not {wanted.get(name)}")
         if not study.trials:
-            study.enqueue_trial(space.defaults())
+            self._queue(space.defaults(), {})
         self._queue_interrupted()
+
+    def _queue(self, params: dict[str, Any], attrs: dict[str, Any]) -> None:
+        """Queues a trial; what it is queued with is known also where it is killed before it asks for it."""
+        self._study.enqueue_trial(params, {**attrs, "queued": params})
 
     def _queue_interrupted(self) -> None:
         """Queues trials that a killed process had begun, with the scores that they have; that itself may be killed."""
-        trials = self._study.get_trials(deepcopy=False)
-        queued = {trial.user_attrs.get("again") for trial in trials}
-        for trial in trials:
-            if trial.state.name == "RUNNING":
-                if trial.number not in queued:
-                    self._study.enqueue_trial(trial.params, {**trial.user_attrs, "again": trial.number})
-                self._study.tell(trial.number, state=_state("FAIL"))
+        known = self._queued()
+        for trial in self._in_state("RUNNING"):
+            if trial.number not in known:
+                params = {**trial.user_attrs.get("queued", {}), **trial.params}
+                self._queue(params, {**trial.user_attrs, "again": trial.number})
+            self._study.tell(trial.number, state=_state("FAIL"))
+
+    def _queued(self) -> set[Any]:
+        """Returns the numbers of trials that go on in other ones."""
+        return {trial.user_attrs.get("again") for trial in self._study.get_trials(deepcopy=False)}
+
+    def _in_state(self, *names: str) -> list[optuna.trial.FrozenTrial]:
+        return self._study.get_trials(deepcopy=False, states=tuple(map(_state, names)))
+
+    def _finished(self) -> list[optuna.trial.FrozenTrial]:
+        """Returns the trials whose trainings are all done; some of them failed, which interrupted ones did not."""
+        queued = self._queued()
+        return [trial for trial in self._in_state("COMPLETE", "FAIL") if trial.number not in queued]
 
     def run(
         self,
@@ -155,6 +171,7 @@ class Study:
             ValueError: if the defaults themselves fail, or a number is out of range.
         """
         whole(1, trials=trials, confirm=confirm, jobs=jobs)
+        self._queue_interrupted()
         done = on_training or (lambda _: None)
         engine = {"executor": executor, "jobs": jobs}
         for training, outcome in execution.results(train_and_evaluate, self._trainings(trials), **engine):
@@ -171,7 +188,7 @@ class Study:
     def left(self, trials: int, confirm: int) -> int:
         """Returns how many trainings are left to do, of trials and further ones."""
         found = self.trials(confirm)
-        begun = [len(_scores(trial)) for trial in self._study.get_trials(deepcopy=False) if _waits(trial)]
+        begun = [len(_scores(trial)) for trial in self._in_state("WAITING")]
         others = min(_CONFIRMED, trials - 1)
         candidates = self._candidates(found) if len(found) >= trials else []
         known = sum(len(self._confirmed(trial.key)) for trial in candidates)
@@ -179,8 +196,7 @@ class Study:
 
     def trials(self, confirm: int) -> list[Trial]:
         """Returns all finished trials, with their first `confirm` further scores."""
-        found = [trial for trial in self._study.get_trials(deepcopy=False) if _is_done(trial)]
-        return sorted((self._trial(trial, confirm) for trial in found), key=lambda trial: trial.number)
+        return sorted((self._trial(trial, confirm) for trial in self._finished()), key=lambda trial: trial.number)
 
     def _trial(self, trial: optuna.trial.FrozenTrial, confirm: int) -> Trial:
         times = [seconds for _, seconds in _scores(trial).values()]
@@ -201,7 +217,10 @@ class Study:
 
     def _trainings(self, trials: int) -> Iterator[Training]:
         """Yields the trainings of trials that are proposed when a training can begin."""
-        while (begun := sum(map(_is_begun, self._study.get_trials(deepcopy=False)))) < trials:
+        while True:
+            begun = len(self._in_state("RUNNING")) + len(self._finished())
+            if begun >= trials and not self._in_state("WAITING"):
+                return
             trial = self._asked(begun)
             config = self._space.config(trial.params)
             for seed in range(SEED, SEED + self._seeds):
@@ -278,16 +297,3 @@ def _state(name: str) -> optuna.trial.TrialState:
 def _scores(trial: optuna.Trial | optuna.trial.FrozenTrial) -> dict[str, list[Any]]:
     """Returns `[score, CPU seconds]` of a trial's trainings by seed."""
     return trial.user_attrs.get("scores", {})
-
-
-def _is_done(trial: optuna.trial.FrozenTrial) -> bool:
-    """Returns whether all trainings of a trial are done; those of one that was interrupted go on in another one."""
-    return trial.state.name == "COMPLETE" or (trial.state.name == "FAIL" and "problem" in trial.user_attrs)
-
-
-def _is_begun(trial: optuna.trial.FrozenTrial) -> bool:
-    return trial.state.name == "RUNNING" or _is_done(trial)
-
-
-def _waits(trial: optuna.trial.FrozenTrial) -> bool:
-    return trial.state.name == "WAITING"
