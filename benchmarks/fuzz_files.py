@@ -28,10 +28,22 @@ import tyro
 
 import grasp_agent
 from benchmarks import mutations as damage
-from grasp_agent import GraspAgent, serialization
+from grasp_agent import (
+    GRASP,
+    Criteria,
+    ExploreConfig,
+    Goal,
+    GraspAgent,
+    MLPConfig,
+    ReplanRule,
+    TrainConfig,
+    serialization,
+)
 from grasp_agent.agent.checkpoint import Checkpoint
 from grasp_agent.agent.pixel_perception import PixelPerception
+from grasp_agent.agent.settings import AgentSettings
 from grasp_agent.evaluation.cache import Store
+from grasp_agent.evaluation.config import TrainingConfig
 from grasp_agent.evaluation.evaluate import Episode
 from grasp_agent.evaluation.training import learning_curve
 from grasp_agent.replay.image_buffer import ImageReplayBuffer
@@ -223,6 +235,22 @@ def _curve(folder: Path) -> Path:
     return path
 
 
+def _configuration(folder: Path) -> Path:
+    settings = AgentSettings(
+        goal=Goal.at({0: 1.0, 2: 0.5}, tolerance=0.1, weights={2: 3.0}),
+        planner=GRASP(),
+        horizon=20,
+        model=MLPConfig(),
+        train=TrainConfig(),
+        explore=ExploreConfig(),
+        criteria=Criteria(),
+        rule=ReplanRule(),
+    )
+    config = TrainingConfig(env="grasp/BallNav-v0", steps=1000, env_kwargs={"layout": "open"}, settings=settings)
+    config.write(folder / "configuration.json")
+    return folder / "configuration.json"
+
+
 KINDS = (
     Kind(
         "agent of vectors", _agent("ball-nav"), lambda p: _plays(GraspAgent.load(p, device="cpu")), damage.agent_damaged
@@ -242,6 +270,7 @@ KINDS = (
     Kind("episodes", _episodes, _read_episodes, damage.text_damaged),
     Kind("dataset", _dataset, _read_dataset, damage.dataset_damaged),
     Kind("learning curve", _curve, learning_curve, damage.text_damaged),
+    Kind("configuration", _configuration, TrainingConfig.read, damage.text_damaged),
 )
 
 

@@ -105,9 +105,9 @@ def page(rows: list[Row]) -> str:
         f"Bundled image agents, one training each, with other planners: success at the end (95 %) of {EPISODES} "
         f"episodes in closed loop with seeds from {SEED}, and CPU seconds of all of them. *Routes*: shortest ways "
         "through replayed states, tracked. *Recorded segments*: those whose ends are nearest to start and goal, "
-        "tracked. *Alone*: the best proposal without an optimiser. No planner has a time limit; the work of a call is the same "
-        "for all. Their own encoders give two to six keypoints, where a line between two latents has a meaning: that "
-        "is why the default differs from that for [other models' latents](latent_ablation.md).",
+        "tracked. *Alone*: the best proposal without an optimiser. No planner has a time limit; the work of a call is "
+        "the same for all. Their own encoders give two to six keypoints, where a line between two latents has a "
+        "meaning: that is why the default differs from that for [other models' latents](latent_ablation.md).",
         table(rows),
     )
 

@@ -11,5 +11,6 @@ from grasp_agent.cli.models import Models
 from grasp_agent.cli.plan import Plan
 from grasp_agent.cli.record import Record
 from grasp_agent.cli.train import Train
+from grasp_agent.cli.tune import Tune
 
-__all__ = ["Command", "Compare", "Demo", "Evaluate", "Models", "Plan", "Record", "Train", "UsageError"]
+__all__ = ["Command", "Compare", "Demo", "Evaluate", "Models", "Plan", "Record", "Train", "Tune", "UsageError"]

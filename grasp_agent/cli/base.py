@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -129,7 +129,12 @@ def made_for(agent: GraspAgent, env_id: str | None, render_mode: str | None = No
 
 
 @contextmanager
-def made(env_id: str, agent: GraspAgent | None = None, render_mode: str | None = None) -> Iterator[gym.Env[Any, Any]]:
+def made(
+    env_id: str,
+    agent: GraspAgent | None = None,
+    render_mode: str | None = None,
+    options: Mapping[str, Any] | None = None,
+) -> Iterator[gym.Env[Any, Any]]:
     """Makes an environment and, with a render mode, renders it once as a check before the work starts."""
     import gymnasium as gym
 
@@ -139,7 +144,7 @@ def made(env_id: str, agent: GraspAgent | None = None, render_mode: str | None =
     ours = [known for known in gym.registry if known.startswith("grasp/")]
     with ExitStack() as stack:
         try:
-            env = stack.enter_context(opened(env_id, agent, render_mode))
+            env = stack.enter_context(opened(env_id, agent, render_mode, options))
             if render_mode is not None:
                 env.reset(seed=0)
                 env.render()

@@ -13,7 +13,7 @@ from typing import Annotated, Union, get_args, get_type_hints
 import tyro
 
 from grasp_agent import __version__
-from grasp_agent.cli import Command, Compare, Demo, Evaluate, Models, Plan, Record, Train, UsageError
+from grasp_agent.cli import Command, Compare, Demo, Evaluate, Models, Plan, Record, Train, Tune, UsageError
 from grasp_agent.cli.console import OutputClosedError, complain, say, warnings_on_one_line
 from grasp_agent.files import reason
 from grasp_agent.interruption import Stopped, stoppable
@@ -21,6 +21,7 @@ from grasp_agent.interruption import Stopped, stoppable
 _COMMANDS: dict[str, type[Command]] = {
     "demo": Demo,
     "train": Train,
+    "tune": Tune,
     "evaluate": Evaluate,
     "compare": Compare,
     "record": Record,

@@ -6,15 +6,17 @@ import shlex
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
 from grasp_agent.cli.base import (
     Command,
-    Id,
+    MaybeFile,
+    MaybeInt,
     UsageError,
     check_numbers,
     check_writable,
@@ -24,77 +26,152 @@ from grasp_agent.cli.base import (
     user_errors,
 )
 from grasp_agent.cli.console import lines, say
+from grasp_agent.cli.given import EnvOptions, MaybeGoal, MaybeTolerance, env_options, goal_given
 from grasp_agent.files import named
 
 if TYPE_CHECKING:
     from grasp_agent import GraspAgent
+    from grasp_agent.evaluation.best import BestAgent, Checked
+    from grasp_agent.evaluation.config import TrainingConfig
+
+MaybeId = tyro.conf.Positional[Annotated[str | None, tyro.conf.arg(metavar="[ENV]", help_behavior_hint="")]]
+MaybeFolder = Annotated[Path | None, tyro.conf.arg(metavar="FOLDER", help_behavior_hint="")]
+MaybePlanner = Annotated[str | None, tyro.conf.arg(metavar="NAME", help_behavior_hint="")]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Train(Command):
-    """Train an agent from scratch in an environment and save it."""
+    """Train an agent from scratch in an environment and save it, with its configuration next to it.
 
-    env: Id
+    The configuration of FILE.zip is FILE.config.json: `grasp train --config FILE.config.json --out OTHER` repeats the
+    training exactly.
+    """
+
+    env: MaybeId = None
     """Gymnasium id, e.g. grasp/BallNav-v0."""
-    steps: int
+    steps: MaybeInt = None
     """Environment steps to learn from."""
     out: Annotated[Path, tyro.conf.arg(metavar="FILE")]
     """File of the trained agent."""
-    seed: int = 0
-    """Seed of everything random."""
+    config: MaybeFile = None
+    """Configuration of another training, or of `grasp tune`. Other options and ENV replace what it holds."""
+    env_kwargs: EnvOptions = ()
+    """Options of the environment: KEY=VALUE for each, or a JSON object."""
+    goal: MaybeGoal = None
+    """Goal, for observations without one: target values by entry of the observation, as in '{"0": 1.0, "2": 0.5}'."""
+    goal_tolerance: MaybeTolerance = None
+    """Distance to the goal that counts as success."""
+    horizon: MaybeInt = None
+    """Steps of a plan; by default half of the environment's time limit, from 10 to 50."""
+    planner: MaybePlanner = None
+    """grasp, icem, cem, mppi, ilqr, shooting, latco or grasp-paper."""
+    seed: MaybeInt = None
+    """Seed of everything random; 0 by default."""
+    eval_every: MaybeInt = None
+    """Evaluate every so many steps and at the end, and keep the best agent as FILE-best.zip."""
+    eval_episodes: int = 20
+    """Episodes of such an evaluation, with seeds from 30,000."""
+    tensorboard: MaybeFolder = None
+    """Folder of TensorBoard's logs."""
     force: bool = False
-    """Replace FILE if it exists."""
+    """Replace FILE, and what belongs to it, if it exists."""
     resume: bool = False
     """Keep FILE up to date during training, with all experience, and continue from it if it exists."""
 
     def run(self) -> None:
         """Trains, with progress, and saves."""
-        check_numbers(steps=self.steps, seed=self.seed)
+        numbers = {"steps": self.steps, "horizon": self.horizon, "eval-every": self.eval_every}
+        given = {name: number for name, number in numbers.items() if number is not None}
+        check_numbers(**given, **{"eval-episodes": self.eval_episodes}, seed=self.seed or 0)
+        if self.force and self.resume:
+            raise UsageError("--force, --resume: expected at most one of them")
+        if self.tensorboard is not None and find_spec("tensorboard") is None:
+            raise UsageError("--tensorboard: no module 'tensorboard' (pip install tensorboard)")
         check_writable(self.out)
         with user_errors(ValueError):
             out = named(self.out, ".zip")
-        check_writable(out)
-        if out.exists() and not (self.force or self.resume):
-            raise UsageError(f"{out} exists (choose another --out, --resume or --force)")
-        if self.force and self.resume:
-            raise UsageError("--force, --resume: expected at most one of them")
-        self._train(out)
-        named_env = f" --env {self.env}" if ":" in self.env else ""
+            files = [named(path) for path in self._files(out)]
+        for path in files:
+            check_writable(path)
+            if path.exists() and not (self.force or self.resume):
+                raise UsageError(f"{path} exists (choose another --out, --resume or --force)")
+        config = self._configuration()
+        self._train(config, out)
+        named_env = f" --env {config.env}" if ":" in config.env else ""
         say(f"saved {out} (next: grasp evaluate {shlex.quote(str(out))}{named_env})")
 
-    def _train(self, out: Path) -> None:
-        one_thread()
-        from grasp_agent import GraspAgent
+    def _files(self, out: Path) -> list[Path]:
+        best = [] if self.eval_every is None else [_beside(out, "-best.zip")]
+        return [out, _beside(out, ".config.json"), *best]
 
-        with kept(lambda: "nothing was saved: no step had been taken"), made(self.env), user_errors(ValueError):
-            agent = GraspAgent("MultiInputPolicy", self.env, seed=self.seed, device="cpu")
-            before = self._earlier(GraspAgent, agent, out)
-        with kept(lambda: self._kept(agent, out, before)):
-            with user_errors(ValueError), self._shown(agent) as bar:
-                agent.learn(self.steps, progress_bar=bar, checkpoint=out if self.resume else None)
+    def _configuration(self) -> TrainingConfig:
+        """Returns the configuration of the file, if one is given, with the given options in place of what it holds."""
+        for name, given in (("ENV", self.env), ("--steps INT", self.steps)):
+            if given is None and self.config is None:
+                raise UsageError(f"{name}: expected it, or a --config FILE that holds it, got neither")
+        from grasp_agent.evaluation.config import TrainingConfig, planner_from_name
+
+        own: dict[str, Any] = {"env": self.env, "steps": self.steps, "seed": self.seed}
+        if self.env_kwargs:
+            own["env_kwargs"] = env_options(self.env_kwargs)
+        own = {name: value for name, value in own.items() if value is not None}
+        changes: dict[str, Any] = {"horizon": self.horizon, "goal_tolerance": self.goal_tolerance}
+        if self.goal is not None:
+            changes["goal"] = goal_given(self.goal, self.goal_tolerance)
+        with user_errors(ValueError):
+            if self.planner is not None:
+                changes["planner"] = planner_from_name(self.planner)
+            known = TrainingConfig(**own) if self.config is None else replace(TrainingConfig.read(self.config), **own)
+            return known.with_settings(**{name: value for name, value in changes.items() if value is not None})
+
+    def _train(self, config: TrainingConfig, out: Path) -> None:
+        one_thread()
+        from grasp_agent.evaluation.config import make_agent
+
+        log = None if self.tensorboard is None else str(self.tensorboard)
+        early = kept(lambda: "nothing was saved: no step had been taken")
+        with early, made(config.env, options=config.env_kwargs), user_errors(ValueError):
+            agent = make_agent(config, log)
+            before = self._earlier(agent, config, out)
+        say(config.summary())
+        best = None if self.eval_every is None else self._best(_beside(out, "-best.zip"))
+        checkpoint = out if self.resume else None
+        with kept(lambda: self._kept(agent, config, out, before)):
+            with user_errors(ValueError), self._shown(agent, config) as bar:
+                agent.learn(config.steps, best, progress_bar=bar, checkpoint=checkpoint)
             if not self.resume:
                 out.parent.mkdir(parents=True, exist_ok=True)
                 agent.save(out)
+            config.write(_beside(out, ".config.json"))
+        if best is not None and best.best is not None:
+            say(f"{_beside(out, '-best.zip')}: {best.best.score:.3g} after {best.best.steps:,} steps")
 
-    def _earlier(self, kind: type[GraspAgent], agent: GraspAgent, out: Path) -> int:
+    def _earlier(self, agent: GraspAgent, config: TrainingConfig, out: Path) -> int:
         """Returns the environment steps of a checkpoint; refuses a file of another agent."""
         if not (self.resume and out.exists()):
             return 0
-        before = getattr(kind.load(out, env=agent.env, device="cpu"), "num_timesteps", 0)
-        if before >= self.steps:
-            say(f"{out}: already {before:,} of {self.steps:,} steps")
+        before = getattr(type(agent).load(out, env=agent.env, device="cpu"), "num_timesteps", 0)
+        if before >= config.steps:
+            say(f"{out}: already {before:,} of {config.steps:,} steps")
         return before
 
+    def _best(self, path: Path) -> BestAgent:
+        from grasp_agent.evaluation.best import BestAgent
+
+        assert self.eval_every is not None
+        counts = {"every": self.eval_every, "episodes": self.eval_episodes}
+        return BestAgent(path, **counts, resume=self.resume, on_checked=_say_checked)
+
     @contextmanager
-    def _shown(self, agent: GraspAgent) -> Iterator[bool]:
+    def _shown(self, agent: GraspAgent, config: TrainingConfig) -> Iterator[bool]:
         """Shows progress where stderr is no terminal; yields whether learning shall show a bar instead."""
         if sys.stderr.isatty():
             yield True
             return
-        with lines(lambda: f"{self.env}: {agent.num_timesteps:,} of {self.steps:,} steps"):
+        with lines(lambda: f"{config.env}: {agent.num_timesteps:,} of {config.steps:,} steps"):
             yield False
 
-    def _kept(self, agent: GraspAgent, out: Path, before: int) -> str:
+    def _kept(self, agent: GraspAgent, config: TrainingConfig, out: Path, before: int) -> str:
         """Saves what an interrupted training has learned, and says what was kept."""
         steps = f"{agent.num_timesteps:,} steps"
         if not self.resume and agent.policy.world is not None:
@@ -103,4 +180,14 @@ class Train(Command):
             return f"nothing was saved: no model had been fitted in {steps} (--resume keeps all steps)"
         elif agent.num_timesteps in (0, before):
             return f"{out} holds {before:,} steps, as before" if before else "nothing was saved: no step had been taken"
+        config.write(_beside(out, ".config.json"))
         return f"saved what was learned in {steps}: {out}"
+
+
+def _beside(out: Path, ending: str) -> Path:
+    """Returns the path of a file that belongs to an agent's."""
+    return out.with_name(out.stem + ending)
+
+
+def _say_checked(found: Checked) -> None:
+    say(f"{found.steps:,} steps: {found.score:.3g}{', the best so far' if found.best else ''}")

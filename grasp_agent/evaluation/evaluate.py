@@ -86,6 +86,13 @@ class Evaluation(NamedTuple):
             "seconds_first_call": self.seconds_first_call,
         }
 
+    @property
+    def score(self) -> float:
+        """Success at the end, a fraction; the mean return where the environment does not report success."""
+        ends = [row.success_end for row in self.episodes if row.success_end is not None]
+        values = ends if len(ends) == len(self.episodes) else [row.return_ for row in self.episodes]
+        return float(np.mean(np.array(values, np.float64)))
+
     def to_json(self, path: str | Path) -> None:
         """Writes `{"summary": {...}, "episodes": [...]}` with the environment, the agent and the seed."""
         content = {

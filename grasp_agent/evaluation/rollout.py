@@ -116,10 +116,15 @@ def made(env_id: str, options: Mapping[str, Any], render_mode: str | None = None
 
 
 @contextmanager
-def opened(env: str | gym.Env[Any, Any], agent: object, render_mode: str | None = None) -> Iterator[gym.Env[Any, Any]]:
+def opened(
+    env: str | gym.Env[Any, Any],
+    agent: object,
+    render_mode: str | None = None,
+    options: Mapping[str, Any] | None = None,
+) -> Iterator[gym.Env[Any, Any]]:
     """Makes an environment from its id and closes it at the end; one that is given stays open.
 
-    The agent's own id is made with the options that the agent was trained with.
+    Without `options`, the agent's own id is made with those that the agent was trained with.
 
     Raises:
         ValueError: for a vector environment, or an agent without `predict`.
@@ -127,8 +132,8 @@ def opened(env: str | gym.Env[Any, Any], agent: object, render_mode: str | None 
     if agent is not None and not callable(getattr(agent, "predict", None)):
         raise ValueError(f"agent: expected one with predict, such as grasp_agent.load(...), got {agent!r}")
     if isinstance(env, str):
-        options = getattr(agent, "env_kwargs", {}) if getattr(agent, "env_id", None) == env else {}
-        own = made(env, options, render_mode)
+        own_options = getattr(agent, "env_kwargs", {}) if getattr(agent, "env_id", None) == env else {}
+        own = made(env, own_options if options is None else options, render_mode)
         try:
             yield own
         finally:

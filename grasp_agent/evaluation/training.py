@@ -270,5 +270,4 @@ class _StepCounter(BaseCallback):
 
 
 def _score(agent: Any, env_id: str) -> float:
-    summary = evaluate(agent, env_id, _EPISODES, _SEED).summary()
-    return summary["return_mean"] if summary["success_end"] is None else summary["success_end"]
+    return evaluate(agent, env_id, _EPISODES, _SEED).score

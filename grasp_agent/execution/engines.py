@@ -38,5 +38,8 @@ def engine(name: str, address: str | None = None) -> Iterator[Executor | None]:
         raise ValueError('engine: ray is not installed; it comes with `pip install "grasp-agent[ray]"`') from error
     from grasp_agent.execution.ray_cluster import RayExecutor
 
-    with RayExecutor(address) as executor:
+    executor = RayExecutor(address)
+    try:
         yield executor
+    finally:
+        executor.shutdown(cancel_futures=True)

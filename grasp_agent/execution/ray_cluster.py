@@ -7,10 +7,9 @@ import os
 import signal
 import threading
 from collections.abc import Callable
+from concurrent import futures
 from concurrent.futures import Executor, Future
 from typing import Any, ParamSpec, TypeVar
-
-import ray
 
 from grasp_agent.execution.calls import Content
 
@@ -35,6 +34,8 @@ class RayExecutor(Executor):
     """
 
     def __init__(self, address: str | None = None) -> None:
+        import ray
+
         if ray.is_initialized():
             raise RuntimeError("ray: this process is connected to a cluster already (ray.shutdown() ends that)")
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
@@ -45,13 +46,16 @@ class RayExecutor(Executor):
             ray.init(address or "local", log_to_driver=False, logging_level=logging.ERROR, **own)
         except ConnectionError as error:
             raise ConnectionError(
-                f"ray: no cluster at the address {address!r} (`ray start --head` starts one)"
+                f"ray: no cluster can be reached at {address!r} (`ray start --head` starts one; one that asks for a "
+                "token needs RAY_AUTH_MODE=token)"
             ) from error
         if threading.current_thread() is threading.main_thread():  # Ray replaces them by its own
             for number, handler in handlers.items():
                 signal.signal(number, handler)
+        self._ray: Any = ray
         self._remote: dict[Callable[..., Any], Any] = {}
         self._sent: dict[int, tuple[Content, Any]] = {}
+        self._pending: set[Future[Any]] = set()
 
     def submit(
         self, fn: Callable[Arguments, Result], /, *args: Arguments.args, **kwargs: Arguments.kwargs
@@ -59,18 +63,28 @@ class RayExecutor(Executor):
         """See `Executor.submit`."""
         remote = self._remote.get(fn)
         if remote is None:
-            remote = self._remote[fn] = ray.remote(num_cpus=1, max_retries=_RETRIES)(fn)
-        return remote.remote(*map(self._put, args), **kwargs).future()
+            remote = self._remote[fn] = self._ray.remote(num_cpus=1, max_retries=_RETRIES)(fn)
+        future = remote.remote(*map(self._put, args), **kwargs).future()
+        self._pending.add(future)
+        future.add_done_callback(self._pending.discard)
+        return future
 
     def _put(self, argument: Any) -> Any:
         if not isinstance(argument, Content):
             return argument
         if id(argument) not in self._sent:
-            self._sent[id(argument)] = (argument, ray.put(argument))
+            self._sent[id(argument)] = (argument, self._ray.put(argument))
         return self._sent[id(argument)][1]
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """Disconnects, which ends the workers and all calls that have not finished."""
+        """Disconnects, which ends the workers, after all calls; those that have not finished may be given up.
+
+        Args:
+            wait: whether to wait for unfinished calls.
+            cancel_futures: whether to give them up, also those that have begun.
+        """
+        if wait and not cancel_futures:
+            futures.wait(list(self._pending))
         self._sent.clear()
         self._remote.clear()
-        ray.shutdown()
+        self._ray.shutdown()

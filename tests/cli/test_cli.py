@@ -6,6 +6,7 @@ import sys
 import time
 import warnings
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -19,6 +20,7 @@ import grasp_envs.ball_nav
 from benchmarks.fault_injection import largest_file
 from grasp_agent.cli import console, demo
 from grasp_agent.cli.main import main
+from grasp_agent.evaluation import config
 from grasp_agent.evaluation.evaluate import evaluate
 from grasp_agent.zoo.baselines import baselines
 
@@ -81,12 +83,12 @@ def test_closed_output_is_not_an_error(command: str):
 @pytest.mark.parametrize(
     ("arguments", "named"),
     [
-        ("", "choose from demo, train, evaluate, compare, record, plan, models"),
+        ("", "choose from demo, train, tune, evaluate, compare, record, plan, models"),
         (
             "evalaute ball-nav",
-            "unknown command 'evalaute' (choose from demo, train, evaluate, compare, record, plan, models)",
+            "unknown command 'evalaute' (choose from demo, train, tune, evaluate, compare, record, plan, models)",
         ),
-        ("--verbose", "demo, train, evaluate, compare, record, plan, models"),
+        ("--verbose", "demo, train, tune, evaluate, compare, record, plan, models"),
         ("evaluate", "MODEL"),
         (
             "evaluate ball-nav --epsiodes 3",
@@ -107,7 +109,23 @@ def test_closed_output_is_not_an_error(command: str):
         ("record ball-nav video.mp4 --fps 0", "fps: expected"),
         ("record bal-nav video.mp4", "choose from ball-nav"),
         ("train grasp/Ball-v0 --steps 9 --out a.zip", "choose from grasp/BallNav-v0"),
-        ("train grasp/BallNav-v0 --out a.zip", "--steps INT"),
+        ("train grasp/BallNav-v0 --out a.zip", "--steps INT: expected it, or a --config FILE"),
+        ("train --steps 9 --out a.zip", "ENV: expected it, or a --config FILE"),
+        ("train grasp/BallNav-v0 --steps 9 --out a.zip --planner best", "planner: expected one of grasp, grasp-paper"),
+        ("train grasp/BallNav-v0 --steps 9 --out a.zip --horizon 0", "--horizon: expected at least 1, got 0"),
+        ("train grasp/BallNav-v0 --steps 9 --out a.zip --goal 1", "--goal: expected a JSON object"),
+        ('train Pendulum-v1 --steps 9 --out a.zip --goal {"0":1}', "--goal: expected its --goal-tolerance"),
+        (
+            'train Pendulum-v1 --steps 9 --out a.zip --goal {"x":1} --goal-tolerance 1',
+            "goal: expected an entry's index, or tolerance, weights, running, got 'x'",
+        ),
+        ('train Pendulum-v1 --steps 9 --out a.zip --goal {"7":1,"tolerance":1}', "goal: expected entries below"),
+        ("train Pendulum-v1 --steps 9 --out a.zip --env-kwargs g", "--env-kwargs: expected KEY=VALUE"),
+        (
+            "train grasp/BallNav-v0 --steps 9 --out a.zip --env-kwargs lay=1",
+            "it cannot be made with the options {'lay': 1}",
+        ),
+        ("train grasp/BallNav-v0 --steps 9 --out a.zip --config b.json", "b.json: no such file"),
         ("train grasp/BallNav-v0 --steps 9 --out .", "is a folder"),
         ("record ball-nav video.mp4 --size 0", "size: expected 32 to 4096 pixels, got 0"),
         ("record ball-nav video.mp4 --speed 100", "at most 240 frames per second"),
@@ -128,14 +146,17 @@ def test_a_usage_error_gets_one_line_with_the_valid_choices(arguments, named, ca
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("command", ["", "demo", "train", "evaluate", "compare", "record", "plan", "models"])
+@pytest.mark.parametrize("command", ["", "demo", "train", "tune", "evaluate", "compare", "record", "plan", "models"])
 def test_help_describes_every_option(command, capsys):
     with pytest.raises(SystemExit) as leaving:
         main([*command.split(), "--help"])
     assert leaving.value.code == 0
     shown = capsys.readouterr().out
     assert "usage: grasp" in shown
-    assert not any(line.rstrip(" │").endswith(("INT", "FILE", "ID")) for line in shown.splitlines())
+    rows = [line.strip("│").strip() for line in shown.splitlines()]
+    for row, following in pairwise(rows):  # a long option has its description on the next line
+        if row.startswith("--") and row.endswith(("INT", "FILE", "ID", "JSON", "NAME", "FOLDER", "VALUE", "DISTANCE")):
+            assert following and following[0].isalpha(), row
 
 
 def test_evaluate_writes_what_the_library_finds(agent, capsys, tmp_path):
@@ -261,8 +282,9 @@ class FakeAgent:
     said: list[Any]
     interrupt = False
 
-    def __init__(self, policy, env, seed, device):
+    def __init__(self, policy, env, seed, device, tensorboard_log, **settings):
         type(self).said = [(policy, env, seed)]
+        assert set(settings.values()) == {None}
         self.policy = SimpleNamespace(world=None)
         self.num_timesteps, self.env = 7, None
 
@@ -270,7 +292,7 @@ class FakeAgent:
     def load(cls, path, env, device):
         pass
 
-    def learn(self, total_timesteps, progress_bar, checkpoint):
+    def learn(self, total_timesteps, callback, progress_bar, checkpoint):
         self.said.append((total_timesteps, progress_bar, checkpoint))
         self.policy.world = "learned"
         if self.interrupt:
@@ -281,7 +303,7 @@ class FakeAgent:
 
 
 def test_train_learns_and_saves_and_replaces_no_file_unasked(capsys, monkeypatch, tmp_path):
-    monkeypatch.setattr(grasp_agent, "GraspAgent", FakeAgent, raising=False)
+    monkeypatch.setattr(config, "GraspAgent", FakeAgent)
     out = tmp_path / "new" / "a"
     arguments = ["train", ENV_ID, "--steps", "9", "--out", str(out), "--seed", "4"]
     assert main(arguments) == 0
@@ -300,16 +322,14 @@ def test_train_resumes_where_it_was_stopped(capsys, monkeypatch, tmp_path):
     assert out.read_text() == "no agent"
     assert "a.zip" in capsys.readouterr().err
     assert main([*arguments, "--force"]) == 2
-    monkeypatch.setattr(grasp_agent, "GraspAgent", FakeAgent, raising=False)
+    monkeypatch.setattr(config, "GraspAgent", FakeAgent)
     assert main(arguments) == 0
     assert FakeAgent.said[1:] == [(9, False, out)]
     assert out.read_text() == "no agent"  # written by learning itself, on the way
 
 
 def test_train_keeps_what_was_learned_before_ctrl_c(capsys, monkeypatch, tmp_path):
-    monkeypatch.setattr(
-        grasp_agent, "GraspAgent", type("Interrupted", (FakeAgent,), {"interrupt": True}), raising=False
-    )
+    monkeypatch.setattr(config, "GraspAgent", type("Interrupted", (FakeAgent,), {"interrupt": True}))
     out = tmp_path / "a.zip"
     assert main(["train", ENV_ID, "--steps", "9", "--out", str(out)]) == 130
     assert out.read_text() == "saved"
@@ -426,10 +446,10 @@ def test_what_cannot_be_written_is_refused_before_the_work_starts(extra, agent, 
 
 def test_train_says_that_nothing_was_saved_before_the_first_fit(capsys, monkeypatch, tmp_path):
     class Early(FakeAgent):
-        def learn(self, total_timesteps, progress_bar, checkpoint):
+        def learn(self, total_timesteps, callback, progress_bar, checkpoint):
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(grasp_agent, "GraspAgent", Early, raising=False)
+    monkeypatch.setattr(config, "GraspAgent", Early)
     out = tmp_path / "new" / "a.zip"
     assert main(["train", ENV_ID, "--steps", "9", "--out", str(out)]) == 130
     said = capsys.readouterr().err.splitlines()

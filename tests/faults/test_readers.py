@@ -219,7 +219,7 @@ class TestComparisons:
     def finished(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         """A folder with a finished training of PPO, as `grasp compare --train 40` leaves it."""
         monkeypatch.setattr(training, "_EPISODES", 1)
-        return training.train_agent("ppo", "Pendulum-v1", 20, folder / "models").files[0]
+        return training.train_agent(training.TrainingTask("ppo", "Pendulum-v1", 20), folder / "models").files[0]
 
     def test_no_pickle_in_a_folder_is_loaded(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, canary: fuzz_files.Canary, capsys: Any
@@ -248,7 +248,7 @@ class TestComparisons:
     def test_a_training_that_was_kept_is_used_again(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
         ours = self.finished(tmp_path, monkeypatch)
         steps: list[int] = []
-        again = training.train_agent("ppo", "Pendulum-v1", 20, tmp_path / "models", on_steps=steps.append)
+        again = training.train_agent(training.TrainingTask("ppo", "Pendulum-v1", 20), tmp_path / "models", on_steps=steps.append)
         assert not steps
         assert again.files[0] == ours and participant(OwnFile(ours), "Pendulum-v1").name.startswith("ppo@")
 
