@@ -68,18 +68,22 @@ class Cluster:
         ray = Path(sys.executable).parent / "ray"
         command = [str(ray), "start", "--block", f"--num-cpus={self._cpus}", *options, "--disable-usage-stats"]
         environment = {**os.environ, "RAY_worker_niceness": "0", **_WATCHED}
-        log = (Path(self._folder.name) / f"{time.monotonic_ns()}.log").open("wb")
-        return subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True, env=environment)
+        path = Path(self._folder.name) / f"{time.monotonic_ns()}.log"
+        with path.open("wb") as log:
+            node = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True, env=environment)
+        end = time.monotonic() + 120
+        while "Ray runtime started" not in path.read_text(
+            errors="replace"
+        ):  # nodes that start together take equal ports
+            if node.poll() is not None or time.monotonic() > end:
+                raise RuntimeError(f"ray: a node did not start: {path.read_text(errors='replace')[-500:]}")
+            time.sleep(0.2)
+        return node
 
     def _address(self) -> str:
-        end = time.monotonic() + 90
-        while time.monotonic() < end:
-            for path in Path(self._folder.name).glob("*.log"):
-                for line in path.read_text(errors="replace").splitlines():
-                    if "--address=" in line:
-                        return line.partition("--address=")[2].strip().strip("'\"")
-            time.sleep(0.2)
-        raise TimeoutError("ray: the head node did not start in 90 s")
+        [log] = Path(self._folder.name).glob("*.log")
+        lines = log.read_text(errors="replace").splitlines()
+        return next(line.partition("--address=")[2].strip("' ") for line in lines if "--address=" in line)
 
     def replace(self, index: int) -> None:
         """Kills all processes of a node, and starts another one in its place."""
@@ -180,8 +184,10 @@ def same(kills: int = 0, every: float = 10.0, episodes: int = EPISODES) -> Row:
         episodes: of the comparison.
     """
     with tempfile.TemporaryDirectory() as folder, cluster() as nodes:
+        import ray  # reads the token's environment variables when it is imported
+
         with engine("ray", nodes.address) as executor, killing(nodes, kills, every) as times:
-            began = time.monotonic()
+            began, alive = time.monotonic(), sum(node["Alive"] for node in ray.nodes())
             rounds, there, trained = 0, None, None
             while there is None or len(times) < kills:  # until all kills fell into work
                 there = played(executor, episodes)
@@ -191,6 +197,7 @@ def same(kills: int = 0, every: float = 10.0, episodes: int = EPISODES) -> Row:
         assert trained is not None
         rows, (here, alone) = rows_of(there), alone_with(episodes)
         return {
+            "nodes": alive,
             "kills": len(times),
             "rounds": rounds,
             "seconds": round(seconds, 1),

@@ -63,6 +63,14 @@ def check_numbers(*, seed: int, **counts: int) -> None:
         raise UsageError(f"--seed: expected 0 or more, got {seed}")
 
 
+def check_engine(name: str, address: str | None) -> None:
+    """Refuses an engine that is unknown or not installed, before the work starts."""
+    from grasp_agent.execution import engines
+
+    with user_errors(ValueError):
+        engines.check_engine(name, address)
+
+
 def check_writable(path: Path) -> None:
     """Refuses a path that cannot be written, before the work starts.
 

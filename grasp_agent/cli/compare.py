@@ -14,6 +14,7 @@ from grasp_agent.cli.base import (
     Id,
     MaybeInt,
     UsageError,
+    check_engine,
     check_numbers,
     check_writable,
     kept,
@@ -87,6 +88,7 @@ class Compare(Command):
     def _run(self) -> None:
         counts = {"video-episodes": self.video_episodes, "train-seeds": self.train_seeds}
         check_numbers(episodes=self.episodes, jobs=self.jobs, longer=self.longer, seed=self.seed, **counts)
+        check_engine(self.engine, self.address)
         if self.train is None and self.train_seeds > 1:
             raise UsageError("--train-seeds: expected with --train STEPS, which trains the agents")
         if self.out.exists() and not self.out.is_dir():

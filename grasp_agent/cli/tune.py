@@ -13,6 +13,7 @@ from grasp_agent.cli.base import (
     Command,
     Id,
     UsageError,
+    check_engine,
     check_numbers,
     check_writable,
     kept,
@@ -72,6 +73,7 @@ class Tune(Command):
         """Runs the trials with progress, prints the best ones and writes the results."""
         counts = {name: getattr(self, name) for name in ("steps", "trials", "seeds", "episodes", "confirm", "jobs")}
         check_numbers(seed=0, **counts)
+        check_engine(self.engine, self.address)
         if self.out.exists() and not self.out.is_dir():
             raise UsageError(f"--out: expected a folder, got the file {self.out}")
         for name in ("study.log", "best.json", "trials.csv", "history.png"):

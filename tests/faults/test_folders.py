@@ -61,7 +61,9 @@ def test_the_library_refuses_links_too(victim: Path, tmp_path: Path, played: Com
     uses: dict[str, Any] = {
         "episodes": lambda: Store(theirs / "episodes", {}),
         "report.csv": lambda: report.write(played, theirs),
-        "models/ppo-20-0/20.zip": lambda: training.train_agent(training.TrainingTask("ppo", "Pendulum-v1", 20), theirs / "models"),
+        "models/ppo-20-0/20.zip": lambda: training.train_agent(
+            training.TrainingTask("ppo", "Pendulum-v1", 20), theirs / "models"
+        ),
     }
     for name, use in uses.items():
         link = linked(tmp_path, victim, name)

@@ -248,7 +248,9 @@ class TestComparisons:
     def test_a_training_that_was_kept_is_used_again(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
         ours = self.finished(tmp_path, monkeypatch)
         steps: list[int] = []
-        again = training.train_agent(training.TrainingTask("ppo", "Pendulum-v1", 20), tmp_path / "models", on_steps=steps.append)
+        again = training.train_agent(
+            training.TrainingTask("ppo", "Pendulum-v1", 20), tmp_path / "models", on_steps=steps.append
+        )
         assert not steps
         assert again.files[0] == ours and participant(OwnFile(ours), "Pendulum-v1").name.startswith("ppo@")
 

@@ -65,6 +65,12 @@ def test_other_models():
     assert set(found) == {"physics", "flat latents"}
 
 
+@pytest.mark.filterwarnings("ignore")
+def test_dask_cluster():
+    written = run("dask_cluster", episodes=2)
+    assert written.count("2 episodes") == 1 and "| random |" in written
+
+
 @pytest.mark.slow
 def test_video(folder: Path):
     run("video", size=120, episodes=2)
