@@ -11,6 +11,7 @@ how long it takes to hand tasks out. Writes `benchmarks/results/cluster.json` an
 
 from __future__ import annotations
 
+import math
 import os
 import secrets
 import signal
@@ -21,7 +22,7 @@ import threading
 import time
 import tracemalloc
 from collections.abc import Iterator
-from concurrent.futures import Executor, Future
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -37,6 +38,8 @@ from grasp_agent.evaluation.training import TrainedAgent, TrainingTask, train_ag
 from grasp_agent.execution import Content, engine, results
 
 ENV, AGENTS, EPISODES, SEED = "grasp/BallNav-v0", ("grasp", "icem", "mppi", "random"), 200, 20_000
+KILLED = 60
+"""Episodes of each agent in each round in which nodes are killed."""
 SEEDS, STEPS = 6, 300
 NODES, CPUS = 3, 1
 PARTS = ("same", "kills", "overhead", "scale")
@@ -60,9 +63,15 @@ class Cluster:
         os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))  # others on this network stay outside
         os.environ["RAY_AUTH_MODE"] = "token"
         self._folder = tempfile.TemporaryDirectory(prefix="ray-")
-        self._head = self._start("--head", "--port=0", "--include-dashboard=false")
-        self.address = self._address()
-        self.nodes = [self._start(f"--address={self.address}") for _ in range(nodes - 1)]
+        self.nodes: list[subprocess.Popen[bytes]] = []
+        self._all: list[subprocess.Popen[bytes]] = []
+        try:
+            self._start("--head", "--port=0", "--include-dashboard=false")
+            self.address = self._address()
+            self.nodes = [self._start(f"--address={self.address}") for _ in range(nodes - 1)]
+        except BaseException:
+            self.end()
+            raise
 
     def _start(self, *options: str) -> subprocess.Popen[bytes]:
         ray = Path(sys.executable).parent / "ray"
@@ -71,6 +80,7 @@ class Cluster:
         path = Path(self._folder.name) / f"{time.monotonic_ns()}.log"
         with path.open("wb") as log:
             node = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True, env=environment)
+        self._all.append(node)
         end = time.monotonic() + 120
         while "Ray runtime started" not in path.read_text(
             errors="replace"
@@ -101,8 +111,9 @@ class Cluster:
 
     def end(self) -> None:
         """Ends all nodes."""
-        for node in (*self.nodes, self._head):
-            self._kill(node)
+        for node in reversed(self._all):
+            if node.poll() is None:
+                self._kill(node)
         self._folder.cleanup()
 
 
@@ -137,17 +148,21 @@ def killing(nodes: Cluster, kills: int, every: float) -> Iterator[list[float]]:
     ended, times, began = threading.Event(), list[float](), time.monotonic()
 
     def run() -> None:
-        while len(times) < kills and not ended.wait(every):
-            nodes.replace(len(times) % len(nodes.nodes))
-            times.append(time.monotonic() - began)
+        try:
+            while len(times) < kills and not ended.wait(every):
+                nodes.replace(len(times) % len(nodes.nodes))
+                times.append(time.monotonic() - began)
+        except BaseException:
+            times.extend([math.nan] * kills)  # nobody waits for further ones
+            raise
 
-    thread = threading.Thread(target=run)
-    thread.start()
-    try:
-        yield times
-    finally:
-        ended.set()
-        thread.join()
+    with ThreadPoolExecutor(1) as pool:
+        running = pool.submit(run)
+        try:
+            yield times
+        finally:
+            ended.set()
+            running.result()  # raises what the thread has raised
 
 
 def rows_of(found: Comparison) -> list[tuple[Any, ...]]:
@@ -188,23 +203,21 @@ def same(kills: int = 0, every: float = 10.0, episodes: int = EPISODES) -> Row:
 
         with engine("ray", nodes.address) as executor, killing(nodes, kills, every) as times:
             began, alive = time.monotonic(), sum(node["Alive"] for node in ray.nodes())
-            rounds, there, trained = 0, None, None
-            while there is None or len(times) < kills:  # until all kills fell into work
-                there = played(executor, episodes)
-                trained = trainings(Path(folder) / f"cluster-{rounds}", executor)
-                rounds += 1
+            rows, trained = [], []
+            while not rows or len(times) < kills:  # until all kills fell into work
+                rows.append(rows_of(played(executor, episodes)))
+                trained.append(trainings(Path(folder) / f"cluster-{len(rows)}", executor))
             seconds = time.monotonic() - began
-        assert trained is not None
-        rows, (here, alone) = rows_of(there), alone_with(episodes)
+        here, alone = alone_with(episodes)
         return {
             "nodes": alive,
             "kills": len(times),
-            "rounds": rounds,
+            "rounds": len(rows),
             "seconds": round(seconds, 1),
-            "episodes": len(rows),
-            "equal rows": rows == here,
-            "trainings": len(trained),
-            "equal trainings": scored(trained) == alone,
+            "episodes in each round": len(here),
+            "equal rows": all(found == here for found in rows),
+            "trainings in each round": SEEDS,
+            "equal trainings": all(scored(found) == alone for found in trained),
         }
 
 
@@ -317,7 +330,7 @@ def main(parts: tuple[str, ...] = PARTS, kills: int = 10, publish: bool = True) 
     """
     measures = {
         "same": same,
-        "kills": lambda: same(kills),
+        "kills": lambda: same(kills, episodes=KILLED),
         "overhead": overhead,
         "scale": scale,
     }

@@ -11,7 +11,6 @@ nothing and random actions play the same episodes.
 from __future__ import annotations
 
 import json
-import multiprocessing
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -27,6 +26,7 @@ from benchmarks import pages
 from benchmarks.learning_cost import Constant
 from grasp_agent import evaluate
 from grasp_agent.evaluation.intervals import proportion
+from grasp_agent.execution import results
 from grasp_agent.files import atomic_write
 from grasp_agent.planners import GRASP, ICEM, Coloured, Planner, Replay, Roadmap
 
@@ -103,11 +103,10 @@ def page(rows: list[Row]) -> str:
         "Planners on image agents",
         "python -m benchmarks.image_planners",
         f"Bundled image agents, one training each, with other planners: success at the end (95 %) of {EPISODES} "
-        f"episodes in closed loop with seeds from {SEED}, and CPU seconds of all of them. *Routes*: shortest ways "
-        "through replayed states, tracked. *Recorded segments*: those whose ends are nearest to start and goal, "
+        f"episodes in closed loop with tuning seeds from {SEED}, and CPU seconds of all of them. *Routes*: shortest "
+        "ways through replayed states, tracked. *Recorded segments*: those whose ends are nearest to start and goal, "
         "tracked. *Alone*: the best proposal without an optimiser. No planner has a time limit; the work of a call is "
-        "the same for all. Their own encoders give two to six keypoints, where a line between two latents has a "
-        "meaning: that is why the default differs from that for [other models' latents](latent_ablation.md).",
+        "the same for all. An empty cell was not measured.",
         table(rows),
     )
 
@@ -125,13 +124,12 @@ def main(
         jobs: processes at a time.
     """
     path = out or pages.RESULTS / "image_planners.json"
-    known = {(row["agent"], row["planner"]) for row in pages.rows(path)}
+    known = {(row["agent"], row["planner"], len(row["success"]), row["seed"]) for row in pages.rows(path)}
     wanted = [(name, planner, episodes, seed) for name in agents for planner in (*RIVALS, *PLANNERS)]
-    wanted = [job for job in wanted if job[:2] not in known]
-    with multiprocessing.get_context("spawn").Pool(jobs, maxtasksperchild=1) as pool:
-        for row in tqdm(pool.imap_unordered(measured, wanted, chunksize=1), total=len(wanted)):
-            with atomic_write(path) as aside:
-                aside.write_text(json.dumps([*pages.rows(path), row]) + "\n")
+    wanted = [job for job in wanted if job not in known]
+    for _, row in tqdm(results(measured, wanted, jobs=jobs), total=len(wanted)):
+        with atomic_write(path) as aside:
+            aside.write_text(json.dumps([*pages.rows(path), row]) + "\n")
     print(table(pages.rows(path)))
     if out is None:
         pages.publish("image_planners", page(pages.rows(path)))

@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from grasp_agent.evaluation.compare import Comparison
     from grasp_agent.evaluation.seeds_report import Curves
 
+LONGER = 10
+_SEEDS_FILES = ("seeds.md", "seeds.csv", "seeds.json", "seeds.png")
 _FILES = ("report.md", "report.csv", "report.json", "report.png", "curves.png", "video.mp4")
 
 
@@ -62,7 +64,7 @@ class Compare(Command):
     model of grasp. Finished trainings are not repeated."""
     train_seeds: int = 1
     """Trainings of each, with seeds from 0; with several, aggregates over them are reported, too."""
-    longer: int = 10
+    longer: int = LONGER
     """Factor by which the algorithms are trained longer, in addition; 1 for no longer trainings."""
     jobs: int = 1
     """Number of processes."""
@@ -93,10 +95,12 @@ class Compare(Command):
             raise UsageError("--train-seeds: expected with --train STEPS, which trains the agents")
         if self.out.exists() and not self.out.is_dir():
             raise UsageError(f"--out: expected a folder, got the file {self.out}")
-        for name in _FILES if self.video else _FILES[:-1]:
+        if self.train is None and self.longer != LONGER:
+            raise UsageError("--longer: expected with --train STEPS, which trains the agents")
+        for name in (*_FILES[: None if self.video else -1], *(_SEEDS_FILES if self.train_seeds > 1 else ())):
             check_writable(self.out / name)
         with user_errors(ValueError):
-            check_no_links(*(self.out / name for name in (*_FILES, "episodes", "models")))
+            check_no_links(*(self.out / name for name in (*_FILES, *_SEEDS_FILES, "episodes", "models")))
         agents = [name.strip() for name in self.agents.split(",") if name.strip()]
         from grasp_agent.evaluation.participants import is_object
 

@@ -134,7 +134,7 @@ class Train(Command):
             agent = make_agent(config, log)
             before = self._earlier(agent, config, out)
         say(config.summary())
-        best = None if self.eval_every is None else self._best(_beside(out, "-best.zip"))
+        best = None if self.eval_every is None else self._best(_beside(out, "-best.zip"), before)
         checkpoint = out if self.resume else None
         with kept(lambda: self._kept(agent, config, out, before)):
             with user_errors(ValueError), self._shown(agent, config) as bar:
@@ -155,12 +155,12 @@ class Train(Command):
             say(f"{out}: already {before:,} of {config.steps:,} steps")
         return before
 
-    def _best(self, path: Path) -> BestAgent:
+    def _best(self, path: Path, before: int) -> BestAgent:
         from grasp_agent.evaluation.best import BestAgent
 
         assert self.eval_every is not None
         counts = {"every": self.eval_every, "episodes": self.eval_episodes}
-        return BestAgent(path, **counts, resume=self.resume, on_checked=_say_checked)
+        return BestAgent(path, **counts, resume=before > 0, on_checked=_say_checked)
 
     @contextmanager
     def _shown(self, agent: GraspAgent, config: TrainingConfig) -> Iterator[bool]:

@@ -93,15 +93,23 @@ def profile(scores: Scores, thresholds: Sequence[float]) -> NDArray[np.float64]:
     return (scores[..., None] > np.asarray(thresholds)).mean((0, 1))
 
 
+def differ(first: Scores, second: Scores) -> bool:
+    """Returns whether the means of two agents' scores differ by more than rounding."""
+    return not np.isclose(first.mean(), second.mean(), rtol=0, atol=1e-9)
+
+
 def seeds_needed(first: Scores, second: Scores) -> int | None:
     """Returns `Improvement.seeds`: means over environments are compared."""
     one, other = first.mean(1), second.mean(1)
-    if min(len(one), len(other)) < 2 or one.mean() == other.mean():
+    if min(len(one), len(other)) < 2 or not differ(first, second):
         return None
-    spread = float(one.var(ddof=1) + other.var(ddof=1))
-    effect = abs(float(one.mean() - other.mean()))
+    variances = np.array([one.var(ddof=1), other.var(ddof=1)])
+    spread, effect = float(variances.sum()), abs(float(one.mean() - other.mean()))
+    pooled = (
+        spread**2 / float((variances**2).sum()) if spread else 2.0
+    )  # 1 to 2: Welch-Satterthwaite, per trainings - 1
     for count in range(2, _MOST + 1):
-        freedom = 2 * (count - 1)
+        freedom = pooled * (count - 1)
         limit = t.ppf(1 - _LEVEL / 2, freedom)
         distance = effect / max(np.sqrt(spread / count), 1e-12 * effect)
         if distance > 1e3 or nct.sf(limit, freedom, distance) >= _POWER:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple, cast
@@ -70,7 +71,8 @@ class BestAgent(BaseCallback):
             self.best = Checked(agent.num_timesteps, self._evaluated(agent).score, best=True)
 
     def _on_step(self) -> bool:
-        if self.num_timesteps - self._checked_at >= self._every:
+        due = self.num_timesteps - self._checked_at >= self._every
+        if due and self.num_timesteps < self.locals.get("total_timesteps", math.inf):  # then the last fit comes first
             self._check()
         return True
 

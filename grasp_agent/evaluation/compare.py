@@ -14,7 +14,7 @@ import numpy as np
 from grasp_agent.evaluation import intervals
 from grasp_agent.evaluation.cache import Played, Store
 from grasp_agent.evaluation.evaluate import Evaluation, evaluate
-from grasp_agent.evaluation.participants import TEXT, Given, Participant, file_of, located, participant, participants
+from grasp_agent.evaluation.participants import TEXT, Given, Participant, located, participant, participants
 from grasp_agent.evaluation.rollout import Predictor, label, made
 from grasp_agent.execution import results
 from grasp_agent.task.goal import Goal
@@ -135,7 +135,7 @@ def compare(
     store = Store(None if out is None else Path(out) / "episodes", setting)
     keys, kept = _keys(known, goal)
     done = on_episodes or (lambda _: None)
-    tasks = _tasks(env, options, givens, goal, range(seed, seed + episodes))
+    tasks = _tasks(env, options, givens, known, goal, range(seed, seed + episodes))
     missing = [task for task in tasks if not store.holds(keys[task.who], task.seeds)]
     done(sum(len(task.seeds) for task in tasks) - sum(len(task.seeds) for task in missing))
     for task, played in results(play, missing, executor=executor, jobs=jobs, files=_files):
@@ -240,10 +240,15 @@ def _evaluated(agent: Predictor, env: gym.Env[Any, Any], task: Task) -> Evaluati
 
 
 def _tasks(
-    env_id: str, options: dict[str, Any], givens: Sequence[Given], goal: Goal | None, seeds: range
+    env_id: str,
+    options: dict[str, Any],
+    givens: Sequence[Given],
+    known: Sequence[Participant],
+    goal: Goal | None,
+    seeds: range,
 ) -> list[Task]:
     return [
-        Task(who, env_id, options, given, goal, seeds[first : first + _CHUNK], file_of(given))
+        Task(who, env_id, options, given, goal, seeds[first : first + _CHUNK], known[who].file)
         for first in range(0, len(seeds), _CHUNK)
         for who, given in enumerate(givens)
     ]

@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike
 from grasp_agent.evaluation import aggregates
 from grasp_agent.evaluation.aggregates import Scores, scores_of
 from grasp_agent.evaluation.folder import check_no_links
+from grasp_agent.evaluation.intervals import Interval
 from grasp_agent.evaluation.training import Point
 from grasp_agent.files import atomic_write
 
@@ -48,7 +49,7 @@ def rows(scores: Mapping[str, ArrayLike]) -> list[dict[str, Any]]:
     first = next(iter(known.values()))
     found: list[dict[str, Any]] = []
     for index, (name, values) in enumerate(known.items()):
-        middle = aggregates.interval(aggregates.iqm, values)
+        middle = _shown(aggregates.interval(aggregates.iqm, values), len(values))
         each = values.mean(1)
         row: dict[str, Any] = {
             "agent": name,
@@ -62,10 +63,17 @@ def rows(scores: Mapping[str, ArrayLike]) -> list[dict[str, Any]]:
         row |= dict.fromkeys([*keys, "seeds_needed"])
         if index:
             found_here = aggregates.improvement(values, first)
-            row |= dict(zip(keys, (*found_here.difference, *found_here.probability), strict=True))
+            count = min(len(values), len(first))
+            limits = [_shown(one, count) for one in (found_here.difference, found_here.probability)]
+            row |= dict(zip(keys, (*limits[0], *limits[1]), strict=True))
             row["seeds_needed"] = found_here.seeds
         found.append(row)
     return found
+
+
+def _shown(found: Interval, trainings: int) -> tuple[float, float | None, float | None]:
+    """Returns an interval, without limits where one training tells nothing of others."""
+    return (found.value, found.low, found.high) if trainings > 1 else (found.value, None, None)
 
 
 def table(scores: Mapping[str, ArrayLike]) -> list[tuple[str, ...]]:
@@ -77,11 +85,12 @@ def _cells(row: dict[str, Any]) -> tuple[str, ...]:
     def ranged(name: str, sign: str = "") -> str:
         if row[name] is None:
             return "-"
+        if row[f"{name}_low"] is None:
+            return _number(row[name], sign)
         value, low, high = (_number(row[f"{name}{end}"], sign) for end in ("", "_low", "_high"))
         return f"{value} ({low} to {high})"
 
     needed = row["seeds_needed"]
-    compared = row["difference"] is not None
     return (
         row["agent"],
         str(row["trainings"]),
@@ -90,7 +99,7 @@ def _cells(row: dict[str, Any]) -> tuple[str, ...]:
         f"{_number(row['worst'])} to {_number(row['best'])}",
         ranged("difference", "+"),
         ranged("improvement"),
-        "-" if not compared else str(needed) if needed is not None else "more than can be said",
+        "-" if needed is None else str(needed),
     )
 
 
@@ -99,19 +108,16 @@ def _number(value: float, sign: str = "") -> str:
 
 
 def advice(scores: Mapping[str, ArrayLike]) -> list[str]:
-    """Returns a sentence for each agent other than the first: whether more training seeds are needed."""
-    found = rows(scores)
+    """Returns a sentence for each other agent with several trainings: how many a comparison with the first needs."""
+    found, known = rows(scores), {name: scores_of(values) for name, values in scores.items()}
     first = found[0]
     said = []
     for row in found[1:]:
         count, needed = min(first["trainings"], row["trainings"]), row["seeds_needed"]
         pair = f"{row['agent']} and {first['agent']}"
         if count < 2:
-            said.append(
-                f"{pair}: one training of {'each' if first['trainings'] == 1 else 'one of them'} tells nothing "
-                "of other seeds"
-            )
-        elif row["mean"] == first["mean"]:
+            continue  # not trained, as random actions, or nothing can be said of other seeds
+        if not aggregates.differ(known[row["agent"]], known[first["agent"]]):
             said.append(f"{pair}: no difference was seen in {count} trainings")
         elif needed is None:
             said.append(f"{pair}: the difference seen is too small to be told in 1,000 trainings of each")
@@ -126,10 +132,11 @@ def advice(scores: Mapping[str, ArrayLike]) -> list[str]:
 def legend() -> str:
     """Returns an explanation of the table's figures."""
     return (
-        "In brackets 95 % intervals, by stratified bootstrap over trainings. Interquartile mean: that of the middle "
-        "half of all trainings. Better than the first: probability that a training of this agent has a higher score "
-        "than one of the first (Agarwal et al. 2021, arXiv 2108.13264). Seeds needed: trainings of each with which a "
-        "difference of means as large as the one seen would be found in four of five comparisons (Welch's test, 5 %)."
+        "In brackets 95 % intervals, by stratified bootstrap over trainings; with fewer than five they are too narrow. "
+        "Interquartile mean: that of the middle half of all trainings. Better than the first: probability that a "
+        "training of this agent has a higher score than one of the first (Agarwal et al. 2021, arXiv 2108.13264). "
+        "Seeds needed: trainings of each with which a difference of means as large as the one seen would be found in "
+        "four of five comparisons (Welch's test, 5 %)."
     )
 
 

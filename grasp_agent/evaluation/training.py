@@ -78,7 +78,7 @@ class TrainingTask(NamedTuple):
     def home(self, folder: Path) -> Path:
         """Returns the folder of this training's files: one for each combination of settings."""
         settings = {} if self.name == "grasp" else _settings(self)
-        longer = [] if self.longer == LONGER else [self.longer]
+        longer = [] if self.longer == LONGER or self.name == "grasp" else [self.longer]
         digits = zlib.crc32(json.dumps([self.env_id, self.seed, settings, *longer]).encode())
         return folder / f"{self.name}-{self.steps}-{digits:08x}"
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import atexit
 import hashlib
 import shutil
 import tempfile
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from concurrent.futures import BrokenExecutor, Executor, Future
 from functools import cache
+from multiprocessing.util import Finalize
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -49,7 +49,8 @@ class Content(NamedTuple):
 @cache
 def _scratch() -> Path:
     folder = tempfile.mkdtemp(prefix="grasp-agent-")
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    # `atexit` would not run in processes that were forked
+    Finalize(None, shutil.rmtree, (folder,), {"ignore_errors": True}, exitpriority=0)
     return Path(folder)
 
 
@@ -85,7 +86,7 @@ def results(
 
     Raises:
         ValueError: if a worker has another version, or what the call raises.
-        ChildProcessError: if a process was killed repeatedly, or a worker does not have this package.
+        ChildProcessError: if a process was killed repeatedly, or a worker was lost for good or lacks this package.
     """
     if executor is None:
         local = call if files is None else _Here(call, files)
@@ -115,8 +116,6 @@ def results(
             yield item, outcome.value
     except BrokenExecutor as error:
         raise ChildProcessError(f"a worker ended unexpectedly ({_last_line(error)})") from error
-    except ModuleNotFoundError as error:
-        raise ChildProcessError(f"a worker lacks a package: {error}") from error
     finally:
         for future in running:
             future.cancel()
@@ -142,6 +141,7 @@ def called(
     """Makes a call on a worker, after a check of what is installed there."""
     import torch
 
+    threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
         check_installation(expected)
@@ -151,6 +151,8 @@ def called(
         return _Outcome(call(item, places), None)
     except Exception as error:
         return _Outcome(None, error)
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _last_line(error: BaseException) -> str:

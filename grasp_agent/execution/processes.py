@@ -56,6 +56,10 @@ def in_processes(
                 yield pair
             return
         except BrokenExecutor as error:
+            done = [future for future in running if future.done() and future.exception() is None]
+            for future in done:
+                lost = 0
+                yield running.pop(future), future.result()
             lost += 1
             if lost > _RETRIES:
                 raise ChildProcessError("a process ended unexpectedly (killed, or out of memory?)") from error
@@ -96,13 +100,17 @@ def as_finished(
         submit: begins a call.
         items: its arguments; one is asked for when fewer than `most` calls are unfinished.
         most: calls that are begun at a time, at most.
-        running: filled with the unfinished calls and their items.
+        running: filled with the unfinished calls and their items, also where an exception ends the iteration.
     """
     finished: SimpleQueue[Future[Result]] = SimpleQueue()  # `concurrent.futures.wait` takes time for each running call
 
     def fill() -> None:
         for item in islice(items, most - len(running)):
-            future = submit(item)
+            try:
+                future = submit(item)
+            except BrokenExecutor:
+                running[Future()] = item
+                raise
             running[future] = item
             future.add_done_callback(finished.put)
 
@@ -111,7 +119,11 @@ def as_finished(
         future = finished.get()
         result = future.result()
         item = running.pop(future)
-        fill()  # nobody waits while the caller deals with the result
+        try:
+            fill()  # nobody waits while the caller deals with the result
+        except BrokenExecutor:
+            yield item, result
+            raise
         yield item, result
 
 

@@ -8,7 +8,7 @@ import signal
 import threading
 from collections.abc import Callable
 from concurrent import futures
-from concurrent.futures import Executor, Future
+from concurrent.futures import BrokenExecutor, Executor, Future
 from typing import Any, ParamSpec, TypeVar
 
 from grasp_agent.execution.calls import Content
@@ -55,7 +55,7 @@ class RayExecutor(Executor):
         self._ray: Any = ray
         self._remote: dict[Callable[..., Any], Any] = {}
         self._sent: dict[int, tuple[Content, Any]] = {}
-        self._pending: set[Future[Any]] = set()
+        self._pending: dict[Future[Any], Any] = {}
 
     def submit(
         self, fn: Callable[Arguments, Result], /, *args: Arguments.args, **kwargs: Arguments.kwargs
@@ -64,10 +64,17 @@ class RayExecutor(Executor):
         remote = self._remote.get(fn)
         if remote is None:
             remote = self._remote[fn] = self._ray.remote(num_cpus=1, max_retries=_RETRIES)(fn)
-        future = remote.remote(*map(self._put, args), **kwargs).future()
-        self._pending.add(future)
-        future.add_done_callback(self._pending.discard)
+        reference = remote.remote(*map(self._put, args), **kwargs)
+        future: Future[Result] = Future()
+        self._pending[future] = reference
+        future.add_done_callback(self._end)
+        reference.future().add_done_callback(lambda found: _answer(future, found))
         return future
+
+    def _end(self, future: Future[Any]) -> None:
+        reference = self._pending.pop(future, None)
+        if future.cancelled() and reference is not None and self._ray.is_initialized():
+            self._ray.cancel(reference)
 
     def _put(self, argument: Any) -> Any:
         if not isinstance(argument, Content):
@@ -85,6 +92,21 @@ class RayExecutor(Executor):
         """
         if wait and not cancel_futures:
             futures.wait(list(self._pending))
+        for future in list(self._pending):
+            future.cancel()
         self._sent.clear()
         self._remote.clear()
         self._ray.shutdown()
+
+
+def _answer(future: Future[Any], found: Future[Any]) -> None:
+    """Hands a result of Ray on, unless the call was cancelled; its errors about workers become one of executors."""
+    if future.done():
+        return
+    error = found.exception()
+    if error is None:
+        future.set_result(found.result())
+    else:
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        reason = next((line for line in reversed(lines) if "Error: " in line), lines[0])
+        future.set_exception(BrokenExecutor(reason.strip()[:300]))

@@ -43,6 +43,10 @@ class StillToo(Still):
         self._size = (1,)
 
 
+class StillTwin(Still):
+    """The same under yet another name."""
+
+
 STILL_TOO = StillToo()
 
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import importlib
 import linecache
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
 import pytest
+from agents import tiny
 from contestants import ENV, EPISODES, Careless, Own, Straight
 
 import grasp_agent
@@ -97,6 +99,50 @@ def test_several_processes_find_the_same_as_one():
         assert rows[0] == rows[1]
 
 
+def test_an_executor_finds_the_same_as_one_process_also_without_the_users_disk(tmp_path: Path):
+    """The agent's file is sent: it is moved away before its episodes are played."""
+    file = tmp_path / "agent.zip"
+    tiny(ENV).learn(30).save(file)
+
+    class Elsewhere(ThreadPoolExecutor):
+        def submit(self, fn, /, *args, **kwargs):
+            file.rename(tmp_path / "moved.zip")
+            try:
+                found = fn(*args, **kwargs)
+            finally:
+                (tmp_path / "moved.zip").rename(file)
+            return super().submit(lambda: found)
+
+    with Elsewhere(1) as executor:
+        there = compare(ENV, [str(file), f"icem:{file}", "random"], episodes=2, executor=executor)
+    here = compare(ENV, [str(file), f"icem:{file}", "random"], episodes=2)
+    drop = {"seconds_per_action_mean": 0.0, "seconds_per_action_max": 0.0}
+    one, other = (
+        [[row._replace(**drop) for row in entry.evaluation.episodes] for entry in found.entries]
+        for found in (there, here)
+    )
+    assert one == other
+    assert [entry.participant.name for entry in there.entries] == [entry.participant.name for entry in here.entries]
+
+
+def test_a_file_with_the_name_of_a_participant_is_not_sent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("grasp.zip", "random.zip", "Still"):
+        (tmp_path / name).write_text("a decoy")
+    known = [participant(name, ENV) for name in ("grasp", "random", "contestants:Still")]
+    assert [who.file for who in known] == [None] * 3
+
+
+def test_a_list_holds_trainings_of_one_agent():
+    found = compare(ENV, {"still": ["contestants:Still", "contestants:StillTwin"], "random": "random"}, episodes=2)
+    assert [entry.participant.name for entry in found.entries] == ["still #0", "still #1", "random"]
+    assert found.trainings == {"still": (0, 1), "random": (2,)}
+    assert found.scores()["still"] == [entry.evaluation.summary()["success_end"] for entry in found.entries[:2]]
+    assert all(entry.difference is None for entry in found.entries)
+    with pytest.raises(ValueError, match="expected at least one training of still, got none"):
+        compare(ENV, {"still": [], "random": "random"})
+
+
 def test_differing_starts_are_reported():
     gym.register("tests/Twice-v0", "contestants:Twice")
     try:
@@ -117,6 +163,8 @@ def test_wrong_numbers_are_refused():
         compare(ENV, ["random", "random"])
     with pytest.raises(ValueError, match="expected 1 where agents are given as objects"):
         compare(ENV, [Straight()], jobs=2)
+    with ThreadPoolExecutor(1) as executor, pytest.raises(ValueError, match="executor: expected None where agents"):
+        compare(ENV, [Straight()], executor=executor)
     with pytest.raises(ValueError, match="expected a list, or a dict by name, got 'random'"):
         compare(ENV, "random")
     with pytest.raises(ValueError, match="env: expected a Gymnasium id, got TimeLimit"):

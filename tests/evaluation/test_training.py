@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import json
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from agents import tiny
 
 from grasp_agent import serialization
 from grasp_agent.cli.main import main
 from grasp_agent.evaluation import training
 from grasp_agent.evaluation.participants import participant
-from grasp_agent.evaluation.training import TrainingTask, train_agent
+from grasp_agent.evaluation.training import TrainingTask, finished, train_agent, train_agents
 from grasp_agent.zoo import resumable
 
 ENV = "grasp/BallNav-v0"
@@ -136,5 +139,41 @@ def test_the_command_trains_and_compares(tmp_path: Path, capsys: pytest.CaptureF
     for name in ("sac@30 ", "sac@300 ", "random ", "icem grasp@30 "):
         assert name in printed
     assert (tmp_path / "curves.png").stat().st_size > 5000
+    assert not (tmp_path / "seeds.md").exists()
     assert main([*command[:2], "--train", "0"]) == 2
     assert "--train: expected at least 1" in capsys.readouterr().err
+
+
+def test_an_executor_sends_trainings_which_are_kept_once(tmp_path: Path):
+    tasks = [TrainingTask("sac", ENV, 20, seed, longer=1) for seed in range(2)]
+    ticks: list[int] = []
+    with ThreadPoolExecutor(1) as executor:
+        trained = train_agents(tasks, tmp_path / "there", executor=executor, on_steps=ticks.append)
+    assert ticks[1:] == [20, 20]
+    here = train_agents(tasks, tmp_path / "here")
+    assert list(trained) == list(here) == tasks
+    for task in tasks:
+        assert trained[task].curve == here[task].curve and len(trained[task].files) == 1
+        one, other = (serialization.read(found[task].files[0])[1] for found in (trained, here))
+        assert one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+    assert train_agents(tasks, tmp_path / "there", executor=None, jobs=2) == trained  # none is made again
+
+
+def test_a_training_that_fails_elsewhere_leaves_the_others(tmp_path: Path):
+    tasks = [TrainingTask("sac", ENV, 20, longer=1), TrainingTask("sac", "MountainCar-v0", 20, longer=1)]
+    with ThreadPoolExecutor(1) as executor, pytest.raises((ValueError, AssertionError)):
+        train_agents(tasks, tmp_path, executor=executor)
+    assert finished(tasks[0], tmp_path) is not None and finished(tasks[1], tmp_path) is None
+
+
+def test_the_command_reports_over_training_seeds(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    command = ["compare", ENV, "--agents", "sac,random", "--train", "20", "--train-seeds", "2", "--longer", "1"]
+    assert main([*command, "--episodes", "2", "--out", str(tmp_path)]) == 0
+    printed = capsys.readouterr().out
+    assert "Over training seeds" in printed and "random and sac@20: " in printed
+    found = json.loads((tmp_path / "seeds.json").read_text())
+    assert [row["trainings"] for row in found["agents"]] == [2, 1]
+    assert [len(scores) for scores in found["scores"].values()] == [2, 1]
+    assert len(list((tmp_path / "models").iterdir())) == 2
+    assert main(["compare", ENV, "--train-seeds", "2"]) == 2
+    assert "--train-seeds: expected with --train" in capsys.readouterr().err

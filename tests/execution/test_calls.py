@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from collections.abc import Mapping
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from multiprocessing import get_context
@@ -25,10 +26,6 @@ def read(item: tuple[int, Path], places: Mapping[str, Path]) -> tuple[str, str]:
     """What a file holds where the call runs, and its name there."""
     place = places[str(item[1])]
     return place.read_text(), place.name
-
-
-def process(_: int, __: Mapping[str, Path] | None = None) -> int:
-    return os.getpid()
 
 
 @pytest.mark.parametrize("jobs", [None, 1, 3])
@@ -69,7 +66,7 @@ def test_files_are_sent_by_value_and_left_in_no_place(tmp_path: Path):
     assert place != path and place.read_text() == "weights" and place == Content.of(path).place()
 
 
-def test_a_file_is_read_once_however_many_calls_need_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_file_is_read_once_however_many_calls_need_it(tmp_path: Path):
     path, sent = tmp_path / "a.zip", []
     path.write_text("weights")
 
@@ -122,6 +119,27 @@ def test_calls_of_a_killed_process_are_made_again_by_new_ones(tmp_path: Path):
     paths = [tmp_path / name for name in "01234"]
     found = [result for _, result in in_processes(die_once, paths[:2], 2)]
     assert sorted(found) == ["0", "1"]
+
+
+def die_when_told(item: tuple[int, Path]) -> int:
+    """The first call kills its process as soon as another process has finished the second."""
+    number, folder = item
+    if number == 0 and not (folder / "killed").exists():
+        (folder / "killed").touch()
+        while not (folder / "slow").exists():
+            time.sleep(0.05)
+        os.kill(os.getpid(), signal.SIGKILL)
+    return number
+
+
+def test_no_call_is_lost_where_a_process_is_killed_while_results_are_dealt_with(tmp_path: Path):
+    found = []
+    for _, result in in_processes(die_when_told, [(number, tmp_path) for number in range(6)], 2):
+        found.append(result)
+        if result == 1:
+            (tmp_path / "slow").touch()
+            time.sleep(2)  # the pool breaks meanwhile: the next call cannot be submitted
+    assert sorted(found) == list(range(6))
 
 
 @pytest.mark.parametrize(

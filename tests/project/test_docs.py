@@ -30,12 +30,14 @@ SHORTER = {
         "=800": "=5",
     },
     "guides/comparing.md": {"episodes=3": "episodes=1"},
+    "guides/many_machines.md": {"steps=300": "steps=30", "episodes=5": "episodes=1"},
     "guides/video.md": {"episodes=4": "episodes=2"},
 }
 FILES = {
     "quickstart.md": {"my-ball.zip", "ball.mp4"},
     "guides/files.md": {"mine.zip", "run.zip"},
     "guides/images.md": {"run.zip", "run.zip.pictures", "my-wall.zip"},
+    "guides/many_machines.md": {"trainings"},
     "guides/offline_data.md": {"from-sac.zip"},
     "guides/video.md": {"ball.mp4", "beside.mp4", "grid.mp4", "search.mp4"},
 }
@@ -196,13 +198,16 @@ def _comparable(goal: grasp_agent.Goal | None) -> Any:
         ("evaluate_push_t_pixels", "push_t_pixels"),
         ("own_environments", "own_environments"),
         ("benchmarks.ablation", "ablation"),
+        ("benchmarks.cluster", "cluster"),
         ("benchmarks.encoders", "encoders"),
+        ("benchmarks.image_planners", "image_planners"),
         ("benchmarks.latency", "latency"),
         ("benchmarks.latent_plans", "latent_plans"),
         ("benchmarks.latent_ablation", "latent_ablation"),
         ("benchmarks.learning_cost", "learning_cost"),
         ("benchmarks.learning_curves", "learning_curves"),
         ("benchmarks.peers.near", "peers_near"),
+        ("benchmarks.training_seeds", "training_seeds"),
     ],
 )
 def test_a_page_of_results_is_what_its_script_writes(module: str, name: str):

@@ -1,7 +1,7 @@
 """Participants of a comparison, resolved from a name, a file or an object to an agent with `predict`."""
 
 from grasp_agent.evaluation.participants.base import TEXT, Given, OwnFile, Participant
-from grasp_agent.evaluation.participants.places import file_of, located
+from grasp_agent.evaluation.participants.places import located
 from grasp_agent.evaluation.participants.resolve import (
     HOW,
     PLANNERS,
@@ -20,7 +20,6 @@ __all__ = [
     "OwnFile",
     "Participant",
     "Random",
-    "file_of",
     "is_object",
     "located",
     "participant",

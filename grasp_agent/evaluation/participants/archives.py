@@ -92,7 +92,7 @@ def algorithm_of(archive: Archive) -> str:
 def from_bundled(name: str) -> Participant:
     """Returns a bundled model."""
     path = Path(str(resources.files("grasp_agent.zoo.pretrained") / f"{name}.zip"))
-    return from_agent(read_archive(path), partial(load, name), bundled()[name].steps)
+    return from_agent(read_archive(path), partial(load, name), bundled()[name].steps)._replace(file=None)
 
 
 def from_agent(archive: Archive, read: Callable[..., GraspAgent], steps: int | None = None) -> Participant:
@@ -111,6 +111,7 @@ def from_agent(archive: Archive, read: Callable[..., GraspAgent], steps: int | N
         seconds=seconds,
         size=archive.size,
         goal=goal,
+        file=archive.path,
     )
 
 
@@ -134,7 +135,13 @@ def from_policy(archive: Archive) -> Participant:
         name, steps, seconds = config["algorithm"], int(config["num_timesteps"]), config.get("training_seconds")
         at_least(0, training_seconds=0.0 if seconds is None else seconds)
     return Participant(
-        f"{name}@{steps}", lambda *_: baselines.read(archive.path), archive.digest, steps, seconds, archive.size
+        name=f"{name}@{steps}",
+        make=lambda *_: baselines.read(archive.path),
+        key=archive.digest,
+        steps=steps,
+        seconds=seconds,
+        size=archive.size,
+        file=archive.path,
     )
 
 
@@ -153,4 +160,5 @@ def from_theirs(archive: Archive, name: str) -> Participant:
         notice=f"{archive.path} is a pickle of Stable-Baselines3 ({name}): loading it runs the code that is in it",
         steps=steps if isinstance(steps, int) else None,
         size=archive.size,
+        file=archive.path,
     )

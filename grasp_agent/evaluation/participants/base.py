@@ -56,6 +56,8 @@ class Participant(NamedTuple):
     """Its own goal, for environments that have none."""
     goal_known: bool = True
     """False where its goal is not known before it is built."""
+    file: Path | None = None
+    """The user's file that it is loaded from, if any."""
     notice: str | None = None
     """What the user should know before it is built; None for nothing."""
 

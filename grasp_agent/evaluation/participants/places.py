@@ -5,17 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from grasp_agent.evaluation.participants import archives
 from grasp_agent.evaluation.participants.base import Given, OwnFile
-
-
-def file_of(given: Given) -> Path | None:
-    """Returns the path of the file that a participant is loaded from; None for one without a file of the user's."""
-    if isinstance(given, OwnFile):
-        return given.path
-    if not isinstance(given, (str, Path)):
-        return None
-    return archives.existing(str(given)) or archives.existing(str(given).partition(":")[2])
 
 
 def located(given: Given, file: Path | None, place: Path | None) -> Given:
@@ -23,7 +13,7 @@ def located(given: Given, file: Path | None, place: Path | None) -> Given:
 
     Args:
         given: the participant.
-        file: path of its file, see `file_of`.
+        file: path of its file, `Participant.file`.
         place: path of a file with the same content.
     """
     if file is None or place is None or file == place:

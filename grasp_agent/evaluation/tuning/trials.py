@@ -97,8 +97,8 @@ def train_and_evaluate(training: Training) -> Outcome:
             found = evaluate(agent, env, training.episodes, training.first)
         if agent.env is not None:
             agent.env.close()
-    except (ValueError, FloatingPointError) as error:
-        return Outcome(None, time.process_time() - began, False, str(error))
+    except Exception as error:  # settings may break a training in any way: the others go on
+        return Outcome(None, time.process_time() - began, False, str(error) or type(error).__name__)
     finally:
         torch.set_num_threads(threads)
     seconds, is_success = time.process_time() - began, found.summary()["success_end"] is not None
