@@ -38,8 +38,6 @@ from grasp_agent.evaluation.training import TrainedAgent, TrainingTask, train_ag
 from grasp_agent.execution import Content, engine, results
 
 ENV, AGENTS, EPISODES, SEED = "grasp/BallNav-v0", ("grasp", "icem", "mppi", "random"), 200, 20_000
-KILLED = 60
-"""Episodes of each agent in each round in which nodes are killed."""
 SEEDS, STEPS = 6, 300
 NODES, CPUS = 3, 1
 PARTS = ("same", "kills", "overhead", "scale")
@@ -234,11 +232,11 @@ def wait(seconds: float) -> float:
     return seconds
 
 
-def overhead(count: int = 60) -> Row:
+def overhead(count: int = 180) -> Row:
     """Returns how much longer tasks of one second take than their slots need."""
     slots = NODES * CPUS
     with cluster() as nodes, engine("ray", nodes.address) as executor:
-        list(results(wait, [0.1] * 4 * slots, executor=executor))  # starts workers and imports
+        list(results(wait, [15.0] * slots, executor=executor))  # starts a worker on each node, which imports
         began = time.monotonic()
         list(results(wait, [1.0] * count, executor=executor))
         seconds = time.monotonic() - began
@@ -330,7 +328,7 @@ def main(parts: tuple[str, ...] = PARTS, kills: int = 10, publish: bool = True) 
     """
     measures = {
         "same": same,
-        "kills": lambda: same(kills, episodes=KILLED),
+        "kills": lambda: same(kills),
         "overhead": overhead,
         "scale": scale,
     }
