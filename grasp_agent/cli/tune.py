@@ -63,7 +63,7 @@ class Tune(Command):
     goal_tolerance: MaybeTolerance = None
     """Distance to the goal that counts as success."""
     jobs: int = 1
-    """Trainings at a time. With more than one, proposals depend on which of them finish first."""
+    """Trainings at a time, also on a cluster. With more than one, proposals depend on which of them finish first."""
     engine: Annotated[str, tyro.conf.arg(metavar="NAME")] = "processes"
     """What runs trainings: processes of this machine, or ray."""
     address: MaybeAddress = None
@@ -86,7 +86,7 @@ class Tune(Command):
             from grasp_agent.evaluation.tuning import open_study
 
         with (
-            user_errors(ValueError),
+            user_errors(ValueError, ConnectionError),
             open_study(self.out, config, seeds=self.seeds, episodes=self.episodes) as study,
             kept(lambda: self._kept(study)),
         ):

@@ -18,6 +18,13 @@ Result = TypeVar("Result")
 
 _RETRIES = 10  # times that a call is made again after its worker or machine was lost; chosen by hand
 
+_SETTINGS = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    # By default a worker is given back after half a second, and each longer call waits for another one: 7 % of 1 s.
+    "RAY_worker_lease_timeout_milliseconds": "60000",
+}
+
 
 class RayExecutor(Executor):
     """Runs calls on a Ray cluster, one CPU each; a call whose worker or machine is lost is made again.
@@ -34,12 +41,12 @@ class RayExecutor(Executor):
     """
 
     def __init__(self, address: str | None = None) -> None:
-        import ray
+        for name, value in _SETTINGS.items():
+            os.environ.setdefault(name, value)
+        import ray  # reads settings from the environment
 
         if ray.is_initialized():
             raise RuntimeError("ray: this process is connected to a cluster already (ray.shutdown() ends that)")
-        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-        os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
         own: dict[str, Any] = {"include_dashboard": False} if address is None else {}
         handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
         try:
