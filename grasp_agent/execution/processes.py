@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from itertools import chain, islice
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from typing import Any, TypeVar
 
 from grasp_agent.interruption import Stopped
@@ -21,6 +21,7 @@ Result = TypeVar("Result")
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _GRACE = 8.0  # time that a process has to clean up [s]; chosen by hand
+_GLANCE = 0.5  # time between two looks for signals [s]; chosen by hand
 _RETRIES = 2  # times that processes are replaced without a finished call in between; chosen by hand
 _stopped, _idle = threading.Event(), threading.Event()
 _idle.set()
@@ -116,7 +117,7 @@ def as_finished(
 
     fill()
     while running:
-        future = finished.get()
+        future = _waited_for(finished)
         result = future.result()
         item = running.pop(future)
         try:
@@ -125,6 +126,15 @@ def as_finished(
             yield item, result
             raise
         yield item, result
+
+
+def _waited_for(finished: SimpleQueue[Future[Result]]) -> Future[Result]:
+    """Returns the next item; Ctrl-C ends the wait, also where another thread of this process gets its signal."""
+    while True:
+        try:
+            return finished.get(timeout=_GLANCE)
+        except Empty:
+            continue
 
 
 @contextmanager

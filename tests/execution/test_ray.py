@@ -71,7 +71,7 @@ def test_a_call_whose_worker_is_killed_is_made_again(executor, tmp_path: Path):
 
 def test_comparisons_and_trainings_are_those_of_one_process(executor, tmp_path: Path):
     def rows(executor: object) -> list[object]:
-        task = TrainingTask("grasp", ENV, 120)
+        task = TrainingTask("sac", ENV, 40, longer=1)
         trained = train_agents([task], tmp_path / str(executor is None), executor=executor)[task]  # type: ignore[arg-type]
         found = compare(ENV, [str(trained.files[0]), "random"], episodes=3, executor=executor)  # type: ignore[arg-type]
         timed = {"seconds_per_action_mean": 0.0, "seconds_per_action_max": 0.0}
