@@ -13,6 +13,7 @@ from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 import gymnasium as gym
+import torch
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
@@ -110,8 +111,12 @@ def train_agent(task: TrainingTask, folder: Path, *, on_steps: Callable[[int], o
         if known is not None:
             return known
         train = _train_grasp if task.name == "grasp" else _train_baseline
-        curve = train(task, home, done)
-        return _finish(task, home, curve)
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)  # so that a training is the same wherever it runs
+        try:
+            return _finish(task, home, train(task, home, done))
+        finally:
+            torch.set_num_threads(threads)
 
 
 def finished(task: TrainingTask, folder: Path) -> TrainedAgent | None:
