@@ -98,7 +98,8 @@ def results(
     def submit(item: Item) -> Future[_Outcome]:
         paths = [] if files is None else list(files(item))
         for path in paths:
-            contents.setdefault(path, Content.of(path))
+            if path not in contents:
+                contents[path] = Content.of(path)
         return executor.submit(
             called,
             call,

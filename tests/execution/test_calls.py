@@ -66,8 +66,10 @@ def test_files_are_sent_by_value_and_left_in_no_place(tmp_path: Path):
     assert place != path and place.read_text() == "weights" and place == Content.of(path).place()
 
 
-def test_a_file_is_read_once_however_many_calls_need_it(tmp_path: Path):
-    path, sent = tmp_path / "a.zip", []
+def test_a_file_is_read_once_however_many_calls_need_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    path, sent, reads = tmp_path / "a.zip", [], []
+    of = Content.of
+    monkeypatch.setattr(Content, "of", lambda path: reads.append(path) or of(path))
     path.write_text("weights")
 
     class Recording(ThreadPoolExecutor):
@@ -77,6 +79,7 @@ def test_a_file_is_read_once_however_many_calls_need_it(tmp_path: Path):
 
     with Recording(1) as executor:
         list(results(read, [(n, path) for n in range(5)], executor=executor, files=lambda item: [item[1]]))
+    assert reads == [path]
     assert len(sent) == 5 and len({id(content) for content in sent}) == 1  # one object, which an executor may send once
 
 
