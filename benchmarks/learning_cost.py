@@ -7,7 +7,7 @@
 Each (label, task, steps, seed) is a fresh agent with default settings in a process of its own, on one thread, as a user
 would call `learn(N)`; it is evaluated on 30 episodes with seeds from 30000. Rows are appended to a JSON file; existing
 ones are not measured again. Resting and random actions are evaluated on the same episodes. To measure another commit,
-run this file and `redundant_maze.py`, copied to the `benchmarks/` of its checkout.
+run this file and `mazes.py`, copied to the `benchmarks/` of its checkout.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ import torch
 import tyro
 from tqdm import tqdm
 
-from benchmarks import pages, redundant_maze
+from benchmarks import mazes, pages
 from grasp_agent import GraspAgent, evaluate
 from grasp_agent.files import atomic_write
 from grasp_agent.zoo.algorithms import untrained
@@ -34,7 +34,7 @@ from grasp_agent.zoo.algorithms import untrained
 RESULTS = pages.RESULTS
 EPISODES, EVALUATION_SEED = 30, 30_000
 LABEL, SAC = "now", "sac + her"
-TASKS = {"grasp/Wall-v0": 2000, "grasp/PointMaze-v0": 2000, redundant_maze.ID: 4000}
+TASKS = {"grasp/Wall-v0": 2000, "grasp/PointMaze-v0": 2000, mazes.ID: 4000}
 """Steps of each task."""
 Row = dict[str, Any]
 
@@ -145,7 +145,7 @@ def page(rows: list[Row]) -> str:
         f"*{LABEL}*: commit 5e67a8f, where noise is not corrected again, as in *smaller batches*; its rows of 20,000 "
         f"steps: commit 6e5f145, whose learning is the same, one seed. *{SAC}*: Stable-Baselines3's SAC with hindsight "
         "at equal steps. Doing nothing and random actions are the "
-        f"first row of each environment. `{redundant_maze.ID}` observes a position and its squares.",
+        f"first row of each environment. `{mazes.ID}` observes a position and its squares.",
         table(rows),
     )
 

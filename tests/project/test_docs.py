@@ -208,6 +208,7 @@ def _comparable(goal: grasp_agent.Goal | None) -> Any:
         ("benchmarks.learning_curves", "learning_curves"),
         ("benchmarks.peers.near", "peers_near"),
         ("benchmarks.training_seeds", "training_seeds"),
+        ("benchmarks.tuned", "tuned"),
     ],
 )
 def test_a_page_of_results_is_what_its_script_writes(module: str, name: str):
