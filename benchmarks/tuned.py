@@ -1,4 +1,4 @@
-"""What `grasp tune` found against the defaults, on seeds that it has not seen.
+"""The best trial of `grasp tune` against the defaults, on seeds that it has not seen.
 
     grasp tune grasp/BallNav-v0 --steps 500 --trials 20 --out runs/tuned
     python -m benchmarks.tuned --best runs/tuned/best.json
@@ -53,8 +53,10 @@ def page(found: dict[str, Any]) -> str:
     return pages.page(
         "Tuned settings",
         "python -m benchmarks.tuned",
-        f"What `grasp tune {best.env} --steps {best.steps} --trials {found['trials']}` found, against the defaults: "
-        f"each trained with seeds 0 to {SEEDS - 1}, success at the end of {EPISODES} episodes with seeds from {SEED}. "
+        f"The trial of `grasp tune {best.env} --steps {best.steps} --trials {found['trials']}` with the best mean in "
+        "three further trainings, against the defaults, which `grasp tune` keeps unless that mean is better by more than "
+        f"the standard error. Each is trained with seeds 0 to {SEEDS - 1}; success at the end of {EPISODES} episodes "
+        f"with seeds from {SEED}. "
         "Doing nothing and random actions play the same episodes. None of these seeds was seen while tuning.",
         seeds_report.markdown(scores),
         f"The tuned settings, as `grasp train --config` reads them, are in `benchmarks/results/tuned.json`: "

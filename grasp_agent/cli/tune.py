@@ -36,9 +36,9 @@ class Tune(Command):
     """Search for settings of planner and model in an environment with Optuna (pip install "grasp-agent[tune]").
 
     Trial 0 has the defaults. Each trial is trained with several seeds and evaluated. The defaults and the best three
-    other trials are then trained with further seeds; the defaults win unless another one is better there. The winner is
-    FOLDER/best.json, for `grasp train --config`. The same command continues after an interruption, and with more trials
-    or further trainings.
+    other trials are then trained with further seeds; the defaults win unless another one is better there by more than
+    the standard error. The winner is FOLDER/best.json, for `grasp train --config`. The same command continues after an
+    interruption, and with more trials or further trainings.
     """
 
     env: Id

@@ -60,7 +60,7 @@ def conclusion(tuned: Tuned) -> str:
     count, default = len(tuned.winner.confirmed), tuned.trials[0]
     rule = f"in {count} further training{'s' * (count > 1)} of each of the best trials and of the defaults"
     if tuned.winner.is_default:
-        return f"The defaults win: no other trial was better {rule}."
+        return f"The defaults win: no other trial was better by more than the standard error {rule}."
     scores = [_number(trial.confirmed_mean or 0.0, tuned.is_success) for trial in (tuned.winner, default)]
     changes = _changes(tuned.winner, default)
     return f"Trial {tuned.winner.number} wins with {changes}: {scores[0]}, the defaults {scores[1]}, {rule}."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import statistics
 import time
 from typing import Any, NamedTuple
 
@@ -75,7 +76,7 @@ class Tuned(NamedTuple):
     trials: tuple[Trial, ...]
     """All finished trials."""
     winner: Trial
-    """The defaults, unless another trial was better in the further trainings."""
+    """The defaults, unless another trial was clearly better in the further trainings, see `winner_of`."""
     config: TrainingConfig
     """Its configuration."""
     is_success: bool
@@ -114,7 +115,22 @@ def ranked(trials: list[Trial]) -> list[Trial]:
 
 
 def winner_of(trials: list[Trial]) -> Trial:
-    """Returns the trial that is best in the further trainings; the defaults unless another one is better there."""
+    """Returns the trial that is best in the further trainings; the defaults unless another one is clearly better there.
+
+    Of the best of several trials some are so by luck: where the mean of the differences to the defaults, training by
+    training, is within its standard error, the defaults stay (after Breiman et al. 1984, section 3.4.3).
+    """
     known = [(trial.confirmed_mean, trial) for trial in trials if trial.confirmed_mean is not None]
     order = sorted(known, key=lambda pair: (-pair[0], not pair[1].is_default, pair[1].seconds))
-    return order[0][1]
+    best, default = order[0][1], next((trial for _, trial in known if trial.is_default), None)
+    return best if default is None or _clearly_better(best, default) else default
+
+
+def _clearly_better(one: Trial, other: Trial) -> bool:
+    """Returns whether further trainings of one trial are better than another's by more than the standard error."""
+    pairs = zip(one.confirmed, other.confirmed, strict=True)
+    differences = [-math.inf if a is None else math.inf if b is None else a - b for a, b in pairs]
+    mean = sum(differences) / len(differences)
+    if not math.isfinite(mean) or len(differences) == 1:
+        return mean > 0
+    return mean > statistics.stdev(differences) / math.sqrt(len(differences))
