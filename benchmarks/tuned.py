@@ -55,8 +55,8 @@ def page(found: dict[str, Any]) -> str:
         "python -m benchmarks.tuned",
         f"The trial of `grasp tune {best.env} --steps {best.steps} --trials {found['trials']}` with the best mean in "
         "three further trainings, against the defaults, which `grasp tune` keeps unless that mean is better by more "
-        f"than the standard error. Each is trained with seeds 0 to {SEEDS - 1}; success at the end of {EPISODES} episodes "
-        f"with seeds from {SEED}. "
+        f"than the standard error. Each is trained with seeds 0 to {SEEDS - 1}; success at the end of {EPISODES} "
+        f"episodes with seeds from {SEED}. "
         "Doing nothing and random actions play the same episodes. None of these seeds was seen while tuning.",
         seeds_report.markdown(scores),
         f"The tuned settings, as `grasp train --config` reads them, are in `benchmarks/results/tuned.json`: "
