@@ -43,7 +43,7 @@ class GraspAgent(WorldModelAlgorithm):
         policy: "MultiInputPolicy", "CnnPolicy", or a subclass of `WorldModelPolicy`.
         env: environment, several of them (Stable-Baselines3's or Gymnasium's vector environments), or its id.
         goal: the goal in terms of the observation, for environments whose observations are a Box.
-        planner: any planner of the family; None for `GRASP()`.
+        planner: any planner of the family; None for `GRASP()`, or `IMAGE_PLANNER` where observations are images.
         horizon: steps of a plan; None for half of the environment's time limit, from 10 to 50.
         model: architecture of the networks; None chooses the kind, sharp or smooth, that predicts held-out data better.
         encoder: architecture and training of the image encoder.

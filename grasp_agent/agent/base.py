@@ -106,7 +106,7 @@ class WorldModelBase(BaseAlgorithm, ABC):
     def _plan_with(self, **changes: Any) -> None:
         """Changes how the policy plans; None stands for a default."""
         AgentSettings(**changes)  # refuses values of another type, or out of range
-        usual = {"horizon": self._settings.horizon or 50, **self._settings.usual}
+        usual = {"horizon": self._settings.horizon or 50, **self._settings.usual(self.observation_space)}
         given = {name: usual[name] if value is None else value for name, value in changes.items()}
         self.snapshot()._replace(settings=replace(self.settings, **given)).check_loadable()
         for name, value in given.items():
@@ -155,7 +155,7 @@ class WorldModelBase(BaseAlgorithm, ABC):
         self.policy = self.policy_class(  # pyright: ignore
             self.perception.space,
             self.action_space,
-            planner=known.planner,
+            planner=known.planner or known.usual(space)["planner"],
             horizon=50 if known.horizon is None else known.horizon,
             criteria=known.criteria,
             rule=known.rule,

@@ -25,6 +25,7 @@ Array = NDArray[np.float32]
 Goals = NDArray[np.floating[Any]]
 _NEARBY = 0.2  # distance of another goal that counts as near, of the distance to the goal; chosen by hand
 _LEAST_TIME = 1e-6  # for a search that is late before it begins [s]
+_REFUSED = 0.5  # weight of refused steps from which on they are expected to be refused again; chosen by hand
 _LOST = 5.0  # multiple of the radius beyond which a plan is not followed while another is searched for; chosen by hand
 
 
@@ -126,10 +127,12 @@ class Controller:
         plans = plans.copy() if plans is not None and fits else self.blank(world, len(raw))
         states, radius = self.encode(world, raw, plans), self.rule.radius(world)
         settings, aimed = settings or self.settings, partial(_aimed, world, states, goals)
+        refused = plans.refusing(states, world.step_size / 2) & (world.index.roadmap is not None)
+        plans.remember_refused(np.flatnonzero(refused), states)
         delay = 0
         if searches is not None:
             delay = min(self.horizon, searches.begin_call((*settings, self.horizon, self.rule)))
-        stale = ~self._on_course(world, states, goals, plans, delay, settings.watches_goal)
+        stale = refused | ~self._on_course(world, states, goals, plans, delay, settings.watches_goal)
         if searches is not None:
             stale = (stale | searches.provisional(len(raw))) & ~searches.cover(len(raw), aimed)
         begun = []
@@ -149,6 +152,8 @@ class Controller:
             answer = self._actions(world, states, goals, plans)
         virtual = complete[0].virtual if 0 in stored else None
         view = self._view(world, states, plans, bool(answer[1][0]), 0 in stored, virtual)
+        plans.before[:] = states
+        plans.expected[:] = self._predicted(world, states, answer[0])
         plans.step[:] += 1
         return answer[0], plans, view
 
@@ -191,7 +196,7 @@ class Controller:
         it is `staged`, the latter get the best of the planner's proposals: soon, instead of a better plan later. After
         `failures` `[m]`, searches whose plans were not accepted, the planner's noise is another one.
         """
-        planner, criteria, _ = settings
+        planner, criteria, *_ = settings
         seed = self.seed if deterministic else int(self.random.integers(2**31))
         lost = ~(plans.valid[rows] & _aimed(world, states, goals, rows, plans.goals[rows]))  # nothing to follow
         kinds, begun = np.stack([lost, ~plans.aims_at(goals)[rows], failures]), []
@@ -209,21 +214,31 @@ class Controller:
 
     def _posed(
         self, world: World, states: Array, goals: Array, plans: PlanState, ahead: int, criteria: Criteria
-    ) -> Problem:
+    ) -> tuple[Problem, Tensor]:
         later = torch.from_numpy(self._forecast(world, states, goals, plans, ahead)).to(world.device)
-        return world.problem(later, goals, plans.actions.shape[1], criteria)
+        refusals = world.refusals(plans.refused)
+        return world.problem_on_the_way(later, goals, plans.actions.shape[1], criteria, refusals)
 
     def _forecast(self, world: World, states: Array, goals: Array, plans: PlanState, steps: int) -> Array:
         """Returns the states `[n, S]` to which the running plans lead in some steps, by the model."""
         plans = plans.copy()
+        refusals = world.refusals(plans.refused)
         for _ in range(steps):
             actions, followed = self._actions(world, states, goals, plans)
-            following = world.step(*(torch.from_numpy(part).to(world.device) for part in (states, actions)))
-            before, states = states, np.where(following.isfinite().cpu(), following.cpu(), states)
+            before, predicted = states, self._predicted(world, states, actions)
+            ends = (torch.from_numpy(part).to(world.device) for part in (before, predicted))
+            held = refusals.any and (refusals.crossed(*ends) > _REFUSED).cpu().numpy()
+            states = np.where(np.reshape(held, (-1, 1)), before, predicted)
             if not followed.any() and (np.linalg.norm(states - before, axis=-1) <= world.error).all():
                 return before  # held, and at rest as far as the model can tell
             plans.step[:] += 1
         return states
+
+    @staticmethod
+    def _predicted(world: World, states: Array, actions: Array) -> Array:
+        """Returns the predicted states `[n, S]` after actions `[n, A]`; the present ones where they are not finite."""
+        following = world.step(*(torch.from_numpy(part).to(world.device) for part in (states, actions))).cpu().numpy()
+        return np.where(np.isfinite(following), following, states)
 
     def _actions(self, world: World, states: Array, goals: Array, plans: PlanState) -> tuple[Array, NDArray[np.bool_]]:
         """Returns actions `[n, A]`, and where they follow the running plans, `[n]`; elsewhere they hold the state."""

@@ -10,9 +10,11 @@ import torch
 from numpy.typing import NDArray
 
 from grasp_agent.agent.controller import PlannerSettings
-from grasp_agent.agent.plan_state import PlanState
+from grasp_agent.agent.novelty import Visited, novel_actions
+from grasp_agent.agent.plan_state import MEMORY, PlanState
 from grasp_agent.agent.policy import WorldModelPolicy
 from grasp_agent.models.precision import single_precision
+from grasp_agent.models.world import World
 from grasp_agent.planners import Planner
 from grasp_agent.planners.chunks import chunked
 from grasp_agent.validation import at_least, fraction, more_than, whole
@@ -37,6 +39,8 @@ class ExploreConfig:
         surprise_share: probability that a plan from which the environment deviated is replaced by a burst of random
             actions.
         visit_exponent: k; targets at the frontier are drawn with probabilities proportional to `visits ** -k`.
+        wander: random steps from a rarely visited state before another one is the target.
+        give_up: surprises after which a target is given up for a rarely visited state.
         rest: fraction of the random actions that are 0, the middle of their range. Where action 0 is rest, the model's
             accuracy at rest decides how long a plan can hold a goal without correction.
 
@@ -54,9 +58,13 @@ class ExploreConfig:
     surprise_share: float = 0.5
     visit_exponent: float = 2.0
     rest: float = 0.0
+    wander: int = 32
+    give_up: int = 3
 
     def __post_init__(self) -> None:
         whole(1, learning_starts=self.learning_starts, longest_hold=self.longest_hold, hold=self.hold)
+        whole(1, give_up=self.give_up)
+        whole(0, wander=self.wander)
         more_than(1, refit_growth=self.refit_growth, kind_growth=self.kind_growth)
         at_least(0, visit_exponent=self.visit_exponent, noise=self.noise)
         fraction(frontier_share=self.frontier_share, surprise_share=self.surprise_share, rest=self.rest)
@@ -64,6 +72,9 @@ class ExploreConfig:
 
 class Explorer:
     """Chooses the actions of n environments while the agent learns.
+
+    Before there is a model, actions are random. Then each environment has a target, to which it plans, and wanders to
+    unknown states (see `novel_actions`) where it has arrived at a rarely visited one, and after surprises.
 
     Args:
         count: n.
@@ -78,13 +89,14 @@ class Explorer:
         self._held_action = np.zeros((count, action_size), np.float32)
         self._hold_left = np.zeros(count, np.int64)
         self._scale = np.ones(count)
-        self._planning = np.zeros(count, np.bool_)
-        self._burst = np.zeros(count, np.int64)
+        self._wandering = np.zeros(count, np.int64)
+        self._surprises = np.zeros(count, np.int64)
         self._frontier_goals = np.zeros((count, 0), np.float32)
         self._to_frontier = np.zeros(count, np.bool_)
         self._steps_at_goal = np.zeros(count, np.int64)
         self._plans: PlanState | None = None
         self._frontier: tuple[Array, NDArray[np.float64]] | None = None
+        self._visited: Visited | None = None
         for row in range(count):
             self.begin(row)
 
@@ -100,24 +112,25 @@ class Explorer:
         chances = 1 / np.maximum(visits, 1) ** self._config.visit_exponent
         self._frontier = goals, chances / chances.sum()
         self._frontier_goals = np.zeros((len(self._held_action), goals.shape[1]), goals.dtype)
-        self._plans = None
+        self._plans, self._visited = None, Visited(points)
         for row in range(len(self._held_action)):
             self.begin(row)
 
     def begin(self, row: int) -> None:
         """Starts an episode: draws its target."""
-        self._hold_left[row] = self._burst[row] = 0
+        self._hold_left[row] = self._wandering[row] = 0
         self._scale[row] = self._config.longest_hold ** self._random.uniform()
-        self._planning[row] = self._frontier is not None
-        self._steps_at_goal[row] = 0
-        if self._planning[row]:
+        if self._plans is not None:
+            self._plans.begin_episodes(np.array([row]))
+        if self._frontier is not None:
             self._draw_target(row, to_frontier=self._random.uniform() < self._config.frontier_share)
 
     def _draw_target(self, row: int, *, to_frontier: bool) -> None:
         """Draws a target, the task's goal or a rarely visited state; a plan for another one is discarded."""
         assert self._frontier is not None
         goals, chances = self._frontier
-        self._to_frontier[row], self._steps_at_goal[row] = to_frontier, 0
+        self._to_frontier[row] = to_frontier
+        self._steps_at_goal[row] = self._surprises[row] = 0
         self._frontier_goals[row] = goals[self._random.choice(len(goals), p=chances)]
         if self._plans is not None:
             self._plans.valid[row] = False
@@ -125,55 +138,96 @@ class Explorer:
     @single_precision()
     def act(self, policy: WorldModelPolicy, raw: Array, achieved: Array, desired: Array) -> Array:
         """Returns actions `[n, A]` in [-1, 1] for observations `[n, O + G]` and goals `[n, G]`."""
-        actions = self._random_actions()
         world = policy.world
-        if world is None or not self._planning.any():
-            return actions
+        if world is None or self._visited is None:
+            return self._random_actions()
+        states = world.encode(raw)
+        self._visited.add(states)
         self._update_targets(world.goal_distance(achieved, self._targets(desired)) <= world.tolerance)
-        rows = np.flatnonzero(self._planning & (self._burst == 0))
-        self._burst = np.maximum(self._burst - 1, 0)
-        if not len(rows):
-            return actions
-        targets = self._targets(desired)
-        running = None if self._plans is None else self._plans.rows(rows)
+        wandering = self._wandering > 0
+        actions = np.zeros_like(self._held_action)
+        if not wandering.all():
+            self._plan(policy, np.flatnonzero(~wandering), actions, raw, self._targets(desired))
+        if wandering.any():
+            self._wander(world, np.flatnonzero(wandering), actions, states)
+        return actions
+
+    def _plan(
+        self, policy: WorldModelPolicy, rows: NDArray[np.int64], actions: Array, raw: Array, targets: Array
+    ) -> None:
+        """Sets the actions of some environments to those of plans to their targets, with noise."""
+        world, running = policy.world, None if self._plans is None else self._plans.rows(rows)
+        assert world is not None
         planned, after, _ = policy.decide(
             raw[rows], targets[rows], running, deterministic=False, settings=_exploration_settings(policy)
         )
         if running is not None:
-            self._start_bursts(rows[running.valid & (running.step < policy.controller.rule.commit) & (after.step == 1)])
+            remade = running.valid & (running.step < policy.controller.rule.commit) & (after.step == 1)
+            self._surprise(rows[remade | (after.refusals > running.refusals)])
         noise = self._random.normal(0, self._config.noise, planned.shape)
         actions[rows] = np.clip(planned + noise, -1, 1)
         # Own noise is no surprise: what is expected next is what should follow the action really taken. It is not
         # corrected later: data that wander around the plan taught more (Wall, each of three tuning seeds).
         expected = world.predict(raw[rows], actions[rows]).cpu().numpy()
-        after.states[np.arange(len(rows)), after.step] = expected
-        self._store_plans(rows, after, len(raw))
-        return actions
+        after.states[np.arange(len(rows)), after.step] = after.expected[:] = expected
+        self._plans_of(len(raw), world, after.actions.shape[1]).put(rows, after)
+
+    def _wander(self, world: World, rows: NDArray[np.int64], actions: Array, states: torch.Tensor) -> None:
+        """Sets the actions of some environments to those that lead to unknown states, held for some steps."""
+        assert self._visited is not None
+        self._wandering[rows] -= 1
+        plans = self._plans_of(len(self._wandering), world)
+        known = states.cpu().numpy()
+        refused = plans.refusing(known, world.step_size / 2) & (self._wandering >= 0)
+        refused[np.setdiff1d(np.arange(len(refused)), rows)] = False
+        plans.remember_refused(np.flatnonzero(refused), known)
+        self._hold_left[refused] = 0
+        for row in rows[self._hold_left[rows] <= 0]:
+            self._held_action[row], self._hold_left[row] = novel_actions(
+                world, states[row], self._visited, plans.refused[row], self._config.longest_hold, self._random
+            )
+        self._hold_left[rows] -= 1
+        actions[rows] = self._held_action[rows]
+        plans.before[rows] = known[rows]
+        plans.expected[rows] = world.step(states[rows], torch.from_numpy(actions[rows]).to(states.device)).cpu().numpy()
 
     def _targets(self, desired: Array) -> Array:
         return np.where(self._to_frontier[:, None], self._frontier_goals, desired)
 
     def _update_targets(self, near: NDArray[np.bool_]) -> None:
-        """Continues at random from the frontier, and to the frontier from a goal that was held long enough."""
-        there = self._planning & near
-        self._planning &= ~(self._to_frontier & there)
+        """Wanders from the frontier, and goes to the frontier from a goal that was held long enough."""
+        there = near & (self._wandering == 0)
         self._steps_at_goal = np.where(there, self._steps_at_goal + 1, 0)
-        for row in map(int, np.flatnonzero(self._steps_at_goal >= self._config.hold)):
-            self._draw_target(row, to_frontier=True)
+        for row in map(int, np.flatnonzero(there)):
+            if self._to_frontier[row]:
+                self._wandering[row], self._hold_left[row] = self._config.wander, 0
+            if self._to_frontier[row] or self._steps_at_goal[row] >= self._config.hold:
+                self._draw_target(row, to_frontier=True)
 
-    def _start_bursts(self, rows: NDArray[np.int64]) -> None:
-        """Replaces some of the plans of these rows, which had to be remade, by bursts of random actions."""
-        for row in rows:
-            if self._random.uniform() < self._config.surprise_share:
-                self._burst[row] = 1 + self._random.integers(self._config.longest_hold)
+    def _surprise(self, rows: NDArray[np.int64]) -> None:
+        """Lets some of these environments wander before they plan again.
 
-    def _store_plans(self, rows: NDArray[np.int64], plans: PlanState, count: int) -> None:
-        stored = self._plans
-        if stored is None or stored.actions.shape[1] != plans.actions.shape[1]:
-            _, horizon, action_size = plans.actions.shape
-            stored = PlanState.blank(count, horizon, action_size, plans.states.shape[-1], plans.goals.shape[-1])
-            self._plans = stored
-        stored.put(rows, plans)
+        After some surprises on the way to a target, another one is drawn.
+        """
+        for row in map(int, rows):
+            self._surprises[row] += 1
+            if self._surprises[row] >= self._config.give_up:
+                self._wandering[row], self._hold_left[row] = self._config.wander, 0
+                self._draw_target(row, to_frontier=True)
+            elif self._random.uniform() < self._config.surprise_share:
+                self._wandering[row] = 1 + self._random.integers(self._config.longest_hold)
+                self._hold_left[row] = 0
+
+    def _plans_of(self, count: int, world: World, horizon: int = 1) -> PlanState:
+        """Returns the running plans of all `count` environments."""
+        known = self._plans
+        if known is None or (horizon > 1 and known.actions.shape[1] != horizon):
+            size, entries = world.model.action_size, len(world.state_map.goal_index)
+            known = PlanState.blank(count, horizon, size, world.model.state_size, entries)
+            if self._plans is not None:
+                known = known._replace(**{name: getattr(self._plans, name) for name in MEMORY})
+            self._plans = known
+        return known
 
     def _random_actions(self) -> Array:
         """Returns actions held for a random time, whose typical length each episode draws for itself."""

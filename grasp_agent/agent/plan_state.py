@@ -5,7 +5,14 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+
+from grasp_agent.planners.refusals import refused
+
+_KEPT = 64  # refused steps that are kept; chosen by hand
+MEMORY = ("before", "expected", "refused", "refusals")
+"""Fields of `PlanState` that do not belong to one plan."""
 
 
 class PlanState(NamedTuple):
@@ -25,6 +32,17 @@ class PlanState(NamedTuple):
     """`[n]`, whether the plan was accepted."""
     valid: NDArray[np.bool_]
     """`[n]`, whether there is a plan."""
+    final: NDArray[np.bool_]
+    """`[n]`, whether it leads to the goal; else to a state on the way, as the goal is too far for a plan."""
+    before: NDArray[np.float32]
+    """`[n, S]`, the states in which the last actions were taken."""
+    expected: NDArray[np.float32]
+    """`[n, S]`, the states that the model predicts after these; those of `before` where no action was taken."""
+    refused: NDArray[np.float32]
+    """`[n, R, 2, S]`, steps that the environment refused in this episode, as the states that were reached and those
+    that were predicted [model units]; two equal ones stand for none."""
+    refusals: NDArray[np.int64]
+    """`[n]`, number of these so far; the latest R are kept."""
 
     @classmethod
     def blank(cls, count: int, horizon: int, action_size: int, state_size: int, goal_size: int) -> PlanState:
@@ -37,6 +55,11 @@ class PlanState(NamedTuple):
             step=np.zeros(count, np.int64),
             accepted=np.zeros(count, np.bool_),
             valid=np.zeros(count, np.bool_),
+            final=np.ones(count, np.bool_),
+            before=np.zeros((count, state_size), np.float32),
+            expected=np.zeros((count, state_size), np.float32),
+            refused=np.zeros((count, _KEPT, 2, state_size), np.float32),
+            refusals=np.zeros(count, np.int64),
         )
 
     @classmethod
@@ -64,7 +87,7 @@ class PlanState(NamedTuple):
             if array.shape != wanted.shape or array.dtype.kind != wanted.dtype.kind:
                 found = f"{array.dtype} {list(array.shape)}" if array.dtype != object else type(given).__name__
                 raise ValueError(f"{expected}, {name} as {wanted.dtype} {list(wanted.shape)}, got {found}")
-            if not np.isfinite(array).all() or (name == "step" and (array < 0).any()):
+            if not np.isfinite(array).all() or (name in ("step", "refusals") and (array < 0).any()):
                 raise ValueError(f"{expected}, got {name} that are not finite, or negative")
             arrays.append(array.astype(wanted.dtype))
         return cls._make(arrays)
@@ -76,6 +99,33 @@ class PlanState(NamedTuple):
     def rows(self, index: NDArray[np.int64]) -> PlanState:
         """Returns a copy of some environments' plans."""
         return self._make(array[index] for array in self)
+
+    def begin_episodes(self, index: NDArray[Any]) -> None:
+        """Discards some environments' plans and what is remembered of them, in place."""
+        self.valid[index] = False
+        for name in MEMORY:
+            getattr(self, name)[index] = 0
+
+    def refusing(self, states: NDArray[np.float32], least: float) -> NDArray[np.bool_]:
+        """Returns where the environment refused the last step, `[n]`: most of the predicted change is missing.
+
+        Args:
+            states: `[n, S]`, the present ones.
+            least: predicted changes that are smaller do not count [model units].
+        """
+        before, expected, reached = (torch.from_numpy(part) for part in (self.before, self.expected, states))
+        return refused(before, expected, reached, least).numpy()
+
+    def remember_refused(self, rows: NDArray[np.int64], states: NDArray[np.float32]) -> None:
+        """Adds the last steps of some environments to those that were refused, in place; `states` are all `[n, S]`."""
+        self.refused[rows, self.refusals[rows] % _KEPT] = np.stack([states[rows], self.expected[rows]], 1)
+        self.refusals[rows] += 1
+
+    def replace_plans(self, index: NDArray[np.int64], plans: PlanState) -> None:
+        """Replaces some environments' plans, in place, but not what they remember."""
+        for name, mine, theirs in zip(self._fields, self, plans, strict=True):
+            if name not in MEMORY:
+                mine[index] = theirs  # type: ignore[index]
 
     def put(self, index: NDArray[np.int64], plans: PlanState) -> None:
         """Replaces some environments' plans, in place."""

@@ -218,7 +218,7 @@ class WorldModelPolicy(BasePolicy):
         untaught = isinstance(state, tuple) and not state  # what an agent without a model returns
         plans = blank if state is None or untaught else PlanState.of(state, blank)
         if episode_start is not None:
-            plans.valid[episode_start] = False
+            plans.begin_episodes(episode_start)
         return plans
 
     def to_space(self, actions: NDArray[np.float32]) -> NDArray[Any]:

@@ -23,7 +23,8 @@ class ReplanRule:
 
     A plan is kept as long as its goal is the same, it is not at its end, observations stay near its predictions, and
     the goal is reached where it predicts that. Where it has ended at the goal, only a plan that is accepted, or stays
-    there, replaces it; else its last step goes on.
+    there, replaces it; else its last step goes on. A plan to a state on the way, where the goal is farther than the
+    horizon, is replaced after half of its steps.
 
     Attributes:
         commit: steps after which a plan that was not accepted is replaced.
@@ -63,5 +64,7 @@ class ReplanRule:
 
         New plans that take more calls, `delay`, are begun as many steps earlier.
         """
-        left = np.where(plans.accepted, plans.actions.shape[1], self.commit) - plans.step
+        horizon = plans.actions.shape[1]
+        length = np.where(plans.final, horizon, max(1, horizon // 2))  # states on the way are not to be held
+        left = np.where(plans.accepted, length, np.minimum(length, self.commit)) - plans.step
         return plans.aims_at(goals) & plans.usable(states, radius) & (left > delay)

@@ -38,7 +38,7 @@ class Replanning:
 
     Args:
         planner: any planner of the family.
-        pose: returns the problems of the rows.
+        pose: returns the problems of the rows, and whether their goals are only states on the way, `[m]`.
         rows: `[m]`, indices of the environments.
         goals: `[m, G]`.
         running: `[m, H, A]`, what is left of their plans; None for none.
@@ -50,7 +50,7 @@ class Replanning:
     def __init__(
         self,
         planner: Planner[Any],
-        pose: Callable[[], Problem],
+        pose: Callable[[], tuple[Problem, Tensor]],
         rows: NDArray[np.int64],
         goals: Array,
         running: Tensor | None,
@@ -84,7 +84,7 @@ class Replanning:
         def keep_latest(_: int, state: Any) -> None:
             self._latest[:] = [state] if isinstance(state, GraspState) else []
 
-        problem, planner = self._pose(), self._planner
+        (problem, far), planner = self._pose(), self._planner
         if planner.budget != seconds:
             planner = replace(planner, budget=seconds)
         plan = planner.plan(problem, warm=self._running, seed=self._seed, on_step=keep_latest)
@@ -94,14 +94,17 @@ class Replanning:
         except OutOfTime:  # what is found is kept, however late
             with metering(None):
                 along = feedback(problem, plan.states, plan.actions)
-        self.found = PlanState(
+        states = torch.cat([start[:, None], plan.states], 1).cpu().numpy()
+        count, horizon, size = along.actions.shape
+        blank = PlanState.blank(count, horizon, size, start.shape[1], self.goals.shape[1])
+        self.found = blank._replace(
             actions=along.actions.cpu().numpy(),
-            states=torch.cat([start[:, None], plan.states], 1).cpu().numpy(),
+            states=states,
             gains=along.gains.cpu().numpy(),
             goals=self.goals.astype(np.float64),
-            step=np.zeros(len(self.rows), np.int64),
             accepted=plan.accepted.cpu().numpy(),
             valid=plan.cost.isfinite().cpu().numpy(),
+            final=~far.cpu().numpy(),
         )
 
     @property
@@ -136,7 +139,7 @@ class Replanning:
         stays = useful & stay(self.rows, found)
         plans.put(self.rows[stays], plans.rows(self.rows[stays]).staying())
         chosen = np.flatnonzero(useful & ~stays)
-        plans.put(self.rows[chosen], found.rows(chosen))
+        plans.replace_plans(self.rows[chosen], found.rows(chosen))
         return self.rows[chosen]
 
 

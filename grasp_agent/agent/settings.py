@@ -7,13 +7,14 @@ from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
+from gymnasium import spaces
 from stable_baselines3.common.vec_env import VecEnv
 
 from grasp_agent.agent.exploration import ExploreConfig
 from grasp_agent.agent.pixel_perception import PixelPerception
 from grasp_agent.agent.replan_rule import ReplanRule
 from grasp_agent.models import EncoderConfig, MLPConfig, TrainConfig
-from grasp_agent.planners import GRASP, Criteria, Planner
+from grasp_agent.planners import GRASP, ICEM, Criteria, Planner, Roadmap
 from grasp_agent.task.goal import Goal
 from grasp_agent.task.pixels import PixelLayout
 from grasp_agent.task.structure import Structure
@@ -23,6 +24,9 @@ from grasp_agent.validation import instance, more_than, whole
 
 _PIXEL_STARTS = 10_000  # `learning_starts` where observations are images [environment steps]; chosen by hand
 _SHORTEST, _LONGEST = 10, 50  # limits of the default horizon [steps]; chosen by hand
+
+IMAGE_PLANNER = ICEM(iterations=4, samples=128, verify_every=4, proposals=Roadmap())
+"""The default where observations are images: `benchmarks.image_planners` compares it with others."""
 
 KINDS: dict[str, type] = {
     "goal": Goal,
@@ -76,10 +80,10 @@ class AgentSettings:
         usual = Criteria() if self.goal is None else self.goal.criteria
         return replace(usual, stop=self.structure is not None and self.structure.rests)
 
-    @property
-    def usual(self) -> dict[str, Any]:
-        """The defaults of what decides on plans; files hold None for them."""
-        return {"planner": GRASP(), "criteria": self.usual_criteria, "rule": ReplanRule()}
+    def usual(self, space: spaces.Space[Any]) -> dict[str, Any]:
+        """Returns the defaults of what decides on plans, for an observation space; files hold None for them."""
+        planner = GRASP() if self.layout(space) is None else IMAGE_PLANNER
+        return {"planner": planner, "criteria": self.usual_criteria, "rule": ReplanRule()}
 
     def layout(self, space: Any) -> PixelLayout | None:
         """Returns the layout of an observation space's images; None where there are none."""

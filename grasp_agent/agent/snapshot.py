@@ -73,7 +73,7 @@ class Snapshot(NamedTuple):
     def encode(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
         """Returns settings, ready for JSON, and tensors by name."""
         settings, world = self.settings, self.world
-        usual = settings.usual
+        usual = settings.usual(self.observation_space)
         coded = {name: getattr(settings, name) for name in CODED}
         config: dict[str, Any] = {
             "env_id": self.env_id,

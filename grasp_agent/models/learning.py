@@ -14,9 +14,11 @@ from tqdm import tqdm
 
 from grasp_agent.models import EnsembleMLP, MLPConfig
 from grasp_agent.models.dynamics.fitting import FitReport, TrainConfig, fit
+from grasp_agent.models.fresh import check_blocks, fresh_model
 from grasp_agent.models.replay_index import ReplayIndex
-from grasp_agent.models.world import World, check_blocks, fresh_model
-from grasp_agent.planners import ReplayWindows
+from grasp_agent.models.world import World
+from grasp_agent.planners import Refusals, ReplayWindows
+from grasp_agent.planners.refusals import refused
 from grasp_agent.replay.episodes import Dataset
 from grasp_agent.task.state_map import StateMap
 from grasp_agent.task.structure import Structure
@@ -25,6 +27,9 @@ from grasp_agent.task.structure import Structure
 _SMALL_UPDATE = 0.25  # fraction of new transitions up to which a warm start is made even if the data have drifted
 _STATIC_FRACTION = 0.2  # of the greatest variation within episodes, relative to all: entries below it are static
 _STATIC_EPISODES = 20  # episodes that are needed to find static entries
+_TOGETHER = 4096  # steps that are predicted at once
+_MOST_REFUSALS = 1000  # steps that are taken as refused, of more of them evenly spread ones
+_REFUSAL_WIDTH = 0.5  # see `Refusals`, in mean steps: of many, each stands for little more than itself
 _LEAST_SPREAD = 1e-6  # standard deviation of an entry that counts as constant [the environment's units]
 
 
@@ -91,6 +96,7 @@ def learn_world(
         blocks=structure.blocks,
         named=state_map.goal_index,
         replay=_replay_windows(network, data),
+        refusals=_refusals(network, data),
         error=report.error_mean,
         seed=seed,
     )
@@ -176,3 +182,23 @@ def _replay_windows(model: EnsembleMLP, data: Dataset) -> ReplayWindows:
     states, actions = (torch.from_numpy(np.stack(values)) for values in zip(*windows, strict=True))
     device = model.scale.device
     return ReplayWindows(model.encode(states.to(device)), actions.to(device))
+
+
+@torch.no_grad()
+def _refusals(model: EnsembleMLP, data: Dataset) -> Refusals:
+    """Returns the steps of the data that the environment refused, though the model predicts them."""
+    device, found = model.scale.device, []
+    before = np.concatenate([episode.states[:-1] for episode in data.episodes])
+    after = np.concatenate([episode.states[1:] for episode in data.episodes])
+    actions = torch.from_numpy(np.concatenate([episode.actions for episode in data.episodes]))
+    states = [model.encode(torch.from_numpy(part).to(device)) for part in (before, after)]
+    least = float((states[1] - states[0]).norm(dim=-1).mean()) / 2
+    for rows in torch.arange(len(before)).split(_TOGETHER):
+        start, end = (part[rows] for part in states)
+        everywhere = (model.members, -1, -1)
+        predicted = model.step(start.expand(*everywhere), actions[rows].to(device).expand(*everywhere)).mean(0)
+        some = refused(start, predicted, end, least)
+        found.append(torch.stack([end[some], predicted[some]]))
+    reached, predicted = torch.cat(found, 1)
+    kept = torch.linspace(0, max(0, len(reached) - 1), min(len(reached), _MOST_REFUSALS)).long()
+    return Refusals(reached[None, kept], predicted[None, kept], _REFUSAL_WIDTH * 2 * least)

@@ -20,6 +20,7 @@ from grasp_agent.planners import (
     ContextRoadmap,
     InertialSteering,
     LinearModel,
+    Refusals,
     ReplayWindows,
     RoadmapGraph,
     Steering,
@@ -98,6 +99,7 @@ class ReplayIndex:
         named: Sequence[int] | None = None,
         replay: ReplayWindows | None = None,
         error: float = 0.0,
+        refusals: Refusals | None = None,
         seed: int = 0,
     ) -> ReplayIndex:
         """Builds an index from replayed states.
@@ -110,6 +112,7 @@ class ReplayIndex:
             blocks: independent parts of the state; none for one of all.
             named: entries of the state that goals name; None for all.
             replay: windows of the same data `[M', T + 1, S]`; a random choice is kept.
+            refusals: steps of the data that the model predicts wrongly, as refused ones.
             error: mean error of a step [state units], a lower bound of the tolerance of targets.
             seed: seed of the choice of states if there are many.
         """
@@ -136,7 +139,10 @@ class ReplayIndex:
                 slack = _CONTEXT_SLACK * tolerance
                 _, graph = block_roadmap(model, block, half_precision(own), middle, named, linear, slack, alone)
             else:
-                points, graph = block_roadmap(model, block, points, middle, named, linear, tolerance, alone, nodes)
+                own_refusals = None if refusals is None else refusals.of_block(block.states)
+                points, graph = block_roadmap(
+                    model, block, points, middle, named, linear, tolerance, alone, nodes, own_refusals
+                )
             supports.append(make_support(model, points, max(radius, novelty(invariants, origin))))
             roadmaps.append(graph)
         whole = tuple(graph for graph in roadmaps if graph is not None)

@@ -10,9 +10,11 @@ from torch import Tensor
 from grasp_agent.models.dynamics.base import WorldModel
 from grasp_agent.models.dynamics.body_frame import FramedMLP
 from grasp_agent.planners.protocols import Block
+from grasp_agent.planners.refusals import Refusals
 from grasp_agent.planners.regions import TerminalStates
+from grasp_agent.planners.roadmap.blocks import block_dynamics, block_jacobian
 from grasp_agent.planners.roadmap.contexts import ContextRoadmap
-from grasp_agent.planners.roadmap.graph import RoadmapGraph, block_dynamics, block_jacobian, build_roadmap
+from grasp_agent.planners.roadmap.graph import RoadmapGraph, build_roadmap
 from grasp_agent.planners.roadmap.linear_model import LinearModel
 from grasp_agent.planners.roadmap.steering import InertialSteering, Steering
 from grasp_agent.planners.work import metered
@@ -49,13 +51,14 @@ def block_roadmap(
     tolerance: float,
     terminal: TerminalStates | None = None,
     nodes: int = _MOST_NODES,
+    refusals: Refusals | None = None,
 ) -> tuple[Tensor, RoadmapGraph | ContextRoadmap | None]:
     """Returns the points, nodes first, and a block's roadmap with edges as short as possible; None if there is none."""
     for reach in REACHES:
         driver = make_driver(model, block, middle, named, linear, reach, tolerance)
         if driver is None:
             break
-        ordered, graph = _graph(points, static_entries(model, block), driver, terminal, nodes)
+        ordered, graph = _graph(points, static_entries(model, block), driver, terminal, nodes, refusals)
         if graph is not None or isinstance(driver, Steering):
             return ordered, graph
     return points, None
@@ -67,10 +70,11 @@ def _graph(
     driver: Steering | InertialSteering,
     terminal: TerminalStates | None,
     nodes: int,
+    refusals: Refusals | None,
 ) -> tuple[Tensor, RoadmapGraph | ContextRoadmap | None]:
     """Returns points in the order of nodes, and their roadmap."""
     if not fixed:
-        return build_roadmap(points, driver, min(_NODES, nodes), terminal=terminal)
+        return build_roadmap(points, driver, min(_NODES, nodes), terminal=terminal, refusals=refusals)
     contexts = ContextRoadmap(points, fixed, driver, terminal)
     return points, contexts if contexts.connected > 0.5 else None
 

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -15,17 +14,19 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from grasp_agent.models import EnsembleMLP, FramedMLP, MLPConfig
+from grasp_agent.models import EnsembleMLP, MLPConfig
+from grasp_agent.models.fresh import check_blocks, check_shapes, fresh_model
 from grasp_agent.models.replay_index import ReplayIndex
-from grasp_agent.planners import Block, Criteria, Problem
+from grasp_agent.planners import Criteria, Problem, Refusals
 from grasp_agent.planners.goal import EntryGoal
 from grasp_agent.planners.work import metered
 from grasp_agent.replay.episodes import Episode
 from grasp_agent.task.observation import Array
 from grasp_agent.task.state_map import StateMap
-from grasp_agent.task.structure import Frame, Structure
+from grasp_agent.task.structure import Structure
 
-_MOST_INPUTS = 16_384  # of a network in a file; chosen by hand
+_STRETCH = 1.1  # factor on a roadmap's travel times, so that plans keep up; chosen by hand
+_OBSTACLE = 2.0  # width of the obstacle of which one refused step tells [mean steps]; chosen by hand
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,6 +75,17 @@ class World:
         """The static entries of the state."""
         return self.model.unchanging
 
+    @cached_property
+    def step_size(self) -> float:
+        """Mean change of the state in a recorded step [model units]; the model's error without recordings."""
+        replay = self.index.replay
+        return self.error if replay is None else float(replay.states.diff(dim=1).norm(dim=-1).mean())
+
+    def refusals(self, refused: Array) -> Refusals:
+        """Returns obstacles of refused steps `[n, R, 2, S]` [model units], see `PlanState.refused`."""
+        steps = torch.from_numpy(refused).to(self.device)
+        return Refusals(steps[:, :, 0], steps[:, :, 1], _OBSTACLE * self.step_size)
+
     @property
     def goal_weights(self) -> tuple[float, ...]:
         """`[G]`, weights of the differences of the goal's entries; 0 for static ones, unless all are."""
@@ -91,6 +103,30 @@ class World:
     def at_goal(self, states: Array, goals: Array) -> NDArray[np.bool_]:
         """Returns whether states `[..., n, S]` [model units] are at goals `[n, G]` [the environment's units]."""
         return self.goal_distance(self.achieved(torch.from_numpy(states).to(self.device)), goals) <= self.tolerance
+
+    def problem_on_the_way(
+        self, start: Tensor, goals: Array, horizon: int, criteria: Criteria, refusals: Refusals | None = None
+    ) -> tuple[Problem, Tensor]:
+        """Returns problems as `problem` does, with states on the way as goals where those are too far for a plan.
+
+        Returns:
+            The problems, and where their goals are states on the way, `[B]`.
+        """
+        problem = replace(self.problem(start, goals, horizon, criteria), refusals=refusals)
+        roadmap, goal = problem.roadmap, problem.goal
+        if roadmap is None:
+            return problem, start.new_zeros(len(start), dtype=torch.bool)
+
+        def aim(states: Tensor) -> Tensor:
+            return roadmap.settle(goal.project(states[..., None, :])[..., 0, :])
+
+        steps = max(1, horizon - criteria.hold)  # the plan has to stay there
+        states, far = roadmap.ahead(start, aim, steps, _STRETCH, refusals)
+        if not far.any():
+            return problem, far
+        assert isinstance(goal, EntryGoal)
+        target = torch.where(far[:, None], states[:, goal.index], goal.target)
+        return replace(problem, goal=replace(goal, target=target)), far
 
     def problem(self, start: Tensor, goals: Array, horizon: int, criteria: Criteria) -> Problem:
         """Returns the problems of states `[B, S]` [model units] and goals `[B, G]` [the environment's units]."""
@@ -153,7 +189,7 @@ class World:
         """Restores a world from `tensors`; raises if some are missing or do not fit."""
         weights = {k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")}
         action_size = weights["skip"].shape[1] - weights["scale"].shape[0]
-        _check_shapes(weights, config, len(state_map.columns), action_size)
+        check_shapes(weights, config, len(state_map.columns), action_size)
         places = 0 if structure.frame is not None else 2 * config.octaves * len(state_map.goal_index)
         if places > weights["weights.0"].shape[1]:
             raise ValueError(f"goal_index: {len(state_map.goal_index)} entries do not fit the weights of {config}")
@@ -233,52 +269,3 @@ def _fitting() -> Iterator[None]:
     except (LookupError, RuntimeError, AttributeError, TypeError, ValueError) as failure:
         reason = " ".join(str(failure).split())
         raise ValueError(f"set_parameters: they do not fit this agent: {reason}") from failure
-
-
-def fresh_model(
-    state_map: StateMap,
-    action_size: int,
-    config: MLPConfig,
-    *,
-    frame: Frame | None,
-    fixed: Sequence[int] = (),
-    unit_groups: Sequence[Sequence[int]] = (),
-    seed: int = 0,
-) -> EnsembleMLP:
-    """Returns an untrained model; without a frame, the goal's entries count as positions."""
-    size, positions = len(state_map.columns), state_map.goal_index
-    if frame is not None:
-        return FramedMLP(size, action_size, frame=frame, config=config, seed=seed, unit_groups=unit_groups)
-    return EnsembleMLP(
-        size, action_size, positions=positions, config=config, seed=seed, fixed=fixed, unit_groups=unit_groups
-    )
-
-
-def _check_shapes(weights: Mapping[str, Tensor], config: MLPConfig, state_size: int, action_size: int) -> None:
-    """Refuses weights that do not fit a network's shape, before memory for a network of that shape is allocated."""
-    found = [tuple(weights[f"weights.{layer}"].shape) for layer in range(config.depth + 1)]
-    inputs = found[0][1] if len(found[0]) == 3 else 0
-    sizes = [inputs, *[config.width] * config.depth, state_size]
-    wanted = [(config.members, *pair) for pair in pairwise(sizes)]
-    skip = (config.members, state_size + action_size, state_size)
-    if found != wanted or action_size < 1 or tuple(weights["skip"].shape) != skip or not 0 < inputs <= _MOST_INPUTS:
-        raise ValueError(f"weights of shapes {found[:4]} do not fit {config}")
-    if not bool((weights["normalizer.std"] > 0).all()):
-        raise ValueError("model.normalizer.std: expected positive numbers")
-
-
-def check_blocks(blocks: Sequence[Block], state_map: StateMap, action_size: int) -> None:
-    """Checks that blocks partition state and action.
-
-    Raises:
-        ValueError: unless each entry is in exactly one block, and each block has a part of the goal.
-    """
-    if not blocks:
-        return
-    for name, size in (("states", len(state_map.columns)), ("actions", action_size)):
-        entries = sorted(entry for block in blocks for entry in getattr(block, name))
-        if entries != list(range(size)):
-            raise ValueError(f"blocks: expected each of {size} {name} in one block, got {entries}")
-    idle = [block for block in blocks if not set(block.states) & set(state_map.goal_index)]
-    if idle:
-        raise ValueError(f"blocks: expected a part of the goal in each, found none in {idle[0]}")

@@ -20,15 +20,12 @@ from grasp_agent.planners.proposals.stitching import Stitching
 from grasp_agent.planners.proposals.tracking import Tracking
 from grasp_agent.planners.protocols import Block, Goal, History, Recording, ReplayWindows
 from grasp_agent.planners.receding import Receding
+from grasp_agent.planners.refusals import Refusals
 from grasp_agent.planners.regions import BlockSupport, Support, TerminalStates
+from grasp_agent.planners.roadmap.blocks import BlockRoadmap, block_dynamics, block_jacobian
 from grasp_agent.planners.roadmap.contexts import ContextRoadmap
 from grasp_agent.planners.roadmap.covering import farthest_points
-from grasp_agent.planners.roadmap.graph import (
-    BlockRoadmap,
-    RoadmapGraph,
-    block_dynamics,
-    block_jacobian,
-)
+from grasp_agent.planners.roadmap.graph import RoadmapGraph
 from grasp_agent.planners.roadmap.linear_model import LinearModel
 from grasp_agent.planners.roadmap.recorded import RecordedRoadmap
 from grasp_agent.planners.roadmap.steering import InertialSteering, Steering
@@ -72,6 +69,7 @@ __all__ = [
     "Recombination",
     "RecordedRoadmap",
     "Recording",
+    "Refusals",
     "Relaxation",
     "Replay",
     "ReplayWindows",

@@ -14,6 +14,7 @@ from grasp_agent.planners.candidates import Fold
 from grasp_agent.planners.ensemble import Ensemble
 from grasp_agent.planners.linalg.least_squares import least_squares
 from grasp_agent.planners.protocols import Block, Dynamics, Goal, Jacobian, Pullback, Region
+from grasp_agent.planners.refusals import Refusals
 from grasp_agent.planners.regions import TerminalStates
 from grasp_agent.planners.scoring import Criteria, Scoring, Verdict
 from grasp_agent.planners.work import PASSES, SMALL_STEP, Effort, metered, spend
@@ -48,6 +49,7 @@ class Problem:
         support: region of states that the model was trained on, if known.
         terminal: states at which episodes ended for good, if any are known.
         roadmap: finds routes through replayed states, if there is one (see `grasp_agent.planners.roadmap.graph`).
+        refusals: steps that the environment refused, which plans avoid, if any are known.
         replay: windows of recorded trajectories, if any (see `grasp_agent.planners.protocols`).
         recording: whole recorded trajectories, if any (see `grasp_agent.planners.protocols`).
         history: states and actions before the start, for a model that depends on them: `dynamics` and its derivatives
@@ -77,6 +79,7 @@ class Problem:
     support: Region | None = None
     terminal: TerminalStates | None = None
     roadmap: Router | None = None
+    refusals: Refusals | None = None
     replay: ReplayWindows | None = None
     recording: Recording | None = None
     history: History | None = None
@@ -126,7 +129,7 @@ class Problem:
     @cached_property
     def scoring(self) -> Scoring:
         """The scoring of rollouts."""
-        return Scoring(self.goal, self.start, self.criteria, self.support, self.terminal)
+        return Scoring(self.goal, self.start, self.criteria, self.support, self.terminal, self.refusals)
 
     @property
     def rest(self) -> Tensor:

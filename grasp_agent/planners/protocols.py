@@ -8,6 +8,8 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor
 
+from grasp_agent.planners.refusals import Refusals
+
 Dynamics = Callable[[Tensor, Tensor], Tensor]
 """`(state [k, M, S], action [k, M, A]) -> next state [k, M, S]`, k <= K: the first k members step M rows each."""
 
@@ -176,7 +178,9 @@ class Router(Protocol):
         """Fraction of ordered node pairs that are joined by a route."""
         ...
 
-    def paths(self, start: Tensor, aim: Aim, count: int, horizon: int, stretch: float) -> Tensor:
+    def paths(
+        self, start: Tensor, aim: Aim, count: int, horizon: int, stretch: float, refusals: Refusals | None = None
+    ) -> Tensor:
         """Returns routes to the goal as states at steps 1 .. H, `[B, count, H, S]`; not finite if there is none.
 
         Args:
@@ -185,6 +189,17 @@ class Router(Protocol):
             count: number of routes for each problem, different ones as far as possible.
             horizon: H.
             stretch: factor on the roadmap's travel times.
+            refusals: steps that the environment refused, which routes avoid.
+        """
+        ...
+
+    def ahead(
+        self, start: Tensor, aim: Aim, horizon: int, stretch: float, refusals: Refusals | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Returns the state at step H of the best route `[B, S]` where it is longer than that, else the goal.
+
+        Returns:
+            These states, and whether the goal is farther, `[B]`.
         """
         ...
 

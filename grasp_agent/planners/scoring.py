@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from grasp_agent.planners.protocols import Goal, Region
+from grasp_agent.planners.refusals import Refusals
 from grasp_agent.planners.regions import TerminalStates
 from grasp_agent.validation import at_least, whole
 
@@ -28,6 +29,7 @@ class Criteria:
             unacceptable, however long it is.
         termination: a plan that, before the goal, enters a state at which episodes ended for good (`terminated`
             without success) costs this more than to wait at its farthest state, and is never accepted; 0 ignores them.
+        refused: weight of each step that leads where the environment refused one, see `Refusals`.
         stride: during planning, the support is checked at every step of this many; the final score checks all.
         feedback: True scores candidates as they are executed: with one tracking step on D_a F for each action, towards
             the members' mean prediction. False scores the open-loop actions.
@@ -48,6 +50,7 @@ class Criteria:
     running: float = 0.1
     off_support: float = 0.25
     termination: float = 100.0
+    refused: float = 1.0
     stride: int = 3
     feedback: bool = True
     damping: float = 0.01
@@ -58,7 +61,7 @@ class Criteria:
     def __post_init__(self) -> None:
         whole(1, hold=self.hold, stride=self.stride)
         whole(0, unused=self.unused)
-        names = ("excursion", "running", "off_support", "termination", "damping", "disagreement")
+        names = ("excursion", "running", "off_support", "termination", "refused", "damping", "disagreement")
         at_least(0, **{name: getattr(self, name) for name in names})
         at_least(-math.inf, accept=self.accept)
 
@@ -86,6 +89,7 @@ class Scoring:
         criteria: the criteria.
         support: region of states that the model was trained on, if known.
         terminal: states at which episodes ended for good, if any are known.
+        refusals: steps that the environment refused, if any are known.
     """
 
     def __init__(
@@ -95,9 +99,11 @@ class Scoring:
         criteria: Criteria,
         support: Region | None,
         terminal: TerminalStates | None = None,
+        refusals: Refusals | None = None,
     ) -> None:
         self._goal, self._start, self._criteria, self._support = goal, start, criteria, support
         self._terminal = terminal if criteria.termination else None
+        self._refusals = refusals if refusals is not None and criteria.refused and refusals.any else None
 
     def distances(self, states: Tensor) -> Tensor:
         """Returns each part's distance to the goal [tolerances], `[..., B, N, H, S] -> [..., B, N, H, G]`."""
@@ -117,6 +123,8 @@ class Scoring:
         cost = distances[..., -rule.hold :, :].amax(-2) + rule.running * distances.mean(-2)
         if self._support is not None and rule.off_support:
             cost = cost + self._penalties(states, distances).sum(-2)
+        if self._refusals is not None:
+            cost = cost + self._refused(states)[..., -1:]
         if self._terminal is not None:
             cost = cost + self._termination(distances) * self._ends(states, distances)[..., -1:].to(cost.dtype)
         return torch.where(states.isfinite().all(-1).all(-1)[..., None], cost, torch.inf)
@@ -145,6 +153,8 @@ class Scoring:
             penalties = torch.zeros_like(cost)
             penalties[..., :: rule.stride, :] = self._penalties(states, distances)
             cost = cost + penalties.cumsum(-2)
+        if self._refusals is not None:
+            cost = cost + self._refused(states)[..., None]
         if self._terminal is not None:
             ends = self._ends(states, distances)[..., None].to(cost.dtype)
             cost = cost + self._termination(distances)[..., None, :] * ends
@@ -164,6 +174,13 @@ class Scoring:
         rule = self._criteria
         strays = self._support.off(states[..., :: rule.stride, :]) & (distances[..., :: rule.stride, :] > 1)
         return rule.off_support * rule.stride * strays.to(states.dtype)
+
+    def _refused(self, states: Tensor) -> Tensor:
+        """Returns costs `[B, N, H]`, up to each step of rollouts `[B, N, H, S]`, of going where steps were refused."""
+        assert self._refusals is not None
+        start = self._start[:, None, None].expand(-1, states.shape[1], 1, -1)
+        crossed = self._refusals.crossed(torch.cat([start, states[:, :, :-1]], 2), states)
+        return self._criteria.refused * crossed.cumsum(-1)
 
     def _termination(self, distances: Tensor) -> Tensor:
         """Returns what it costs to end the episode, `[..., B, N, G]`: more than to wait, however far the goal is."""
@@ -192,6 +209,8 @@ class Scoring:
             # A goal off the support is no fault of the plan: only steps before it count.
             strays = (self._support.off(rollouts) & (distances > 1)).any(-1)
             worst = worst + rule.off_support * strays.to(worst.dtype).sum(-1)
+        if self._refusals is not None:
+            worst = worst + torch.stack([self._refused(states)[..., -1] for states in rollouts])
         if self._terminal is not None:
             ends = self._ends(rollouts, distances)[..., -1]
             price = self._termination(distances).amax(-1).clamp_min(rule.accept + 1)

@@ -18,9 +18,10 @@ from torch import Tensor
 import grasp_agent
 from grasp_agent import ExploreConfig, GraspAgent, MLPConfig
 from grasp_agent.models import EnsembleMLP
+from grasp_agent.models.fresh import check_blocks
 from grasp_agent.models.replay_index import ReplayIndex
 from grasp_agent.models.roadmaps import most_nodes
-from grasp_agent.models.world import World, check_blocks
+from grasp_agent.models.world import World
 from grasp_agent.planners import (
     Block,
     BlockRoadmap,

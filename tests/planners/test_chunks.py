@@ -41,5 +41,6 @@ def test_a_roadmap_of_many_states_is_driven_some_edges_at_a_time(monkeypatch: py
     rows.clear()
     monkeypatch.setattr("grasp_agent.planners.chunks._ENTRIES", 7 * 5 * 4000)
     parts = RoadmapGraph.build(states, drive, degree=5)
-    assert parts is not None and max(rows) == 35
+    assert parts is not None and max(rows) == 60  # all nodes, whose clearance is compared
+    assert rows.count(35) > 1
     assert torch.equal(parts.steps, whole.steps) and torch.equal(parts.neighbours, whole.neighbours)

@@ -72,7 +72,9 @@ def test_no_way_back():
 def test_the_state_ahead_of_goals_beyond_the_horizon(horizon: int, state: tuple[float, float] | None):
     """The goal is 8 steps away: less than half as far again as a horizon of 6."""
     roadmap = RecordedRoadmap(CROSSING, Steps())
-    found = roadmap.ahead(torch.cat([START, GOAL]), torch.cat([GOAL, START]), horizon)
+    goals = torch.cat([GOAL, START])
+    found, far = roadmap.ahead(torch.cat([START, GOAL]), lambda _: goals[:, None], horizon)
+    assert far.tolist() == [state is not None, False]
     torch.testing.assert_close(found[0], GOAL[0] if state is None else torch.tensor(state))
     assert torch.equal(found[1], START[0])  # no route
 

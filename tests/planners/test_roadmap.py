@@ -97,9 +97,11 @@ def test_a_goal_without_a_route_leaves_the_other_problems_theirs():
     assert states.isfinite().all()
     assert actions.isfinite().all()
     # The first candidate heads straight for its goal and stays at the wall. Ways round are there for the near goal
-    # only, the other is farther than any drive; straight lines stand in.
+    # only, the other is farther than any drive: they lead to the node that is nearest to it.
     assert problem.score(actions).accepted.tolist() == [[False, True, True], [False, False, False]]
-    torch.testing.assert_close(states[1:, 1:], Line(sigma=0.0)(rows(problem, [1]), 2, noise()).states)
+    nearest = problems.wall_roadmap().nodes  # type: ignore[union-attr]
+    nearest = nearest[(nearest - target[1]).norm(dim=-1).argmin()]
+    assert ((states[1, 1:] - nearest).norm(dim=-1).amin(-1) < 0.2).all()
 
 
 def test_routes_lead_to_goals_and_from_starts_off_the_support():
@@ -132,7 +134,7 @@ def test_routes_do_not_depend_on_the_other_problems():
 
     together = arrival(list(range(5)))
     torch.testing.assert_close(together, torch.cat([arrival([row]) for row in range(5)]))
-    assert together.isfinite().all(-1).tolist() == [True, True, True, True, False]
+    assert together.isfinite().all()  # also to the last one, as far as nodes lead
 
 
 def test_a_goal_on_an_island_is_reached_from_the_mainland():

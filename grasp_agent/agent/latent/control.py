@@ -64,7 +64,9 @@ class LatentControl:
             if not len(chosen):
                 continue
             start, goal = latents[chosen], goals[chosen]
-            aim = goal if self.memory.roadmap is None else self.memory.roadmap.ahead(start, goal, self.horizon)
+            aim, roadmap = goal, self.memory.roadmap
+            if roadmap is not None:
+                aim, _ = roadmap.ahead(start, lambda _, goal=goal: goal[:, None], self.horizon)
             problem = self._problem(start, aim, rows[chosen], plans)
             running = torch.from_numpy(plans.remaining(rows[chosen])).to(latents) if warm else None
             plan = self.planner.plan(problem, warm=running, seed=self.seed)

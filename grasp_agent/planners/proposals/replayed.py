@@ -46,7 +46,7 @@ class Roadmap:
 
         states = aim(problem.start[:, None]).expand(-1, problem.horizon, -1)[:, None]
         if count > 1:
-            routes = roadmap.paths(problem.start, aim, count - 1, problem.horizon, self.stretch)
+            routes = roadmap.paths(problem.start, aim, count - 1, problem.horizon, self.stretch, problem.refusals)
             lost = ~routes.isfinite().all(-1).all(-1)
             routes = torch.where(lost[..., None, None], Line(sigma=0.0)(problem, 1, noise).states, routes)
             states = torch.cat([states, routes], 1)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
 
 from grasp_agent.planners.protocols import Aim, Driver
+from grasp_agent.planners.refusals import Refusals
 from grasp_agent.planners.regions import TerminalStates
 from grasp_agent.planners.roadmap.covering import farthest_points
 from grasp_agent.planners.roadmap.graph import RoadmapGraph
@@ -65,24 +66,45 @@ class ContextRoadmap:
         nodes[:, list(self.fixed)] = context
         return nodes
 
-    def paths(self, start: Tensor, aim: Aim, count: int, horizon: int, stretch: float) -> Tensor:
+    def paths(
+        self, start: Tensor, aim: Aim, count: int, horizon: int, stretch: float, refusals: Refusals | None = None
+    ) -> Tensor:
         """See `Router.paths`."""
         found = []
+        for graph, one, row_aim, own in self._rows(start, aim, refusals):
+            if graph is None:
+                found.append(one.new_full((1, count, horizon, one.shape[-1]), torch.nan))
+            else:
+                found.append(graph.paths(one, row_aim, count, horizon, stretch, own))
+        return torch.cat(found)
+
+    def ahead(
+        self, start: Tensor, aim: Aim, horizon: int, stretch: float, refusals: Refusals | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """See `Router.ahead`."""
+        found = [
+            (row_aim(one[:, None])[:, 0], torch.zeros(1, dtype=torch.bool, device=one.device))
+            if graph is None
+            else graph.ahead(one, row_aim, horizon, stretch, own)
+            for graph, one, row_aim, own in self._rows(start, aim, refusals)
+        ]
+        states, far = (torch.cat(part) for part in zip(*found, strict=True))
+        return states, far
+
+    def _rows(
+        self, start: Tensor, aim: Aim, refusals: Refusals | None
+    ) -> Iterator[tuple[RoadmapGraph | None, Tensor, Aim, Refusals | None]]:
+        """Yields each problem's roadmap, start `[1, S]`, goal and refusals."""
         for row in range(len(start)):
-            graph = self.graph(start[row, list(self.fixed)])
 
             def row_aim(states: Tensor, row: int = row) -> Tensor:
                 every = states.expand(*states.shape[:-3], len(start), -1, -1)
                 return aim(every)[..., row : row + 1, :, :]
 
-            one = start[row : row + 1]
-            if graph is None:
-                found.append(one.new_full((1, count, horizon, one.shape[-1]), torch.nan))
-            else:
-                found.append(graph.paths(one, row_aim, count, horizon, stretch))
+            own = None if refusals is None else refusals.of_problem(row)
+            yield self.graph(start[row, list(self.fixed)]), start[row : row + 1], row_aim, own
         while len(self._graphs) > max(_CACHED, len(start)):
             self._graphs.popitem(last=False)
-        return torch.cat(found)
 
     def settle(self, states: Tensor) -> Tensor:
         """See `Router.settle`."""

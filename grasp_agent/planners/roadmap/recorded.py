@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from grasp_agent.planners.protocols import Aim, Metric, Recording
+from grasp_agent.planners.refusals import Refusals
 
 # All values below are chosen by hand.
 _NODES = 10_000  # nodes at most, about: distances of all pairs are computed
@@ -74,8 +75,10 @@ class RecordedRoadmap:
         some = torch.linspace(0, len(self._rows) - 1, min(_SOME, len(self._rows)), device=self._rows.device).long()
         return float(self.times_to_go(self.nodes[some]).isfinite().to(torch.float32).mean())
 
-    def paths(self, start: Tensor, aim: Aim, count: int, horizon: int, stretch: float) -> Tensor:
-        """See `Router.paths`: recorded states; `stretch` has no effect."""
+    def paths(
+        self, start: Tensor, aim: Aim, count: int, horizon: int, stretch: float, refusals: Refusals | None = None
+    ) -> Tensor:
+        """See `Router.paths`: recorded states; `stretch` has no effect, nor have refusals: these steps were made."""
         nodes, taken, found = self._routes(start, aim(start[:, None])[:, 0], count, horizon)
         ends = torch.where(taken, self._next[nodes], nodes)
         return self._recording.states[self._rows[ends]].masked_fill(~found[..., None, None], torch.nan)
@@ -96,19 +99,18 @@ class RecordedRoadmap:
         nodes, taken, found = self._routes(start, goal, count, horizon)
         return self._recording.actions[self._rows[nodes]], taken, found
 
-    def ahead(self, start: Tensor, goal: Tensor, horizon: int) -> Tensor:
-        """Returns the states `[B, S]` at step `horizon` of the best routes to goals that are too far for a plan.
+    def ahead(
+        self, start: Tensor, aim: Aim, horizon: int, stretch: float = 1.0, refusals: Refusals | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """See `Router.ahead`; `stretch` and refusals have no effect.
 
         A plan may be faster than what was recorded: goals up to half as far again, and those without a route, stay.
-
-        Args:
-            start: `[B, S]`.
-            goal: `[B, S]`.
-            horizon: steps.
         """
+        goal = aim(start[:, None])[:, 0]
         nodes, taken, _ = self._routes(start, goal, 1, math.ceil(_FASTER * horizon))
         states = self._recording.states[self._rows[self._next[nodes[:, 0, horizon - 1]]]]
-        return torch.where(taken[:, :, -1], states, goal)
+        far = taken[:, 0, -1]
+        return torch.where(far[:, None], states, goal), far
 
     def settle(self, states: Tensor) -> Tensor:
         """See `Router.settle`: no entry is known to be a velocity."""
