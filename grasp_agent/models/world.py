@@ -83,8 +83,8 @@ class World:
 
     def refusals(self, refused: Array) -> Refusals:
         """Returns obstacles of refused steps `[n, R, 2, S]` [model units], see `PlanState.refused`."""
-        steps = torch.from_numpy(refused).to(self.device)
-        return Refusals(steps[:, :, 0], steps[:, :, 1], _OBSTACLE * self.step_size)
+        reached, predicted = torch.from_numpy(refused).to(self.device).unbind(2)
+        return Refusals(reached, predicted, _OBSTACLE * self.step_size)
 
     @property
     def goal_weights(self) -> tuple[float, ...]:

@@ -90,7 +90,7 @@ def test_without_a_plan_the_best_proposal_is_followed_until_a_better_one_is_foun
     source = bounded.planner.proposals if proposals else None
     bounded.planner = GRASP(candidates=4, proposals=source, iterations=4, verify_every=1)
     bounded.criteria, bounded.rule = Criteria(accept=-1.0), ReplanRule(work=work)
-    played(bounded, env, 60)
+    played(bounded, env, 90)
     assert searched[:2] == stages
     assert 0 not in searched[1:]
 

@@ -67,36 +67,39 @@ class Query:
         enter, leave = self._enter(first), self._leave(last)
         found = self._best_routes(first, enter, last, leave)
         lost = ~found.total.isfinite().any(-1)
-        if lost.any():  # a start or goal off the support is joined to any node that the model can reach
+        if not lost.any():
+            return self._descend(found)
+        astray = lost & ~enter.isfinite().any(-1)
+        if astray.any():  # starts off the support are joined to any node that the model can reach
             spread = torch.arange(min(_FALLBACK_NODES, len(graph.nodes)), device=start.device).expand(len(start), -1)
-            astray = ~enter.isfinite().any(-1)
-            outward = lost & astray
-            onward = lost & (~leave.isfinite().any(-1) | ~astray)  # also where no route joins the two ends' nodes
-            if outward.any():
-                far = self._enter(spread, far=True).masked_fill(~outward[:, None], torch.inf)
-                first, enter = torch.cat([first, spread], 1), torch.cat([enter, far], 1)
-            if onward.any():
-                far = self._leave(spread, far=True).masked_fill(~onward[:, None], torch.inf)
-                last, leave = torch.cat([last, spread], 1), torch.cat([leave, far], 1)
+            far = self._enter(spread, far=True).masked_fill(~astray[:, None], torch.inf)
+            first, enter = torch.cat([first, spread], 1), torch.cat([enter, far], 1)
             found = self._best_routes(first, enter, last, leave)
             lost = ~found.total.isfinite().any(-1)
-            if lost.any():
-                last, leave = self._nearest_reached(first, enter, last, leave, lost)
-                found = self._best_routes(first, enter, last, leave)
+        if lost.any():
+            last, leave = self._nearest_reached(first, enter, last, leave, lost)
+            found = self._best_routes(first, enter, last, leave)
         return self._descend(found)
 
     def _nearest_reached(
         self, first: Tensor, enter: Tensor, last: Tensor, leave: Tensor, lost: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Returns last nodes and times with one more, from which goals without a route, `lost`, are headed for."""
+        """Returns last nodes and times, for goals without a route, `lost`, with nodes that are reached from the start.
+
+        The goal is joined to those of the nearest from which the model can reach it; if there is none, it is headed for
+        from the nearest one.
+        """
         graph = self._graph
+        nodes = graph.nodes.expand(len(first), -1, -1)
         reached = (enter[..., None] + graph.between[0][first]).amin(1).isfinite()  # [B, P]
-        distance = graph.driver.distance(
-            graph.nodes.expand(len(first), -1, -1), self._aim(graph.nodes.expand(len(first), -1, -1))
-        )
-        nearest = distance.masked_fill(~reached, torch.inf).min(-1)
-        time = torch.where(lost & nearest.values.isfinite(), _HEADED, torch.inf)
-        return torch.cat([last, nearest.indices[:, None]], 1), torch.cat([leave, time[:, None]], 1)
+        distance = graph.driver.distance(nodes, self._aim(nodes)).masked_fill(~reached, torch.inf)
+        nearest = distance.topk(min(_ENTRY_NODES, len(graph.nodes)), largest=False)
+        times = self._leave(nearest.indices, far=True)
+        some = times.isfinite().any(-1, keepdim=True)
+        headed = torch.arange(times.shape[1], device=times.device) == 0
+        times = torch.where(some | ~headed, times, _HEADED)
+        times = times.masked_fill(~(lost[:, None] & nearest.values.isfinite()), torch.inf)
+        return torch.cat([last, nearest.indices], 1), torch.cat([leave, times], 1)
 
     def _enter(self, first: Tensor, *, far: bool = False) -> Tensor:
         """Returns times from starts to nodes `[B, F]`."""
