@@ -8,10 +8,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import gymnasium as gym
 import make_ogbench_data as script
 import numpy as np
 import pytest
-from documents import ROOT
+from documents import ROOT, code_blocks
 
 from grasp_agent import GraspAgent
 
@@ -140,3 +141,19 @@ def test_ctrl_c_leaves_nothing(tmp_path: Path):
         said += process.stderr.read()
     assert process.returncode == 1 and said.strip().endswith("interrupted: nothing was written")
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.usefixtures("short", "brief_fits")
+@pytest.mark.filterwarnings("ignore::tqdm.TqdmExperimentalWarning")
+def test_the_code_of_the_guide_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(gym.spec("ogbench/pointmaze-medium-v0"), "max_episode_steps", 5)
+    script.main("pointmaze-medium-navigate-v0", Path("medium.npz"), steps=90)
+    (block,) = code_blocks((ROOT / "docs" / "guides" / "ogbench.md").read_text(encoding="utf-8"))
+    names: dict[str, Any] = {}
+    exec(compile(block.replace("episodes=250", "episodes=5"), "docs/guides/ogbench.md", "exec"), names)
+    assert capsys.readouterr().out.splitlines()[-1] == "0.0"
+    assert [row.steps for row in names["found"].episodes] == [5] * 5
+    assert GraspAgent.load("medium.zip").env_id == "ogbench/pointmaze-medium-v0"
