@@ -100,7 +100,7 @@ def compare(
     """Plays the same seeded episodes with several agents.
 
     Args:
-        env: a Gymnasium id.
+        env: a Gymnasium id, see `grasp_envs.registered_id`.
         agents: names, files, `module:object` (see `participants.HOW`) or anything with `predict`; a dict
             gives them names for the report. The others are compared to the first one. Where the environment does not
             report success, the first agent's own goal, if any has one, defines it for all. A list in a dict holds
@@ -122,9 +122,8 @@ def compare(
     """
     whole(1, episodes=episodes, jobs=1 if jobs is None else jobs)
     whole(0, seed=seed)
-    agents, trainings = _single(agents)
+    env, (agents, trainings) = _known_id(env), _single(agents)
     givens, options = list(agents.values()) if isinstance(agents, Mapping) else list(agents), dict(env_kwargs or {})
-    env = _known_id(env)
     known = _checked(env, agents, givens, jobs, executor)
     goal = next((who.goal for who in known if who.goal is not None), None)
     setting = {
