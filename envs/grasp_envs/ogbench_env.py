@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from functools import cached_property
@@ -289,7 +290,9 @@ def _made(name: str, options: dict[str, Any]) -> Any:
         ) from error
     spec = gym.spec(name)
     assert spec.entry_point is not None
-    creator: Any = load_env_creator(spec.entry_point) if isinstance(spec.entry_point, str) else spec.entry_point
+    with warnings.catch_warnings():  # dm_control looks for a display, and does without
+        warnings.filterwarnings("ignore", message=".*DISPLAY")
+        creator: Any = load_env_creator(spec.entry_point) if isinstance(spec.entry_point, str) else spec.entry_point
     if isinstance(creator, type):
         return _with_own_action_space(creator)(**{**spec.kwargs, **options})
     env = creator(**{**spec.kwargs, **options})

@@ -150,9 +150,9 @@ def _held(path: Path) -> dict[str, NDArray[Any]]:
             names = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
             present = [name for name in _ARRAYS if name in names]
             shapes = {name: _shape(archive, name, names[name]) for name in present}
-            wrong = [name for name, shape in shapes.items() if name not in _ENDS and len(shape) < 2]
+            wrong = [name for name, shape in shapes.items() if name not in _ENDS and (len(shape) < 2 or 0 in shape[1:])]
             if wrong or len({shape[:1] for shape in shapes.values()}) > 1:  # before any array is read
-                raise ValueError(f"expected arrays of one length, of two or more axes, got {shapes}")
+                raise ValueError(f"expected arrays of one length, of two or more axes, none empty, got {shapes}")
             return {name: _array(archive, names[name]) for name in present}
 
 
