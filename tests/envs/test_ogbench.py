@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, cast
 
 import gymnasium as gym
@@ -16,7 +17,9 @@ from stable_baselines3.common.env_checker import check_env as check_by_sb3
 
 import grasp_envs
 from grasp_agent import GraspAgent, compare, evaluate
+from grasp_agent.evaluation import training
 from grasp_agent.evaluation.config import TrainingConfig
+from grasp_agent.evaluation.participants import OwnFile
 from grasp_agent.evaluation.rollout import made
 from grasp_envs import OGBENCH_IDS, registered_id
 from grasp_envs.ogbench_env import OGBenchEnv, success_criteria
@@ -285,3 +288,14 @@ def test_names_of_data_sets_are_understood_wherever_an_environment_is_named():
     assert TrainingConfig(env=NAME, steps=10).to_json()["env"] == MAZE
     agent = SAC("MultiInputPolicy", MAZE, device="cpu")
     assert evaluate(agent, NAME, episodes=1).env_id == MAZE
+
+
+def test_a_baseline_that_is_trained_under_the_name_of_a_data_set_can_be_loaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    pytest.importorskip("ogbench")
+    monkeypatch.setattr(gym.spec(MAZE), "max_episode_steps", 5)
+    monkeypatch.setattr(training, "_EPISODES", 1)
+    found = training.train_agent(training.TrainingTask("sac", NAME, 10, longer=1), tmp_path)
+    (entry,) = compare(NAME, [OwnFile(found.files[0])], episodes=1).entries
+    assert entry.evaluation.env_id == MAZE and entry.evaluation.episodes[0].steps == 5
