@@ -218,6 +218,13 @@ def _dataset(folder: Path) -> Path:
     return folder / "data.npz"
 
 
+def _trajectories(folder: Path) -> Path:
+    random = np.random.default_rng(0)
+    states, actions = random.normal(size=(40, 2)), random.uniform(-1, 1, (40, 2))
+    np.savez_compressed(folder / "data.npz", observations=states, actions=actions, terminals=np.arange(40) % 20 == 19)
+    return folder / "data.npz"
+
+
 def _read_dataset(path: Path) -> None:
     agent = _AGENTS.setdefault("ball-nav", grasp_agent.load("ball-nav", device="cpu") if not _AGENTS else None)
     found = episodes_of(path, agent.action_space, agent.perception.rows)
@@ -271,6 +278,7 @@ KINDS = (
     Kind("dataset", _dataset, _read_dataset, damage.dataset_damaged),
     Kind("learning curve", _curve, learning_curve, damage.text_damaged),
     Kind("configuration", _configuration, TrainingConfig.read, damage.text_damaged),
+    Kind("dataset of OGBench", _trajectories, _read_dataset, damage.dataset_damaged),
 )
 
 

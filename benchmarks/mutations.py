@@ -156,7 +156,7 @@ def arrays_damaged(data: bytes, random: Generator) -> bytes:
         array * np.nan,
         array * 1e30,
         array.astype(np.int16),
-        array[0, 0],
+        array.flat[0],
         np.zeros((3, 0, 5)),
         np.zeros(30 * 2**20, np.uint8),
         np.concatenate([array, array]),

@@ -4,7 +4,9 @@ from typing import Any
 
 import gymnasium as gym
 
-__all__ = ["ENV_IDS"]
+from grasp_envs.ogbench_names import OGBENCH_IDS, OGBENCH_LIMITS, registered_id
+
+__all__ = ["ENV_IDS", "OGBENCH_IDS", "registered_id"]
 
 _SPECS: dict[str, tuple[str, int, dict[str, Any]]] = {
     "grasp/BallNav-v0": ("grasp_envs.ball_nav:BallNavEnv", 100, {"layout": "barrier"}),
@@ -21,8 +23,13 @@ _SPECS: dict[str, tuple[str, int, dict[str, Any]]] = {
 }
 
 ENV_IDS: tuple[str, ...] = tuple(_SPECS)
-"""Every id that this package registers."""
+"""The ids of this package's own environments."""
 
-for _id, (_entry_point, _steps, _kwargs) in _SPECS.items():
+_OGBENCH: dict[str, tuple[str, int, dict[str, Any]]] = {
+    f"ogbench/{_name}": ("grasp_envs.ogbench_env:OGBenchEnv", _steps, {"name": _name})
+    for _name, _steps in OGBENCH_LIMITS.items()
+}
+
+for _id, (_entry_point, _steps, _kwargs) in {**_SPECS, **_OGBENCH}.items():
     if _id not in gym.registry:
         gym.register(id=_id, entry_point=_entry_point, max_episode_steps=_steps, kwargs=_kwargs)

@@ -59,6 +59,15 @@ def check_keywords(
     if frames > 1 and observation != "pixels":
         raise ValueError(f'frames={frames} needs observation="pixels", got {observation!r}')
     _check_choice("reward_type", reward_type, REWARD_TYPES)
+    check_render(render_mode, render_size)
+
+
+def check_render(render_mode: object, render_size: object) -> None:
+    """Refuses keywords of rendering that are not among their choices.
+
+    Raises:
+        ValueError: That names the keyword.
+    """
     _check_choice("render_mode", render_mode, RENDER_MODES)
     if not isinstance(render_size, int | np.integer) or render_size < _MIN_RENDER_SIZE:
         raise ValueError(f"render_size must be an integer of at least {_MIN_RENDER_SIZE}, got {render_size!r}")

@@ -276,7 +276,7 @@ class WorldModelAlgorithm(WorldModelBase):
 
         Args:
             dataset: a `ReplayBuffer`, `DictReplayBuffer` or `HerReplayBuffer` of Stable-Baselines3, a Minari dataset,
-                or the path of an `.npz` file (see `grasp_agent.replay.offline.episodes_of`).
+                or the path of an `.npz` file, also of OGBench (see `grasp_agent.replay.offline.episodes_of`).
             progress_bar: show progress.
 
         Returns:

@@ -19,6 +19,7 @@ from grasp_agent.evaluation.rollout import Predictor, label, made
 from grasp_agent.execution import results
 from grasp_agent.task.goal import Goal
 from grasp_agent.validation import whole
+from grasp_envs import registered_id
 
 _CHUNK = 10  # episodes of one task, which are saved together
 
@@ -99,7 +100,7 @@ def compare(
     """Plays the same seeded episodes with several agents.
 
     Args:
-        env: a Gymnasium id.
+        env: a Gymnasium id, see `grasp_envs.registered_id`.
         agents: names, files, `module:object` (see `participants.HOW`) or anything with `predict`; a dict
             gives them names for the report. The others are compared to the first one. Where the environment does not
             report success, the first agent's own goal, if any has one, defines it for all. A list in a dict holds
@@ -121,7 +122,7 @@ def compare(
     """
     whole(1, episodes=episodes, jobs=1 if jobs is None else jobs)
     whole(0, seed=seed)
-    agents, trainings = _single(agents)
+    env, (agents, trainings) = _known_id(env), _single(agents)
     givens, options = list(agents.values()) if isinstance(agents, Mapping) else list(agents), dict(env_kwargs or {})
     known = _checked(env, agents, givens, jobs, executor)
     goal = next((who.goal for who in known if who.goal is not None), None)
@@ -176,6 +177,16 @@ def _single(
     return single, trainings if len(single) > len(trainings) else {}
 
 
+def _known_id(env: str) -> str:
+    """Returns the id under which an environment is registered; refuses unknown ones."""
+    if not isinstance(env, str):
+        raise ValueError(f"env: expected a Gymnasium id, got {type(env).__name__}: each agent plays in one of its own")
+    env = registered_id(env)
+    if env.split(":")[-1] not in gym.registry and ":" not in env:
+        raise ValueError(f"env: no environment {env!r} is registered with Gymnasium")
+    return env
+
+
 def _checked(
     env: str,
     agents: Sequence[Given] | Mapping[str, Given],
@@ -183,11 +194,7 @@ def _checked(
     jobs: int | None,
     executor: Executor | None,
 ) -> list[Participant]:
-    """Returns the participants; refuses unknown environments and duplicate agents, and objects in other processes."""
-    if not isinstance(env, str):
-        raise ValueError(f"env: expected a Gymnasium id, got {type(env).__name__}: each agent plays in one of its own")
-    if env.split(":")[-1] not in gym.registry and ":" not in env:
-        raise ValueError(f"env: no environment {env!r} is registered with Gymnasium")
+    """Returns the participants; refuses duplicate agents, and objects in other processes."""
     known = participants(agents, env)
     elsewhere = "executor: expected None" if executor is not None else "jobs: expected 1" if (jobs or 1) > 1 else ""
     if elsewhere and not all(isinstance(given, TEXT) for given in givens):

@@ -19,6 +19,7 @@ from grasp_agent.planners import GRASP, Planner
 from grasp_agent.reading import read_json, reading
 from grasp_agent.task.goal import Goal
 from grasp_agent.validation import at_least, instance, whole
+from grasp_envs import registered_id
 
 FORMAT = 1
 """Version of the files."""
@@ -53,6 +54,7 @@ class TrainingConfig:
     def __post_init__(self) -> None:
         if not isinstance(self.env, str) or not self.env:
             raise ValueError(f"env: expected the id of an environment, got {self.env!r}")
+        object.__setattr__(self, "env", registered_id(self.env))
         options_of(self.env_kwargs)
         whole(1, steps=self.steps)
         whole(0, seed=self.seed)

@@ -14,6 +14,7 @@ from grasp_agent.reading import reading
 from grasp_agent.task.goal import Goal
 from grasp_agent.task.observation import numbers
 from grasp_agent.task.success import reported_success
+from grasp_envs import registered_id
 
 LONGEST = 10_000
 """Steps after which an episode without a time limit is given up."""
@@ -102,12 +103,13 @@ def has_time_limit(env: gym.Env[Any, Any]) -> bool:
 
 
 def made(env_id: str, options: Mapping[str, Any], render_mode: str | None = None) -> gym.Env[Any, Any]:
-    """Makes an environment from its id, with options.
+    """Makes an environment from its id, see `grasp_envs.registered_id`, with options.
 
     Raises:
         ValueError: of one line that names the id and the options, where there are any and it refuses them.
         Exception: what the environment raises without options.
     """
+    env_id = registered_id(env_id)
     given = options if render_mode is None else {**options, "render_mode": render_mode}
     if not options:
         return gym.make(env_id, **given)
@@ -132,7 +134,8 @@ def opened(
     if agent is not None and not callable(getattr(agent, "predict", None)):
         raise ValueError(f"agent: expected one with predict, such as grasp_agent.load(...), got {agent!r}")
     if isinstance(env, str):
-        own_options = getattr(agent, "env_kwargs", {}) if getattr(agent, "env_id", None) == env else {}
+        is_own = getattr(agent, "env_id", None) == registered_id(env)
+        own_options = getattr(agent, "env_kwargs", {}) if is_own else {}
         own = made(env, own_options if options is None else options, render_mode)
         try:
             yield own

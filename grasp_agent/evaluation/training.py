@@ -29,6 +29,7 @@ from grasp_agent.zoo.algorithms import algorithm
 from grasp_agent.zoo.baselines import saved
 from grasp_agent.zoo.resumable import ResumableTraining
 from grasp_agent.zoo.rl_zoo import tuned
+from grasp_envs import registered_id
 
 LONGER = 10
 """Default factor by which agents of Stable-Baselines3 are trained longer, in addition."""
@@ -238,7 +239,8 @@ def _train_baseline(task: TrainingTask, home: Path, done: Callable[[int], object
     settings = _settings(task)
     own = {key: value for key, value in settings.items() if key != "n_envs"}
     count = settings.get("n_envs", 1)
-    env: Any = gym.make(task.env_id) if count == 1 else make_vec_env(task.env_id, count, seed=task.seed)
+    env_id = registered_id(task.env_id)
+    env: Any = gym.make(env_id) if count == 1 else make_vec_env(env_id, count, seed=task.seed)
     checkpoint, curve_file, ticks = home / "checkpoint", home / "seen.json", _StepCounter(done)
     curve: list[Point] = []
     if os.path.lexists(checkpoint) and os.path.lexists(curve_file):
@@ -252,7 +254,7 @@ def _train_baseline(task: TrainingTask, home: Path, done: Callable[[int], object
         training.run(round(fraction * task.steps), ticks)
         curve.append(Point(training.model.num_timesteps, _score(training.model, task.env_id)))
         if fraction in paths:
-            saved(training.model, task.name, task.env_id, paths[fraction], seconds=training.seconds, settings=own)
+            saved(training.model, task.name, env_id, paths[fraction], seconds=training.seconds, settings=own)
         with atomic_write(curve_file) as aside:
             aside.write_text(json.dumps(curve) + "\n", encoding="utf-8")
     training.end()

@@ -1,4 +1,4 @@
-"""Offline data: replay buffers of Stable-Baselines3, Minari datasets, `.npz` files."""
+"""Offline data: replay buffers of Stable-Baselines3, Minari datasets, `.npz` files, also those of OGBench."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ from grasp_agent.replay.episodes import Episode
 from grasp_agent.task.actions import from_space
 
 Array = NDArray[np.float32]
-_ARRAYS = ("observations", "next_observations", "actions", "terminations", "achieved_goal", "next_achieved_goal")
+_ENDS = ("terminations", "terminals")
+_ARRAYS = ("observations", "next_observations", "actions", *_ENDS, "achieved_goal", "next_achieved_goal")
 _LARGEST = 64 * 2**30  # of one array, which is read where memory suffices [bytes]; chosen by hand
 _LONGEST_HEADER = 2**16  # of an array's description [bytes]; numpy's own limit is lower
 _OUTSIDE = 1e-3  # tolerance of actions in [-1, 1]
@@ -69,7 +70,10 @@ def episodes_of(source: Any, action_space: spaces.Box, raw: Raw, at_goal: AtGoal
             (actions scaled to [-1, 1]); a Minari dataset; the path of an `.npz` file; or `Episode`s. A file holds
             `actions` `[M, A]` in the environment's units, and the steps' `observations` and `next_observations`
             `[M, O]`; of a goal environment also `achieved_goal` and `next_achieved_goal` `[M, G]`; optionally
-            `terminations` `[M]`, 1 where an episode ended for good, without success.
+            `terminations` `[M]`, 1 where an episode ended for good, without success. Or it is one of OGBench (Park et
+            al. 2024, arXiv 2410.20092): trajectories one after another, `observations`, `actions` and `terminals`
+            `[M]`, 1 at the last state of each, whose action has no next state; for goal environments whose achieved
+            goal is the observation.
         action_space: of the environment.
         raw: returns the raw vectors of recorded observations.
         at_goal: returns whether recorded observations may be at their goal: then an end is not terminal. None takes
@@ -82,7 +86,7 @@ def episodes_of(source: Any, action_space: spaces.Box, raw: Raw, at_goal: AtGoal
         episodes = [episode for steps in _of_buffer(source, raw, at_goal) for episode in steps.episodes()]
     elif isinstance(source, (str, Path)):
         with reading(source, "not a dataset of this environment"):
-            episodes = list(_of_file(Path(source), action_space, raw).episodes())
+            episodes = _of_file(Path(source), action_space, raw)
     elif hasattr(source, "iterate_episodes"):
         with reading("dataset", "not one of this environment"):
             episodes = [_of_minari(recorded, action_space, raw, at_goal) for recorded in source.iterate_episodes()]
@@ -130,7 +134,15 @@ def _of_buffer(buffer: ReplayBuffer, raw: Raw, at_goal: AtGoal | None) -> Iterat
         yield steps.without(ends) if buffer.optimize_memory_usage else steps
 
 
-def _of_file(path: Path, action_space: spaces.Box, raw: Raw) -> Transitions:
+def _of_file(path: Path, action_space: spaces.Box, raw: Raw) -> list[Episode]:
+    held = _held(path)
+    if "terminals" in held and "next_observations" not in held:
+        return list(_of_trajectories(held, action_space, raw))
+    return list(_of_steps(path, held, action_space, raw).episodes())
+
+
+def _held(path: Path) -> dict[str, NDArray[Any]]:
+    """Returns the arrays of a file that are known by name."""
     with opened(path) as stream, reading(path, "not an .npz file of arrays"):
         if stream.read(6) == b"\x93NUMPY":
             raise ValueError("it holds a single array without a name")
@@ -138,10 +150,14 @@ def _of_file(path: Path, action_space: spaces.Box, raw: Raw) -> Transitions:
             names = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
             present = [name for name in _ARRAYS if name in names]
             shapes = {name: _shape(archive, name, names[name]) for name in present}
-            wrong = [name for name, shape in shapes.items() if name != "terminations" and len(shape) < 2]
+            wrong = [name for name, shape in shapes.items() if name not in _ENDS and (len(shape) < 2 or 0 in shape[1:])]
             if wrong or len({shape[:1] for shape in shapes.values()}) > 1:  # before any array is read
-                raise ValueError(f"expected arrays of one length, of two or more axes, got {shapes}")
-            held = {name: _array(archive, names[name]) for name in present}
+                raise ValueError(f"expected arrays of one length, of two or more axes, none empty, got {shapes}")
+            return {name: _array(archive, names[name]) for name in present}
+
+
+def _of_steps(path: Path, held: dict[str, NDArray[Any]], action_space: spaces.Box, raw: Raw) -> Transitions:
+    """Returns the steps of a file of steps."""
     missing = {"observations", "next_observations", "actions"} - set(held)
     if missing:
         raise ValueError(f"{path}: expected arrays observations, next_observations and actions, misses {missing.pop()}")
@@ -163,6 +179,23 @@ def _of_file(path: Path, action_space: spaces.Box, raw: Raw) -> Transitions:
         lengths = [len(values) for values in steps[:3]]
         raise ValueError(f"{path}: expected observations, actions and next_observations of one length, got {lengths}")
     return steps
+
+
+def _of_trajectories(held: dict[str, NDArray[Any]], action_space: spaces.Box, raw: Raw) -> Iterator[Episode]:
+    """Yields the episodes of a file of OGBench; a time limit ended them, so that no state is terminal."""
+    missing = {"observations", "actions"} - set(held)
+    if missing:
+        raise ValueError(f"expected arrays observations, actions and terminals, misses {missing.pop()}")
+    ends = held["terminals"]
+    if ends.ndim != 1 or not np.isin(ends, (0, 1)).all() or not len(ends) or not ends[-1]:
+        raise ValueError("expected terminals of 0 or 1, the last of them 1 (else a trajectory is cut off)")
+    observations = held["observations"]
+    rows = raw({"observation": observations, "achieved_goal": observations})
+    actions = scaled_actions(held["actions"], action_space)
+    cuts = [0, *(np.flatnonzero(ends) + 1)]
+    for first, end in pairwise(cuts):
+        if end - first > 1:
+            yield Episode(rows[first:end], actions[first : end - 1])
 
 
 def _shape(archive: ZipFile, name: str, member: ZipInfo) -> tuple[int, ...]:

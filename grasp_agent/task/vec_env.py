@@ -22,19 +22,20 @@ from grasp_agent.task.actions import check_actions
 from grasp_agent.task.goal import Goal, GoalVecEnv
 from grasp_agent.task.observation import KEYS, check_spaces
 from grasp_agent.task.pixels import PixelLayout
+from grasp_envs import registered_id
 
 Environment = gym.Env[Any, Any] | VectorEnv[Any, Any, Any] | VecEnv
 """A single environment, or a vector environment of either library."""
 
 
 def vectorised(env: Environment | str, verbose: int = 0) -> gym.Env[Any, Any] | VecEnv:
-    """Returns an environment, or that of an id, in the form of Stable-Baselines3.
+    """Returns an environment, or that of an id (see `grasp_envs.registered_id`), in the form of Stable-Baselines3.
 
     Raises:
         ValueError: if it is no environment.
     """
     if isinstance(env, str):
-        return maybe_make_env(env, verbose)
+        return maybe_make_env(registered_id(env), verbose)
     if isinstance(env, VectorEnv):
         return VecMonitor(FromGymnasium(env))
     if not isinstance(env, (gym.Env, VecEnv)):

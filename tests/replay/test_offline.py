@@ -237,3 +237,59 @@ def test_a_buffer_of_actions_in_the_environments_units_is_refused(low: float, hi
         buffer.add(np.zeros(2), np.zeros(2), action, np.zeros(1), np.zeros(1), [{}])
     with pytest.raises(ValueError, match=r"dataset: expected actions in \[-1, 1\].*got"):
         episodes_of(buffer, space, raw)
+
+
+def trajectories(lengths: list[int]) -> tuple[dict[str, np.ndarray], list[Any]]:
+    """The arrays of a file of OGBench, in which the last state of a trajectory has an action too; and the episodes."""
+    played = script([n + 1 for n in lengths])
+    actions = np.concatenate([actions for _, actions in played])
+    held = {
+        "observations": np.concatenate([states[:-1] for states, _ in played]),
+        "actions": ACTIONS.low + (actions + 1) / 2 * (ACTIONS.high - ACTIONS.low),
+        "terminals": np.concatenate([np.arange(n + 1) == n for n in lengths]),
+        "qpos": np.zeros((sum(lengths) + len(lengths), 7)),
+    }
+    return held, [(states[:-1], actions[:-1]) for states, actions in played]
+
+
+def test_a_file_of_ogbench_holds_trajectories_whose_last_action_leads_nowhere(tmp_path: Path):
+    held, played = trajectories([3, 6])
+    np.savez_compressed(tmp_path / "data.npz", **held)  # type: ignore[arg-type]
+    found = episodes_of(tmp_path / "data.npz", ACTIONS, raw)
+    assert [len(episode.actions) for episode in found] == [3, 6]
+    for episode, (states, actions) in zip(found, played, strict=True):
+        np.testing.assert_array_equal(episode.states, np.concatenate([states, states], -1))
+        np.testing.assert_allclose(episode.actions, actions, atol=1e-6)
+        assert not episode.terminated
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"terminals": np.zeros(5)}, "the last of them 1"),
+        ({"terminals": np.array([0, 0.5, 0, 0, 1])}, "terminals of 0 or 1"),
+        ({"terminals": np.ones((5, 1))}, "terminals of 0 or 1"),
+        ({"terminals": np.ones(4)}, "one length"),
+        ({"terminals": np.ones(5)}, "at least one step"),
+        ({"observations": None}, "misses observations"),
+        ({"actions": None}, "misses actions"),
+        ({"actions": np.full((5, 2), np.nan)}, "finite"),
+        ({"observations": np.full((5, 2), np.inf)}, "not finite"),
+        ({"observations": np.array([[{}]] * 5)}, "numbers"),
+    ],
+)
+def test_a_damaged_file_of_ogbench_is_refused_in_one_line(
+    change: dict[str, np.ndarray | None], message: str, tmp_path: Path
+):
+    held = {name: value for name, value in {**trajectories([4])[0], **change}.items() if value is not None}
+    np.savez(tmp_path / "data.npz", **held)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=message) as caught:
+        episodes_of(tmp_path / "data.npz", ACTIONS, raw)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_file_of_ogbench_is_refused_where_the_achieved_goal_is_not_the_observation(tmp_path: Path):
+    agent = GraspAgent("MultiInputPolicy", "grasp/PointMaze-v0")
+    np.savez(tmp_path / "data.npz", observations=np.zeros((3, 4)), actions=np.zeros((3, 2)), terminals=[0, 0, 1])
+    with pytest.raises(ValueError, match=r"achieved goal and action of sizes \(6, 2\), got \(8, 2\)"):
+        agent.fit(tmp_path / "data.npz")

@@ -29,6 +29,7 @@ from grasp_agent.planners import Criteria, Planner
 from grasp_agent.planners.requirements import check_gradients, check_size, is_small
 from grasp_agent.task.actions import check_actions, to_space
 from grasp_agent.validation import instance, more_than, whole
+from grasp_envs import registered_id
 
 Array = NDArray[np.float32]
 
@@ -91,7 +92,7 @@ class LatentAgent:
         instance(Criteria, criteria=criteria)
         instance(ReplanRule, rule=rule)
         more_than(0, goal_tolerance=1.0 if goal_tolerance is None else goal_tolerance)
-        self.env = gym.make(env) if isinstance(env, str) else env
+        self.env = gym.make(registered_id(env)) if isinstance(env, str) else env
         check_actions(self.env.action_space)
         self.observation_space = self.env.observation_space
         self.action_space = cast(spaces.Box, self.env.action_space)

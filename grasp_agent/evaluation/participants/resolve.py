@@ -20,7 +20,7 @@ from grasp_agent import planners
 from grasp_agent.agent.agent import GraspAgent
 from grasp_agent.evaluation.participants import archives
 from grasp_agent.evaluation.participants.base import TEXT, Given, OwnFile, Participant, check
-from grasp_agent.evaluation.rollout import Predictor, label, own_goal
+from grasp_agent.evaluation.rollout import Predictor, label, made, own_goal
 from grasp_agent.planners import Planner
 from grasp_agent.zoo import baselines
 from grasp_agent.zoo.algorithms import ALGORITHMS
@@ -112,7 +112,7 @@ def _probed(who: Participant, env_id: str) -> Participant:
         warnings.warn(who.notice, stacklevel=4)
     if who.goal_known:
         return who
-    env = gym.make(env_id)
+    env = made(env_id, {})
     goal = own_goal(who.make(env, 0))
     env.close()
     return who._replace(goal=goal, goal_known=True)
