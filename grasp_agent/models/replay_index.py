@@ -11,7 +11,15 @@ import torch
 from torch import Tensor
 
 from grasp_agent.models import WorldModel
-from grasp_agent.models.roadmaps import REACHES, block_roadmap, make_driver, most_nodes, static_entries, whole_block
+from grasp_agent.models.roadmaps import (
+    REACHES,
+    STRAIGHT_REACHES,
+    block_roadmap,
+    make_driver,
+    most_nodes,
+    static_entries,
+    whole_block,
+)
 from grasp_agent.models.support import half_precision, make_support, novelty, terminal_states
 from grasp_agent.planners import (
     Block,
@@ -163,9 +171,9 @@ class ReplayIndex:
             else:  # the nodes are the first of the support's points
                 saved[f"roadmap.{part}.neighbours"] = graph.neighbours.to(torch.int16)
                 saved[f"roadmap.{part}.steps"] = graph.steps.to(torch.float16)
-            if isinstance(graph.driver, InertialSteering):
-                saved[f"roadmap.{part}.reach"] = torch.tensor(graph.driver.reach)
-            elif isinstance(graph.driver, Steering):
+            assert isinstance(graph.driver, InertialSteering | Steering)
+            saved[f"roadmap.{part}.reach"] = torch.tensor(graph.driver.reach)
+            if isinstance(graph.driver, Steering):
                 saved[f"roadmap.{part}.error"] = torch.tensor(graph.driver.tolerance)
         if self.replay is not None:
             saved["replay.states"] = self.replay.states.to(torch.float16)
@@ -206,9 +214,11 @@ class ReplayIndex:
             }
             if not {"nodes", "steps", "neighbours"} & set(own):
                 continue
+            straight = int(own.get("reach", STRAIGHT_REACHES[0]))
             reach, tolerance = int(own.get("reach", REACHES[0])), float(own.get("error", Steering.tolerance))
-            driver = make_driver(model, block, middle, named, linear, reach, tolerance)
-            if driver is None or reach not in REACHES or not 0 < tolerance < math.inf:
+            driver = make_driver(model, block, middle, named, linear, (straight, reach), tolerance)
+            known = STRAIGHT_REACHES if isinstance(driver, Steering) else REACHES
+            if driver is None or driver.reach not in known or not 0 < tolerance < math.inf:
                 raise ValueError("roadmap: expected the linear model that drives along it, and a reach of it")
             avoided, nodes = terminal if len(parts) == 1 else None, points[: most_nodes(len(parts))]
             roadmaps.append(_roadmap(own, nodes, static_entries(model, block), driver, avoided))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import zip_longest
 
 import torch
 from torch import Tensor
@@ -19,11 +20,15 @@ from grasp_agent.planners.roadmap.linear_model import LinearModel
 from grasp_agent.planners.roadmap.steering import InertialSteering, Steering
 from grasp_agent.planners.work import metered
 
+_CONNECTED = 0.8  # fraction of pairs that are joined, with which longer edges are not tried; chosen by hand
 _NODES = 500  # of a roadmap that is built; chosen by hand
 _MOST_NODES, _OF_BLOCKS = _NODES, 8000  # of a roadmap in a file, and of those of all blocks; chosen by hand
 
 REACHES = (16, 64)
 """Greatest numbers of steps of an edge between states with velocities, tried in order: long ones for small steps."""
+
+STRAIGHT_REACHES = (3, 12, 48)
+"""Those between states without velocities."""
 
 
 def most_nodes(blocks: int) -> int:
@@ -54,14 +59,17 @@ def block_roadmap(
     refusals: Refusals | None = None,
 ) -> tuple[Tensor, RoadmapGraph | ContextRoadmap | None]:
     """Returns the points, nodes first, and a block's roadmap with edges as short as possible; None if there is none."""
-    for reach in REACHES:
-        driver = make_driver(model, block, middle, named, linear, reach, tolerance)
+    best, most = (points, None), 0.0
+    for short, long in zip_longest(STRAIGHT_REACHES, REACHES):
+        driver = make_driver(model, block, middle, named, linear, (short, long), tolerance)
         if driver is None:
             break
         ordered, graph = _graph(points, static_entries(model, block), driver, terminal, nodes, refusals)
-        if graph is not None or isinstance(driver, Steering):
-            return ordered, graph
-    return points, None
+        if graph is not None and graph.connected > most:
+            best, most = (ordered, graph), graph.connected
+        if most > _CONNECTED:
+            break
+    return best
 
 
 def _graph(
@@ -85,10 +93,14 @@ def make_driver(
     middle: Tensor,
     named: Sequence[int] | None,
     linear: LinearModel | None,
-    reach: int,
+    reaches: tuple[int | None, int | None],
     tolerance: float,
 ) -> Steering | InertialSteering | None:
-    """Returns a driver: straight if goals name all of a block's state, else by the linear model, for velocities."""
+    """Returns a driver: straight if goals name all of a block's state, else by the linear model, for velocities.
+
+    None if there is none, or `reaches`, the greatest numbers of steps of an edge of either, has none for it.
+    """
+    straight, inertial = reaches
     if isinstance(model, FramedMLP):
         return None  # a body is moved by contact, which neither driver models
     states, actions = list(block.states), list(block.actions)
@@ -99,6 +111,8 @@ def make_driver(
     known = {*(states if named is None else named), *model.unchanging}
     aimed = torch.tensor([entry in known for entry in states], device=middle.device)
     if aimed.all():
+        if straight is None:
+            return None
         slopes = metered(model.action_jacobian, "action_jacobian", model.effort)
         jacobian = slopes if whole else block_jacobian(slopes, block, middle, rest)
         return Steering(
@@ -107,9 +121,10 @@ def make_driver(
             members=model.members,
             low=-ones,
             high=ones,
+            reach=straight,
             tolerance=tolerance,
         )
-    if linear is None:
+    if linear is None or inertial is None:
         return None
     return InertialSteering(
         dynamics=step,
@@ -118,5 +133,5 @@ def make_driver(
         named=aimed,
         low=-ones,
         high=ones,
-        reach=reach,
+        reach=inertial,
     )
