@@ -1,4 +1,4 @@
-"""Exploration: time-correlated noise first, then plans to rarely visited states and to the task's goals."""
+"""Exploration: time-correlated noise first, then plans to rarely visited states and the task's goals, and beyond."""
 
 from __future__ import annotations
 
@@ -31,15 +31,15 @@ class ExploreConfig:
         learning_starts: environment steps before the first model is fitted.
         refit_growth: the model is refitted whenever the data have grown by this factor.
         kind_growth: the kind of network is chosen again when the data have grown by this factor since the last choice.
-        longest_hold: random actions are held for up to this many steps.
+        longest_hold: random actions, and those that lead to unknown states, are held for up to this many steps.
         frontier_share: fraction of the later episodes that first go to a rarely visited state and explore from there
             (Ecoffet et al. 2021, arXiv 2004.12919); the others first pursue the task's goal.
         hold: steps at the task's goal before such an episode also goes to a rarely visited state.
         noise: standard deviation of the noise on planned actions, as a fraction of half their range.
-        surprise_share: probability that a plan from which the environment deviated is replaced by a burst of random
-            actions.
+        surprise_share: probability that a plan from which the environment deviated is replaced by some steps to unknown
+            states.
         visit_exponent: k; targets at the frontier are drawn with probabilities proportional to `visits ** -k`.
-        wander: random steps from a rarely visited state before another one is the target.
+        wander: steps to unknown states (see `novel_actions`) once a rarely visited one is reached, or one given up.
         give_up: surprises after which a target is given up for a rarely visited state.
         rest: fraction of the random actions that are 0, the middle of their range. Where action 0 is rest, the model's
             accuracy at rest decides how long a plan can hold a goal without correction.
