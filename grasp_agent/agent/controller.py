@@ -127,7 +127,7 @@ class Controller:
         plans = plans.copy() if plans is not None and fits else self.blank(world, len(raw))
         states, radius = self.encode(world, raw, plans), self.rule.radius(world)
         settings, aimed = settings or self.settings, partial(_aimed, world, states, goals)
-        refused = plans.refusing(states, world.step_size / 2) & (world.index.roadmap is not None)
+        refused = plans.refusing(states, world.step_size / 2) & world.is_positional
         plans.remember_refused(np.flatnonzero(refused), states)
         delay = 0
         if searches is not None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -15,22 +17,25 @@ _RECENT = 5000  # latest states that are kept
 
 
 class Visited:
-    """Visited states.
+    """Visited states, of which only the entries count that goals name: velocities alone make no state an unknown one.
 
     Args:
         points: `[P, S]`, states that cover those of earlier experience.
+        named: the entries.
     """
 
-    def __init__(self, points: Tensor) -> None:
-        self._points, self._recent = points, points[:0]
+    def __init__(self, points: Tensor, named: Sequence[int]) -> None:
+        self._named = list(named)
+        self._points = points[:, self._named]
+        self._recent = self._points[:0]
 
     def add(self, states: Tensor) -> None:
         """Adds states `[n, S]`."""
-        self._recent = torch.cat([self._recent, states])[-_RECENT:]
+        self._recent = torch.cat([self._recent, states[:, self._named]])[-_RECENT:]
 
     def distance(self, states: Tensor) -> Tensor:
         """Returns the distances `[M]` of states `[M, S]` to the nearest visited ones."""
-        return torch.cdist(states, torch.cat([self._points, self._recent])).amin(-1)
+        return torch.cdist(states[:, self._named], torch.cat([self._points, self._recent])).amin(-1)
 
 
 def novel_actions(

@@ -75,6 +75,11 @@ class World:
         """The static entries of the state."""
         return self.model.unchanging
 
+    @property
+    def is_positional(self) -> bool:
+        """Whether goals name the whole state, but for static entries: without velocities, a state can be held."""
+        return {*self.state_map.goal_index, *self.static} == set(range(self.model.state_size))
+
     @cached_property
     def step_size(self) -> float:
         """Mean change of the state in a recorded step [model units]; the model's error without recordings."""

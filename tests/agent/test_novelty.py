@@ -30,7 +30,7 @@ def chosen(seed: int, refused: np.ndarray = NOTHING, step: Any = None) -> tuple[
     """Returns where the held action leads from the middle of a strip of visited states, and the action."""
     strip = torch.stack([torch.linspace(-3, 3, 200), torch.zeros(200)], 1)
     random = np.random.default_rng(seed)
-    action, steps = novel_actions(world(step), torch.zeros(2), Visited(strip), refused, 16, random)
+    action, steps = novel_actions(world(step), torch.zeros(2), Visited(strip, (0, 1)), refused, 16, random)
     assert action.shape == (2,) and action.dtype == np.float32 and np.abs(action).max() <= 1 and 1 <= steps <= 16
     return steps * torch.from_numpy(action) / 10, action
 
@@ -48,7 +48,7 @@ def test_they_do_not_lead_where_steps_were_refused():
 
 
 def test_recent_states_count_as_visited():
-    visited = Visited(torch.zeros(1, 2))
+    visited = Visited(torch.zeros(1, 2), (0, 1))
     visited.add(torch.tensor([[1.0, 0.0], [2.0, 0.0]]))
     assert visited.distance(torch.tensor([[2.0, 0.5], [0.0, 3.0]])).tolist() == [0.5, 3.0]
 
@@ -58,3 +58,8 @@ def test_predictions_that_are_not_finite_are_left_out():
         return torch.where(action[:, 1:] > 0, torch.nan, state + action / 10)
 
     assert all(chosen(seed, step=diverging)[1][1] <= 0 for seed in range(10))
+
+
+def test_entries_that_no_goal_names_make_no_state_unknown():
+    visited = Visited(torch.zeros(1, 3), (0, 2))
+    assert visited.distance(torch.tensor([[0.0, 9.0, 0.0], [3.0, 9.0, 4.0]])).tolist() == [0.0, 5.0]
