@@ -39,8 +39,7 @@ def measured(job: tuple[str, TrainingConfig | None, str, int]) -> list[bool]:
     name, config, env_id, seed = job
     torch.set_num_threads(1)
     if config is None:
-        with gym.make(env_id) as env:
-            agent: Any = Constant(env.action_space, still=name == "nothing")
+        agent: Any = Constant(gym.make(env_id).action_space, still=name == "nothing")
     else:
         agent = make_agent(replace(config, seed=seed))
         agent.learn(config.steps)

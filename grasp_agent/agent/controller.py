@@ -118,7 +118,6 @@ class Controller:
 
         Returns:
             Actions `[n, A]`, running plans, and a view of the first one.
-
         """
         if not len(raw):
             return np.zeros((0, world.model.action_size), np.float32), self.blank(world, 0), None
@@ -127,7 +126,7 @@ class Controller:
         plans = plans.copy() if plans is not None and fits else self.blank(world, len(raw))
         states, radius = self.encode(world, raw, plans), self.rule.radius(world)
         settings, aimed = settings or self.settings, partial(_aimed, world, states, goals)
-        refused = plans.refusing(states, world.step_size / 2) & world.is_positional
+        refused = plans.refusing(states, world.step_size / 2) & plans.aims_at(goals) & world.is_positional
         plans.remember_refused(np.flatnonzero(refused), states)
         delay = 0
         if searches is not None:
@@ -152,9 +151,7 @@ class Controller:
             answer = self._actions(world, states, goals, plans)
         virtual = complete[0].virtual if 0 in stored else None
         view = self._view(world, states, plans, bool(answer[1][0]), 0 in stored, virtual)
-        plans.before[:] = states
-        plans.expected[:] = self._predicted(world, states, answer[0])
-        plans.step[:] += 1
+        plans.advance(states, self._predicted(world, states, answer[0]))
         return answer[0], plans, view
 
     def _advanced(

@@ -106,6 +106,11 @@ class PlanState(NamedTuple):
         for name in MEMORY:
             getattr(self, name)[index] = 0
 
+    def advance(self, states: NDArray[np.float32], expected: NDArray[np.float32]) -> None:
+        """Goes on by one action, in place, taken in `states` `[n, S]`, after which others `[n, S]` are predicted."""
+        self.before[:], self.expected[:] = states, expected
+        self.step[:] += 1
+
     def refusing(self, states: NDArray[np.float32], least: float) -> NDArray[np.bool_]:
         """Returns where the environment refused the last step, `[n]`: most of the predicted change is missing.
 

@@ -147,10 +147,8 @@ class ReplayIndex:
                 slack = _CONTEXT_SLACK * tolerance
                 _, graph = block_roadmap(model, block, half_precision(own), middle, named, linear, slack, alone)
             else:
-                own_refusals = None if refusals is None else refusals.of_block(block.states)
-                points, graph = block_roadmap(
-                    model, block, points, middle, named, linear, tolerance, alone, nodes, own_refusals
-                )
+                given = (model, block, points, middle, named, linear, tolerance, alone, nodes)
+                points, graph = block_roadmap(*given, None if refusals is None else refusals.of_block(block.states))
             supports.append(make_support(model, points, max(radius, novelty(invariants, origin))))
             roadmaps.append(graph)
         whole = tuple(graph for graph in roadmaps if graph is not None)
@@ -171,8 +169,8 @@ class ReplayIndex:
             else:  # the nodes are the first of the support's points
                 saved[f"roadmap.{part}.neighbours"] = graph.neighbours.to(torch.int16)
                 saved[f"roadmap.{part}.steps"] = graph.steps.to(torch.float16)
-            assert isinstance(graph.driver, InertialSteering | Steering)
-            saved[f"roadmap.{part}.reach"] = torch.tensor(graph.driver.reach)
+            if isinstance(graph.driver, (InertialSteering, Steering)):
+                saved[f"roadmap.{part}.reach"] = torch.tensor(graph.driver.reach)
             if isinstance(graph.driver, Steering):
                 saved[f"roadmap.{part}.error"] = torch.tensor(graph.driver.tolerance)
         if self.replay is not None:

@@ -77,5 +77,5 @@ def test_plans_to_goals_beyond_the_horizon_are_made_over_and_over(agent: GraspAg
     assert world is not None
     ends = world.goal_distance(world.achieved(world.encode(raw(-START))), -START)
     assert ends[0] <= world.tolerance
-    near = START + np.float32([0.2, 0.0])
+    near = START + np.array([0.2, 0.0], np.float32)
     assert agent.policy.decide(raw(START), near, None, deterministic=True)[1].final[0]

@@ -109,14 +109,14 @@ def test_every_tensor_that_is_cut_or_missing_is_refused_by_its_name(model: Ensem
     saved = index.tensors()
     parts = range(len(index.blocks))
     names = {f"{kind}.{part}.{what}" for part in parts for kind, what in (("support", "points"), ("support", "radius"))}
-    names |= {f"roadmap.{part}.{what}" for part in parts for what in ("neighbours", "steps", "error")}
+    names |= {f"roadmap.{part}.{what}" for part in parts for what in ("neighbours", "steps", "error", "reach")}
     assert set(saved) == names | {"middle", "replay.states", "replay.actions", "linear"}
     for name, tensor in saved.items():
         key = name.replace(".", "__")
         cut = tensor.flatten()[:-1] if tensor.ndim else tensor.expand(2)
         words = (
             "one element"
-            if name.endswith(("radius", "error"))
+            if name.endswith(("radius", "error", "reach"))
             else "roadmap: "
             if "roadmap" in name
             else f"{name}: expected"
@@ -126,7 +126,7 @@ def test_every_tensor_that_is_cut_or_missing_is_refused_by_its_name(model: Ensem
         if name == "linear":  # an index may have none
             assert restored(model, index, **{key: None}).linear is None
             continue
-        if name.endswith("error"):  # older files are without
+        if name.endswith(("error", "reach")):  # older files are without
             assert restored(model, index, **{key: None}).roadmap is not None
             continue
         with pytest.raises((KeyError, ValueError), match=name.split(".")[0]):

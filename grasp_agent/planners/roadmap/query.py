@@ -2,23 +2,33 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
-from grasp_agent.planners.protocols import Aim
+from grasp_agent.planners.protocols import Aim, Driver
 from grasp_agent.planners.refusals import Refusals
+from grasp_agent.planners.regions import TerminalStates
 from grasp_agent.planners.work import SMALL_STEP, spend
-
-if TYPE_CHECKING:
-    from grasp_agent.planners.roadmap.graph import RoadmapGraph
 
 # All values below are chosen by hand.
 _ENTRY_NODES = 16  # nearest nodes to which starts and goals are joined
 _FALLBACK_NODES = 64  # nodes to which they are joined if that fails: the first ones, which cover the space
 _HEADED = 1.0  # time from the nearest node to a goal that no edge reaches [steps]
 _REFUSED = 30.0  # cost of an edge that leads where the environment refused a step [steps]
+
+
+class Graph(Protocol):
+    """The interface of roadmaps to queries, see `RoadmapGraph`."""
+
+    nodes: Tensor
+    neighbours: Tensor
+    steps: Tensor
+    times: Tensor
+    between: Tensor
+    driver: Driver
+    terminal: TerminalStates | None
 
 
 class _Routes(NamedTuple):
@@ -45,9 +55,7 @@ class Query:
         refusals: steps that the environment refused, which routes avoid.
     """
 
-    def __init__(
-        self, graph: RoadmapGraph, start: Tensor, aim: Aim, copies: int, refusals: Refusals | None = None
-    ) -> None:
+    def __init__(self, graph: Graph, start: Tensor, aim: Aim, copies: int, refusals: Refusals | None = None) -> None:
         self._graph, self._start, self._aim = graph, start, aim
         self._refusals = refusals if refusals is not None and refusals.any else None
         self._index = torch.arange(copies, device=start.device) % len(graph.times)
@@ -69,37 +77,36 @@ class Query:
         lost = ~found.total.isfinite().any(-1)
         if not lost.any():
             return self._descend(found)
-        astray = lost & ~enter.isfinite().any(-1)
-        if astray.any():  # starts off the support are joined to any node that the model can reach
-            spread = torch.arange(min(_FALLBACK_NODES, len(graph.nodes)), device=start.device).expand(len(start), -1)
-            far = self._enter(spread, far=True).masked_fill(~astray[:, None], torch.inf)
+        # A start or goal off the support is joined to any node that the model can reach.
+        spread = torch.arange(min(_FALLBACK_NODES, len(graph.nodes)), device=start.device).expand(len(start), -1)
+        astray = ~enter.isfinite().any(-1)
+        outward = lost & astray
+        onward = lost & (~leave.isfinite().any(-1) | ~astray)  # also where no route joins the two ends' nodes
+        if outward.any():
+            far = self._enter(spread, far=True).masked_fill(~outward[:, None], torch.inf)
             first, enter = torch.cat([first, spread], 1), torch.cat([enter, far], 1)
-            found = self._best_routes(first, enter, last, leave)
-            lost = ~found.total.isfinite().any(-1)
+        if onward.any():
+            far = self._leave(spread, far=True).masked_fill(~onward[:, None], torch.inf)
+            last, leave = torch.cat([last, spread], 1), torch.cat([leave, far], 1)
+        found = self._best_routes(first, enter, last, leave)
+        lost = ~found.total.isfinite().any(-1)
         if lost.any():
-            last, leave = self._nearest_reached(first, enter, last, leave, lost)
-            found = self._best_routes(first, enter, last, leave)
+            nearest, time = self._nearest_reached(first, enter, lost)
+            found = self._best_routes(first, enter, torch.cat([last, nearest], 1), torch.cat([leave, time], 1))
         return self._descend(found)
 
-    def _nearest_reached(
-        self, first: Tensor, enter: Tensor, last: Tensor, leave: Tensor, lost: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """Returns last nodes and times, for goals without a route, `lost`, with nodes that are reached from the start.
+    def _nearest_reached(self, first: Tensor, enter: Tensor, lost: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns, of the nodes reached from starts, those next to the goals `[B, 1]`, and times from there.
 
-        The goal is joined to those of the nearest from which the model can reach it; if there is none, it is headed for
-        from the nearest one.
+        Goals without any route, `lost`, are headed for from there.
         """
         graph = self._graph
         nodes = graph.nodes.expand(len(first), -1, -1)
         reached = (enter[..., None] + graph.between[0][first]).amin(1).isfinite()  # [B, P]
         distance = graph.driver.distance(nodes, self._aim(nodes)).masked_fill(~reached, torch.inf)
-        nearest = distance.topk(min(_ENTRY_NODES, len(graph.nodes)), largest=False)
-        times = self._leave(nearest.indices, far=True)
-        some = times.isfinite().any(-1, keepdim=True)
-        headed = torch.arange(times.shape[1], device=times.device) == 0
-        times = torch.where(some | ~headed, times, _HEADED)
-        times = times.masked_fill(~(lost[:, None] & nearest.values.isfinite()), torch.inf)
-        return torch.cat([last, nearest.indices], 1), torch.cat([leave, times], 1)
+        nearest = distance.min(-1, keepdim=True)
+        time = torch.full_like(nearest.values, _HEADED)
+        return nearest.indices, time.masked_fill(~(lost[:, None] & nearest.values.isfinite()), torch.inf)
 
     def _enter(self, first: Tensor, *, far: bool = False) -> Tensor:
         """Returns times from starts to nodes `[B, F]`."""
