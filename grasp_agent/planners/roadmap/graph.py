@@ -63,8 +63,8 @@ class RoadmapGraph:
         terminal: states through which no edge may lead.
 
     Attributes:
-        times: `[R, P, D]`, costs of the edges in each copy: more than steps near obstacles, where models are least
-            accurate.
+        times: `[R, P, D]`, times of the edges in each copy [steps].
+        costs: `[R, P, D]`, what routes minimise: times, more near obstacles, where models are least accurate.
         between: `[R, P, P]`, least costs between nodes.
     """
 
@@ -86,8 +86,9 @@ class RoadmapGraph:
         stretch[0] = 1
         clear = driver.has_clearance(nodes)
         free = clear[:, None] & clear[neighbours]
-        self.times = steps * stretch * torch.where(free, 1.0, _HINDERED).to(steps)
-        self.between = _shortest(self.times, neighbours)
+        self.times = steps * stretch
+        self.costs = self.times * torch.where(free, 1.0, _HINDERED).to(steps)
+        self.between = _shortest(self.costs, neighbours)
 
     @classmethod
     def build(

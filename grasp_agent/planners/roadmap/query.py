@@ -24,8 +24,8 @@ class Graph(Protocol):
 
     nodes: Tensor
     neighbours: Tensor
-    steps: Tensor
     times: Tensor
+    costs: Tensor
     between: Tensor
     driver: Driver
     terminal: TerminalStates | None
@@ -59,11 +59,11 @@ class Query:
         self._graph, self._start, self._aim = graph, start, aim
         self._refusals = refusals if refusals is not None and refusals.any else None
         self._index = torch.arange(copies, device=start.device) % len(graph.times)
-        self._times = graph.times[self._index][None]  # [B or 1, R, P, D]
+        self._costs = graph.costs[self._index][None]  # [B or 1, R, P, D]
         if self._refusals is not None:
             ends = graph.nodes[graph.neighbours].expand(len(start), -1, -1, -1)
             refused = self._refusals.crossed(graph.nodes[:, None].expand_as(ends), ends)
-            self._times = self._times + _REFUSED * refused[:, None]
+            self._costs = self._costs + _REFUSED * refused[:, None]
 
     def routes(self) -> tuple[Tensor, Tensor]:
         """See `RoadmapGraph.routes`."""
@@ -148,7 +148,7 @@ class Query:
         onward = start[:, None].expand(-1, len(self._index), -1)
         while True:  # after Bellman 1958
             spend(SMALL_STEP)
-            through = (self._times + onward[:, :, self._graph.neighbours]).amin(-1)
+            through = (self._costs + onward[:, :, self._graph.neighbours]).amin(-1)
             shorter = torch.minimum(onward, through)
             if torch.equal(shorter, onward):
                 return onward
@@ -160,7 +160,7 @@ class Query:
         graph, (batch, copies) = self._graph, node.shape
         rows = torch.arange(batch, device=node.device)[:, None]
         columns = torch.arange(copies, device=node.device)
-        every = self._times.expand(batch, -1, -1, -1)
+        every, paces = self._costs.expand(batch, -1, -1, -1), graph.times[self._index]
         points, times = (
             [self._start[:, None].expand(-1, copies, -1), graph.nodes[node]],
             [torch.zeros_like(time), time],
@@ -179,7 +179,7 @@ class Query:
             if not moving.any():
                 break
             step = best.indices[..., None]
-            time = torch.where(moving, time + graph.steps[node].gather(-1, step)[..., 0], time)
+            time = torch.where(moving, time + paces[columns, node].gather(-1, step)[..., 0], time)
             node = torch.where(moving, following.gather(-1, step)[..., 0], node)
             points.append(graph.nodes[node])
             times.append(time)
