@@ -65,9 +65,11 @@ class TestPredict:
 
     def test_a_row_of_a_batch_is_the_single_call(self, kind: Kind):
         batch = observations(3)
-        together, _ = kind.load().predict(batch, deterministic=True)
+        # The default for images ranks samples: after a rounding error another one may be the best.
+        how = {"planner": GRASP()} if kind.algorithm is GraspAgent else {}
+        together, _ = kind.load(**how).predict(batch, deterministic=True)
         for index in range(3):
-            alone, _ = kind.load().predict(row(batch, index), deterministic=True)
+            alone, _ = kind.load(**how).predict(row(batch, index), deterministic=True)
             np.testing.assert_allclose(alone, together[index], atol=1e-3)
 
     def test_deterministic_actions_are_the_same_each_time(self, model: Any, obs: Observation):
