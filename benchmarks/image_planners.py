@@ -10,7 +10,6 @@ nothing and random actions play the same episodes.
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -19,15 +18,12 @@ from typing import Any
 import gymnasium as gym
 import torch
 import tyro
-from tqdm import tqdm
 
 import grasp_agent
 from benchmarks import pages
 from benchmarks.learning_cost import Constant
 from grasp_agent import evaluate
 from grasp_agent.evaluation.intervals import proportion
-from grasp_agent.execution import results
-from grasp_agent.files import atomic_write
 from grasp_agent.planners import GRASP, ICEM, Coloured, Planner, Replay, Roadmap
 
 AGENTS = ("wall-pixels", "wall-door-pixels", "point-maze-pixels", "push-t-pixels")
@@ -127,9 +123,7 @@ def main(
     known = {(row["agent"], row["planner"], len(row["success"]), row["seed"]) for row in pages.rows(path)}
     wanted = [(name, planner, episodes, seed) for name in agents for planner in (*RIVALS, *PLANNERS)]
     wanted = [job for job in wanted if job not in known]
-    for _, row in tqdm(results(measured, wanted, jobs=jobs), total=len(wanted)):
-        with atomic_write(path) as aside:
-            aside.write_text(json.dumps([*pages.rows(path), row]) + "\n")
+    pages.gather(path, measured, wanted, jobs)
     print(table(pages.rows(path)))
     if out is None:
         pages.publish("image_planners", page(pages.rows(path)))

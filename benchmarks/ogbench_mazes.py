@@ -10,7 +10,6 @@ is fitted with three training seeds. Episodes have seeds from 10000, which play 
 
 from __future__ import annotations
 
-import json
 import resource
 import time
 from pathlib import Path
@@ -18,15 +17,12 @@ from typing import Any
 
 import torch
 import tyro
-from tqdm import tqdm
 
 from benchmarks import pages
 from benchmarks.learning_cost import Constant
 from grasp_agent import GraspAgent, evaluate
 from grasp_agent.evaluation import seeds_report
 from grasp_agent.evaluation.rollout import made
-from grasp_agent.execution import results
-from grasp_agent.files import atomic_write
 
 SEED, EPISODES = 10_000, 250
 GRASP, RIVALS = "grasp", ("random", "nothing")
@@ -153,9 +149,7 @@ def main(
     wanted = [(GRASP, maze, file, seed, episodes) for seed in seeds for maze, file in data.items()]
     wanted += [(name, maze, "", 0, 10) for maze in data for name in RIVALS]
     wanted = [job for job in wanted if (job[0], job[1], job[3], job[4]) not in known]
-    for _, row in tqdm(results(measured, wanted, jobs=jobs), total=len(wanted)):
-        with atomic_write(path) as aside:
-            aside.write_text(json.dumps([*pages.rows(path), row]) + "\n")
+    pages.gather(path, measured, wanted, jobs)
     if out is None:
         pages.publish("ogbench_mazes", page(pages.rows(path)))
     print(page(pages.rows(path)))

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from tqdm import tqdm
+
+from grasp_agent.execution import results
 from grasp_agent.files import atomic_write
 
 ROOT = Path(__file__).parent.parent
@@ -59,6 +63,19 @@ def read(name: str, empty: Any) -> Any:
 def rows(path: Path) -> list[dict[str, Any]]:
     """Returns the rows of a JSON file, none if it does not exist."""
     return json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
+
+
+def gather(path: Path, measured: Callable[[Any], dict[str, Any]], jobs: Sequence[Any], processes: int) -> None:
+    """Measures rows and adds each to a JSON file as soon as it is there: who is stopped loses the running ones only.
+
+    Args:
+        path: the file.
+        measured: a function that pickle can find by its name; returns the row of a job.
+        jobs: what to measure.
+        processes: at a time.
+    """
+    for _, row in tqdm(results(measured, jobs, jobs=processes), total=len(jobs)):
+        write(path, json.dumps([*rows(path), row]) + "\n")
 
 
 def keep(name: str, results: Any) -> None:

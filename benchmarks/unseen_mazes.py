@@ -10,7 +10,6 @@ far from the starts, all with seeds from 10000. Doing nothing and random actions
 
 from __future__ import annotations
 
-import json
 import time
 from pathlib import Path
 from typing import Any
@@ -18,14 +17,11 @@ from typing import Any
 import gymnasium as gym
 import torch
 import tyro
-from tqdm import tqdm
 
 from benchmarks import pages
 from benchmarks.learning_cost import Constant
 from grasp_agent import GraspAgent, evaluate
 from grasp_agent.evaluation import seeds_report
-from grasp_agent.execution import results
-from grasp_agent.files import atomic_write
 from grasp_agent.zoo.algorithms import untrained
 
 STEPS, SAC_STEPS = 4000, (4000, 40_000)
@@ -125,9 +121,7 @@ def main(
     wanted += [(GRASP, layout, STEPS, seed) for layout in layouts for seed in seeds]
     wanted += [(SAC, layout, steps, seed) for steps in sac_steps for layout in layouts for seed in seeds]
     wanted = [job for job in wanted if job not in known]
-    for _, row in tqdm(results(measured, wanted, jobs=jobs), total=len(wanted)):
-        with atomic_write(path) as aside:
-            aside.write_text(json.dumps([*pages.rows(path), row]) + "\n")
+    pages.gather(path, measured, wanted, jobs)
     if out is None:
         pages.publish("unseen_mazes", page(pages.rows(path)))
     print(page(pages.rows(path)))

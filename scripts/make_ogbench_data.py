@@ -111,7 +111,7 @@ def main(env: str, out: Path | None = None, steps: int | None = None, seed: int 
 
 def made(name: str, training: int, validation: int, seed: int, jobs: int) -> tuple[Arrays, Arrays]:
     """Returns the arrays of training and validation data of so many trajectories each."""
-    rows = RECIPES[name].length + 1  # the last state has an action, too, which leads nowhere
+    rows = RECIPES[name].length + 1  # the last state has an action, too, whose result is not recorded
     count = training + validation
     arrays: Arrays = {}
     play = partial(trajectory, name, seed)

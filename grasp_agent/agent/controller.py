@@ -151,7 +151,8 @@ class Controller:
             answer = self._actions(world, states, goals, plans)
         virtual = complete[0].virtual if 0 in stored else None
         view = self._view(world, states, plans, bool(answer[1][0]), 0 in stored, virtual)
-        plans.advance(states, self._predicted(world, states, answer[0]))
+        # Where no step counts as refused, none need be predicted.
+        plans.advance(states, self._predicted(world, states, answer[0]) if world.is_positional else states)
         return answer[0], plans, view
 
     def _advanced(

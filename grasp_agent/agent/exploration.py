@@ -184,7 +184,7 @@ class Explorer:
             return
         plans = self._plans_of(len(self._wandering), world)
         known = states.cpu().numpy()
-        refused = plans.refusing(known, world.step_size / 2) & (self._wandering >= 0)
+        refused = plans.refusing(known, world.step_size / 2)
         refused[np.setdiff1d(np.arange(len(refused)), rows)] = False
         plans.remember_refused(np.flatnonzero(refused), known)
         self._hold_left[refused] = 0

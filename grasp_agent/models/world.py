@@ -75,7 +75,7 @@ class World:
         """The static entries of the state."""
         return self.model.unchanging
 
-    @property
+    @cached_property
     def is_positional(self) -> bool:
         """Whether goals name the whole state, but for static entries: without velocities, a state can be held."""
         return {*self.state_map.goal_index, *self.static} == set(range(self.model.state_size))
