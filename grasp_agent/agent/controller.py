@@ -26,6 +26,7 @@ Goals = NDArray[np.floating[Any]]
 _NEARBY = 0.2  # distance of another goal that counts as near, of the distance to the goal; chosen by hand
 _LEAST_TIME = 1e-6  # for a search that is late before it begins [s]
 _REFUSED = 0.5  # weight of refused steps from which on they are expected to be refused again; chosen by hand
+_CONTACT = 40  # `ReplanRule.commit` where contact has to be made: a plan must get there; chosen by hand
 _LOST = 5.0  # multiple of the radius beyond which a plan is not followed while another is searched for; chosen by hand
 
 
@@ -78,7 +79,9 @@ class Controller:
     def _on_course(
         self, world: World, states: Array, goals: Array, plans: PlanState, delay: int = 0, watches_goal: bool = True
     ) -> NDArray[np.bool_]:
-        kept = self.rule.on_course(states, goals, plans, self.rule.radius(world), delay)
+        rule = replace(self.rule, commit=max(self.rule.commit, _CONTACT)) if world.makes_contact else self.rule
+        kept = rule.on_course(states, goals, plans, rule.radius(world), delay)
+        kept &= world.touches(states, plans.ahead(0))
         if not watches_goal:
             return kept
         present, predicted = world.at_goal(np.stack([states, plans.ahead(0)]), goals)
@@ -206,6 +209,8 @@ class Controller:
             pose = partial(self._posed, world, states[chosen], goals[chosen], running, ahead, criteria)
             left = None if cold else torch.from_numpy(running.remaining(ahead)).to(world.device)
             source = replace(planner, iterations=0) if provisional else planner
+            if world.makes_contact and planner.proposals is not None:
+                source = replace(planner, iterations=0, proposed=planner.candidates)
             noise = seed + int(failed)
             begun.append(Replanning(source, pose, chosen, goals[chosen], left, noise, ahead, provisional))
         return begun

@@ -23,6 +23,7 @@ def fresh_model(
     frame: Frame | None,
     fixed: Sequence[int] = (),
     unit_groups: Sequence[Sequence[int]] = (),
+    pairs: Sequence[tuple[int, int]] = (),
     seed: int = 0,
 ) -> EnsembleMLP:
     """Returns an untrained model; without a frame, the goal's entries count as positions."""
@@ -30,7 +31,14 @@ def fresh_model(
     if frame is not None:
         return FramedMLP(size, action_size, frame=frame, config=config, seed=seed, unit_groups=unit_groups)
     return EnsembleMLP(
-        size, action_size, positions=positions, config=config, seed=seed, fixed=fixed, unit_groups=unit_groups
+        size,
+        action_size,
+        positions=positions,
+        config=config,
+        seed=seed,
+        fixed=fixed,
+        unit_groups=unit_groups,
+        pairs=pairs,
     )
 
 

@@ -6,13 +6,14 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from tqdm import tqdm
 
 from grasp_agent.models import EnsembleMLP, MLPConfig
+from grasp_agent.models.contact import Contact, find_contact
 from grasp_agent.models.dynamics.fitting import FitReport, TrainConfig, fit
 from grasp_agent.models.fresh import check_blocks, fresh_model
 from grasp_agent.models.replay_index import ReplayIndex
@@ -28,6 +29,7 @@ _SMALL_UPDATE = 0.25  # fraction of new transitions up to which a warm start is 
 _STATIC_FRACTION = 0.2  # of the greatest variation within episodes, relative to all: entries below it are static
 _STATIC_EPISODES = 20  # episodes that are needed to find static entries
 _TOGETHER = 4096  # steps that are predicted at once
+_WINDOW, _CONTACT_WINDOW = 50, 100  # steps of recorded windows, without and with contacts
 _MOST_REFUSALS = 1000  # steps that are taken as refused, of more of them evenly spread ones
 _REFUSAL_WIDTH = 0.5  # see `Refusals`, in mean steps: of many, each stands for little more than itself
 _LEAST_SPREAD = 1e-6  # standard deviation of an entry that counts as constant [the environment's units]
@@ -82,29 +84,23 @@ def learn_world(
     known, owed = (None, None) if previous is None else (previous.model, previous.owed)
     few = previous is not None and previous.unseen <= _SMALL_UPDATE * len(data)
     size, fixed = data.episodes[0].actions.shape[1], known.unchanging if known and few else static_entries_of(data)
+    named = structure.counting(state_map.goal_index)
+    whole = not (structure.blocks or structure.frame or unit_groups)  # else the states are of another kind
+    contact = find_contact(data, named) if whole else None
+    pairs = () if contact is None else contact.pairs
+    fixed = tuple(entry for entry in fixed if entry not in {moved for _, moved in pairs})  # it moves, if rarely
     check_blocks(structure.blocks, state_map, size)
-    settings = {"frame": structure.frame, "fixed": fixed, "unit_groups": unit_groups, "seed": seed}
+    settings = {"frame": structure.frame, "fixed": fixed, "unit_groups": unit_groups, "pairs": pairs, "seed": seed}
     make = partial(fresh_model, state_map, size, **settings)
     from_scratch = len(data) >= train.full_at and owed in (None, len(data))
     fits = _Fit(make, device, data, train, seed, progress_bar)
     network, report = fits.run(model, None if from_scratch else known, owed, allow_drift=few)
-    index = ReplayIndex.build(
-        network,
-        network.encode(torch.from_numpy(data.states).to(device)),
-        torch.from_numpy(data.origins),
-        torch.from_numpy(data.terminal),
-        blocks=structure.blocks,
-        named=state_map.goal_index,
-        replay=_replay_windows(network, data),
-        refusals=_refusals(network, data),
-        error=report.error_mean,
-        seed=seed,
-    )
+    index = _index(network, data, contact, blocks=structure.blocks, named=named, error=report.error_mean, seed=seed)
     if not math.isfinite(report.error_high):
         raise FloatingPointError("fit: the model diverged; expected a smaller lr or weight_decay, or more data")
     radius = tolerance or _default_radius(data, state_map, structure, greatest=bool(unit_groups))
     error = report.error_high if previous is None else max(report.error_high, previous.least_error)
-    return World(network, index, state_map, radius, structure, error), report
+    return World(network, index, state_map, radius, structure, error, contact), report
 
 
 def _default_radius(data: Dataset, state_map: StateMap, structure: Structure, *, greatest: bool) -> float:
@@ -162,18 +158,21 @@ class _Fit(NamedTuple):
 def static_entries_of(data: Dataset) -> tuple[int, ...]:
     """Returns the static entries of the state: they differ between episodes, but within each by noise only.
 
-    Episodes may be short, so variation within them is relative to the entry that varies most.
+    Episodes may be short, so variation within them is relative to the entry that varies most; no more than to the whole
+    variation, which entries that rarely move exceed in single episodes.
     """
     whole = data.states.std(0)
     if len(data.episodes) < _STATIC_EPISODES:
         return ()
     within = np.max([episode.states.std(0) for episode in data.episodes], 0) / np.maximum(whole, _LEAST_SPREAD)
-    return tuple(map(int, np.flatnonzero((within < _STATIC_FRACTION * within.max()) & (whole > _LEAST_SPREAD))))
+    return tuple(
+        map(int, np.flatnonzero((within < _STATIC_FRACTION * min(1.0, within.max())) & (whole > _LEAST_SPREAD)))
+    )
 
 
-def _replay_windows(model: EnsembleMLP, data: Dataset) -> ReplayWindows:
-    """Returns windows of the data, of the median episode's length and at most 50 steps, overlapping by half."""
-    length = int(min(50, np.median([len(episode.actions) for episode in data.episodes])))
+def _replay_windows(model: EnsembleMLP, data: Dataset, longest: int) -> ReplayWindows:
+    """Returns windows of the data, of the median episode's length and at most `longest` steps, overlapping by half."""
+    length = int(min(longest, np.median([len(episode.actions) for episode in data.episodes])))
     windows = [
         (episode.states[first : first + length + 1], episode.actions[first : first + length])
         for episode in data.episodes
@@ -182,6 +181,27 @@ def _replay_windows(model: EnsembleMLP, data: Dataset) -> ReplayWindows:
     states, actions = (torch.from_numpy(np.stack(values)) for values in zip(*windows, strict=True))
     device = model.scale.device
     return ReplayWindows(model.encode(states.to(device)), actions.to(device))
+
+
+def _index(model: EnsembleMLP, data: Dataset, contact: Contact | None, **settings: Any) -> ReplayIndex:
+    """Returns the index of the data; `settings` are those of `ReplayIndex.build`."""
+    windows = _replay_windows(model, data, _WINDOW if contact is None else _CONTACT_WINDOW)
+    return ReplayIndex.build(
+        model,
+        model.encode(torch.from_numpy(data.states).to(model.scale.device)),
+        torch.from_numpy(data.origins),
+        torch.from_numpy(data.terminal),
+        replay=windows,
+        preferred=None if contact is None else _contacts(windows, contact),
+        refusals=_refusals(model, data),
+        **settings,
+    )
+
+
+def _contacts(windows: ReplayWindows, contact: Contact) -> torch.Tensor:
+    """Returns how useful windows are as examples of contact, `[M]`: best those in which the object rests at first."""
+    moves = windows.moves(contact.object)
+    return moves.any(1).to(torch.uint8) * (2 - moves[:, 0].to(torch.uint8))
 
 
 @torch.no_grad()

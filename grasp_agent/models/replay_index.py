@@ -108,6 +108,7 @@ class ReplayIndex:
         replay: ReplayWindows | None = None,
         error: float = 0.0,
         refusals: Refusals | None = None,
+        preferred: Tensor | None = None,
         seed: int = 0,
     ) -> ReplayIndex:
         """Builds an index from replayed states.
@@ -121,6 +122,7 @@ class ReplayIndex:
             named: entries of the state that goals name; None for all.
             replay: windows of the same data `[M', T + 1, S]`; a random choice is kept.
             refusals: steps of the data that the model predicts wrongly, as refused ones.
+            preferred: `[M']`, windows with greater numbers are kept first; None for equal ones.
             error: mean error of a step [state units], a lower bound of the tolerance of targets.
             seed: seed of the choice of states if there are many.
         """
@@ -152,9 +154,7 @@ class ReplayIndex:
             supports.append(make_support(model, points, max(radius, novelty(invariants, origin))))
             roadmaps.append(graph)
         whole = tuple(graph for graph in roadmaps if graph is not None)
-        if replay is not None:
-            chosen = torch.randperm(len(replay.states), generator=generator)[:_WINDOWS].to(states.device)
-            replay = ReplayWindows(*(half_precision(values[chosen]) for values in replay))
+        replay = replay and _some(replay, preferred, generator)
         return cls(parts, tuple(supports), whole if len(whole) == len(parts) else (), middle, replay, linear, ends)
 
     def tensors(self) -> dict[str, Tensor]:
@@ -230,6 +230,15 @@ class ReplayIndex:
                 raise ValueError(f"replay: expected 1 to {_POOL} windows of steps, got {list(states.shape)}")
             replay = ReplayWindows(states, _checked(tensors, "replay.actions", wanted))
         return cls(parts, tuple(supports), tuple(roadmaps), middle, replay, linear, terminal)
+
+
+def _some(windows: ReplayWindows, preferred: Tensor | None, generator: torch.Generator) -> ReplayWindows:
+    """Returns a random choice of windows, of the preferred ones first."""
+    chosen = torch.randperm(len(windows.states), generator=generator)
+    if preferred is not None:
+        chosen = chosen[preferred.cpu()[chosen].argsort(descending=True, stable=True)]
+    chosen = chosen[:_WINDOWS].to(windows.states.device)
+    return ReplayWindows(*(half_precision(values[chosen]) for values in windows))
 
 
 def _checked(tensors: Mapping[str, Tensor], name: str, shape: tuple[int | None, ...]) -> Tensor:

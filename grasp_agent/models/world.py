@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from grasp_agent.models import EnsembleMLP, MLPConfig
+from grasp_agent.models.contact import Contact, Touch
 from grasp_agent.models.fresh import check_blocks, check_shapes, fresh_model
 from grasp_agent.models.replay_index import ReplayIndex
 from grasp_agent.planners import Criteria, Problem, Refusals
@@ -45,6 +46,8 @@ class World:
     """Prior knowledge of the task."""
     error: float
     """99 % quantile of the held-out one-step error [model units]."""
+    contact: Contact | None = None
+    """What moves the goal's object, if it moves in contact only."""
 
     @property
     def device(self) -> torch.device:
@@ -78,7 +81,13 @@ class World:
     @cached_property
     def is_positional(self) -> bool:
         """Whether goals name the whole state, but for static entries: without velocities, a state can be held."""
-        return {*self.state_map.goal_index, *self.static} == set(range(self.model.state_size))
+        named = self.structure.counting(self.state_map.goal_index)
+        return {*named, *self.static} == set(range(self.model.state_size))
+
+    @property
+    def makes_contact(self) -> bool:
+        """Whether the goal's object moves in contact only, and no roadmap leads to the goal."""
+        return self.contact is not None and self.index.roadmap is None
 
     @cached_property
     def step_size(self) -> float:
@@ -108,6 +117,17 @@ class World:
     def at_goal(self, states: Array, goals: Array) -> NDArray[np.bool_]:
         """Returns whether states `[..., n, S]` [model units] are at goals `[n, G]` [the environment's units]."""
         return self.goal_distance(self.achieved(torch.from_numpy(states).to(self.device)), goals) <= self.tolerance
+
+    def touches(self, states: Array, planned: Array) -> NDArray[np.bool_]:
+        """Returns where object and mover are as planned, `[n]`, within the goal's tolerance; True without contacts.
+
+        Args:
+            states: `[n, S]` [model units].
+            planned: `[n, S]`, those of the plan.
+        """
+        if self._touch is None:
+            return np.ones(len(states), np.bool_)
+        return self._touch.deviation(states - planned) <= self.tolerance
 
     def problem_on_the_way(
         self, start: Tensor, goals: Array, horizon: int, criteria: Criteria, refusals: Refusals | None = None
@@ -153,7 +173,7 @@ class World:
             part=None if len(blocks) == 1 else torch.tensor(part, device=start.device),
         )
         ones = start.new_ones(model.action_size)
-        return Problem(
+        problem = Problem(
             dynamics=model.step,
             action_jacobian=model.action_jacobian,
             action_pullback=model.action_pullback,
@@ -174,12 +194,24 @@ class World:
             criteria=criteria,
             effort=model.effort,
         )
+        return problem if self._touch is None else self._touch.posed(problem, float(unit))
+
+    @cached_property
+    def _touch(self) -> Touch | None:
+        """The contact in the model's units."""
+        if self.contact is None or not self.makes_contact:
+            return None
+        std, origin = self.model.normalizer.std, self.state_map.origin or (0.0,) * self.model.state_size
+        weights = dict(zip(self.state_map.goal_index, self.goal_weights, strict=True))
+        weight = sum(weights[entry] for entry in self.contact.object) / len(self.contact.object)
+        return Touch(self.contact, self.model.normalizer.mean + std.new_tensor(origin), std, weight)
 
     def tensors(self) -> dict[str, Tensor]:
         """Returns the tensors to save with the settings."""
         weights = {f"model.{name}": tensor for name, tensor in self.model.state_dict().items()}
         derived = {f"index.{name}": tensor for name, tensor in self.index.tensors().items()}
-        return {**weights, **derived}
+        touched = {} if self.contact is None else self.contact.tensors()
+        return {**weights, **derived, **{f"contact.{name}": tensor for name, tensor in touched.items()}}
 
     @classmethod
     def restore(
@@ -192,21 +224,20 @@ class World:
         error: float,
     ) -> World:
         """Restores a world from `tensors`; raises if some are missing or do not fit."""
-        weights = {k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")}
+        weights, saved, touched = (_under(f"{name}.", tensors) for name in ("model", "index", "contact"))
         action_size = weights["skip"].shape[1] - weights["scale"].shape[0]
         check_shapes(weights, config, len(state_map.columns), action_size)
         places = 0 if structure.frame is not None else 2 * config.octaves * len(state_map.goal_index)
         if places > weights["weights.0"].shape[1]:
             raise ValueError(f"goal_index: {len(state_map.goal_index)} entries do not fit the weights of {config}")
         fixed = tuple((weights["scale"] == 0).nonzero()[:, 0].tolist())
-        model = fresh_model(state_map, action_size, config, frame=structure.frame, fixed=fixed).to(
-            weights["skip"].device
-        )
-        model.load_state_dict(weights)
+        contact = Contact.restore(touched, len(state_map.columns))
+        pairs = () if contact is None else contact.pairs
+        model = fresh_model(state_map, action_size, config, frame=structure.frame, fixed=fixed, pairs=pairs)
+        model.to(weights["skip"].device).load_state_dict(weights)
         check_blocks(structure.blocks, state_map, action_size)
-        saved = {name.removeprefix("index."): value for name, value in tensors.items() if name.startswith("index.")}
-        index = ReplayIndex.restore(model, saved, structure.blocks, state_map.goal_index)
-        return cls(model, index, state_map, tolerance, structure, error)
+        index = ReplayIndex.restore(model, saved, structure.blocks, structure.counting(state_map.goal_index))
+        return cls(model, index, state_map, tolerance, structure, error, contact)
 
     def parameters(self) -> dict[str, Tensor]:
         """Returns all that was learned, for another agent whose networks have the same shape."""
@@ -255,6 +286,11 @@ class World:
             pairs = self.model.decode(torch.stack([points, following], 1)).cpu().numpy()
         for states, action in zip(self.state_map.restore(pairs, observation_size), actions.cpu().numpy(), strict=True):
             yield Episode(states, action[None])
+
+
+def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Returns the tensors whose names begin with a prefix, by the rest of their names."""
+    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
 
 
 def _shape(tensor: Tensor) -> dict[str, Any]:

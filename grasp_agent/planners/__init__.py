@@ -1,5 +1,6 @@
 """Planners in torch only, without Gymnasium or files. Each plans for a batch of problems with any one-step model."""
 
+from grasp_agent.planners.approach import Approach
 from grasp_agent.planners.base import Initial, Plan, Planner
 from grasp_agent.planners.blocks import Recombination
 from grasp_agent.planners.candidates import Candidates
@@ -13,6 +14,7 @@ from grasp_agent.planners.lifted.newton import LiftedNewton
 from grasp_agent.planners.mppi import MPPI
 from grasp_agent.planners.noise import Coloured, NoiseSource
 from grasp_agent.planners.problem import Problem
+from grasp_agent.planners.proposals.contact import ContactReplay
 from grasp_agent.planners.proposals.initial import Line, Portfolio, Rollout, filled
 from grasp_agent.planners.proposals.replayed import Replay, Roadmap, Snap, Warp
 from grasp_agent.planners.proposals.retrieval import Retrieval
@@ -39,12 +41,14 @@ __all__ = [
     "ILQR",
     "MPPI",
     "Adam",
+    "Approach",
     "Block",
     "BlockRoadmap",
     "BlockSupport",
     "Candidates",
     "Collocation",
     "Coloured",
+    "ContactReplay",
     "ContextRoadmap",
     "Criteria",
     "Descent",

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
 from grasp_agent.planners.refusals import Refusals
+
+_STILL = 0.02  # part of an object's greatest step up to which it counts as at rest; chosen by hand
 
 Dynamics = Callable[[Tensor, Tensor], Tensor]
 """`(state [k, M, S], action [k, M, A]) -> next state [k, M, S]`, k <= K: the first k members step M rows each."""
@@ -116,6 +118,11 @@ class ReplayWindows(NamedTuple):
     """`[M, T + 1, S]`."""
     actions: Tensor
     """`[M, T, A]`."""
+
+    def moves(self, entries: Sequence[int]) -> Tensor:
+        """Returns in which steps these entries move, more than by noise, `[M, T]`."""
+        steps = self.states[..., list(entries)].diff(dim=1).norm(dim=-1)
+        return steps > _STILL * steps.max()
 
 
 class Metric(Protocol):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any
@@ -14,6 +14,8 @@ from gymnasium import spaces
 from stable_baselines3.common.vec_env import VecEnv
 
 from grasp_agent.planners import Block
+
+_ALMOST_NOTHING = 0.005  # part of the greatest weight up to which an entry of the goal does not count; chosen by hand
 
 Pair = tuple[int, int]
 
@@ -105,6 +107,13 @@ class Structure:
             raise ValueError(f"frame: expected a Frame or None, got {self.frame!r}")
         if self.blocks and self.frame is not None:
             raise ValueError("structure: expected blocks or a frame, got both")
+
+    def counting(self, goal_index: Sequence[int]) -> tuple[int, ...]:
+        """Returns those of a goal's entries of the state `[G]` that count: not those whose weights are almost 0."""
+        if not self.goal_weights:
+            return tuple(goal_index)
+        least = _ALMOST_NOTHING * max(self.goal_weights)
+        return tuple(i for i, weight in zip(goal_index, self.goal_weights, strict=True) if weight >= least)
 
     @classmethod
     def from_env(cls, env: VecEnv, *, weighs_goal: bool = True) -> Structure:

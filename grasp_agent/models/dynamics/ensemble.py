@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import chain, pairwise
 from typing import Any, Literal
 
 import torch
@@ -58,10 +58,9 @@ class MLPConfig:
 
 
 _SHIFT, _STRETCH = 0.3, 1.3  # drift of mean [standard deviations] and scale up to a warm start; chosen by hand
-_RANDOM_FEATURES, _RANDOM_FREQUENCY = (
-    64,
-    3.0,
-)  # features along random directions, and the standard deviation of their frequencies
+_OCTAVES_OF_PAIRS = 5  # also of networks without features of positions: contact is sharp; chosen by hand
+_RANDOM_FEATURES = 64  # features along random directions
+_RANDOM_FREQUENCY = 3.0  # the standard deviation of their frequencies
 
 
 class EnsembleMLP(WorldModel):
@@ -78,6 +77,7 @@ class EnsembleMLP(WorldModel):
         fixed: static entries, such as the position of a door. If there are any, features along random directions are
             added: the dynamics of a ball depend on its position relative to the door.
         unit_groups: groups of entries in the same unit, see `Normalizer.fit`.
+        pairs: pairs of positions in the same unit, whose differences get features, too.
     """
 
     def __init__(
@@ -90,6 +90,7 @@ class EnsembleMLP(WorldModel):
         seed: int = 0,
         fixed: Sequence[int] = (),
         unit_groups: Sequence[Sequence[int]] = (),
+        pairs: Sequence[tuple[int, int]] = (),
     ) -> None:
         super().__init__()
         self.config = config or MLPConfig()
@@ -97,16 +98,24 @@ class EnsembleMLP(WorldModel):
         self._activation = ACTIVATIONS[self.config.activation]
         self.state_size, self.action_size, self.positions = state_size, action_size, tuple(positions)
         self.normalizer = Normalizer(state_size)
-        self._fixed, self._unit_groups = list(fixed), unit_groups
+        self._fixed, self.pairs = list(fixed), tuple(pairs)
+        self._unit_groups = [*unit_groups, *([sorted({*chain(*pairs)})] if pairs else [])]
         self.register_buffer("scale", torch.ones(state_size))
         frequencies = math.pi / 2 * 2.0 ** torch.arange(self.config.octaves)
         self.register_buffer("_frequencies", frequencies, persistent=False)
         self.register_buffer("_positions", torch.tensor(self.positions, dtype=torch.long), persistent=False)
         of_positions = torch.zeros(state_size, len(self.positions), self.config.octaves)
         of_positions[list(self.positions), range(len(self.positions))] = frequencies
+        octaves = math.pi / 2 * 2.0 ** torch.arange(_OCTAVES_OF_PAIRS)
+        of_pairs = torch.zeros(state_size, len(pairs), _OCTAVES_OF_PAIRS)
+        for column, (one, other) in enumerate(pairs):
+            of_pairs[one, column], of_pairs[other, column] = octaves, -octaves
         mixed = torch.randn(state_size, _RANDOM_FEATURES, generator=torch.Generator().manual_seed(0))
         mixed = mixed * _RANDOM_FREQUENCY if fixed and self.config.octaves else mixed[:, :0]
-        self.register_buffer("_angular_frequencies", torch.cat([of_positions.flatten(1), mixed], 1), persistent=False)
+        parts = of_positions, of_pairs, mixed
+        self.register_buffer(
+            "_angular_frequencies", torch.cat([part.flatten(1) for part in parts], 1), persistent=False
+        )
         self.weights, self.biases = nn.ParameterList(), nn.ParameterList()
         generator = torch.Generator().manual_seed(seed)
         inputs = state_size + 2 * self._angular_frequencies.shape[1] + action_size
@@ -176,7 +185,7 @@ class EnsembleMLP(WorldModel):
             Whether it copied; never from a model of another shape.
         """
         same = type(known) is type(self) and known.config == self.config and known.unchanging == self.unchanging
-        if not same or known.state_size != self.state_size:
+        if not same or known.pairs != self.pairs or known.state_size != self.state_size:
             return False
         shift = (self.normalizer.mean - known.normalizer.mean).abs() / known.normalizer.std
         stretch = (self.normalizer.std / known.normalizer.std).log().abs()

@@ -11,6 +11,7 @@ from grasp_agent.planners.base import Initial
 from grasp_agent.planners.candidates import Candidates
 from grasp_agent.planners.noise import NoiseSource
 from grasp_agent.planners.problem import Problem
+from grasp_agent.planners.proposals.contact import ContactReplay
 from grasp_agent.planners.proposals.initial import Line, Rollout
 from grasp_agent.planners.proposals.tracking import Tracking
 from grasp_agent.validation import more_than
@@ -30,7 +31,7 @@ class Roadmap:
 
     stretch: float = 1.1
     tracking: Tracking = Tracking(together=True)
-    otherwise: Initial = field(default_factory=Rollout)
+    otherwise: Initial = field(default_factory=ContactReplay)
 
     def __post_init__(self) -> None:
         more_than(0, stretch=self.stretch)
