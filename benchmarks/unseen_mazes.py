@@ -93,8 +93,9 @@ def page(rows: list[Row]) -> str:
         "Mazes with walls thinner than two steps (`benchmarks/mazes.py`), default settings, each agent trained from "
         f"scratch; success at the end of {EPISODES} episodes, and of {FAR_EPISODES} whose goals are at least half as "
         f"far from the starts, on the way round the walls, as any two points, with seeds from {SEED}. `comb` and "
-        "`fork` were written after the agent, and run once. SAC has hindsight and the settings of the bundled "
-        "baselines. Doing nothing and random actions play the same episodes.",
+        "`fork` were written after the agent; one or two trainings of each were run before its last changes, none of "
+        "which was made for them. SAC has hindsight and the settings of the bundled baselines. Doing nothing and "
+        "random actions play the same episodes.",
         *parts,
     )
 

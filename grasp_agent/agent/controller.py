@@ -18,7 +18,7 @@ from grasp_agent.agent.plan_state import PlanState, PlanView
 from grasp_agent.agent.replan_rule import ReplanRule
 from grasp_agent.agent.replanning import IMPROVING, Due, Replanning, Searches
 from grasp_agent.models.world import World
-from grasp_agent.planners import Criteria, Planner, Problem, Tracking
+from grasp_agent.planners import ContactReplay, Criteria, Planner, Problem, Roadmap, Tracking
 from grasp_agent.validation import whole
 
 Array = NDArray[np.float32]
@@ -209,7 +209,7 @@ class Controller:
             pose = partial(self._posed, world, states[chosen], goals[chosen], running, ahead, criteria)
             left = None if cold else torch.from_numpy(running.remaining(ahead)).to(world.device)
             source = replace(planner, iterations=0) if provisional else planner
-            if world.makes_contact and planner.proposals is not None:
+            if world.makes_contact and _repeats_contacts(planner):
                 source = replace(planner, iterations=0, proposed=planner.candidates)
             noise = seed + int(failed)
             begun.append(Replanning(source, pose, chosen, goals[chosen], left, noise, ahead, provisional))
@@ -273,6 +273,12 @@ class Controller:
         accepted = followed and bool(plans.accepted[0])
         step = min(int(plans.step[0]), self.horizon - 1) if followed else 0
         return PlanView(path, drawn, step, fresh, accepted)
+
+
+def _repeats_contacts(planner: Planner[Any]) -> bool:
+    """Returns whether a planner starts from recorded contacts: no iteration improves these, see `ContactReplay`."""
+    source = planner.proposals
+    return isinstance(source.otherwise if isinstance(source, Roadmap) else source, ContactReplay)
 
 
 def _never(rows: NDArray[np.int64], found: PlanState) -> NDArray[np.bool_]:

@@ -27,7 +27,7 @@ class ReplanRule:
     horizon, is replaced after half of its steps.
 
     Attributes:
-        commit: steps after which a plan that was not accepted is replaced.
+        commit: steps after which a plan that was not accepted is replaced; at least 40 where contact has to be made.
         deviation: largest distance of a state from its prediction, in multiples of the model's error, the 99 %
             quantile of the one-step error on held-out data.
         work: limit of what one call may search for new plans [rows of a forward pass of the model]; a longer search

@@ -20,9 +20,10 @@ Array = NDArray[np.floating[Any]]
 # All values below are chosen by hand.
 _SIZES = (3, 2)  # entries of a position, beside all of the goal's
 _MOST_MOVING = 0.7  # share of steps in which the goal's entries move: with more, they need no contact
-_LEAST_MOVES, _LEAST_EPISODES = 3, 2  # times that they begin to move, and episodes with such steps, that are needed
+_LEAST_MOVES, _LEAST_EPISODES = 5, 2  # times that they begin to move, and episodes with such steps, that are needed
 _REST, _NOISE, _LEAST_MOVE = 0.25, 5.0, 1e-3  # a move is more than 5 times that quantile, and .1 % of the whole spread
 _LEAST_CHANCE = 0.9  # that the mover is nearer to the object when that begins to move than at any other time
+_LEAST_CHANCE_AT_REST = 0.6  # that it is nearer than when the object rests
 _REACH = 0.5  # quantile of the distances when a move begins that counts as in reach
 _SAMPLED = 5000  # pairs of any time that are compared
 _ASIDE, _TOUCHED = 0.03, 0.5  # weights of deviations of other entries, and of a touched object, in feedback
@@ -66,6 +67,8 @@ class Contact:
             raise ValueError(f"contact: expected entries [2, D], got {entries.dtype} {list(entries.shape)}")
         if entries.min() < 0 or entries.max() >= size or not 0 <= reach < math.inf:
             raise ValueError(f"contact: expected entries below {size} and a reach, got {entries.tolist()}, {reach}")
+        if len(entries.unique()) < entries.numel():
+            raise ValueError(f"contact: expected entries that differ, got {entries.tolist()}")
         mover, moved = entries.tolist()
         return cls(tuple(mover), tuple(moved), reach)
 
@@ -122,7 +125,8 @@ def find_contact(data: Dataset, goal_index: Sequence[int]) -> Contact | None:
     """Returns what moves the entries of the state that goals name; None if they move by themselves, or never.
 
     Entries side by side count as a position. Of all, those are taken that are nearest to the object when it begins to
-    move, in comparison with the same entries at any other time.
+    move, in comparison with the same entries at any other time. They must also be nearer than when it rests: what
+    only tells where the object is, or was, is always near.
 
     Args:
         data: episodes of states `[T + 1, S]` [the environment's units].
@@ -142,6 +146,7 @@ def find_contact(data: Dataset, goal_index: Sequence[int]) -> Contact | None:
         return None
     random = np.random.default_rng(0)
     placed, elsewhere = (random.choice(rows, _SAMPLED) for rows in (np.flatnonzero(moves), len(before)))
+    still = random.choice(np.flatnonzero(~moving), _SAMPLED)
     best, found = _LEAST_CHANCE, None
     for count in sorted({len(named), *(size for size in _SIZES if size < len(named))}, reverse=True):
         moved = named[:count]
@@ -151,7 +156,13 @@ def find_contact(data: Dataset, goal_index: Sequence[int]) -> Contact | None:
                 continue
             near = np.linalg.norm(before[moves][:, mover] - before[moves][:, moved], axis=-1)
             far = np.linalg.norm(before[elsewhere][:, mover] - before[placed][:, moved], axis=-1)
-            chance = 1 - float((np.searchsorted(np.sort(far), near, side="right") / len(far)).mean())
-            if chance > best:
+            rest = np.linalg.norm(before[still][:, mover] - before[still][:, moved], axis=-1)
+            chance = _nearer(near, far)
+            if chance > best and _nearer(near, rest) > _LEAST_CHANCE_AT_REST:
                 best, found = chance, Contact(tuple(mover), tuple(moved), float(np.quantile(near, _REACH)))
     return found
+
+
+def _nearer(near: Array, far: Array) -> float:
+    """Returns the probability that a distance of `near` `[N]` is less than one of `far` `[M]`."""
+    return 1 - float((np.searchsorted(np.sort(far), near, side="right") / len(far)).mean())

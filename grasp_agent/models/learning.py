@@ -85,7 +85,7 @@ def learn_world(
     few = previous is not None and previous.unseen <= _SMALL_UPDATE * len(data)
     size, fixed = data.episodes[0].actions.shape[1], known.unchanging if known and few else static_entries_of(data)
     named = structure.counting(state_map.goal_index)
-    whole = not (structure.blocks or structure.frame or unit_groups)  # else the states are of another kind
+    whole = not (structure.blocks or structure.frame or unit_groups or state_map.origin)  # else it is not looked for
     contact = find_contact(data, named) if whole else None
     pairs = () if contact is None else contact.pairs
     fixed = tuple(entry for entry in fixed if entry not in {moved for _, moved in pairs})  # it moves, if rarely

@@ -233,6 +233,8 @@ class World:
         fixed = tuple((weights["scale"] == 0).nonzero()[:, 0].tolist())
         contact = Contact.restore(touched, len(state_map.columns))
         pairs = () if contact is None else contact.pairs
+        if not {moved for _, moved in pairs} <= {*structure.counting(state_map.goal_index)}:
+            raise ValueError(f"contact: expected an object that the goal names, got entries {pairs}")
         model = fresh_model(state_map, action_size, config, frame=structure.frame, fixed=fixed, pairs=pairs)
         model.to(weights["skip"].device).load_state_dict(weights)
         check_blocks(structure.blocks, state_map, action_size)

@@ -109,9 +109,15 @@ class Structure:
             raise ValueError("structure: expected blocks or a frame, got both")
 
     def counting(self, goal_index: Sequence[int]) -> tuple[int, ...]:
-        """Returns those of a goal's entries of the state `[G]` that count: not those whose weights are almost 0."""
+        """Returns those of a goal's entries of the state `[G]` that count: not those whose weights are almost 0.
+
+        Raises:
+            ValueError: if the number of weights is wrong.
+        """
         if not self.goal_weights:
             return tuple(goal_index)
+        if len(self.goal_weights) != len(goal_index):
+            raise ValueError(f"goal_weights: expected {len(goal_index)}, got {len(self.goal_weights)}")
         least = _ALMOST_NOTHING * max(self.goal_weights)
         return tuple(i for i, weight in zip(goal_index, self.goal_weights, strict=True) if weight >= least)
 

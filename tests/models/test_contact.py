@@ -63,6 +63,29 @@ def test_a_goal_that_moves_at_any_time_has_no_mover() -> None:
     assert find_contact(data, (4, 5)) is None
 
 
+def seen_twice(kind: str) -> Dataset:
+    """Returns the same play with two more entries, which tell where the block was."""
+    random, data = np.random.default_rng(0), Dataset()
+    for episode in play(40).episodes:
+        block = episode.states[:, 4:]
+        copies = {
+            "the step before": np.concatenate([block[:1], block[:-1]]),
+            "with noise": block + 1e-4 * random.normal(size=block.shape),
+            "at the start": np.repeat(block[:1], len(block), 0),
+        }
+        states = np.concatenate([episode.states, copies[kind]], 1)
+        data.add(Episode(states.astype(np.float32), episode.actions))
+    return data
+
+
+@pytest.mark.parametrize("kind", ["the step before", "with noise", "at the start"])
+def test_what_tells_where_the_object_was_is_not_its_mover(kind: str) -> None:
+    """It is always near."""
+    found = find_contact(seen_twice(kind), (4, 5))
+    assert found is not None
+    assert found.mover == (2, 3)
+
+
 def test_it_is_saved_and_restored() -> None:
     """As tensors, like all that was learned."""
     contact = Contact((2, 3), (4, 5), 0.25)
@@ -72,7 +95,14 @@ def test_it_is_saved_and_restored() -> None:
 
 @pytest.mark.parametrize(
     ("entries", "reach"),
-    [([[2, 3], [4, 6]], 0.1), ([[2, 3], [-1, 5]], 0.1), ([[2, 3], [4, 5]], math.nan), ([[2, 3]], 0.1), ([[], []], 0.1)],
+    [
+        ([[2, 3], [3, 5]], 0.1),
+        ([[2, 3], [4, 6]], 0.1),
+        ([[2, 3], [-1, 5]], 0.1),
+        ([[2, 3], [4, 5]], math.nan),
+        ([[2, 3]], 0.1),
+        ([[], []], 0.1),
+    ],
 )
 def test_tensors_that_do_not_fit_are_refused(entries: list[list[int]], reach: float) -> None:
     """Files are strangers'."""

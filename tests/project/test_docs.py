@@ -210,6 +210,7 @@ def _comparable(goal: grasp_agent.Goal | None) -> Any:
         ("benchmarks.training_seeds", "training_seeds"),
         ("benchmarks.tuned", "tuned"),
         ("benchmarks.unseen_mazes", "unseen_mazes"),
+        ("benchmarks.ogbench_mazes", "ogbench_mazes"),
     ],
 )
 def test_a_page_of_results_is_what_its_script_writes(module: str, name: str):

@@ -100,7 +100,7 @@ class ContactReplay:
         mismatch = mismatch.masked_fill((times <= first[:, None]) | (times > last), torch.inf)
         least, stop = mismatch.min(-1)
         place_apart = (origin[:, 0] - place).norm(dim=-1)
-        order = (least + self.elsewhere * place_apart + self.travel * nearest).argsort()
+        order = (least + self.elsewhere * place_apart + self.travel * nearest).argsort(stable=True)
         parts = []
         for one in order[torch.arange(count, device=start.device) % len(order)].tolist():
             span = _Span(*(int(moments[one]) for moments in (begin, first, stop)))
@@ -136,7 +136,7 @@ def _warped(
     """
     begin, first, stop = span
     states, actions = recording
-    pace = goal.separation(states).diff(dim=0).norm(dim=-1).quantile(_PACE).clamp_min(1e-6)
+    pace = (goal.scale[0] * states[:, goal.mover]).diff(dim=0).norm(dim=-1).quantile(_PACE).clamp_min(1e-6)
     travel = int((goal.apart(states[begin], start) / pace).ceil().clamp_max(problem.horizon // 2))
     kept, taken = states[begin : stop + 1].clone(), actions[begin:stop]
     times = torch.arange(len(kept), device=start.device)
@@ -147,7 +147,7 @@ def _warped(
     kept[:, goal.object] = torch.where(moving > 0, kept[:, goal.object] + shift + moving * rest, start[goal.object])
     ratio = goal.scale[1] / goal.scale[0]
     kept[:, goal.mover] += ratio * (arriving * shift + moving * rest)
-    fraction = torch.arange(1, travel + 1, device=start.device)[:, None] / max(1, travel)
+    fraction = torch.arange(1, travel + 1, device=start.device, dtype=start.dtype)[:, None] / max(1, travel)
     path = torch.cat([torch.lerp(start, kept[0], fraction), kept[1:]])[: problem.horizon]
     path = torch.cat([path, path[-1:].expand(problem.horizon - len(path), -1)])
     plan = torch.cat([problem.rest.expand(travel, -1), taken])[: problem.horizon]
