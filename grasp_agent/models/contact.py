@@ -1,4 +1,4 @@
-"""What moves the object of a goal, found in data: the entries that are near the object's whenever it moves."""
+"""What moves the object of a goal, found in data: the entries that are near the object's when it begins to move."""
 
 from __future__ import annotations
 
