@@ -44,9 +44,9 @@ def rows_of(found: Comparison) -> list[tuple[Any, ...]]:
     ]
 
 
-def trainings(folder: Path, executor: Executor | None = None) -> list[TrainedAgent]:
+def trainings(folder: Path, executor: Executor | None = None, seeds: int = SEEDS) -> list[TrainedAgent]:
     """Trains one agent with several seeds."""
-    tasks = [TrainingTask("grasp", ENV, STEPS, seed) for seed in range(SEEDS)]
+    tasks = [TrainingTask("grasp", ENV, STEPS, seed) for seed in range(seeds)]
     return list(train_agents(tasks, folder, executor=executor).values())
 
 
@@ -61,13 +61,14 @@ def scored(trained: list[TrainedAgent]) -> list[tuple[Any, ...]]:
     return rows_of(compare(ENV, {"grasp": files}, episodes=10, seed=SEED))
 
 
-def same(kills: int = 0, every: float = 10.0, episodes: int = EPISODES) -> Row:
+def same(kills: int = 0, every: float = 10.0, episodes: int = EPISODES, seeds: int = SEEDS) -> Row:
     """Compares a cluster with one process; kills and replaces nodes meanwhile.
 
     Args:
         kills: number of nodes that are killed.
         every: time between them [s].
         episodes: of the comparison.
+        seeds: number of trainings.
     """
     with tempfile.TemporaryDirectory() as folder, cluster() as nodes:
         import ray  # reads the token's environment variables when it is imported
@@ -77,9 +78,9 @@ def same(kills: int = 0, every: float = 10.0, episodes: int = EPISODES) -> Row:
             rows, trained = [], []
             while not rows or len(times) < kills:  # until all kills fell into work
                 rows.append(rows_of(played(executor, episodes)))
-                trained.append(trainings(Path(folder) / f"cluster-{len(rows)}", executor))
+                trained.append(trainings(Path(folder) / f"cluster-{len(rows)}", executor, seeds))
             seconds = time.monotonic() - began
-        here, alone = alone_with(episodes)
+        here, alone = alone_with(episodes, seeds)
         return {
             "nodes": alive,
             "kills": len(times),
@@ -87,16 +88,16 @@ def same(kills: int = 0, every: float = 10.0, episodes: int = EPISODES) -> Row:
             "seconds": round(seconds, 1),
             "episodes in each round": len(here),
             "equal rows": all(found == here for found in rows),
-            "trainings in each round": SEEDS,
+            "trainings in each round": seeds,
             "equal trainings": all(scored(found) == alone for found in trained),
         }
 
 
 @cache
-def alone_with(episodes: int) -> tuple[list[tuple[Any, ...]], list[tuple[Any, ...]]]:
+def alone_with(episodes: int, seeds: int) -> tuple[list[tuple[Any, ...]], list[tuple[Any, ...]]]:
     """Returns the rows of one process, and those of its trained agents."""
     with tempfile.TemporaryDirectory() as folder:
-        return rows_of(played(None, episodes)), scored(trainings(Path(folder)))
+        return rows_of(played(None, episodes)), scored(trainings(Path(folder), None, seeds))
 
 
 def wait(seconds: float) -> float:
