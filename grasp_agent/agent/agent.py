@@ -16,8 +16,11 @@ from grasp_agent import serialization
 from grasp_agent.agent.algorithm import WorldModelAlgorithm
 from grasp_agent.agent.exploration import ExploreConfig
 from grasp_agent.agent.latent.agent import LatentAgent
-from grasp_agent.agent.policy import PlanView, WorldModelPolicy
+from grasp_agent.agent.plan_properties import PlanProperties
+from grasp_agent.agent.policy import WorldModelPolicy
 from grasp_agent.agent.replan_rule import ReplanRule
+from grasp_agent.agent.reward.agent import RewardAgent, is_for_rewards
+from grasp_agent.agent.reward.saved import KIND as REWARD
 from grasp_agent.agent.saved_settings import CHANGEABLE
 from grasp_agent.agent.settings import AgentSettings
 from grasp_agent.agent.snapshot import Snapshot, loading
@@ -31,7 +34,7 @@ from grasp_agent.task.vec_env import Environment
 Self = TypeVar("Self", bound="GraspAgent")
 
 
-class GraspAgent(WorldModelAlgorithm):
+class GraspAgent(WorldModelAlgorithm, PlanProperties):
     """An agent that learns a world model and plans with it by GRASP (Psenka et al. 2026, arXiv 2602.00475).
 
     Used as any Stable-Baselines3 model: `learn`, `predict`, `save`, `load`, `set_env`, callbacks, logger,
@@ -40,7 +43,8 @@ class GraspAgent(WorldModelAlgorithm):
     an image too: under desired_goal, or given by `set_goal`. Actions are a bounded Box.
 
     Args:
-        policy: "MultiInputPolicy", "CnnPolicy", or a subclass of `WorldModelPolicy`.
+        policy: "MultiInputPolicy", "CnnPolicy", or a subclass of `WorldModelPolicy`; "MlpPolicy" makes a `RewardAgent`,
+            which has other arguments and plans for rewards.
         env: environment, several of them (Stable-Baselines3's or Gymnasium's vector environments), or its id.
         goal: the goal in terms of the observation, for environments whose observations are a Box.
         planner: any planner of the family; None for `GRASP()`, or `IMAGE_PLANNER` where observations are images.
@@ -99,8 +103,7 @@ class GraspAgent(WorldModelAlgorithm):
         _init_setup_model: bool = True,
     ) -> None:
         if isinstance(policy, str) and policy not in self.policy_aliases:
-            hint = " (observations are made a Dict with the goal)" if policy == "MlpPolicy" else ""
-            raise ValueError(f"policy: expected one of {', '.join(self.policy_aliases)}{hint}, got {policy!r}")
+            raise ValueError(f"policy: expected one of {', '.join(self.policy_aliases)}, MlpPolicy, got {policy!r}")
         settings = AgentSettings(
             goal=goal,
             planner=planner,
@@ -122,51 +125,16 @@ class GraspAgent(WorldModelAlgorithm):
             self._setup_model()
             self.snapshot().check_loadable()
 
+    def __new__(cls: type[Self], policy: Any = None, *args: Any, **settings: Any) -> Self:
+        """Returns a `RewardAgent` for "MlpPolicy", else an agent that plans for goals."""
+        if cls is GraspAgent and is_for_rewards(policy, settings):
+            return RewardAgent(policy, *args, **settings)  # type: ignore[return-value]  # no subclass: it has other arguments
+        return object.__new__(cls)
+
     @staticmethod
     def from_model(env: Any, model: Any, **settings: Any) -> LatentAgent:
         """Returns an agent that plans with a world model of yours, and needs no `learn`: see `LatentAgent`."""
         return LatentAgent(env, model, **settings)
-
-    @property
-    def planner(self) -> Planner[Any]:
-        """The planner; it may be replaced at any time, None by the default."""
-        return self.policy.controller.planner
-
-    @planner.setter
-    def planner(self, planner: Planner[Any] | None) -> None:
-        self._plan_with(planner=planner)
-
-    @property
-    def horizon(self) -> int:
-        """Steps of a plan; a change takes effect with the next plan."""
-        return self.policy.controller.horizon
-
-    @horizon.setter
-    def horizon(self, horizon: int | None) -> None:
-        self._plan_with(horizon=horizon)
-
-    @property
-    def criteria(self) -> Criteria:
-        """How plans are scored; it may be changed at any time."""
-        return self.policy.controller.criteria
-
-    @criteria.setter
-    def criteria(self, criteria: Criteria | None) -> None:
-        self._plan_with(criteria=criteria)
-
-    @property
-    def rule(self) -> ReplanRule:
-        """When plans are replaced; it may be changed at any time."""
-        return self.policy.controller.rule
-
-    @rule.setter
-    def rule(self, rule: ReplanRule | None) -> None:
-        self._plan_with(rule=rule)
-
-    @property
-    def last_plan(self) -> PlanView | None:
-        """The plan of the first environment at the last `predict`, for drawing."""
-        return self.policy.last_plan
 
     def predict(
         self,
@@ -219,7 +187,7 @@ class GraspAgent(WorldModelAlgorithm):
         force_reset: bool = True,
         **kwargs: Any,
     ) -> Self:
-        """Loads a saved agent; no code in the file is run.
+        """Loads a saved agent, a `RewardAgent` where the file holds one; no code in the file is run.
 
         Args:
             path: file name or file object.
@@ -235,11 +203,13 @@ class GraspAgent(WorldModelAlgorithm):
             ValueError: for a missing, cut or foreign file, a setting that does not fit, or an environment with other
                 spaces.
         """
+        (config, tensors), source = serialization.read(path), serialization.name_of(path)
+        if cls is GraspAgent and config.get("kind") == REWARD:
+            return RewardAgent.load(path, env, device, force_reset=force_reset, **kwargs)  # type: ignore[return-value]
         unknown = set(kwargs) - set(CHANGEABLE)
         if unknown:
             raise ValueError(f"load: unknown setting {unknown.pop()!r}; expected one of {', '.join(CHANGEABLE)}")
         AgentSettings(**kwargs)  # refuses what is no fault of the file
-        (config, tensors), source = serialization.read(path), serialization.name_of(path)
         with loading(source):
             snapshot = Snapshot.decode(config, tensors, source, get_device(device), kwargs)
             known = {**snapshot.settings.arguments, "seed": snapshot.seed, "device": device}

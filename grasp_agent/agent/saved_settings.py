@@ -15,6 +15,7 @@ from grasp_agent.agent.replan_rule import ReplanRule
 from grasp_agent.agent.settings import KINDS, AgentSettings
 from grasp_agent.agent.trainer import Fits
 from grasp_agent.models import EncoderConfig, MLPConfig, TrainConfig
+from grasp_agent.models.dynamics.rewarded import RewardModelConfig
 from grasp_agent.models.world import World
 from grasp_agent.planners import Planner
 from grasp_agent.serialization import Codec
@@ -53,6 +54,7 @@ CODEC = Codec(
         *(getattr(planners, name) for name in planners.__all__),
         MLPConfig,
         EncoderConfig,
+        RewardModelConfig,
         TrainConfig,
         ExploreConfig,
         ReplanRule,
@@ -156,17 +158,17 @@ def settings_of(config: Mapping[str, Any], changes: Mapping[str, Any]) -> AgentS
         "encoder": CODEC.decode(_renamed_encoder(config.get("encoder"))),
         "rule": CODEC.decode(config.get("rule")),
     }
-    _check_size(saved["planner"], saved["horizon"])
+    check_planned(saved["planner"], saved["horizon"])
     return AgentSettings(**{**saved, **changes})
 
 
-def _check_size(planner: Any, horizon: int) -> None:
+def check_planned(planner: Any, horizon: int) -> None:
     """Refuses a planner of a file whose candidates take more memory than any of this package's."""
     count = max((getattr(planner, name, 1) for name in ("candidates", "samples")), default=1)
     if count * horizon > _MOST_PLANNED:
         raise ValueError(f"candidates, horizon: expected at most {_MOST_PLANNED} steps in all, got {count} x {horizon}")
     if hasattr(planner, "pieces"):
-        _check_size(planner.pieces, horizon)
+        check_planned(planner.pieces, horizon)
 
 
 def world_of(

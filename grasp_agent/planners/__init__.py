@@ -13,6 +13,7 @@ from grasp_agent.planners.lifted.first_order import Adam, Descent, GaussNewton, 
 from grasp_agent.planners.lifted.newton import LiftedNewton
 from grasp_agent.planners.mppi import MPPI
 from grasp_agent.planners.noise import Coloured, NoiseSource
+from grasp_agent.planners.objective import Objective, Return
 from grasp_agent.planners.problem import Problem
 from grasp_agent.planners.proposals.contact import ContactReplay
 from grasp_agent.planners.proposals.initial import Line, Portfolio, Rollout, filled
@@ -65,6 +66,7 @@ __all__ = [
     "Line",
     "LinearModel",
     "NoiseSource",
+    "Objective",
     "Plan",
     "Planner",
     "Portfolio",
@@ -78,6 +80,7 @@ __all__ = [
     "Replay",
     "ReplayWindows",
     "Retrieval",
+    "Return",
     "Roadmap",
     "RoadmapGraph",
     "Rollout",

@@ -88,6 +88,8 @@ class Planner(ABC, Generic[State]):
     """Whether it forms matrices `[S, S]`, see `Problem.is_small`."""
     needs_gradients: ClassVar[bool] = False
     """Whether it needs derivatives of the model."""
+    needs_goal: ClassVar[bool] = False
+    """Whether it needs a goal, and cannot plan for another `Problem.objective`."""
 
     def __post_init__(self) -> None:
         whole(0, iterations=self.iterations, opening=self.opening)
@@ -206,7 +208,8 @@ class Planner(ABC, Generic[State]):
             given = _sound(problem, self.proposals(problem, self.proposed, noise))
             best.offer(given.actions, clock, given.rollouts if problem.criteria.feedback else None)
         if warm is not None and not best.done:
-            actions = warm[:, None].expand(-1, problem.members, -1, -1)  # one copy for each member to improve
+            copies = problem.members if problem.objective is None else 1  # one for each member that improves it
+            actions = warm[:, None].expand(-1, copies, -1, -1)
             running = Candidates(problem.follow(actions), actions)
             given = running if given is None else given.join(running)
         if given is not None and given.size > self.candidates:
@@ -244,7 +247,7 @@ class _Best:
                 merit = self._problem.merit(actions)
                 index = merit.topk(self._shortlist, largest=False).indices.sort(1).values
                 actions = actions.take_along_dim(index[..., None, None], 1)
-            verdict = self._problem.score(actions) if rollouts is None else self._problem.scoring.evaluate(rollouts)
+            verdict = self._problem.score(actions, rollouts)
             # An accepted candidate comes before a cheaper one that is not.
             index = (verdict.cost.masked_fill(~verdict.accepted, torch.inf)).argmin(1)
             index = torch.where(verdict.accepted.any(1), index, verdict.cost.argmin(1))

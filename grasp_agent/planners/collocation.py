@@ -53,6 +53,7 @@ class Collocation(Planner[CollocationState]):
     """
 
     needs_small_states: ClassVar[bool] = True
+    needs_goal: ClassVar[bool] = True
     needs_gradients: ClassVar[bool] = True
 
     iterations: int = 60

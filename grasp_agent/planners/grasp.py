@@ -7,7 +7,7 @@ arXiv 2602.00475. Equation numbers are that paper's.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Protocol
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -80,6 +80,8 @@ class GRASP(Planner[GraspState]):
         recombination: recombines candidates after a sync; None for none. It changes the order of candidates, so a GRASP
             that is the sync of another one must have none.
     """
+
+    needs_goal: ClassVar[bool] = True
 
     candidates: int = 16
     proposals: Initial | None = field(default_factory=Roadmap)

@@ -48,6 +48,7 @@ class ILQR(Planner[ILQRState]):
 
     unbounded: ClassVar[tuple[str, ...]] = ("cost",)
     needs_small_states: ClassVar[bool] = True
+    needs_goal: ClassVar[bool] = True
     needs_gradients: ClassVar[bool] = True
 
     candidates: int = 8

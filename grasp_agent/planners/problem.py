@@ -1,11 +1,11 @@
-"""Planning problems: one-step dynamics, a goal, bounds, and the scoring of candidates."""
+"""Planning problems: one-step dynamics, a goal or another objective, bounds, and the scoring of candidates."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import torch
 from torch import Tensor
@@ -13,6 +13,7 @@ from torch import Tensor
 from grasp_agent.planners.candidates import Fold
 from grasp_agent.planners.ensemble import Ensemble
 from grasp_agent.planners.linalg.least_squares import least_squares
+from grasp_agent.planners.objective import NoGoal, Objective
 from grasp_agent.planners.protocols import Block, Dynamics, Goal, Jacobian, Pullback, Region
 from grasp_agent.planners.refusals import Refusals
 from grasp_agent.planners.regions import TerminalStates
@@ -33,7 +34,9 @@ class Problem:
 
     Attributes:
         dynamics: one-step dynamics of the K members.
-        goal: the goals of the B problems.
+        goal: the goals of the B problems; none where there is an objective.
+        objective: what plans are worth, in place of a goal; candidates are compared under all members then, and none is
+            accepted before the search has ended.
         start: `[B, S]` start states.
         low: `[A]` lower bounds of the actions.
         high: `[A]` upper bounds of the actions.
@@ -64,7 +67,8 @@ class Problem:
     """
 
     dynamics: Dynamics
-    goal: Goal
+    goal: Goal = field(default_factory=lambda: cast(Goal, NoGoal()))
+    objective: Objective | None = None
     start: Tensor
     low: Tensor
     high: Tensor
@@ -96,6 +100,8 @@ class Problem:
             )
         if not bool((self.low < self.high).all() and self.low.isfinite().all() and self.high.isfinite().all()):
             raise ValueError("low, high: expected finite bounds with low < high")
+        if isinstance(self.goal, NoGoal) == (self.objective is None):
+            raise ValueError("problem: expected a goal or an objective, one of them")
         if self.horizon < 1:
             raise ValueError(f"horizon: expected at least 1, got {self.horizon}")
         if self.steppers < 1:
@@ -223,8 +229,12 @@ class Problem:
     def part_merits(self, actions: Tensor) -> Tensor:
         """Returns the cost `[B, N, G]` of each part of candidates `[B, N, H, A]` under their own members.
 
+        With an objective, they have one part, and are compared under all members.
         No more than `_MOST` numbers of their rollouts are kept at a time.
         """
+        if self.objective is not None:
+            each = max(1, _MOST // (actions.shape[0] * self.horizon * self.start.shape[1] * self.members))
+            return torch.cat([self.score(part).cost for part in actions.split(each, 1)], 1)[..., None]
         together = Fold.of(actions[:, :, 0], self.steppers).members
         each = max(1, _MOST // (actions.shape[0] * self.horizon * self.start.shape[1] * together)) * together
         return torch.cat([self.scoring.part_merits(self.follow(part, together)) for part in actions.split(each, 1)], 1)
@@ -258,6 +268,31 @@ class Problem:
         late = torch.arange(self.horizon, device=actions.device) > stops[..., None]
         return torch.where(late[..., None], self.rest, actions)
 
-    def score(self, actions: Tensor) -> Verdict:
-        """Scores candidates `[B, N, H, A]` by their rollouts under all members; see `Scoring.evaluate`."""
-        return self.scoring.evaluate(self.rollout(actions))
+    def score(self, actions: Tensor, rollouts: Tensor | None = None) -> Verdict:
+        """Scores candidates `[B, N, H, A]` by their rollouts under all members; see `Scoring.evaluate`.
+
+        Args:
+            actions: the candidates.
+            rollouts: `[K, B, N, H, S]`, where they are known.
+        """
+        rollouts = self.rollout(actions) if rollouts is None else rollouts
+        if self.objective is None:
+            return self.scoring.evaluate(rollouts)
+        cost = self.objective.cost(self.start, rollouts, actions)
+        finite = rollouts.isfinite().all(-1).all(-1).all(0) & cost.isfinite()
+        return Verdict(torch.where(finite, cost, torch.inf), torch.zeros_like(finite), rollouts.mean(0))
+
+    def loss(self, actions: Tensor, hold: int, running: float) -> Tensor:
+        """Returns the sum of all candidates' costs, differentiable by actions `[B, N, H, A]`, under their own members.
+
+        With an objective, under all members.
+
+        Args:
+            actions: the candidates.
+            hold: see `Scoring.goal_weights`.
+            running: see `Scoring.goal_weights`.
+        """
+        if self.objective is not None:
+            return self.objective.cost(self.start, self.rollout(actions), actions).sum()
+        path = self.follow(actions)
+        return (self.goal.cost(path) * self.scoring.goal_weights(path, hold, running)).sum()

@@ -36,6 +36,7 @@ class Receding(Planner[RecedingState]):
     """
 
     needs_small_states: ClassVar[bool] = True
+    needs_goal: ClassVar[bool] = True
 
     pieces: Planner[Any]
     iterations: int = 8

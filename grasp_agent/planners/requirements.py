@@ -1,4 +1,4 @@
-"""Which planners can plan with large states, or with models that depend on earlier states."""
+"""Which planners can plan with large states, with models that depend on earlier states, or for rewards."""
 
 from __future__ import annotations
 
@@ -45,6 +45,20 @@ def check_size(planner: Any, size: int, *, has_history: bool) -> None:
         raise ValueError(
             f"planner: expected one that can plan with states {of}, got {_said(planner, wrong)}; CEM, ICEM, MPPI, "
             "GradientShooting, GRASP.paper() and GRASP(proposals=None, sync=GradientShooting.sync()) can"
+        )
+
+
+def check_objective(planner: Any) -> None:
+    """Checks that a planner and its parts can plan for rewards, where there is no goal.
+
+    Raises:
+        ValueError: if a part needs a goal.
+    """
+    wrong = sorted(set(_parts_with(planner, "needs_goal")))
+    if wrong:
+        raise ValueError(
+            f"planner: expected one that plans for rewards, without a goal, got {_said(planner, wrong)}; CEM, ICEM, "
+            "MPPI and GradientShooting do"
         )
 
 

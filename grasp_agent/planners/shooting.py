@@ -28,7 +28,7 @@ class ShootingState(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class GradientShooting(Planner[ShootingState]):
-    """Gradient steps on the rollout's distance to the goal.
+    """Gradient steps on the rollout's distance to the goal, or on another objective.
 
     `GradientShooting.sync()` is the published sync of GRASP (Psenka et al. 2026, arXiv 2602.00475).
 
@@ -74,9 +74,7 @@ class GradientShooting(Planner[ShootingState]):
         """See `Planner.step`: one gradient step, projected into the bounds."""
         leaf = state.actions.detach().requires_grad_()
         with torch.enable_grad():
-            path = problem.follow(leaf)
-            loss = (problem.goal.cost(path) * problem.scoring.goal_weights(path, self.hold, self.running)).sum()
-            (gradient,) = torch.autograd.grad(loss, leaf)
+            (gradient,) = torch.autograd.grad(problem.loss(leaf, self.hold, self.running), leaf)
         actions, memory = self.optimiser.apply(state.actions, gradient, state.memory)
         return ShootingState(problem.clamp(actions), memory)
 

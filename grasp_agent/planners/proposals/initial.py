@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 
@@ -20,6 +21,8 @@ class Line:
         sigma: standard deviation of the noise [state units].
         shape: the noise along time.
     """
+
+    needs_goal: ClassVar[bool] = True
 
     sigma: float = 0.01
     shape: Coloured = Coloured(beta=0.0)

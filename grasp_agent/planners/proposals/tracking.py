@@ -27,6 +27,7 @@ class Tracking:
     """
 
     needs_gradients: ClassVar[bool] = True
+    needs_goal: ClassVar[bool] = True
 
     damping: float = 0.01
     together: bool = False

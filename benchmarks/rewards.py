@@ -1,0 +1,118 @@
+"""Rewards: GRASP's agent for rewards beside SAC at equal steps, random actions and doing nothing, over training seeds.
+
+    python -m benchmarks.rewards --jobs 2                          # resumes where it was stopped
+    python -m benchmarks.rewards --envs HalfCheetah-v5 --seeds 0
+
+Each agent is trained from scratch with default settings (SAC: Stable-Baselines3's) and seeds from 0, and plays episodes
+with seeds from 10000 after each number of steps of the same training.
+"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import torch
+import tyro
+from stable_baselines3 import SAC
+
+from benchmarks import pages
+from benchmarks.learning_cost import Constant
+from grasp_agent import GraspAgent, evaluate
+from grasp_agent.evaluation import aggregates
+
+STEPS = (5000, 10_000)
+EPISODES, SEED = 3, 10_000
+ENVS = ("HalfCheetah-v5",)
+GRASP, SACS, RIVALS = "grasp", "sac", ("random", "nothing")
+Row = dict[str, Any]
+
+
+def measured(job: tuple[str, str, int]) -> Row:
+    """Trains one agent, unless it is a rival, and plays after each number of steps.
+
+    Args:
+        job: name of the agent, id of the environment and training seed.
+    """
+    name, env_id, seed = job
+    torch.set_num_threads(1)
+    env, played = gym.make(env_id), gym.make(env_id)
+    row: Row = {"agent": name, "env": env_id, "seed": seed, "learning_cpu_s": [], "returns": [], "ms": []}
+    agent: Any = Constant(env.action_space, still=name == "nothing")
+    if name not in RIVALS:
+        kind: Any = SAC if name == SACS else GraspAgent
+        agent = kind("MlpPolicy", env, seed=seed, device="cpu")
+    for before, steps in zip((0, *STEPS), STEPS if name not in RIVALS else STEPS[:1], strict=False):
+        began = time.process_time()
+        if name not in RIVALS:
+            agent.learn(steps - before, reset_num_timesteps=before == 0)
+        row["learning_cpu_s"].append(round(time.process_time() - began))
+        episodes = evaluate(agent, played, EPISODES, SEED).episodes
+        row["returns"].append([round(episode.return_, 2) for episode in episodes])
+        row["ms"].append(round(1000 * sum(e.seconds_per_action_mean for e in episodes) / len(episodes), 2))
+    return row
+
+
+def page(rows: list[Row]) -> str:
+    """Returns the page of results."""
+    parts = []
+    for env_id in dict.fromkeys(row["env"] for row in rows):
+        lines = [f"## `{env_id}`", ""]
+        lines += ["| agent | steps | trainings | return, IQM | worst to best | CPU s of learning | ms per action |"]
+        lines += ["|---|---|---|---|---|---|---|"]
+        for name in (GRASP, SACS, *RIVALS):
+            found = sorted(
+                (row for row in rows if row["env"] == env_id and row["agent"] == name), key=lambda r: r["seed"]
+            )
+            for index, steps in enumerate(STEPS if name not in RIVALS else (0,)):
+                means = [sum(row["returns"][index]) / EPISODES for row in found if len(row["returns"]) > index]
+                if not means:
+                    continue
+                spent = [sum(row["learning_cpu_s"][: index + 1]) for row in found]
+                delays = [row["ms"][index] for row in found]
+                middle = aggregates.iqm(aggregates.scores_of(means))
+                cells = [name, f"{steps:,}" if steps else "-", f"{len(means)}", f"{float(middle):.0f}"]
+                cells += [f"{min(means):.0f} to {max(means):.0f}"]
+                cells += [f"{sum(spent) / len(spent):.0f}" if steps else "-", f"{sum(delays) / len(delays):.1f}"]
+                lines.append(f"| {' | '.join(cells)} |")
+        parts.append("\n".join(lines))
+    return pages.page(
+        "Rewards",
+        "python -m benchmarks.rewards",
+        f'`GraspAgent("MlpPolicy", env)` and Stable-Baselines3\'s SAC, both with default settings, trained from scratch '
+        f"with seeds from 0; each training's mean return over {EPISODES} episodes with seeds from {SEED}, deterministic "
+        "actions; interquartile mean (IQM) over trainings. Doing nothing and random actions play the same episodes.",
+        *parts,
+    )
+
+
+def main(
+    envs: tuple[str, ...] = ENVS,
+    seeds: tuple[int, ...] = (0, 1, 2, 3, 4),
+    agents: tuple[str, ...] = (GRASP, SACS),
+    out: Path | None = None,
+    jobs: int = 1,
+) -> None:
+    """Measures what is missing in the file and, for the file of this repository, writes the page.
+
+    Args:
+        envs: ids of environments.
+        seeds: training seeds.
+        agents: that are trained.
+        out: the file; None for this repository's.
+        jobs: processes at a time.
+    """
+    path = out or pages.RESULTS / "rewards.json"
+    known = {(row["agent"], row["env"], row["seed"]) for row in pages.rows(path)}
+    wanted = [(name, env_id, 0) for env_id in envs for name in RIVALS]
+    wanted += [(name, env_id, seed) for env_id in envs for seed in seeds for name in agents]
+    pages.gather(path, measured, [job for job in wanted if job not in known], jobs)
+    if out is None:
+        pages.publish("rewards", page(pages.rows(path)))
+    print(page(pages.rows(path)))
+
+
+if __name__ == "__main__":
+    tyro.cli(main)

@@ -1,0 +1,237 @@
+"""The agent for rewards: Stable-Baselines3's off-policy algorithm, with a model in place of actor and critic."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import IO, Any, ClassVar, TypeVar
+
+import torch
+from gymnasium import spaces
+from stable_baselines3.common.policies import BasePolicy
+
+from grasp_agent import serialization
+from grasp_agent.agent.reward.algorithm import RewardAlgorithm
+from grasp_agent.agent.reward.experience import check_env
+from grasp_agent.agent.reward.policy import RewardPolicy, StepReward
+from grasp_agent.agent.reward.saved import CODED, PLAIN, SavedRewardAgent, fitting
+from grasp_agent.models.dynamics.rewarded import RewardModelConfig
+from grasp_agent.models.precision import single_precision
+from grasp_agent.planners import ICEM, Coloured, Planner
+from grasp_agent.planners.requirements import check_objective
+from grasp_agent.reading import reading
+from grasp_agent.task.vec_env import Environment, vectorised
+from grasp_agent.validation import at_least, fraction, instance, more_than, whole
+
+Self = TypeVar("Self", bound="RewardAgent")
+REWARD_PLANNER = ICEM(iterations=2, samples=100, elites=10, sigma=0.5, noise=Coloured(beta=0.5), verify_every=2)
+"""The default planner for rewards; chosen on HalfCheetah-v5."""
+
+
+class RewardAgent(RewardAlgorithm):
+    """An agent that learns a model of dynamics, rewards and endings, and plans with it for return.
+
+    Made by `GraspAgent("MlpPolicy", env)`. It is an off-policy algorithm of Stable-Baselines3: `learn`, `predict`,
+    callbacks, logger, replay buffer and their arguments are those of its base class. Plans are made anew at every step
+    by sampling, from the last plan on (Chua et al. 2018, arXiv 1805.12114; Pinneri et al. 2020, arXiv 2008.06389):
+    iterations on lifted states do not pay on rewards, as each reward moves only the actions beside it.
+
+    Args:
+        policy: "MlpPolicy", or a subclass of `RewardPolicy`.
+        env: environment, several of them, or its id; observations are a Box of one axis, actions a bounded one.
+        objective: the reward of a step, `(states [..., S], actions [..., A]) -> [...]`, for the states that actions led
+            to, in the environment's units; it takes the place of the learned reward, in planning alone.
+        planner: CEM, ICEM, MPPI or GradientShooting; None for `REWARD_PLANNER`.
+        horizon: steps of a plan.
+        gamma: discount of a step.
+        pessimism: weight of the standard deviation over the members' returns, see `Return`.
+        noise: standard deviation of the noise on actions that are not deterministic, as a part of half their range.
+        model: shape and training of the networks.
+        learning_rate: of the model, a number.
+        buffer_size: steps that are kept.
+        learning_starts: steps of random actions before the model is trained.
+        first_steps: gradient steps of the first training.
+        batch_size: steps of a batch, for each member.
+        train_freq: environment steps between two trainings.
+        gradient_steps: of each training.
+        tensorboard_log: folder of TensorBoard's logs.
+        verbose: 0 silent, 1 information, 2 debugging.
+        seed: of everything random.
+        device: "auto", "cpu", "cuda", ...
+
+    Raises:
+        ValueError: if the spaces or a setting do not fit.
+    """
+
+    policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = {"MlpPolicy": RewardPolicy}
+    name = "GRASP"
+
+    def __init__(
+        self,
+        policy: str | type[RewardPolicy],
+        env: Environment | str | None,
+        *,
+        objective: StepReward | None = None,
+        planner: Planner[Any] | None = None,
+        horizon: int = 12,
+        gamma: float = 0.99,
+        pessimism: float = 0.5,
+        noise: float = 0.1,
+        model: RewardModelConfig | None = None,
+        learning_rate: float = 2e-3,
+        buffer_size: int = 1_000_000,
+        learning_starts: int = 1000,
+        first_steps: int = 1500,
+        batch_size: int = 128,
+        train_freq: int = 1,
+        gradient_steps: int = 1,
+        tensorboard_log: str | None = None,
+        verbose: int = 0,
+        seed: int | None = None,
+        device: torch.device | str = "auto",
+        _init_setup_model: bool = True,
+    ) -> None:
+        _check(objective, planner, model)
+        whole(1, horizon=horizon, buffer_size=buffer_size, batch_size=batch_size, train_freq=train_freq)
+        whole(0, learning_starts=learning_starts, first_steps=first_steps, gradient_steps=gradient_steps)
+        fraction(gamma=gamma)
+        at_least(0, pessimism=pessimism, noise=noise)
+        more_than(0, learning_rate=learning_rate)
+        if seed is not None:
+            whole(0, seed=seed)
+        if env is None and _init_setup_model:
+            raise ValueError("env: expected an environment or its id, got None")
+        if env is not None:
+            env = vectorised(env, verbose)
+            check_env(env)
+        self.first_steps, self.env_kwargs = first_steps, {}
+        super().__init__(
+            policy,
+            env,  # type: ignore[arg-type]
+            learning_rate,
+            buffer_size,
+            learning_starts,
+            batch_size,
+            gamma=gamma,
+            train_freq=train_freq,
+            gradient_steps=gradient_steps,
+            policy_kwargs={
+                "planner": planner or REWARD_PLANNER,
+                "horizon": horizon,
+                "gamma": gamma,
+                "pessimism": pessimism,
+                "model": model or RewardModelConfig(),
+                "objective": objective,
+                "noise": noise,
+                "seed": seed or 0,
+            },
+            tensorboard_log=tensorboard_log,
+            verbose=verbose,
+            seed=seed,
+            device=device,
+            support_multi_env=True,
+            sde_support=False,
+            supported_action_spaces=(spaces.Box,),
+        )
+        if _init_setup_model:
+            self._read_spec()
+            self._setup_model()
+
+    @property
+    def planner(self) -> Planner[Any]:
+        """The planner; it may be replaced at any time, None by the default."""
+        return self.policy.planner
+
+    @planner.setter
+    def planner(self, planner: Planner[Any] | None) -> None:
+        _check(None, planner, None)
+        self.policy.planner = planner or REWARD_PLANNER
+        self.policy.forget()
+
+    def save(  # type: ignore[override]
+        self, path: str | Path | IO[bytes], exclude: Iterable[str] | None = None, include: Iterable[str] | None = None
+    ) -> None:
+        """Saves model, planner and settings in one zip of JSON and safetensors; `exclude` and `include` are ignored.
+
+        The experience is not saved; see Stable-Baselines3's `save_replay_buffer`.
+
+        Raises:
+            ValueError: for a name that no file can have, or a setting that no file can hold.
+            OSError: if the file cannot be written; an old one is as it was.
+        """
+        policy = self.policy
+        known = {"model": policy.model.config, **{name: getattr(policy, name) for name in ("planner", "horizon")}}
+        known |= {name: getattr(policy, name) for name in ("gamma", "pessimism", "noise")}
+        known["train_freq"] = self.train_freq.frequency  # type: ignore[union-attr]
+        known |= {name: getattr(self, name) for name in (*PLAIN, *CODED) if name not in known}
+        assert isinstance(self.observation_space, spaces.Box) and isinstance(self.action_space, spaces.Box)
+        content = SavedRewardAgent(
+            settings=known,
+            has_objective=policy.step_reward is not None,
+            observation_space=self.observation_space,
+            action_space=self.action_space,
+            env_id=self.env_id,
+            env_kwargs=self.env_kwargs,
+            seed=self.seed,
+            num_timesteps=self.num_timesteps,
+            updates=self._updates,
+            tensors=policy.state_dict(),
+        )
+        serialization.write(path, *content.encode())
+
+    @classmethod
+    @single_precision()
+    def load(  # type: ignore[override]
+        cls: type[Self],
+        path: str | Path | IO[bytes],
+        env: Environment | str | None = None,
+        device: torch.device | str = "auto",
+        custom_objects: dict[str, Any] | None = None,
+        print_system_info: bool = False,
+        force_reset: bool = True,
+        **kwargs: Any,
+    ) -> Self:
+        """Loads a saved agent; no code in the file is run.
+
+        Args:
+            path: file name or file object.
+            env: environment to continue in, or its id.
+            device: where the model lives.
+            custom_objects: not used.
+            print_system_info: not used.
+            force_reset: reset `env` before `learn`.
+            **kwargs: constructor arguments that replace the saved ones, e.g. `planner`.
+
+        Raises:
+            ValueError: for a missing, cut or foreign file, a setting that does not fit, or an environment with other
+                spaces.
+        """
+        saved = SavedRewardAgent.read(path, kwargs)
+        with reading(serialization.name_of(path), "cannot be loaded"):
+            agent = cls("MlpPolicy", None, seed=saved.seed, device=device, _init_setup_model=False, **saved.settings)
+            agent.observation_space, agent.action_space = saved.observation_space, saved.action_space
+            agent.n_envs = 1
+            agent._setup_model()
+            agent.policy.load_state_dict(fitting(saved.tensors, agent.policy.state_dict()))
+        agent.env_id, agent.env_kwargs = saved.env_id, saved.env_kwargs
+        agent.num_timesteps, agent._updates = saved.num_timesteps, saved.updates
+        if env is not None:
+            agent.set_env(env, force_reset)
+        return agent
+
+
+def is_for_rewards(policy: Any, settings: Mapping[str, Any]) -> bool:
+    """Returns whether a policy is that of an agent for rewards; raises ValueError where it has a goal."""
+    mine = policy == "MlpPolicy" or (isinstance(policy, type) and issubclass(policy, RewardPolicy))
+    if mine and settings.get("goal") is not None:
+        raise ValueError(f'policy: expected "MultiInputPolicy" where a goal is given, got {policy!r}')
+    return mine
+
+
+def _check(objective: Any, planner: Any, model: Any) -> None:
+    instance(Planner, planner=planner)
+    instance(RewardModelConfig, model=model)
+    if planner is not None:
+        check_objective(planner)
+    if objective is not None and not callable(objective):
+        raise ValueError(f"objective: expected a function of states and actions, or None, got {objective!r}")

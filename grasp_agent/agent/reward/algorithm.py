@@ -1,0 +1,177 @@
+"""Learning for rewards by Stable-Baselines3's off-policy loop, with a model in place of actor and critic."""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from gymnasium import spaces
+from numpy.typing import NDArray
+from stable_baselines3.common.buffers import ReplayBuffer
+from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
+from stable_baselines3.common.type_aliases import MaybeCallback
+
+from grasp_agent.agent.reward.experience import check_env, check_step, recorded, sampled
+from grasp_agent.agent.reward.policy import RewardPolicy
+from grasp_agent.interruption import stoppable
+from grasp_agent.models.precision import single_precision
+from grasp_agent.models.threads import one_thread
+from grasp_agent.task.actions import from_space
+from grasp_agent.task.vec_env import Environment, spec_of, vectorised
+from grasp_agent.validation import whole
+
+Self = TypeVar("Self", bound="RewardAlgorithm")
+_GROWTH = 1.25  # of the data, after which the normalisation is fitted again; chosen by hand
+_MOVING = 10  # gradient steps before which the moving average of weights is a plain mean, about; chosen by hand
+
+
+class RewardAlgorithm(OffPolicyAlgorithm):
+    """Acts and trains a model in turns.
+
+    Attributes:
+        first_steps: gradient steps of the first training.
+        env_id: id of the environment, if it has one.
+        env_kwargs: its options.
+    """
+
+    policy: RewardPolicy  # pyright: ignore
+    first_steps: int
+    env_id: str | None = None
+    env_kwargs: dict[str, Any]
+    _updates: int = 0
+    _normalised_at: int = 0
+
+    def _read_spec(self) -> None:
+        spec = spec_of(self.env) if self.env is not None else None
+        if spec is not None:
+            self.env_id = spec.id
+            self.env_kwargs = {name: value for name, value in spec.kwargs.items() if name != "render_mode"}
+
+    @single_precision()
+    def _setup_model(self) -> None:
+        super()._setup_model()
+        self._random = np.random.default_rng(self.seed)
+        decay = self.policy.model.config.weight_decay
+        self._optimiser = torch.optim.AdamW(
+            self.policy.model.parameters(), lr=self.lr_schedule(1), weight_decay=decay, foreach=True
+        )
+
+    def set_random_seed(self, seed: int | None = None) -> None:
+        """Seeds the agent and its environments; unlike Stable-Baselines3, no global generator."""
+        if seed is None:
+            return
+        self.seed, self._random = seed, np.random.default_rng(seed)
+        self.action_space.seed(seed)
+        if self.env is not None:
+            self.env.seed(seed)
+        if getattr(self, "policy", None) is not None:
+            self.policy.seed = seed
+            self.policy.forget()
+
+    def set_env(self, env: Environment | str, force_reset: bool = True) -> None:
+        """Takes another environment of the same spaces, or its id; running plans are discarded.
+
+        Raises:
+            ValueError: if its spaces differ.
+        """
+        known = vectorised(env, self.verbose)
+        check_env(known)
+        wrapped, buffer = self._wrap_env(known, self.verbose), self.replay_buffer
+        if buffer is not None and not buffer.size() and buffer.n_envs != wrapped.num_envs:
+            shape = self.buffer_size, self.observation_space, self.action_space, self.device, wrapped.num_envs
+            self.replay_buffer, self.n_envs = ReplayBuffer(*shape), wrapped.num_envs
+        super().set_env(wrapped, force_reset)
+        self._read_spec()
+        self.policy.forget()
+
+    def learn(  # type: ignore[override]
+        self: Self,
+        total_timesteps: int,
+        callback: MaybeCallback = None,
+        log_interval: int = 4,
+        tb_log_name: str = "GRASP",
+        reset_num_timesteps: bool = True,
+        progress_bar: bool = False,
+    ) -> Self:
+        """Acts and trains in turns; see Stable-Baselines3's `learn`. A SIGTERM stops as Ctrl-C does.
+
+        Args:
+            total_timesteps: environment steps to take.
+            callback: Stable-Baselines3's callbacks.
+            log_interval: episodes between two lines in the log.
+            tb_log_name: name of the run in TensorBoard.
+            reset_num_timesteps: False continues the count of steps.
+            progress_bar: show progress.
+
+        Returns:
+            The agent itself.
+
+        Raises:
+            ValueError: for an observation or a reward that is not finite; what was learned before is kept.
+        """
+        if self.env is None:
+            raise ValueError("learn: expected an environment; give one to load() or set_env()")
+        whole(0, total_timesteps=total_timesteps)
+        self.policy.forget()
+        with stoppable(), one_thread():
+            super().learn(total_timesteps, callback, log_interval, tb_log_name, reset_num_timesteps, progress_bar)
+        self.policy.forget()
+        return self
+
+    def _sample_action(
+        self, learning_starts: int, action_noise: Any = None, n_envs: int = 1
+    ) -> tuple[NDArray[Any], NDArray[Any]]:
+        """Returns the actions for the environment and those of the replay buffer, random ones at first."""
+        assert isinstance(self.action_space, spaces.Box)
+        if self.num_timesteps < learning_starts or not self._updates:
+            taken = np.array([self.action_space.sample() for _ in range(n_envs)])
+        else:
+            assert self._last_obs is not None
+            taken, _ = self.predict(self._last_obs)  # type: ignore[arg-type]
+        return taken, from_space(taken, self.action_space)
+
+    def _store_transition(
+        self,
+        replay_buffer: ReplayBuffer,
+        buffer_action: NDArray[Any],
+        new_obs: Any,
+        reward: NDArray[Any],
+        dones: NDArray[Any],
+        infos: list[dict[str, Any]],
+    ) -> None:
+        check_step(self.num_timesteps, new_obs, reward, infos)
+        super()._store_transition(replay_buffer, buffer_action, new_obs, reward, dones, infos)
+        self.policy.restart(dones.astype(bool))
+
+    @single_precision()
+    def train(self, gradient_steps: int, batch_size: int) -> None:
+        """Takes gradient steps on the model, `first_steps` the first time.
+
+        Args:
+            gradient_steps: their number.
+            batch_size: steps of a batch, for each member.
+        """
+        model, averaged = self.policy.model, self.policy.averaged
+        assert self.replay_buffer is not None
+        known = self.replay_buffer.size() * self.replay_buffer.n_envs
+        if known < min(self.learning_starts, self.buffer_size):
+            return  # after loading: a model that knows more is not fitted to the first few steps
+        if known >= _GROWTH * self._normalised_at:
+            data, self._normalised_at = recorded(self.replay_buffer), known
+            model.normalise(data)
+            averaged.normalise(data)
+        loss = None
+        for _ in range(gradient_steps if self._updates else max(gradient_steps, self.first_steps)):
+            loss = model.loss(sampled(self.replay_buffer, self._random, model.config.members, batch_size))
+            self._optimiser.zero_grad()
+            loss.backward()
+            self._optimiser.step()
+            self._updates += 1
+            decay = min(model.config.average, self._updates / (_MOVING + self._updates))
+            with torch.no_grad():
+                for mean, latest in zip(averaged.parameters(), model.parameters(), strict=True):
+                    mean.lerp_(latest, 1 - decay)
+        self.policy.refresh()
+        if loss is not None:
+            self.logger.record("model/loss", float(loss.detach()))

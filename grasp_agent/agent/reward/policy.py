@@ -1,0 +1,196 @@
+"""A policy that plans for rewards with a learned model, anew at every step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from copy import deepcopy
+from typing import Any
+
+import numpy as np
+import torch
+from gymnasium import spaces
+from numpy.typing import NDArray
+from stable_baselines3.common.policies import BasePolicy
+from torch import Tensor
+
+from grasp_agent.agent.policy import checked_starts
+from grasp_agent.agent.reward.plans import RunningPlans
+from grasp_agent.models.dynamics.rewarded import RewardModel, RewardModelConfig
+from grasp_agent.models.precision import single_precision
+from grasp_agent.planners import Criteria, Planner, Problem, Return
+from grasp_agent.task.actions import to_space
+
+_CRITERIA = Criteria(feedback=False)
+_CORRELATION = 0.9  # of the noise on actions, from step to step; chosen by hand
+StepReward = Callable[[Tensor, Tensor], Tensor]
+"""`(states [..., S], actions [..., A]) -> [...]`: rewards of actions that led to states, in the environment's units."""
+
+
+class RewardPolicy(BasePolicy):
+    """Plans for the return of the next steps, from the last plan, and takes the first action.
+
+    Args:
+        observation_space: a Box of one axis.
+        action_space: a bounded Box of one axis.
+        lr_schedule: not used.
+        planner: a planner that plans for rewards.
+        horizon: steps of a plan.
+        gamma: discount of a step.
+        pessimism: see `Return`.
+        model: shape and training of the networks.
+        objective: the reward of a step, in place of the learned one.
+        noise: standard deviation of the noise on actions that are not `deterministic`, as a part of half their range.
+        seed: of everything random.
+
+    Attributes:
+        model: the model that is trained.
+        averaged: the moving average of its weights, with which plans are made.
+    """
+
+    def __init__(
+        self,
+        observation_space: spaces.Box,
+        action_space: spaces.Box,
+        lr_schedule: Any = None,
+        *,
+        planner: Planner[Any],
+        horizon: int,
+        gamma: float,
+        pessimism: float,
+        model: RewardModelConfig,
+        objective: StepReward | None,
+        noise: float,
+        seed: int,
+    ) -> None:
+        super().__init__(observation_space, action_space, squash_output=True)
+        self.planner, self.horizon, self.noise, self.seed = planner, horizon, noise, seed
+        self.gamma, self.pessimism, self.step_reward = gamma, pessimism, objective
+        self.model = RewardModel(observation_space.shape[0], action_space.shape[0], model, seed=seed)
+        self.averaged = deepcopy(self.model).requires_grad_(False)
+        self.forget()
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Plans with the present averaged weights from now on."""
+        self._layers = self.averaged.layers()
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> RewardPolicy:
+        """Moves or converts all tensors, as in `nn.Module`, and what is derived from them."""
+        super()._apply(fn, recurse)
+        self.refresh()
+        return self
+
+    def load_state_dict(self, state_dict: Any, *args: Any, **kwargs: Any) -> Any:
+        """Takes over tensors, as in `nn.Module`, and plans with them."""
+        found = super().load_state_dict(state_dict, *args, **kwargs)
+        self.refresh()
+        return found
+
+    def forget(self) -> None:
+        """Discards the running plans: other episodes begin."""
+        self._plans: RunningPlans | None = None
+
+    def restart(self, rows: NDArray[np.bool_]) -> None:
+        """Discards the running plans of rows `[n]`, whose episodes begin."""
+        if self._plans is not None and len(self._plans.steps) == len(rows):
+            self._plans.begin(rows)
+
+    @property
+    def objective(self) -> Return:
+        """What plans are worth: the predicted rewards, or those of a given function, until the predicted end."""
+        given, size = self.step_reward, self.model.state_size
+        assert isinstance(self.action_space, spaces.Box)
+        bounds = self.action_space.low, self.action_space.high
+        low, high = (torch.from_numpy(bound).to(self.model.mean) for bound in bounds)
+
+        def reward(_: Tensor, actions: Tensor, following: Tensor) -> Tensor:
+            if given is None:
+                return following[..., size]
+            found = given(following[..., :size], low + (actions + 1) / 2 * (high - low))
+            if found.shape != following.shape[:-1]:
+                raise ValueError(f"objective: expected rewards {list(following.shape[:-1])}, got {list(found.shape)}")
+            return found
+
+        return Return(
+            reward=reward,
+            ends=lambda _, __, following: following[..., size + 1],
+            discount=self.gamma,
+            pessimism=self.pessimism,
+        )
+
+    def predict(
+        self,
+        observation: Any,
+        state: tuple[NDArray[Any], ...] | None = None,
+        episode_start: NDArray[np.bool_] | None = None,
+        deterministic: bool = False,
+    ) -> tuple[NDArray[Any], tuple[NDArray[Any], ...] | None]:
+        """Returns actions by planning, as Stable-Baselines3's policies do.
+
+        Without `state`, the plans are kept between calls, until `forget` or an `episode_start`.
+
+        Args:
+            observation: `[S]` or `[n, S]`.
+            state: what the last call returned.
+            episode_start: `[n]`, True where a new episode begins.
+            deterministic: whether actions are without noise.
+
+        Returns:
+            Actions of the action space's type, inside its bounds, and the running plans.
+
+        Raises:
+            ValueError: for an observation that does not fit the space, or is not finite.
+        """
+        assert isinstance(self.action_space, spaces.Box)
+        rows, is_batch = self.obs_to_tensor(observation)
+        assert isinstance(rows, Tensor)
+        rows = rows.float()
+        if not rows.isfinite().all():
+            raise ValueError("observation: expected finite numbers, got NaN or infinity")
+        blank = RunningPlans.blank(len(rows), self.horizon, self.action_space.shape[0])
+        if state is not None:
+            plans = RunningPlans.of(state, blank)
+        else:
+            known = self._plans  # of another number of environments, or horizon, it is of no use
+            plans = blank if known is None or known.actions.shape != blank.actions.shape else known
+        starts = checked_starts(episode_start, len(rows))
+        if starts is not None:
+            plans.begin(starts)
+        actions, plans = self._planned(rows, plans, deterministic)
+        if state is None:
+            self._plans = plans
+        taken = to_space(actions, self.action_space)
+        return (taken if is_batch else taken[0]), RunningPlans._make(part.copy() for part in plans)
+
+    def _predict(self, observation: Any, deterministic: bool = False) -> Tensor:
+        """Returns actions `[n, A]` in [-1, 1] of observations `[n, S]`, at the beginning of their episodes."""
+        blank = RunningPlans.blank(len(observation), self.horizon, self.model.action_size)
+        return torch.from_numpy(self._planned(observation.float(), blank, deterministic)[0]).to(observation.device)
+
+    @single_precision()
+    def _planned(
+        self, rows: Tensor, plans: RunningPlans, deterministic: bool
+    ) -> tuple[NDArray[np.float32], RunningPlans]:
+        """Returns actions `[n, A]` in [-1, 1] of observations `[n, S]`, and the plans from the next step on."""
+        bound = rows.new_ones(self.model.action_size)
+        problem = Problem(
+            dynamics=self._layers.step,
+            objective=self.objective,
+            start=self.model.planning_state(rows),
+            low=-bound,
+            high=bound,
+            horizon=self.horizon,
+            members=self.model.config.members,
+            criteria=_CRITERIA,
+        )
+        calls = int(plans.steps.max(initial=0))
+        seed = int(np.random.SeedSequence((self.seed, calls)).generate_state(1)[0])
+        found = self.planner.plan(problem, warm=torch.from_numpy(plans.actions).to(rows.device), seed=seed)
+        ahead = found.actions.cpu().numpy()
+        following, action = np.concatenate([ahead[:, 1:], ahead[:, -1:]], 1), ahead[:, 0]
+        noise = plans.noise
+        if not deterministic and self.noise:
+            fresh = np.random.default_rng((self.seed, calls, 1)).standard_normal(noise.shape, np.float32)
+            noise = _CORRELATION * noise + np.float32((1 - _CORRELATION**2) ** 0.5) * fresh
+            action = (action + self.noise * noise).clip(-1, 1)
+        return action, RunningPlans(following, noise.astype(np.float32), plans.steps + 1)

@@ -1,0 +1,131 @@
+"""Files of a `RewardAgent`: its model and settings."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import IO, Any, NamedTuple
+
+import torch
+from gymnasium import spaces
+from torch import Tensor
+
+from grasp_agent import serialization
+from grasp_agent.agent.saved_settings import (
+    CODEC,
+    check_planned,
+    count_of,
+    env_id_of,
+    is_own,
+    options_of,
+    setting_to_config,
+)
+from grasp_agent.reading import check_finite, reading
+from grasp_agent.serialization import space_from_config, space_to_config
+
+KIND = "reward"
+"""Of files, beside those of agents that plan for goals."""
+CODED = ("planner", "model")
+_TRAINING = ("learning_rate", "learning_starts", "first_steps", "batch_size", "train_freq", "gradient_steps")
+PLAIN = ("horizon", "gamma", "pessimism", "noise", *_TRAINING)
+_BOUNDS = ("lowest", "highest")  # tensors that are infinite before training
+
+
+class SavedRewardAgent(NamedTuple):
+    """The content of a file."""
+
+    settings: dict[str, Any]
+    """Arguments of `RewardAgent`, without environment and objective."""
+    has_objective: bool
+    """Whether rewards came from a function, which no file holds."""
+    observation_space: spaces.Box
+    action_space: spaces.Box
+    env_id: str | None
+    """Id of the environment, if it has one."""
+    env_kwargs: dict[str, Any]
+    """Its options."""
+    seed: int | None
+    num_timesteps: int
+    """Environment steps that were learned from."""
+    updates: int
+    """Gradient steps that were taken."""
+    tensors: dict[str, Tensor]
+    """Of the policy's networks."""
+
+    def encode(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
+        """Returns settings, ready for JSON, and tensors by name."""
+        config: dict[str, Any] = {
+            "kind": KIND,
+            **{name: self.settings[name] for name in PLAIN},
+            **{name: setting_to_config(self.settings[name]) for name in CODED},
+            "has_objective": self.has_objective,
+            "observation_space": space_to_config(self.observation_space),
+            "action_space": space_to_config(self.action_space),
+            **{name: getattr(self, name) for name in ("env_id", "env_kwargs", "seed", "num_timesteps", "updates")},
+        }
+        return config, {name: tensor.detach().cpu() for name, tensor in self.tensors.items()}
+
+    @classmethod
+    def read(cls, path: str | Path | IO[bytes], changes: Mapping[str, Any]) -> SavedRewardAgent:
+        """Reads a file.
+
+        Args:
+            path: file name or file object.
+            changes: settings that replace the saved ones.
+
+        Raises:
+            ValueError: for a missing, cut or foreign file, or a setting that no file holds.
+        """
+        config, tensors = serialization.read(path)
+        with reading(serialization.name_of(path), "cannot be loaded"):
+            return cls.decode(config, tensors, changes)
+
+    @classmethod
+    def decode(
+        cls, config: Mapping[str, Any], tensors: Mapping[str, Tensor], changes: Mapping[str, Any]
+    ) -> SavedRewardAgent:
+        """Inverts `encode`; raises ValueError where a part is missing, foreign or does not fit."""
+        if config.get("kind") != KIND:
+            raise ValueError("expected an agent that plans for rewards, got one that plans for goals")
+        check_finite(tensors, unless=tuple(name for name in tensors if name.endswith(_BOUNDS)))
+        known = {name: config[name] for name in CODED}
+        if is_own(known["planner"]):
+            if changes.get("planner") is None:
+                raise ValueError("its planner is not of this package, so no file holds it: load(..., planner=)")
+            known["planner"] = None
+        if config["has_objective"] and changes.get("objective") is None:
+            raise ValueError("its rewards came from a function, which no file holds: load(..., objective=)")
+        for name in ("horizon", "batch_size"):
+            CODEC.check_limit(name, config[name])
+        planner = CODEC.decode(known["planner"])
+        check_planned(planner, config["horizon"])
+        found = {name: space_from_config(config[name]) for name in ("observation_space", "action_space")}
+        for name, space in found.items():
+            if not isinstance(space, spaces.Box):
+                raise ValueError(f"{name}: expected a Box, got {space}")
+        return cls(
+            settings={
+                **{name: config[name] for name in PLAIN},
+                "planner": planner,
+                "model": CODEC.decode(known["model"]),
+                **changes,
+            },
+            has_objective=bool(config["has_objective"]),
+            **found,  # type: ignore[arg-type]
+            env_id=None if config["env_id"] is None else env_id_of(config),
+            env_kwargs=options_of(config["env_kwargs"]),
+            seed=None if config["seed"] is None else count_of(config, "seed"),
+            num_timesteps=count_of(config, "num_timesteps"),
+            updates=count_of(config, "updates"),
+            tensors=dict(tensors),
+        )
+
+
+def fitting(tensors: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Returns tensors of a file; raises ValueError unless they have the names and shapes of a policy's."""
+    if set(tensors) != set(wanted):
+        raise ValueError(f"weights: expected {len(wanted)} tensors of this policy, got {', '.join(tensors) or 'none'}")
+    for name, tensor in tensors.items():
+        if tensor.shape != wanted[name].shape:
+            raise ValueError(f"{name}: expected {list(wanted[name].shape)}, got {list(tensor.shape)}")
+    return {name: tensor.to(torch.float32) for name, tensor in tensors.items()}

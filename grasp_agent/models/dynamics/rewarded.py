@@ -1,0 +1,202 @@
+"""An ensemble that predicts the next state, the reward, and whether the episode ends, and is trained on and on."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import binary_cross_entropy_with_logits, silu
+
+from grasp_agent.validation import fraction, more_than, whole
+
+# All values below are chosen by hand.
+_FLOOR = 1e-3  # least scale of an entry, as a part of its standard deviation, or for rewards alone
+_FARTHEST = 10.0  # scales at which targets are cut
+_BEYOND = 0.5  # of the seen range, by which predicted states may leave it
+
+
+@dataclass(frozen=True, kw_only=True)
+class RewardModelConfig:
+    """Shape and training of a `RewardModel`.
+
+    Attributes:
+        members: K, ensemble members.
+        width: units of a hidden layer.
+        depth: number of hidden layers.
+        weight_decay: of AdamW (Loshchilov & Hutter 2019, arXiv 1711.05101).
+        average: decay of the moving average of weights that plans are made with; 0 takes the latest ones.
+        ends_weight: weight of the cross-entropy of endings.
+
+    Raises:
+        ValueError: if a number is out of range.
+    """
+
+    members: int = 4
+    width: int = 96
+    depth: int = 2
+    weight_decay: float = 1e-4
+    average: float = 0.995
+    ends_weight: float = 0.3
+
+    def __post_init__(self) -> None:
+        whole(1, members=self.members, width=self.width, depth=self.depth)
+        more_than(-1e-12, weight_decay=self.weight_decay, ends_weight=self.ends_weight)
+        fraction(average=self.average)
+
+
+class Transitions(NamedTuple):
+    """Steps of the environment; leading axes `[...]` are equal."""
+
+    states: Tensor
+    """`[..., S]`."""
+    actions: Tensor
+    """`[..., A]`, in [-1, 1]."""
+    following: Tensor
+    """`[..., S]`, the states after the actions."""
+    rewards: Tensor
+    """`[...]`."""
+    ended: Tensor
+    """`[...]`, 1 where the episode ended for good; a time limit does not end it."""
+
+
+class Layers(NamedTuple):
+    """Networks of all members, with normalisation inside: planning functions of raw states."""
+
+    weights: list[Tensor]
+    biases: list[Tensor]
+    skip: Tensor
+    """`[K, S + A, S + 2]`, the linear path."""
+    lowest: Tensor
+    """`[S + 1]`, bounds of predicted states and rewards."""
+    highest: Tensor
+
+    def step(self, state: Tensor, action: Tensor) -> Tensor:
+        """Returns the next state `[k, M, S + 2]` of states `[k, M, S + 2]`; see `RewardModel`."""
+        members, size = len(state), self.lowest.shape[0] - 1
+        now = state[..., :size]
+        inputs = torch.cat([now, action], -1)
+        hidden = inputs
+        *inner, last = zip(self.weights, self.biases, strict=True)
+        for weight, bias in inner:
+            hidden = silu(torch.baddbmm(bias[:members], hidden, weight[:members]))
+        out = torch.baddbmm(torch.baddbmm(last[1][:members], hidden, last[0][:members]), inputs, self.skip[:members])
+        values = torch.cat([now + out[..., :size], out[..., size : size + 1]], -1)
+        values = torch.minimum(torch.maximum(values, self.lowest), self.highest)
+        return torch.cat([values, out[..., size + 1 :].sigmoid()], -1)
+
+
+class RewardModel(nn.Module):
+    """K residual MLPs with a linear path, and heads for the change of the state, the reward and the end.
+
+    Its planning state has two entries more than the observation: the reward of the step that led there, and the
+    probability that this step ended the episode; both are outputs alone. Inputs and targets are normalised; where the
+    normalisation is fitted again, first and last layers are rescaled, so that predictions stay the same (PopArt, van
+    Hasselt et al. 2016, arXiv 1602.07714).
+
+    Args:
+        state_size: S, entries of an observation.
+        action_size: A.
+        config: shape and training.
+        seed: of the weights.
+    """
+
+    mean: Tensor
+    std: Tensor
+    scale: Tensor
+    shift: Tensor
+    lowest: Tensor
+    highest: Tensor
+
+    def __init__(
+        self, state_size: int, action_size: int, config: RewardModelConfig | None = None, *, seed: int = 0
+    ) -> None:
+        super().__init__()
+        self.config = config or RewardModelConfig()
+        self.state_size, self.action_size = state_size, action_size
+        inputs, members = state_size + action_size, self.config.members
+        generator = torch.Generator().manual_seed(seed)
+        self.weights, self.biases = nn.ParameterList(), nn.ParameterList()
+        for fan_in, fan_out in pairwise([inputs, *[self.config.width] * self.config.depth, state_size + 2]):
+            for parameters, shape in ((self.weights, (fan_in, fan_out)), (self.biases, (1, fan_out))):
+                draw = 2 * torch.rand(members, *shape, generator=generator) - 1
+                parameters.append(nn.Parameter(draw / math.sqrt(fan_in)))
+        self.skip = nn.Parameter(torch.zeros(members, inputs, state_size + 2))
+        for name, size, value in (
+            ("mean", inputs, 0.0),
+            ("std", inputs, 1.0),
+            ("scale", state_size + 2, 1.0),
+            ("shift", state_size + 2, 0.0),
+            ("lowest", state_size + 1, -math.inf),
+            ("highest", state_size + 1, math.inf),
+        ):
+            self.register_buffer(name, torch.full((size,), value))
+
+    @property
+    def size(self) -> int:
+        """Entries of a planning state."""
+        return self.state_size + 2
+
+    def planning_state(self, observations: Tensor) -> Tensor:
+        """Returns planning states `[..., S + 2]` of observations `[..., S]`."""
+        return torch.nn.functional.pad(observations, (0, 2))
+
+    @torch.no_grad()
+    def normalise(self, data: Transitions) -> None:
+        """Fits the normalisation to transitions `[M]`; predictions stay the same."""
+        states = torch.cat([data.states, data.following])
+        mean, std = states.mean(0), states.std(0).nan_to_num(0)
+        std = torch.where(std > 1e-6, std, torch.ones_like(std))
+        fill = torch.zeros(self.action_size, device=mean.device)
+        mean, std = torch.cat([mean, fill]), torch.cat([std, fill + 1])
+        change = (data.following - data.states).square().mean(0).sqrt()
+        change = torch.maximum(change, _FLOOR * std[: self.state_size])
+        one = change.new_ones(1)
+        scale = torch.cat([change, data.rewards.std(correction=0).clamp_min(_FLOOR)[None], one])
+        shift = torch.cat([change * 0, data.rewards.mean()[None], one * 0])
+        ratio, moved = std / self.std, (mean - self.mean) / self.std
+        for weight, bias in ((self.weights[0], self.biases[0]), (self.skip, self.biases[-1])):
+            bias += (moved @ weight)[:, None]
+            weight *= ratio[:, None]
+        for part in (self.weights[-1], self.biases[-1], self.skip):
+            part *= self.scale / scale
+        self.biases[-1] += (self.shift - shift) / scale
+        lowest, highest = states.amin(0), states.amax(0)
+        room = _BEYOND * (highest - lowest)
+        self.lowest.copy_(torch.cat([lowest - room, data.rewards.min()[None]]))
+        self.highest.copy_(torch.cat([highest + room, data.rewards.max()[None]]))
+        for name, value in (("mean", mean), ("std", std), ("scale", scale), ("shift", shift)):
+            getattr(self, name).copy_(value)
+
+    def forward(self, states: Tensor, actions: Tensor) -> Tensor:
+        """Returns normalised changes, rewards and logits of ends, `[K, M, S + 2]`, of `[K, M, S]` and `[K, M, A]`."""
+        inputs = (torch.cat([states, actions], -1) - self.mean) / self.std
+        hidden = inputs
+        *inner, last = zip(self.weights, self.biases, strict=True)
+        for weight, bias in inner:
+            hidden = silu(torch.baddbmm(bias, hidden, weight))
+        return torch.baddbmm(torch.baddbmm(last[1], hidden, last[0]), inputs, self.skip)
+
+    def loss(self, data: Transitions) -> Tensor:
+        """Returns the training loss of transitions `[K, M]`, each member's own."""
+        found = self(data.states, data.actions)
+        change = torch.cat([data.following - data.states, data.rewards[..., None]], -1)
+        wanted = ((change - self.shift[:-1]) / self.scale[:-1]).clamp(-_FARTHEST, _FARTHEST)
+        errors = (found[..., :-1] - wanted).square().mean((0, 1))
+        ends = binary_cross_entropy_with_logits(found[..., -1], data.ended)
+        return errors[:-1].mean() + errors[-1] + self.config.ends_weight * ends
+
+    @torch.no_grad()
+    def layers(self) -> Layers:
+        """Returns the networks with the normalisation inside, for planning."""
+        weights, biases = [w.detach().clone() for w in self.weights], [b.detach().clone() for b in self.biases]
+        skip = self.skip / self.std[:, None]
+        offset = (self.mean / self.std)[None]
+        biases[0] -= offset @ weights[0]
+        weights[0] /= self.std[:, None]
+        biases[-1] = (biases[-1] - (self.mean[None] @ skip)) * self.scale + self.shift
+        weights[-1] *= self.scale
+        return Layers(weights, biases, skip * self.scale, self.lowest.clone(), self.highest.clone())
