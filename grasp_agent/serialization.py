@@ -66,7 +66,8 @@ class Codec:
         """Returns the settings of a JSON form; only dataclasses of the table are constructed.
 
         Raises:
-            ValueError: for an unknown class, a value of another type than its setting's, or a number above its limit.
+            ValueError: for an unknown class or setting, a value of another type than its setting's, or a number above
+                its limit.
         """
         if isinstance(config, dict):
             kind = self._classes.get(str(config.get("type", "")))
@@ -74,6 +75,10 @@ class Codec:
                 known = ", ".join(sorted(self._classes))
                 raise ValueError(f"unknown type {config.get('type')!r}; expected one of {known}")
             found = {name: self.decode(item) for name, item in config.items() if name != "type"}
+            names = [known.name for known in fields(kind) if known.init]
+            unknown = next((name for name in found if name not in names), None)
+            if unknown is not None:
+                raise ValueError(f"unknown setting {unknown!r} of {kind.__name__}; expected some of {', '.join(names)}")
             hints = get_type_hints(kind)
             for name, value in found.items():
                 if name in hints and not _fits(value, hints[name]):

@@ -29,6 +29,17 @@ def at_least(least: float, **settings: float) -> None:
             raise ValueError(f"{name}: expected at least {least}, got {_shown(value)}")
 
 
+def finite(**settings: float) -> None:
+    """Refuses what is no finite number.
+
+    Raises:
+        ValueError: that names the setting.
+    """
+    for name, value in settings.items():
+        if not _number(value):
+            raise ValueError(f"{name}: expected a finite number, got {_shown(value)}")
+
+
 def more_than(least: float, **settings: float) -> None:
     """Refuses numbers that do not exceed a bound.
 

@@ -70,6 +70,11 @@ class AgentSettings:
             whole(1, horizon=self.horizon)
 
     @property
+    def tolerance(self) -> float | None:
+        """The distance to the goal that counts as success, where it is given, be it with the goal."""
+        return self.goal.tolerance if self.goal_tolerance is None and self.goal is not None else self.goal_tolerance
+
+    @property
     def arguments(self) -> dict[str, Any]:
         """The settings by name, as constructor arguments."""
         return {field.name: getattr(self, field.name) for field in fields(self)}
@@ -93,12 +98,11 @@ class AgentSettings:
         """Returns the settings with defaults filled in: from the environment, where there is one."""
         layout = None if env is None else self.layout(env.observation_space)
         explore = ExploreConfig() if layout is None else ExploreConfig(learning_starts=_PIXEL_STARTS)
-        tolerance = self.goal.tolerance if self.goal_tolerance is None and self.goal is not None else None
         known = replace(
             self,
             train=self.train or TrainConfig(),
             explore=self.explore or explore,
-            goal_tolerance=self.goal_tolerance if tolerance is None else tolerance,
+            goal_tolerance=self.tolerance,
             structure=self._structure(env, layout) if self.structure is None else self.structure,
         )
         known = replace(known, criteria=known.criteria or known.usual_criteria, rule=known.rule or ReplanRule())

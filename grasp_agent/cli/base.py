@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -114,13 +114,12 @@ def load(model: str) -> GraspAgent:
     """Loads a bundled agent, or one from a file.
 
     Raises:
-        UsageError: if there is no such model or file.
-        ValueError: of one line, if the file cannot be read.
+        UsageError: if there is no such model or file, or the file holds no agent.
     """
     one_thread()
     import grasp_agent
 
-    with nullcontext() if os.path.lexists(model) else user_errors(ValueError):
+    with user_errors(ValueError):
         return grasp_agent.load(model, device="cpu")  # the fastest device for small networks
 
 

@@ -22,7 +22,7 @@ from grasp_agent.cli.base import (
     user_errors,
 )
 from grasp_agent.cli.console import progress, say, show, table
-from grasp_agent.cli.learners import Learners
+from grasp_agent.cli.learners import Learners, trained_names
 from grasp_agent.evaluation.folder import check_no_links
 from grasp_agent.files import locked
 
@@ -108,7 +108,6 @@ class Compare(Command):
             sys.path.append("")  # for MODULE:OBJECT in the folder where the command is given
         with made(self.env, render_mode="rgb_array" if self.video else None):
             pass  # a check before the work starts
-        from grasp_agent.evaluation import report, seeds_report
         from grasp_agent.execution import engine
 
         known: Agents = [*agents]
@@ -131,15 +130,25 @@ class Compare(Command):
         self._show(comparison)
         # another command with this folder waits, so that the report, the curves and the video are of one comparison
         with locked(self.out / "report.md", "another comparison writes its report", wait=True):
-            paths = report.write(comparison, self.out)
-            if comparison.trainings:
-                paths += seeds_report.write(comparison.scores(), self.out, curves=curves, title=self.env)
-            if curves:
-                paths.append(report.curves(curves, self.env, self.out / "curves.png"))
+            paths = self._write(comparison, curves)
             if self.video:
                 paths.append(self._record(known, self.out / "video.mp4"))
             for path in paths:
                 say(f"  {path}")
+
+    def _write(self, comparison: Comparison, curves: Curves) -> list[Path]:
+        """Writes the reports, and removes those of an earlier comparison that this one does not have."""
+        from grasp_agent.evaluation import report, seeds_report
+
+        paths = report.write(comparison, self.out)
+        if comparison.trainings:
+            paths += seeds_report.write(comparison.scores(), self.out, curves=curves, title=self.env)
+        if curves:
+            paths.append(report.curves(curves, self.env, self.out / "curves.png"))
+        for path in (self.out / name for name in ("curves.png", *_SEEDS_FILES)):
+            if path not in paths and path.is_file():
+                path.unlink()
+        return paths
 
     def _show(self, comparison: Comparison) -> None:
         """Prints the tables."""
@@ -147,7 +156,7 @@ class Compare(Command):
 
         parts = dict(zip(report.TABLES, report.tables(comparison, *report.TABLES.values()), strict=True))
         if comparison.trainings:
-            parts["Over training seeds"] = seeds_report.table(comparison.scores())
+            parts |= seeds_report.tables(comparison.scores())
         for title, part in parts.items():
             rows = table(*part[0], title=title)
             for cells in part[1:]:
@@ -189,6 +198,9 @@ class Compare(Command):
                     algorithm(name)
                 elif name not in ("grasp", *PLANNERS):
                     participant(name, self.env)
+        if agents and not trained_names(agents):
+            what = "grasp, another planner or an algorithm"
+            raise UsageError(f"--train: expected an agent that is trained ({what}) in --agents, got {self.agents}")
 
     def _record(self, agents: Agents, path: Path) -> Path:
         """Records the first episodes, side by side; of several trainings the first."""

@@ -41,8 +41,13 @@ def env_options(parts: Sequence[str]) -> dict[str, Any]:
     return options
 
 
-def goal_given(text: str, tolerance: float | None) -> Goal:
-    """Returns a goal that is given as a JSON object, and its tolerance if that is given separately.
+def goal_given(text: str, tolerance: float | None, usual: float | None = None) -> Goal:
+    """Returns a goal that is given as a JSON object.
+
+    Args:
+        text: the object, which may hold a tolerance.
+        tolerance: in place of that in the object, if it is given separately.
+        usual: where neither is given.
 
     Raises:
         UsageError: if it is none.
@@ -50,7 +55,9 @@ def goal_given(text: str, tolerance: float | None) -> Goal:
     from grasp_agent.evaluation.config import goal_from_json
 
     config: Mapping[str, Any] = _json_object("--goal", text, '{"0": 1.0, "2": 0.5}')
-    if tolerance is None and "tolerance" not in config:
+    if tolerance is None:
+        tolerance = config.get("tolerance", usual)
+    if tolerance is None:
         raise UsageError("--goal: expected its --goal-tolerance too, got none")
     with user_errors(ValueError):
         return goal_from_json(config, tolerance)

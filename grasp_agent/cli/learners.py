@@ -18,6 +18,17 @@ if TYPE_CHECKING:
     Agents = list[Given] | dict[str, Any]
 
 
+def trained_names(agents: Sequence[str]) -> list[str]:
+    """Returns what `--train` trains of these agents, and grasp for other planners, which get its model."""
+    from grasp_agent.evaluation.participants import PLANNERS
+    from grasp_agent.zoo.algorithms import ALGORITHMS
+
+    names = [name for name in agents if name in ("grasp", *ALGORITHMS)]
+    if "grasp" not in names and any(name in PLANNERS for name in agents):
+        names.append("grasp")
+    return names
+
+
 @dataclass(frozen=True, kw_only=True)
 class Learners:
     """Agents of a comparison that are trained from scratch.
@@ -50,12 +61,9 @@ class Learners:
         """
         from grasp_agent.evaluation.participants import PLANNERS, OwnFile
         from grasp_agent.evaluation.training import TrainingTask, train_agents
-        from grasp_agent.zoo.algorithms import ALGORITHMS
 
         one_thread()
-        names = [name for name in self.agents if name in ("grasp", *ALGORITHMS)]
-        if "grasp" not in names and any(name in PLANNERS for name in self.agents):
-            names.append("grasp")
+        names = trained_names(self.agents)
         tasks = [
             TrainingTask(name, self.env_id, self.steps, seed, self.longer)
             for seed in range(self.seeds)

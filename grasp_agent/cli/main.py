@@ -43,8 +43,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: the arguments after `grasp`; None for the process's own.
 
     Returns:
-        The exit status: 0, 1 where a file cannot be written or read or a process was killed, 2 for a usage error, 130
-        for Ctrl-C, 143 for SIGTERM, 141 where the reader of stdout has closed it.
+        The exit status: 0, 1 where a file cannot be written or a process was killed, 2 for a usage error, such as a
+        file that is none of ours, 130 for Ctrl-C, 143 for SIGTERM, 141 where the reader of stdout has closed it.
     """
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     try:

@@ -69,8 +69,8 @@ class Train(Command):
     """Seed of everything random; 0 by default."""
     eval_every: MaybeInt = None
     """Evaluate every so many steps and at the end, and keep the best agent as FILE-best.zip."""
-    eval_episodes: int = 20
-    """Episodes of such an evaluation, with seeds from 30,000."""
+    eval_episodes: MaybeInt = None
+    """Episodes of such an evaluation, with seeds from 30,000; 20 by default."""
     tensorboard: MaybeFolder = None
     """Folder of TensorBoard's logs."""
     force: bool = False
@@ -80,9 +80,12 @@ class Train(Command):
 
     def run(self) -> None:
         """Trains, with progress, and saves."""
-        numbers = {"steps": self.steps, "horizon": self.horizon, "eval-every": self.eval_every}
+        numbers = {"steps": self.steps, "horizon": self.horizon}
+        numbers |= {"eval-every": self.eval_every, "eval-episodes": self.eval_episodes}
         given = {name: number for name, number in numbers.items() if number is not None}
-        check_numbers(**given, **{"eval-episodes": self.eval_episodes}, seed=self.seed or 0)
+        check_numbers(**given, seed=self.seed or 0)
+        if self.eval_episodes is not None and self.eval_every is None:
+            raise UsageError("--eval-episodes: expected with --eval-every STEPS, which evaluates")
         if self.force and self.resume:
             raise UsageError("--force, --resume: expected at most one of them")
         if self.tensorboard is not None and find_spec("tensorboard") is None:
@@ -116,12 +119,13 @@ class Train(Command):
             own["env_kwargs"] = env_options(self.env_kwargs)
         own = {name: value for name, value in own.items() if value is not None}
         changes: dict[str, Any] = {"horizon": self.horizon, "goal_tolerance": self.goal_tolerance}
-        if self.goal is not None:
-            changes["goal"] = goal_given(self.goal, self.goal_tolerance)
         with user_errors(ValueError):
             if self.planner is not None:
                 changes["planner"] = planner_from_name(self.planner)
             known = TrainingConfig(**own) if self.config is None else replace(TrainingConfig.read(self.config), **own)
+            if self.goal is not None:
+                changes["goal"] = goal_given(self.goal, self.goal_tolerance, known.settings.tolerance)
+                changes["goal_tolerance"] = changes["goal"].tolerance
             return known.with_settings(**{name: value for name, value in changes.items() if value is not None})
 
     def _train(self, config: TrainingConfig, out: Path) -> None:
@@ -142,7 +146,9 @@ class Train(Command):
             if not self.resume:
                 out.parent.mkdir(parents=True, exist_ok=True)
                 agent.save(out)
-            config.write(_beside(out, ".config.json"))
+            written = _beside(out, ".config.json")
+            if agent.num_timesteps > before or not written.exists():  # else it is that of an earlier call
+                config.write(written)
         if best is not None and best.best is not None:
             say(f"{_beside(out, '-best.zip')}: {best.best.score:.3g} after {best.best.steps:,} steps")
 
@@ -159,8 +165,8 @@ class Train(Command):
         from grasp_agent.evaluation.best import BestAgent
 
         assert self.eval_every is not None
-        counts = {"every": self.eval_every, "episodes": self.eval_episodes}
-        return BestAgent(path, **counts, resume=before > 0, on_checked=_say_checked)
+        counts = {} if self.eval_episodes is None else {"episodes": self.eval_episodes}
+        return BestAgent(path, every=self.eval_every, **counts, resume=before > 0, on_checked=_say_checked)
 
     @contextmanager
     def _shown(self, agent: GraspAgent, config: TrainingConfig) -> Iterator[bool]:

@@ -19,7 +19,7 @@ Played = tuple[list[Episode], list[list[float]]]
 """Episodes, and the times of their `predict` calls [s]."""
 
 
-_PROBLEM = "no episodes of a comparison"
+_PROBLEM = "no episodes of a comparison (remove the file to play them again)"
 _KINDS: dict[str, tuple[type, ...]] = {"int": (int,), "float": (int, float), "bool": (bool,), "str": (str,)}
 
 
@@ -72,7 +72,7 @@ class Store:
         with reading(path, _PROBLEM):
             found = held.pop("sha256", None)  # older files have none
             if found is not None and found != _checksum(held):
-                raise ValueError("its content does not fit its checksum (remove it to play them again)")
+                raise ValueError("its content does not fit its checksum")
             setting, key = held["setting"], str(held["agent"])
             rows = [(_episode(row, times), times) for row, times in held["episodes"]]
         if setting != self._setting:

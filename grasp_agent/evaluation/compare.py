@@ -79,10 +79,14 @@ class Comparison(NamedTuple):
     """Indices of the entries that are trainings of one agent, by its name; empty where none has several."""
 
     def scores(self) -> dict[str, list[float]]:
-        """Returns the scores of each agent's trainings: success at the end, or the mean return."""
+        """Returns the scores of each agent's trainings, by its name: success at the end, or the mean return.
+
+        Where no agent is given with several trainings, each entry counts as one.
+        """
         column = "success_end" if self.compared == "success" else "return_mean"
         summaries = [entry.evaluation.summary() for entry in self.entries]
-        return {name: [float(summaries[index][column]) for index in of] for name, of in self.trainings.items()}
+        trainings = self.trainings or {entry.participant.name: (index,) for index, entry in enumerate(self.entries)}
+        return {name: [float(summaries[index][column]) for index in of] for name, of in trainings.items()}
 
 
 def compare(

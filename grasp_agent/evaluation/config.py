@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import MISSING, Field, dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
@@ -11,14 +10,14 @@ from typing import Any
 
 from grasp_agent.agent.agent import GraspAgent
 from grasp_agent.agent.saved_settings import CODEC, CODED, env_id_of, options_of
-from grasp_agent.agent.settings import AgentSettings
+from grasp_agent.agent.settings import KINDS, AgentSettings
 from grasp_agent.evaluation.participants import PLANNERS, planner_called
 from grasp_agent.evaluation.rollout import made
 from grasp_agent.files import atomic_write
 from grasp_agent.planners import GRASP, Planner
 from grasp_agent.reading import read_json, reading
 from grasp_agent.task.goal import Goal
-from grasp_agent.validation import at_least, instance, whole
+from grasp_agent.validation import at_least, finite, instance, whole
 from grasp_envs import registered_id
 
 FORMAT = 1
@@ -150,6 +149,9 @@ def _decoded(name: str, value: Any) -> Any:
         return planner_from_name(value)
     if name in (*CODED, "structure") and not isinstance(value, dict):
         raise ValueError(f"{name}: expected settings by name, with their type, got {str(value)[:80]}")
+    if isinstance(value, dict) and "type" not in value:
+        kind = GRASP if name == "planner" else KINDS[name]
+        raise ValueError(f'{name}: expected a type among the settings, as "type": "{kind.__name__}", got none')
     if isinstance(value, int):
         CODEC.check_limit(name, value)
     with reading(name, "expected settings"):
@@ -231,7 +233,7 @@ def _by_entry(what: str, values: Any) -> dict[int | str, float]:
     unknown = [name for name in values if not (name.isascii() and name.isdigit())]
     if unknown:
         raise ValueError(f"goal: expected an entry's index, or {', '.join(_GOAL_KEYS)}, got {unknown[0]!r}")
-    at_least(-math.inf, **{f"goal: {what}, entry {name}": value for name, value in values.items()})
+    finite(**{f"goal: {what}, entry {name}": value for name, value in values.items()})
     return {int(name): float(value) for name, value in values.items()}
 
 

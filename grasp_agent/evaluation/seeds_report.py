@@ -33,6 +33,8 @@ HEADERS = (
     "better than the first",
     "seeds needed",
 )
+TABLES = {"Over training seeds": (0, 1, 2, 3), "From seed to seed": (0, 4, 7), "Against the first": (0, 5, 6)}
+"""Narrower tables for a terminal, by title: columns of `HEADERS`."""
 COLOURS = ("#2F6FDE", "#C8553D", "#2B8A66", "#8A5CC2", "#B58900", "#5B6472")
 _THRESHOLDS = 201
 Curves = Mapping[str, Sequence[Sequence[Point]]]
@@ -44,7 +46,12 @@ def rows(scores: Mapping[str, ArrayLike]) -> list[dict[str, Any]]:
 
     Args:
         scores: `[R, M]`, or `[R]` for one environment: of R trainings in M environments, by the agent's name.
+
+    Raises:
+        ValueError: if there are none, or they are not finite.
     """
+    if not scores:
+        raise ValueError("scores: expected those of at least one agent, got none")
     known = {name: scores_of(values) for name, values in scores.items()}
     first = next(iter(known.values()))
     found: list[dict[str, Any]] = []
@@ -79,6 +86,12 @@ def _shown(found: Interval, trainings: int) -> tuple[float, float | None, float 
 def table(scores: Mapping[str, ArrayLike]) -> list[tuple[str, ...]]:
     """Returns `HEADERS` and a row of text for each agent; brackets hold 95 % intervals."""
     return [HEADERS, *map(_cells, rows(scores))]
+
+
+def tables(scores: Mapping[str, ArrayLike]) -> dict[str, list[tuple[str, ...]]]:
+    """Returns `TABLES`, each with its header and a row of text for each agent."""
+    whole = table(scores)
+    return {title: [tuple(row[column] for column in part) for row in whole] for title, part in TABLES.items()}
 
 
 def _cells(row: dict[str, Any]) -> tuple[str, ...]:

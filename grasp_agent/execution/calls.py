@@ -85,13 +85,15 @@ def results(
             paths, as text, to paths of the same content where it runs.
 
     Raises:
-        ValueError: if a worker has another version, or what the call raises.
+        ValueError: if `executor` is none, a worker has another version, or what the call raises.
         ChildProcessError: if a process was killed repeatedly, or a worker was lost for good or lacks this package.
     """
     if executor is None:
         local = call if files is None else _Here(call, files)
         yield from in_processes(local, items, 1 if jobs is None else jobs)
         return
+    if not isinstance(executor, Executor):
+        raise ValueError(f"executor: expected a concurrent.futures.Executor or None, got {executor!r}")
     expected = installation()
     contents: dict[Path, Content] = {}  # one object for each file: an executor may send it once
 
@@ -100,14 +102,8 @@ def results(
         for path in paths:
             if path not in contents:
                 contents[path] = Content.of(path)
-        return executor.submit(
-            called,
-            call,
-            item,
-            expected,
-            None if files is None else tuple(map(str, paths)),
-            *(contents[path] for path in paths),
-        )
+        names = None if files is None else tuple(map(str, paths))
+        return executor.submit(called, call, item, expected, names, *(contents[path] for path in paths))
 
     running: dict[Future[_Outcome], Item] = {}
     try:

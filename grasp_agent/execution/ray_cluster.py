@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import signal
+import socket
 import threading
 from collections.abc import Callable
 from concurrent import futures
@@ -17,6 +19,8 @@ Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
 
 _RETRIES = 10  # times that a call is made again after its worker or machine was lost; chosen by hand
+_PLACE = re.compile(r"[^/]+:\d+")  # host and port
+_PATIENCE = 3.0  # time in which a cluster has to answer [s]; chosen by hand
 
 _SETTINGS = {
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -37,6 +41,7 @@ class RayExecutor(Executor):
 
     Raises:
         ConnectionError: if there is no cluster at the address.
+        ValueError: if it is no address.
         RuntimeError: if this process is connected to a cluster already.
     """
 
@@ -50,6 +55,8 @@ class RayExecutor(Executor):
         own: dict[str, Any] = {"include_dashboard": False} if address is None else {}
         handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
         try:
+            if address is not None:
+                check_reachable(address)
             ray.init(address or "local", log_to_driver=False, logging_level=logging.ERROR, **own)
         except ConnectionError as error:
             raise ConnectionError(
@@ -104,6 +111,42 @@ class RayExecutor(Executor):
         self._sent.clear()
         self._remote.clear()
         self._ray.shutdown()
+
+
+def check_reachable(address: str) -> None:
+    """Refuses an address where nothing listens: Ray itself would wait for minutes, during which no signal ends it.
+
+    Args:
+        address: HOST:PORT, ray://HOST:PORT, or "auto".
+
+    Raises:
+        ConnectionError: if nothing listens there, or "auto" finds no cluster.
+        ValueError: if it is no address.
+    """
+    if address == "auto":
+        address = os.environ.get("RAY_ADDRESS") or address
+    kind, _, place = address.rpartition("://")
+    if address == "local" or kind not in ("", "ray"):
+        return  # Ray knows what to do
+    if address != "auto" and not _PLACE.fullmatch(place):
+        raise ValueError(f"address: expected HOST:PORT or auto, got {address!r}")
+    resolved = place if kind else _resolved(address)
+    if resolved is None:
+        return
+    host, _, port = resolved.rpartition(":")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), _PATIENCE).close()
+    except (OSError, UnicodeError, OverflowError) as error:  # the last two for what is no host and no port
+        raise ConnectionError(f"{resolved}: {error}") from error
+
+
+def _resolved(address: str) -> str | None:
+    """Returns host and port as Ray finds them: "auto" by its files and processes, this machine by its own address."""
+    try:
+        from ray._private.services import canonicalize_bootstrap_address
+    except ImportError:  # it is not public: a later Ray may lack it
+        return None
+    return canonicalize_bootstrap_address(address)
 
 
 def _answer(future: Future[Any], found: Future[Any]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -12,7 +11,7 @@ from torch import Tensor
 from grasp_agent.planners.protocols import Goal, Region
 from grasp_agent.planners.refusals import Refusals
 from grasp_agent.planners.regions import TerminalStates
-from grasp_agent.validation import at_least, whole
+from grasp_agent.validation import at_least, finite, whole
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,7 +62,7 @@ class Criteria:
         whole(0, unused=self.unused)
         names = ("excursion", "running", "off_support", "termination", "refused", "damping", "disagreement")
         at_least(0, **{name: getattr(self, name) for name in names})
-        at_least(-math.inf, accept=self.accept)
+        finite(accept=self.accept)
 
 
 class Verdict(NamedTuple):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,7 +14,7 @@ from stable_baselines3.common.vec_env.base_vec_env import VecEnvStepReturn
 
 from grasp_agent.planners import Criteria
 from grasp_agent.task.observation import Array, numbers
-from grasp_agent.validation import at_least, more_than, whole
+from grasp_agent.validation import finite, more_than, whole
 
 Measure = Callable[[Array], Array]
 """From observations `[n, O]` to the achieved goals, `[n, G]`."""
@@ -142,7 +141,7 @@ class Goal:
         values, entries, weights = (tuple(config[name]) for name in ("values", "entries", "weights"))
         whole(0, **{f"goal: entries[{place}]": entry for place, entry in enumerate(entries)})
         for name, values_of in (("values", values), ("weights", weights)):
-            at_least(-math.inf, **{f"goal: {name}[{place}]": number for place, number in enumerate(values_of)})
+            finite(**{f"goal: {name}[{place}]": number for place, number in enumerate(values_of)})
         tolerance, running = float(config["tolerance"]), bool(config["running"])
         return cls(values=values, tolerance=tolerance, entries=entries, weights=weights, running=running)
 

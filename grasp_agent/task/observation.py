@@ -27,7 +27,7 @@ def check_spaces(observation_space: spaces.Space[Any], action_space: spaces.Spac
     if not isinstance(observation_space, spaces.Dict) or set(KEYS) - set(observation_space.spaces):
         raise ValueError(
             f"observation space: expected a Dict with the keys {', '.join(KEYS)} (a goal environment), "
-            f"or a Box and, in Python, goal=Goal.at(...), got {observation_space}"
+            f"or a Box and a goal (goal=Goal.at(...); grasp train: --goal), got {observation_space}"
         )
     for key in KEYS:
         space = observation_space[key]

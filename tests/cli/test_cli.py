@@ -120,6 +120,18 @@ def test_closed_output_is_not_an_error(command: str):
             "goal: expected an entry's index, or tolerance, weights, running, got 'x'",
         ),
         ('train Pendulum-v1 --steps 9 --out a.zip --goal {"7":1,"tolerance":1}', "goal: expected entries below"),
+        (
+            'train Pendulum-v1 --steps 9 --out a.zip --goal {"0":NaN} --goal-tolerance 1',
+            "goal: target values, entry 0: expected a finite number, got nan",
+        ),
+        (
+            "train Pendulum-v1 --steps 9 --out a.zip",
+            "or a Box and a goal (goal=Goal.at(...); grasp train: --goal), got Box",
+        ),
+        (
+            "train grasp/BallNav-v0 --steps 9 --out a.zip --eval-episodes 3",
+            "--eval-episodes: expected with --eval-every",
+        ),
         ("train Pendulum-v1 --steps 9 --out a.zip --env-kwargs g", "--env-kwargs: expected KEY=VALUE"),
         (
             "train grasp/BallNav-v0 --steps 9 --out a.zip --env-kwargs lay=1",
@@ -144,6 +156,24 @@ def test_a_usage_error_gets_one_line_with_the_valid_choices(arguments, named, ca
     assert err.count("\n") == 1
     assert named in err
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "evaluate {}",
+        "record {} a.mp4",
+        "plan {}",
+        "compare grasp/BallNav-v0 --agents {}",
+        "train --config {} --out a.zip",
+    ],
+)
+def test_a_file_of_something_else_is_a_usage_error(command: str, capsys, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    Path("junk.zip").write_text("junk")
+    assert main(command.format("junk.zip").split()) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("grasp: ") and "junk.zip" in said and said.count("\n") == 1
 
 
 @pytest.mark.parametrize("command", ["", "demo", "train", "tune", "evaluate", "compare", "record", "plan", "models"])

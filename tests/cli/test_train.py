@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from grasp_agent import Goal, GraspAgent
+from grasp_agent.agent.settings import AgentSettings
 from grasp_agent.cli.main import main
 from grasp_agent.evaluation.best import BestAgent
 from grasp_agent.evaluation.config import TrainingConfig
@@ -100,6 +101,31 @@ def test_observations_without_a_goal_are_given_one(tmp_path: Path, monkeypatch):
     assert agent.env_kwargs == {"g": 9}
     assert main(["train", "--config", "a.config.json", "--out", "b.zip"]) == 0
     assert GraspAgent.load("b.zip", device="cpu").goal == agent.goal
+
+
+@pytest.mark.parametrize(("goal", "tolerance"), [('{"0": -1.0}', 0.2), ('{"0": -1.0, "tolerance": 0.1}', 0.1)])
+def test_another_goal_has_the_tolerance_of_the_file_unless_it_has_its_own(
+    goal: str, tolerance: float, tmp_path: Path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    settings = AgentSettings(goal=Goal.at({0: 1.0}, tolerance=0.2), goal_tolerance=0.2)
+    TrainingConfig(env="Pendulum-v1", steps=5, settings=settings).write(Path("a.json"))
+    assert main(["train", "--config", "a.json", "--out", "b.zip", "--goal", goal]) == 0
+    found = TrainingConfig.read("b.config.json").settings
+    assert found.goal == Goal.at({0: -1.0}, tolerance=tolerance) and found.goal_tolerance == tolerance
+
+
+@pytest.mark.filterwarnings("ignore:.*the training continues with seed 9")
+@pytest.mark.usefixtures("tiny")
+def test_the_configuration_of_a_finished_training_is_kept(tmp_path: Path, capsys):
+    assert main([*RUN, "a.zip", "--steps", "5", "--resume"]) == 0
+    written = tmp_path / "a.config.json"
+    before = written.read_text()
+    assert main([*RUN, "a.zip", "--steps", "4", "--seed", "9", "--resume"]) == 0
+    assert "a.zip: already 5 of 4 steps" in capsys.readouterr().out
+    assert written.read_text() == before
+    assert main([*RUN, "a.zip", "--steps", "6", "--resume"]) == 0
+    assert TrainingConfig.read(written).steps == 6
 
 
 @pytest.mark.usefixtures("tiny")

@@ -123,3 +123,14 @@ def test_the_report_is_written_with_its_figure(tmp_path):
     assert len(table) == 4 and table[0].startswith("agent,trainings,iqm")
     assert "| sac | 4 | 0.50 (" in text
     assert paths[3].stat().st_size > 5000
+
+
+def test_narrower_tables_hold_all_columns():
+    shown = seeds_report.tables(SCORES)
+    assert {header for part in shown.values() for header in part[0]} == set(seeds_report.HEADERS)
+    assert all([cells[0] for cells in part[1:]] == list(SCORES) for part in shown.values())
+
+
+def test_a_report_of_nothing_is_refused():
+    with pytest.raises(ValueError, match=r"^scores: expected those of at least one agent, got none$"):
+        seeds_report.markdown({})

@@ -68,7 +68,9 @@ def test_played_episodes_are_not_repeated(tmp_path: Path, monkeypatch: pytest.Mo
     with pytest.raises(ValueError, match="choose another folder"):
         compare(ENV, names, seed=3, out=out)
     (out / "episodes" / "odd.json").write_text("{}")
-    with pytest.raises(ValueError, match="no episodes of a comparison"):
+    with pytest.raises(
+        ValueError, match=r"odd.json: no episodes of a comparison \(remove the file to play them again\)"
+    ):
         compare(ENV, names, out=out)
     for one, two, three in zip(first.entries, again.entries, more.entries, strict=True):
         assert one.evaluation.episodes == two.evaluation.episodes == three.evaluation.episodes[:20]
@@ -141,6 +143,14 @@ def test_a_list_holds_trainings_of_one_agent():
     assert all(entry.difference is None for entry in found.entries)
     with pytest.raises(ValueError, match="expected at least one training of still, got none"):
         compare(ENV, {"still": [], "random": "random"})
+
+
+@pytest.mark.parametrize("agents", [["random", "contestants:Still"], {"a": "random", "b": "contestants:Still"}])
+def test_agents_without_several_trainings_have_one_score_each(agents: Any):
+    found = compare(ENV, agents, episodes=2)
+    assert found.trainings == {}
+    assert list(found.scores()) == [entry.participant.name for entry in found.entries]
+    assert list(found.scores().values()) == [[entry.evaluation.summary()["success_end"]] for entry in found.entries]
 
 
 def test_differing_starts_are_reported():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,11 @@ import numpy as np
 import pytest
 from contestants import ENV, STRAIGHT
 from PIL import Image
+from rich.console import Console
 
+from grasp_agent.cli.console import table
 from grasp_agent.cli.main import main
-from grasp_agent.evaluation import report
+from grasp_agent.evaluation import report, seeds_report
 from grasp_agent.evaluation.compare import Comparison, _compared
 from grasp_agent.evaluation.evaluate import Episode, Evaluation
 from grasp_agent.evaluation.participants import Participant
@@ -92,6 +95,44 @@ def test_the_command_prints_the_table_and_writes_the_report(tmp_path: Path, caps
         "episodes",
         *(f"report.{s}" for s in ("md", "csv", "json", "png")),
     }
+
+
+def test_reports_that_this_comparison_does_not_have_are_removed(tmp_path: Path):
+    stale = ["seeds.md", "seeds.csv", "seeds.json", "seeds.png", "curves.png"]
+    for name in (*stale, "seeds.txt"):
+        (tmp_path / name).write_text("of another comparison")
+    assert main(["compare", ENV, "--agents", "random", "--episodes", "1", "--out", str(tmp_path)]) == 0
+    left = {path.name for path in tmp_path.iterdir()}
+    assert left == {"seeds.txt", "episodes", *(f"report.{suffix}" for suffix in ("md", "csv", "json", "png"))}
+
+
+def test_no_table_is_wider_than_a_terminal():
+    """With longest figures of successes: no column is cut where names are short enough."""
+    rows = [f"sac@50000 #{place}" for place in range(2)]
+    scores = {name: [0.25, 0.75] for name in rows}
+    assert set(chain(*report.TABLES.values())) == set(range(len(report.HEADERS)))
+    longest = {
+        "steps learned from": "50,000",
+        "training": "12345 s",
+        "success at the end": "100 % (100-100)",
+        "at any step": "100 % (100-100)",
+        "difference to the first": "+100 % (-100 to +100), p < .001",
+        "return": "-100.0 (-100.0 to -100.0)",
+        "steps": "100",
+        "path": "1.23",
+        "ms per action": "0.061 / 0.057 / 0.11",
+        "model": "12.34 MB",
+    }
+    cells = ["sac@50000 #0", *longest.values()]
+    parts = [
+        [[report.HEADERS[column] for column in part], [cells[column] for column in part]]
+        for part in report.TABLES.values()
+    ]
+    for header, *body in (*parts, *seeds_report.tables(scores).values()):
+        shown = table(*header)
+        for line in body:
+            shown.add_row(*line)
+        assert shown.__rich_measure__(Console(), Console(width=200).options).maximum <= 80
 
 
 def test_the_command_keeps_an_earlier_video_and_explains_how_to_continue(

@@ -177,3 +177,7 @@ def test_the_command_reports_over_training_seeds(tmp_path: Path, capsys: pytest.
     assert len(list((tmp_path / "models").iterdir())) == 2
     assert main(["compare", ENV, "--train-seeds", "2"]) == 2
     assert "--train-seeds: expected with --train" in capsys.readouterr().err
+    assert (
+        main(["compare", ENV, "--agents", "random", "--train", "20", "--train-seeds", "2", "--out", str(tmp_path)]) == 2
+    )
+    assert capsys.readouterr().err.startswith("grasp: --train: expected an agent that is trained (grasp, ")

@@ -34,6 +34,12 @@ def test_any_executor_gives_the_same_results(jobs: int | None):
         assert sorted(results(double, range(20), executor=executor, jobs=jobs)) == [(n, 2 * n) for n in range(20)]
 
 
+def test_what_is_no_executor_is_refused():
+    said = r"^executor: expected a concurrent.futures.Executor or None, got 4$"
+    with pytest.raises(ValueError, match=said):
+        list(results(double, [1], executor=4))  # type: ignore[arg-type]  # pyright: ignore
+
+
 def test_an_error_of_a_call_is_raised_as_it_is_and_the_others_are_cancelled():
     with ThreadPoolExecutor(1) as executor, pytest.raises(ValueError, match=r"^expected at least 0$"):
         list(results(double, [1, -1, *range(100)], executor=executor))

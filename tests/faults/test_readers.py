@@ -204,7 +204,7 @@ class TestAgents:
     def test_the_command_line_says_in_one_line_what_is_wrong(self, members: Any, tmp_path: Path, capsys: Any):
         path = self.edited(members, tmp_path, horizon="x")
         for arguments in (["evaluate", str(path)], ["record", str(path), "a.gif"], ["plan", str(tmp_path)]):
-            assert main(arguments) == 1
+            assert main(arguments) == 2
             err = capsys.readouterr().err
             assert err.count("\n") == 1 and arguments[1] in err
 

@@ -91,7 +91,10 @@ def test_entries_are_named_by_index_or_by_name():
         ),
         (lambda: Goal.at({0: 1.0}, tolerance=0.1).dict_space(spaces.Box(0, 1, (3, 3))), "a Box with one axis"),
         (lambda: Goal.at({0: 1.0}, tolerance=0.1).goal_observation(3.0), "a vector or a batch"),
-        (lambda: GraspAgent("MultiInputPolicy", "Pendulum-v1"), r"or a Box and, in Python, goal=Goal\.at"),
+        (
+            lambda: GraspAgent("MultiInputPolicy", "Pendulum-v1"),
+            r"or a Box and a goal \(goal=Goal\.at\(\.\.\.\); grasp train: --goal\)",
+        ),
         (lambda: GraspAgent("MultiInputPolicy", "CartPole-v1", goal=UPRIGHT), r"expected a Box \(continuous actions\)"),
         (lambda: GraspAgent("MultiInputPolicy", "grasp/BallNav-v0", goal=UPRIGHT), "a Box with one axis, got"),
     ],
