@@ -81,9 +81,10 @@ def page(rows: list[Row]) -> str:
     return pages.page(
         "Rewards",
         "python -m benchmarks.rewards",
-        f'`GraspAgent("MlpPolicy", env)` and Stable-Baselines3\'s SAC, both with default settings, trained from scratch '
-        f"with seeds from 0; each training's mean return over {EPISODES} episodes with seeds from {SEED}, deterministic "
-        "actions; interquartile mean (IQM) over trainings. Doing nothing and random actions play the same episodes.",
+        '`GraspAgent("MlpPolicy", env)` and Stable-Baselines3\'s SAC, both with default settings, trained from scratch '
+        f"with seeds from 0; each training's mean return over {EPISODES} episodes with seeds from {SEED}, with "
+        "deterministic actions; interquartile mean (IQM) over trainings. Doing nothing and random actions play the "
+        "same episodes.",
         *parts,
     )
 

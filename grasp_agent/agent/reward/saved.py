@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
-import torch
 from gymnasium import spaces
 from torch import Tensor
 
@@ -128,4 +127,4 @@ def fitting(tensors: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> dict
     for name, tensor in tensors.items():
         if tensor.shape != wanted[name].shape:
             raise ValueError(f"{name}: expected {list(wanted[name].shape)}, got {list(tensor.shape)}")
-    return {name: tensor.to(torch.float32) for name, tensor in tensors.items()}
+    return {name: tensor.to(wanted[name].dtype) for name, tensor in tensors.items()}

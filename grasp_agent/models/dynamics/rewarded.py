@@ -110,6 +110,7 @@ class RewardModel(nn.Module):
     shift: Tensor
     lowest: Tensor
     highest: Tensor
+    normalised: Tensor
 
     def __init__(
         self, state_size: int, action_size: int, config: RewardModelConfig | None = None, *, seed: int = 0
@@ -134,6 +135,7 @@ class RewardModel(nn.Module):
             ("highest", state_size + 1, math.inf),
         ):
             self.register_buffer(name, torch.full((size,), value))
+        self.register_buffer("normalised", torch.tensor(False))
 
     @property
     def size(self) -> int:
@@ -146,7 +148,7 @@ class RewardModel(nn.Module):
 
     @torch.no_grad()
     def normalise(self, data: Transitions) -> None:
-        """Fits the normalisation to transitions `[M]`; predictions stay the same."""
+        """Fits the normalisation to transitions `[M]`; predictions stay the same, but for the first time."""
         states = torch.cat([data.states, data.following])
         mean, std = states.mean(0), states.std(0).nan_to_num(0)
         std = torch.where(std > 1e-6, std, torch.ones_like(std))
@@ -157,6 +159,18 @@ class RewardModel(nn.Module):
         one = change.new_ones(1)
         scale = torch.cat([change, data.rewards.std(correction=0).clamp_min(_FLOOR)[None], one])
         shift = torch.cat([change * 0, data.rewards.mean()[None], one * 0])
+        if self.normalised:
+            self._rescale(mean, std, shift, scale)
+        lowest, highest = states.amin(0), states.amax(0)
+        room = _BEYOND * (highest - lowest)
+        self.lowest.copy_(torch.cat([lowest - room, data.rewards.min()[None]]))
+        self.highest.copy_(torch.cat([highest + room, data.rewards.max()[None]]))
+        for name, value in (("mean", mean), ("std", std), ("scale", scale), ("shift", shift)):
+            getattr(self, name).copy_(value)
+        self.normalised.fill_(True)
+
+    def _rescale(self, mean: Tensor, std: Tensor, shift: Tensor, scale: Tensor) -> None:
+        """Changes first and last layers such that predictions under this normalisation are those under the last one."""
         ratio, moved = std / self.std, (mean - self.mean) / self.std
         for weight, bias in ((self.weights[0], self.biases[0]), (self.skip, self.biases[-1])):
             bias += (moved @ weight)[:, None]
@@ -164,12 +178,6 @@ class RewardModel(nn.Module):
         for part in (self.weights[-1], self.biases[-1], self.skip):
             part *= self.scale / scale
         self.biases[-1] += (self.shift - shift) / scale
-        lowest, highest = states.amin(0), states.amax(0)
-        room = _BEYOND * (highest - lowest)
-        self.lowest.copy_(torch.cat([lowest - room, data.rewards.min()[None]]))
-        self.highest.copy_(torch.cat([highest + room, data.rewards.max()[None]]))
-        for name, value in (("mean", mean), ("std", std), ("scale", scale), ("shift", shift)):
-            getattr(self, name).copy_(value)
 
     def forward(self, states: Tensor, actions: Tensor) -> Tensor:
         """Returns normalised changes, rewards and logits of ends, `[K, M, S + 2]`, of `[K, M, S]` and `[K, M, A]`."""
