@@ -13,9 +13,11 @@ if TYPE_CHECKING:
     from grasp_agent.agent.latent.agent import LatentAgent
     from grasp_agent.agent.latent.model import LatentModel
     from grasp_agent.agent.replan_rule import ReplanRule
+    from grasp_agent.agent.reward.agent import RewardAgent
     from grasp_agent.evaluation.compare import compare
     from grasp_agent.evaluation.evaluate import evaluate
     from grasp_agent.models import EncoderConfig, EnsembleMLP, MLPConfig, TrainConfig
+    from grasp_agent.models.dynamics.rewarded import RewardModelConfig
     from grasp_agent.planners import GRASP, Criteria
     from grasp_agent.task import Frame, Goal, Structure
     from grasp_agent.video.record import record, record_beside, record_grid, record_search
@@ -31,6 +33,8 @@ _HOMES = {
     "LatentModel": "agent.latent.model",
     "evaluate": "evaluation.evaluate",
     "ReplanRule": "agent.replan_rule",
+    "RewardAgent": "agent.reward.agent",
+    "RewardModelConfig": "models.dynamics.rewarded",
     "ExploreConfig": "agent.exploration",
     "EncoderConfig": "models",
     "EnsembleMLP": "models",
@@ -66,6 +70,8 @@ __all__ = [
     "LatentModel",
     "MLPConfig",
     "ReplanRule",
+    "RewardAgent",
+    "RewardModelConfig",
     "Structure",
     "TrainConfig",
     "baseline",

@@ -267,8 +267,8 @@ def test_the_same_observation_for_long_counts_as_a_failed_plan(agent: GraspAgent
 
 
 def test_an_unknown_policy_is_refused_with_the_valid_choice(env: gym.Env[Any, Any]):
-    with pytest.raises(ValueError, match=r"expected one of MultiInputPolicy, CnnPolicy .*, got 'MlpPolicy'"):
-        GraspAgent("MlpPolicy", env)
+    with pytest.raises(ValueError, match=r"expected one of MultiInputPolicy, CnnPolicy, MlpPolicy, got 'Mlp'"):
+        GraspAgent("Mlp", env)
 
 
 def test_actions_fill_the_bounds_of_their_space_and_never_leave_them():

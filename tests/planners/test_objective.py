@@ -65,7 +65,7 @@ def test_rewards_know_the_state_before_and_the_action():
 
 
 @pytest.mark.parametrize("settings", [{"discount": 1.5}, {"pessimism": -1.0}], ids=str)
-def test_numbers_out_of_range_are_refused(settings: dict[str, float]):
+def test_numbers_out_of_range_are_refused(settings: dict[str, Any]):
     with pytest.raises(ValueError, match=next(iter(settings))):
         Return(reward=near, **settings)
 

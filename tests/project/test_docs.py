@@ -31,6 +31,7 @@ SHORTER = {
     },
     "guides/comparing.md": {"episodes=3": "episodes=1"},
     "guides/many_machines.md": {"steps=300": "steps=30", "episodes=5": "episodes=1"},
+    "guides/rewards.md": {"learn(1500)": "learn(50)"},
     "guides/video.md": {"episodes=4": "episodes=2"},
 }
 FILES = {
@@ -39,6 +40,7 @@ FILES = {
     "guides/images.md": {"run.zip", "run.zip.pictures", "my-wall.zip"},
     "guides/many_machines.md": {"trainings"},
     "guides/offline_data.md": {"from-sac.zip"},
+    "guides/rewards.md": {"swing-up.zip"},
     "guides/video.md": {"ball.mp4", "beside.mp4", "grid.mp4", "search.mp4"},
 }
 SLOW = {"guides/comparing.md", "guides/video.md"}

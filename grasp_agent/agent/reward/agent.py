@@ -13,19 +13,16 @@ from stable_baselines3.common.policies import BasePolicy
 from grasp_agent import serialization
 from grasp_agent.agent.reward.algorithm import RewardAlgorithm
 from grasp_agent.agent.reward.experience import check_env
-from grasp_agent.agent.reward.policy import RewardPolicy, StepReward
+from grasp_agent.agent.reward.policy import RewardPolicy, StepReward, checked_planner
 from grasp_agent.agent.reward.saved import CODED, PLAIN, SavedRewardAgent, fitting
 from grasp_agent.models.dynamics.rewarded import RewardModelConfig
 from grasp_agent.models.precision import single_precision
-from grasp_agent.planners import ICEM, Coloured, Planner
-from grasp_agent.planners.requirements import check_objective
+from grasp_agent.planners import Planner
 from grasp_agent.reading import reading
 from grasp_agent.task.vec_env import Environment, vectorised
-from grasp_agent.validation import at_least, fraction, instance, more_than, whole
+from grasp_agent.validation import more_than, whole
 
 Self = TypeVar("Self", bound="RewardAgent")
-REWARD_PLANNER = ICEM(iterations=2, samples=100, elites=10, sigma=0.5, noise=Coloured(beta=0.5), verify_every=2)
-"""The default planner for rewards; chosen on HalfCheetah-v5."""
 
 
 class RewardAgent(RewardAlgorithm):
@@ -41,7 +38,7 @@ class RewardAgent(RewardAlgorithm):
         env: environment, several of them, or its id; observations are a Box of one axis, actions a bounded one.
         objective: the reward of a step, `(states [..., S], actions [..., A]) -> [...]`, for the states that actions led
             to, in the environment's units; it takes the place of the learned reward, in planning alone.
-        planner: CEM, ICEM, MPPI or GradientShooting; None for `REWARD_PLANNER`.
+        planner: CEM, ICEM, MPPI or GradientShooting; None for `grasp_agent.agent.reward.policy.REWARD_PLANNER`.
         horizon: steps of a plan.
         gamma: discount of a step.
         pessimism: weight of the standard deviation over the members' returns, see `Return`.
@@ -91,11 +88,8 @@ class RewardAgent(RewardAlgorithm):
         device: torch.device | str = "auto",
         _init_setup_model: bool = True,
     ) -> None:
-        _check(objective, planner, model)
-        whole(1, horizon=horizon, buffer_size=buffer_size, batch_size=batch_size, train_freq=train_freq)
+        whole(1, buffer_size=buffer_size, batch_size=batch_size, train_freq=train_freq)
         whole(0, learning_starts=learning_starts, first_steps=first_steps, gradient_steps=gradient_steps)
-        fraction(gamma=gamma)
-        at_least(0, pessimism=pessimism, noise=noise)
         more_than(0, learning_rate=learning_rate)
         if seed is not None:
             whole(0, seed=seed)
@@ -105,6 +99,8 @@ class RewardAgent(RewardAlgorithm):
             env = vectorised(env, verbose)
             check_env(env)
         self.first_steps, self.env_kwargs = first_steps, {}
+        plans = {"planner": planner, "horizon": horizon, "gamma": gamma, "pessimism": pessimism, "noise": noise}
+        logged: dict[str, Any] = {"tensorboard_log": tensorboard_log, "verbose": verbose}
         super().__init__(
             policy,
             env,  # type: ignore[arg-type]
@@ -115,23 +111,13 @@ class RewardAgent(RewardAlgorithm):
             gamma=gamma,
             train_freq=train_freq,
             gradient_steps=gradient_steps,
-            policy_kwargs={
-                "planner": planner or REWARD_PLANNER,
-                "horizon": horizon,
-                "gamma": gamma,
-                "pessimism": pessimism,
-                "model": model or RewardModelConfig(),
-                "objective": objective,
-                "noise": noise,
-                "seed": seed or 0,
-            },
-            tensorboard_log=tensorboard_log,
-            verbose=verbose,
+            policy_kwargs={**plans, "objective": objective, "model": model, "seed": seed or 0},
             seed=seed,
             device=device,
             support_multi_env=True,
             sde_support=False,
             supported_action_spaces=(spaces.Box,),
+            **logged,
         )
         if _init_setup_model:
             self._read_spec()
@@ -144,8 +130,7 @@ class RewardAgent(RewardAlgorithm):
 
     @planner.setter
     def planner(self, planner: Planner[Any] | None) -> None:
-        _check(None, planner, None)
-        self.policy.planner = planner or REWARD_PLANNER
+        self.policy.planner = checked_planner(planner)
         self.policy.forget()
 
     def save(  # type: ignore[override]
@@ -226,12 +211,3 @@ def is_for_rewards(policy: Any, settings: Mapping[str, Any]) -> bool:
     if mine and settings.get("goal") is not None:
         raise ValueError(f'policy: expected "MultiInputPolicy" where a goal is given, got {policy!r}')
     return mine
-
-
-def _check(objective: Any, planner: Any, model: Any) -> None:
-    instance(Planner, planner=planner)
-    instance(RewardModelConfig, model=model)
-    if planner is not None:
-        check_objective(planner)
-    if objective is not None and not callable(objective):
-        raise ValueError(f"objective: expected a function of states and actions, or None, got {objective!r}")

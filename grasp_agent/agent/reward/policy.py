@@ -17,13 +17,28 @@ from grasp_agent.agent.policy import checked_starts
 from grasp_agent.agent.reward.plans import RunningPlans
 from grasp_agent.models.dynamics.rewarded import RewardModel, RewardModelConfig
 from grasp_agent.models.precision import single_precision
-from grasp_agent.planners import Criteria, Planner, Problem, Return
+from grasp_agent.planners import ICEM, Coloured, Criteria, Planner, Problem, Return
+from grasp_agent.planners.requirements import check_objective
 from grasp_agent.task.actions import to_space
+from grasp_agent.validation import at_least, fraction, instance, whole
 
 _CRITERIA = Criteria(feedback=False)
 _CORRELATION = 0.9  # of the noise on actions, from step to step; chosen by hand
 StepReward = Callable[[Tensor, Tensor], Tensor]
 """`(states [..., S], actions [..., A]) -> [...]`: rewards of actions that led to states, in the environment's units."""
+
+
+REWARD_PLANNER = ICEM(iterations=2, samples=100, elites=10, sigma=0.5, noise=Coloured(beta=0.5), verify_every=2)
+"""The default planner for rewards; chosen on one training in HalfCheetah-v5."""
+
+
+def checked_planner(planner: Planner[Any] | None) -> Planner[Any]:
+    """Returns the planner, or the default one; raises ValueError for one that cannot plan for rewards."""
+    instance(Planner, planner=planner)
+    if planner is None:
+        return REWARD_PLANNER
+    check_objective(planner)
+    return planner
 
 
 class RewardPolicy(BasePolicy):
@@ -33,11 +48,11 @@ class RewardPolicy(BasePolicy):
         observation_space: a Box of one axis.
         action_space: a bounded Box of one axis.
         lr_schedule: not used.
-        planner: a planner that plans for rewards.
+        planner: a planner that plans for rewards; None for `REWARD_PLANNER`.
         horizon: steps of a plan.
         gamma: discount of a step.
         pessimism: see `Return`.
-        model: shape and training of the networks.
+        model: shape and training of the networks; None for the default ones.
         objective: the reward of a step, in place of the learned one.
         noise: standard deviation of the noise on actions that are not `deterministic`, as a part of half their range.
         seed: of everything random.
@@ -45,6 +60,9 @@ class RewardPolicy(BasePolicy):
     Attributes:
         model: the model that is trained.
         averaged: the moving average of its weights, with which plans are made.
+
+    Raises:
+        ValueError: if a setting does not fit.
     """
 
     def __init__(
@@ -53,16 +71,23 @@ class RewardPolicy(BasePolicy):
         action_space: spaces.Box,
         lr_schedule: Any = None,
         *,
-        planner: Planner[Any],
+        planner: Planner[Any] | None,
         horizon: int,
         gamma: float,
         pessimism: float,
-        model: RewardModelConfig,
+        model: RewardModelConfig | None,
         objective: StepReward | None,
         noise: float,
         seed: int,
     ) -> None:
         super().__init__(observation_space, action_space, squash_output=True)
+        whole(1, horizon=horizon)
+        fraction(gamma=gamma)
+        at_least(0, pessimism=pessimism, noise=noise)
+        instance(RewardModelConfig, model=model)
+        if objective is not None and not callable(objective):
+            raise ValueError(f"objective: expected a function of states and actions, or None, got {objective!r}")
+        planner = checked_planner(planner)
         self.planner, self.horizon, self.noise, self.seed = planner, horizon, noise, seed
         self.gamma, self.pessimism, self.step_reward = gamma, pessimism, objective
         self.model = RewardModel(observation_space.shape[0], action_space.shape[0], model, seed=seed)
