@@ -56,9 +56,12 @@ class Plan(Command):
 
     def _plan(self) -> None:
         agent = load(self.model)
+        from grasp_agent.agent.agent import GraspAgent
         from grasp_agent.video.record import record_search
         from grasp_agent.video.search_trace import trace_search
 
+        if not isinstance(agent, GraspAgent):
+            raise UsageError(f"{self.model}: expected an agent that plans for goals, got one for rewards")
         planner = self._planner(agent.planner)
         mode = None if self.out is None else "rgb_array"
         with made_for(agent, self.env, mode) as env, user_errors(ValueError):

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import gymnasium as gym
 
 from grasp_agent.agent.agent import GraspAgent
+from grasp_agent.agent.reward.saved import KIND as REWARD
 from grasp_agent.agent.saved_settings import count_of
 from grasp_agent.evaluation.participants.base import Participant
 from grasp_agent.evaluation.rollout import Predictor
@@ -101,7 +102,8 @@ def from_agent(archive: Archive, read: Callable[..., GraspAgent], steps: int | N
     with reading(f"agents: {archive.path} is no saved agent", "expected its settings"):
         steps = count_of(config, "num_timesteps") if steps is None else steps
         planner = "" if config["planner"] is None else str(config["planner"]["type"])
-        goal = None if config["goal"] is None else Goal.from_config(config["goal"])
+        given = None if config.get("kind") == REWARD else config["goal"]
+        goal = None if given is None else Goal.from_config(given)
         seconds = float(config.get("training_seconds", 0.0)) or None
     return Participant(
         name=f"grasp{f'@{steps}' if steps else ''}{f' ({planner})' if planner not in ('', 'GRASP') else ''}",
