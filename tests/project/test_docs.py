@@ -213,6 +213,8 @@ def _comparable(goal: grasp_agent.Goal | None) -> Any:
         ("benchmarks.tuned", "tuned"),
         ("benchmarks.unseen_mazes", "unseen_mazes"),
         ("benchmarks.ogbench_mazes", "ogbench_mazes"),
+        ("benchmarks.exploration", "exploration"),
+        ("benchmarks.rewards", "rewards"),
     ],
 )
 def test_a_page_of_results_is_what_its_script_writes(module: str, name: str):
