@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterable
 from pathlib import Path
 from typing import IO, Any, ClassVar, TypeVar
@@ -218,3 +219,7 @@ class GraspAgent(WorldModelAlgorithm, PlanProperties):
         if env is not None:
             agent.set_env(env, force_reset)
         return agent
+
+
+_arguments = inspect.signature(GraspAgent.__init__)  # of the constructor, which `__new__` would hide
+GraspAgent.__signature__ = _arguments.replace(parameters=[*_arguments.parameters.values()][1:])  # type: ignore[attr-defined]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 import warnings
 from abc import ABC
@@ -22,12 +21,11 @@ from grasp_agent import serialization
 from grasp_agent.agent.perception import GoalPerception, Perception, VectorPerception
 from grasp_agent.agent.pixel_perception import PixelPerception
 from grasp_agent.agent.policy import WorldModelPolicy
-from grasp_agent.agent.saved_settings import options_of
+from grasp_agent.agent.saved_settings import savable_options
 from grasp_agent.agent.settings import AgentSettings
 from grasp_agent.agent.snapshot import Snapshot, loading
 from grasp_agent.agent.trainer import ModelTrainer
 from grasp_agent.models.world import World
-from grasp_agent.reading import parse_json
 from grasp_agent.task.goal import Goal
 from grasp_agent.task.observation import KEYS
 from grasp_agent.task.structure import Structure
@@ -132,13 +130,7 @@ class WorldModelBase(BaseAlgorithm, ABC):
         spec = spec_of(env)
         if spec is None:
             return
-        self.env_id, self.env_kwargs = spec.id, {k: v for k, v in spec.kwargs.items() if k != "render_mode"}
-        try:
-            options_of(parse_json(json.dumps(self.env_kwargs).encode()))
-        except (TypeError, ValueError) as error:
-            self.env_kwargs = {}
-            what = f"{spec.id} was made with options that cannot be saved; they are left out"
-            warnings.warn(f"{what}: {error}", stacklevel=4)
+        self.env_id, self.env_kwargs = spec.id, savable_options(spec)
 
     def _setup_model(self) -> None:
         if self.seed is not None and self.env is not None:

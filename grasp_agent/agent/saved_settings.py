@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import math
 import re
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
+from gymnasium.envs.registration import EnvSpec
 from torch import Tensor
 
 from grasp_agent import planners
@@ -18,6 +21,7 @@ from grasp_agent.models import EncoderConfig, MLPConfig, TrainConfig
 from grasp_agent.models.dynamics.rewarded import RewardModelConfig
 from grasp_agent.models.world import World
 from grasp_agent.planners import Planner
+from grasp_agent.reading import parse_json
 from grasp_agent.serialization import Codec
 from grasp_agent.task.goal import Goal
 from grasp_agent.task.state_map import StateMap
@@ -117,6 +121,17 @@ def options_of(options: Any) -> dict[str, Any]:
         if isinstance(part, str) and _MODULE.match(part):  # for environments that make others
             raise ValueError(f"env_kwargs: a file must not name a module to import, got {part!r}")
     return options
+
+
+def savable_options(spec: EnvSpec) -> dict[str, Any]:
+    """Returns the options that an environment was made with; none, with a warning, where no file can hold them."""
+    options = {name: value for name, value in spec.kwargs.items() if name != "render_mode"}
+    try:
+        return options_of(parse_json(json.dumps(options).encode()))
+    except (TypeError, ValueError) as error:
+        what = f"{spec.id} was made with options that cannot be saved; they are left out"
+        warnings.warn(f"{what}: {error}", stacklevel=5)
+        return {}
 
 
 def setting_to_config(value: Any) -> Any:

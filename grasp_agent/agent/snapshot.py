@@ -131,6 +131,8 @@ class Snapshot(NamedTuple):
 
     @classmethod
     def _decoded(cls, config: Mapping[str, Any], tensors: Mapping[str, Tensor], changes: Mapping[str, Any]) -> Snapshot:
+        if config.get("kind") == "reward":
+            raise ValueError("it holds an agent that plans for rewards: grasp_agent.RewardAgent.load(path)")
         if config.get("kind") is not None:
             raise ValueError("it holds an agent of a given model: grasp_agent.LatentAgent.load(path, model)")
         settings = settings_of(config, changes)

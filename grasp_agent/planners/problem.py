@@ -35,8 +35,8 @@ class Problem:
     Attributes:
         dynamics: one-step dynamics of the K members.
         goal: the goals of the B problems; none where there is an objective.
-        objective: what plans are worth, in place of a goal; candidates are compared under all members then, and none is
-            accepted before the search has ended.
+        objective: what plans are worth, in place of a goal; candidates are compared under all members then, without
+            feedback, and none is accepted before the search has ended. The criteria have no effect.
         start: `[B, S]` start states.
         low: `[A]` lower bounds of the actions.
         high: `[A]` upper bounds of the actions.
@@ -219,7 +219,8 @@ class Problem:
         """Returns the rollout of each candidate under ALL members: `[B, N, H, A] -> [K, B, N, H, S]`."""
         rows = actions.flatten(0, 1).expand(self.members, -1, -1, -1)
         context = self.context[:, None].expand(-1, actions.shape[1], -1).flatten(0, 1).expand(self.members, -1, -1)
-        step = self.step_together if self.criteria.feedback and self.members > 1 else self.dynamics
+        together = self.criteria.feedback and self.members > 1 and self.objective is None
+        step = self.step_together if together else self.dynamics
         states = []
         for action in rows.unbind(2):
             states.append(step(context, action))

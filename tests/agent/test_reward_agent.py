@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import io
 import json
 import os
@@ -146,6 +147,27 @@ class TestLearning:
         assert agent.num_timesteps == 402 and agent._updates > 300
         assert returned(agent) > returned(Constant([-1.0, 2.0])) / 2
 
+    def test_episodes_have_their_own_noise(self, trained: RewardAgent):
+        assert trained.replay_buffer is not None
+        actions = trained.replay_buffer.actions[200:400, 0]
+        first = [np.abs(actions[row] - actions[row + 25]).max() for row in range(150)]
+        assert np.mean(np.array(first) < 1e-6) < 0.1
+
+    def test_a_callback_that_plays_does_not_change_what_is_learned(self, trained: RewardAgent):
+        class Play(BaseCallback):
+            def _on_step(self) -> bool:
+                if self.num_timesteps % 20 == 0:
+                    self.model.predict(drawn(2), deterministic=True)
+                return True
+
+        again = small().learn(400, callback=Play())
+        assert all(map(torch.equal, trained.policy.parameters(), again.policy.parameters()))
+
+    def test_a_full_buffer_goes_on_being_learned_from(self):
+        agent = small(make_vec_env(limited, 3), buffer_size=100, learning_starts=150).learn(300)
+        assert agent._updates > 300
+        assert agent._normalised_at > 150
+
     def test_a_callback_ends_learning_and_a_second_call_goes_on(self):
         class Stop(BaseCallback):
             def _on_step(self) -> bool:
@@ -216,12 +238,13 @@ class TestPredict:
 
     def test_plans_in_the_state_are_those_kept_inside(self, agent: RewardAgent):
         inside, outside, state = [], [], None
-        for start in (True, False, False):
-            inside.append(agent.predict(drawn(2), episode_start=np.array([start, start]), deterministic=True)[0])
-        for start in (True, False, False):
-            action, state = agent.predict(drawn(2), state, np.array([start, start]), deterministic=True)
+        seen = [drawn(2) + shift for shift in (0.0, 0.1, 0.2)]
+        for index, batch in enumerate(seen):
+            inside.append(agent.predict(batch, episode_start=np.full(2, not index), deterministic=True)[0])
+        for index, batch in enumerate(seen):
+            action, state = agent.predict(batch, state, np.full(2, not index), deterministic=True)
             outside.append(action)
-        np.testing.assert_array_equal(inside[0], outside[0])
+        np.testing.assert_array_equal(inside, outside)
         assert state is not None and state[2].tolist() == [3, 3]
 
     def test_an_episode_that_begins_has_no_plan(self, agent: RewardAgent):
@@ -274,6 +297,7 @@ class TestFiles:
         copied.policy.forget()
         np.testing.assert_array_equal(copied.predict(drawn(3), deterministic=True)[0], expected)
         fresh = small()
+        fresh.predict(drawn(3), deterministic=True)  # its answer is kept for the same observation, but not for ever
         fresh.set_parameters(cast(Any, agent.get_parameters()))
         np.testing.assert_array_equal(fresh.predict(drawn(3), deterministic=True)[0], expected)
 
@@ -299,7 +323,9 @@ class TestFiles:
             ("planner", {"type": "GRASP"}, "expected one that plans for rewards"),
             ("model", {"type": "RewardModelConfig", "width": 10**6}, "width"),
             ("gamma", "x", "gamma"),
-            ("observation_space", {"discrete": 3, "start": 0}, "observation_space"),
+            ("observation_space", {"discrete": 3, "start": 0}, "observation space"),
+            ("first_steps", 10**12, "first_steps"),
+            ("model", {"type": "RewardModelConfig", "width": 4096, "depth": 5}, "expected a tensor"),
         ],
     )
     def test_foreign_files_are_refused(self, trained: RewardAgent, name: str, value: Any, match: str):
@@ -351,6 +377,36 @@ def test_settings_that_do_not_fit_are_refused_when_the_agent_is_made(settings: d
 def test_environments_that_do_not_fit_are_refused(env: Any, match: str):
     with pytest.raises(ValueError, match=match):
         GraspAgent("MlpPolicy", env)
+
+
+def test_options_that_no_file_can_hold_are_left_out(tmp_path: Path):
+    gym.register("grasp-tests/Field-v0", lambda **_: limited(), kwargs={"scale": np.ones(2)})
+    with pytest.warns(UserWarning, match="options that cannot be saved"):
+        agent = small(gym.make("grasp-tests/Field-v0", disable_env_checker=True))
+    agent.save(tmp_path / "a.zip")
+    assert cast(Any, GraspAgent.load(tmp_path / "a.zip")).env_kwargs == {}
+
+
+def test_a_refused_environment_changes_nothing(agent: RewardAgent):
+    with pytest.raises(ValueError, match=r"(?i)observation space"):
+        agent.set_env(make_vec_env("Pendulum-v1", 3))
+    assert agent.n_envs == 1
+    agent.set_env(limited())
+    assert agent.learn(20, reset_num_timesteps=False).num_timesteps == 420
+
+
+def test_settings_that_no_file_can_hold_are_refused_when_the_agent_is_made():
+    with pytest.raises(ValueError, match="horizon: expected at most"):
+        small(horizon=20_000)
+
+
+def test_the_signature_is_that_of_the_constructor():
+    assert {"planner", "horizon", "goal"} <= set(inspect.signature(GraspAgent).parameters)
+
+
+def test_unseeded_agents_differ():
+    one, other = (small(seed=None).policy.model.weights[0] for _ in range(2))
+    assert not torch.equal(one, other)
 
 
 def test_a_wrong_shape_of_ones_own_rewards_is_named():

@@ -27,9 +27,9 @@ def folded(model: RewardModel, data: Transitions) -> Tensor:
     return model.layers().step(states, data.actions.expand(members, -1, -1))
 
 
-def trained(steps: int = 600) -> tuple[RewardModel, Transitions]:
-    torch.manual_seed(0)
-    model, data = RewardModel(2, 1, SMALL, seed=1), drawn(1000)
+def trained(steps: int = 600, model: RewardModel | None = None) -> tuple[RewardModel, Transitions]:
+    data = drawn(1000)
+    model = model or RewardModel(2, 1, SMALL, seed=1)
     model.normalise(data)
     optimiser = torch.optim.AdamW(model.parameters(), lr=5e-3)
     generator = torch.Generator().manual_seed(0)
@@ -57,7 +57,7 @@ def test_another_normalisation_changes_no_prediction():
     model, data = RewardModel(2, 1, SMALL, seed=1), drawn(200)
     torch.nn.init.normal_(model.skip, generator=torch.Generator().manual_seed(0))  # the linear path, too
     model.normalise(data)
-    others = Transitions(data.states * 7 - 20, data.actions, data.following * 7 - 21, data.rewards * 3 + 9, data.ended)
+    others = Transitions(data.states * 2 - 20, data.actions, data.following * 2 - 21, data.rewards * 3 + 9, data.ended)
     before = model(data.states.expand(2, -1, -1), data.actions.expand(2, -1, -1)) * model.scale + model.shift
     model.normalise(others)
     after = model(data.states.expand(2, -1, -1), data.actions.expand(2, -1, -1)) * model.scale + model.shift
@@ -75,6 +75,31 @@ def test_it_learns_dynamics_rewards_and_endings():
     certain = (held_out.following[:, 0] - 3).abs() > 1
     right = (found[:, 3] > 0.5) == held_out.ended.bool()
     assert right[certain].float().mean() > 0.97
+
+
+def test_an_entry_that_hardly_moved_before_is_learned_as_by_a_fresh_network():
+    narrow = drawn(1000)
+    still = narrow.states[:, 1:] * 1e-4
+    narrow = narrow._replace(
+        states=torch.cat([narrow.states[:, :1], still], 1), following=torch.cat([narrow.following[:, :1], still], 1)
+    )
+    model = RewardModel(2, 1, SMALL, seed=1)
+    model.normalise(narrow)
+    errors = []
+    for known in (model, None):
+        found, held_out = trained(300, known)
+        errors.append((folded(found, held_out).mean(0)[:, 2] - held_out.rewards).square().mean().item())
+    assert errors[0] < 10 * errors[1] + 0.05
+
+
+def test_inputs_far_from_zero_lose_no_digits_in_the_planning_form():
+    data = drawn(200)
+    far = Transitions(data.states / 500 + 1000, data.actions, data.following / 500 + 1000, data.rewards, data.ended)
+    model = RewardModel(2, 1, SMALL, seed=1)
+    model.normalise(far)
+    raw = model(far.states.expand(2, -1, -1), far.actions.expand(2, -1, -1)) * model.scale + model.shift
+    room = far.rewards.min(), far.rewards.max()
+    torch.testing.assert_close(folded(model, far)[..., 2], raw[..., 2].clamp(*room), atol=2e-3, rtol=1e-5)
 
 
 def test_a_fresh_network_begins_near_the_mean_of_its_targets():

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 from typing import IO, Any, ClassVar, TypeVar
 
+import numpy as np
 import torch
 from gymnasium import spaces
 from stable_baselines3.common.policies import BasePolicy
@@ -91,8 +92,6 @@ class RewardAgent(RewardAlgorithm):
         whole(1, buffer_size=buffer_size, batch_size=batch_size, train_freq=train_freq)
         whole(0, learning_starts=learning_starts, first_steps=first_steps, gradient_steps=gradient_steps)
         more_than(0, learning_rate=learning_rate)
-        if seed is not None:
-            whole(0, seed=seed)
         if env is None and _init_setup_model:
             raise ValueError("env: expected an environment or its id, got None")
         if env is not None:
@@ -111,7 +110,7 @@ class RewardAgent(RewardAlgorithm):
             gamma=gamma,
             train_freq=train_freq,
             gradient_steps=gradient_steps,
-            policy_kwargs={**plans, "objective": objective, "model": model, "seed": seed or 0},
+            policy_kwargs={**plans, "objective": objective, "model": model, "seed": fresh_seed(seed)},
             seed=seed,
             device=device,
             support_multi_env=True,
@@ -122,6 +121,7 @@ class RewardAgent(RewardAlgorithm):
         if _init_setup_model:
             self._read_spec()
             self._setup_model()
+            self._content().check_loadable()
 
     @property
     def planner(self) -> Planner[Any]:
@@ -144,13 +144,16 @@ class RewardAgent(RewardAlgorithm):
             ValueError: for a name that no file can have, or a setting that no file can hold.
             OSError: if the file cannot be written; an old one is as it was.
         """
+        serialization.write(path, *self._content().encode())
+
+    def _content(self) -> SavedRewardAgent:
         policy = self.policy
         known = {"model": policy.model.config, **{name: getattr(policy, name) for name in ("planner", "horizon")}}
         known |= {name: getattr(policy, name) for name in ("gamma", "pessimism", "noise")}
         known["train_freq"] = self.train_freq.frequency  # type: ignore[union-attr]
         known |= {name: getattr(self, name) for name in (*PLAIN, *CODED) if name not in known}
         assert isinstance(self.observation_space, spaces.Box) and isinstance(self.action_space, spaces.Box)
-        content = SavedRewardAgent(
+        return SavedRewardAgent(
             settings=known,
             has_objective=policy.step_reward is not None,
             observation_space=self.observation_space,
@@ -162,7 +165,6 @@ class RewardAgent(RewardAlgorithm):
             updates=self._updates,
             tensors=policy.state_dict(),
         )
-        serialization.write(path, *content.encode())
 
     @classmethod
     @single_precision()
@@ -191,6 +193,10 @@ class RewardAgent(RewardAlgorithm):
             ValueError: for a missing, cut or foreign file, a setting that does not fit, or an environment with other
                 spaces.
         """
+        unknown = set(kwargs) - {*PLAIN, *CODED, "objective"}
+        if unknown:
+            names = ", ".join((*PLAIN, *CODED, "objective"))
+            raise ValueError(f"load: unknown setting {unknown.pop()!r}; expected one of {names}")
         saved = SavedRewardAgent.read(path, kwargs)
         with reading(serialization.name_of(path), "cannot be loaded"):
             agent = cls("MlpPolicy", None, seed=saved.seed, device=device, _init_setup_model=False, **saved.settings)
@@ -205,9 +211,19 @@ class RewardAgent(RewardAlgorithm):
         return agent
 
 
-def is_for_rewards(policy: Any, settings: Mapping[str, Any]) -> bool:
+def is_for_rewards(policy: Any, settings: dict[str, Any]) -> bool:
     """Returns whether a policy is that of an agent for rewards; raises ValueError where it has a goal."""
     mine = policy == "MlpPolicy" or (isinstance(policy, type) and issubclass(policy, RewardPolicy))
-    if mine and settings.get("goal") is not None:
+    if mine and settings.pop("goal", None) is not None:
         raise ValueError(f'policy: expected "MultiInputPolicy" where a goal is given, got {policy!r}')
     return mine
+
+
+def fresh_seed(seed: int | None) -> int:
+    """Returns the seed, or a fresh one for None; raises ValueError where it is none."""
+    if seed is None:
+        return int(np.random.SeedSequence().generate_state(1)[0])
+    whole(0, seed=seed)
+    if seed >= 2**62:
+        raise ValueError(f"seed: expected less than 2**62, got {seed}")
+    return seed

@@ -11,9 +11,12 @@ from numpy.typing import NDArray
 from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.type_aliases import MaybeCallback
+from stable_baselines3.common.utils import check_for_correct_spaces
 
 from grasp_agent.agent.reward.experience import check_env, check_step, recorded, sampled
+from grasp_agent.agent.reward.plans import RunningPlans
 from grasp_agent.agent.reward.policy import RewardPolicy
+from grasp_agent.agent.saved_settings import savable_options
 from grasp_agent.interruption import stoppable
 from grasp_agent.models.precision import single_precision
 from grasp_agent.models.threads import one_thread
@@ -40,13 +43,13 @@ class RewardAlgorithm(OffPolicyAlgorithm):
     env_id: str | None = None
     env_kwargs: dict[str, Any]
     _updates: int = 0
+    _stored: int = 0
     _normalised_at: int = 0
+    _plans: RunningPlans | None = None
 
     def _read_spec(self) -> None:
         spec = spec_of(self.env) if self.env is not None else None
-        if spec is not None:
-            self.env_id = spec.id
-            self.env_kwargs = {name: value for name, value in spec.kwargs.items() if name != "render_mode"}
+        self.env_id, self.env_kwargs = (None, {}) if spec is None else (spec.id, savable_options(spec))
 
     @single_precision()
     def _setup_model(self) -> None:
@@ -77,6 +80,7 @@ class RewardAlgorithm(OffPolicyAlgorithm):
         """
         known = vectorised(env, self.verbose)
         check_env(known)
+        check_for_correct_spaces(known, self.observation_space, self.action_space)  # type: ignore[arg-type]
         wrapped, buffer = self._wrap_env(known, self.verbose), self.replay_buffer
         if buffer is not None and not buffer.size() and buffer.n_envs != wrapped.num_envs:
             shape = self.buffer_size, self.observation_space, self.action_space, self.device, wrapped.num_envs
@@ -113,7 +117,7 @@ class RewardAlgorithm(OffPolicyAlgorithm):
         if self.env is None:
             raise ValueError("learn: expected an environment; give one to load() or set_env()")
         whole(0, total_timesteps=total_timesteps)
-        self.policy.forget()
+        self._plans = None
         with stoppable(), one_thread():
             super().learn(total_timesteps, callback, log_interval, tb_log_name, reset_num_timesteps, progress_bar)
         self.policy.forget()
@@ -128,7 +132,7 @@ class RewardAlgorithm(OffPolicyAlgorithm):
             taken = np.array([self.action_space.sample() for _ in range(n_envs)])
         else:
             assert self._last_obs is not None
-            taken, _ = self.predict(self._last_obs)  # type: ignore[arg-type]
+            taken, self._plans = self.policy.collect(self._last_obs, self._plans, self.num_timesteps)
         return taken, from_space(taken, self.action_space)
 
     def _store_transition(
@@ -142,7 +146,9 @@ class RewardAlgorithm(OffPolicyAlgorithm):
     ) -> None:
         check_step(self.num_timesteps, new_obs, reward, infos)
         super()._store_transition(replay_buffer, buffer_action, new_obs, reward, dones, infos)
-        self.policy.restart(dones.astype(bool))
+        self._stored += len(dones)
+        if self._plans is not None:
+            self._plans.begin(dones.astype(bool))
 
     @single_precision()
     def train(self, gradient_steps: int, batch_size: int) -> None:
@@ -154,11 +160,12 @@ class RewardAlgorithm(OffPolicyAlgorithm):
         """
         model, averaged = self.policy.model, self.policy.averaged
         assert self.replay_buffer is not None
-        known = self.replay_buffer.size() * self.replay_buffer.n_envs
-        if known < min(self.learning_starts, self.buffer_size):
+        buffer = self.replay_buffer
+        self._stored = max(self._stored, buffer.size() * buffer.n_envs)  # of a buffer that was loaded
+        if self._stored < min(self.learning_starts, buffer.buffer_size * buffer.n_envs):
             return  # after loading: a model that knows more is not fitted to the first few steps
-        if known >= _GROWTH * self._normalised_at:
-            data, self._normalised_at = recorded(self.replay_buffer), known
+        if self._stored >= _GROWTH * self._normalised_at:
+            data, self._normalised_at = recorded(buffer), self._stored
             model.normalise(data)
             averaged.normalise(data)
         loss = None

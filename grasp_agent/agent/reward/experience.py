@@ -22,7 +22,13 @@ def check_env(env: gym.Env[Any, Any] | VecEnv) -> None:
     Raises:
         ValueError: if its spaces do not fit, or it is normalised by running statistics of Stable-Baselines3.
     """
-    space = env.observation_space
+    check_spaces(env.observation_space, env.action_space)
+    if isinstance(env, VecEnv) and unwrap_vec_normalize(env) is not None:
+        raise ValueError("VecNormalize: expected an environment without it; the model normalises by itself")
+
+
+def check_spaces(space: spaces.Space[Any], action_space: spaces.Space[Any]) -> None:
+    """Checks that the agent can plan for rewards with such observations and actions; raises ValueError where not."""
     if isinstance(space, spaces.Dict) and "desired_goal" in space.spaces:
         raise ValueError('policy: expected "MultiInputPolicy" for an environment with goals, got "MlpPolicy"')
     if not isinstance(space, spaces.Box) or len(space.shape) != 1 or not space.shape[0]:
@@ -30,9 +36,7 @@ def check_env(env: gym.Env[Any, Any] | VecEnv) -> None:
             f"observation space: expected a Box with one axis, got {space}; gymnasium.wrappers.FlattenObservation "
             "makes one of others"
         )
-    check_actions(env.action_space)
-    if isinstance(env, VecEnv) and unwrap_vec_normalize(env) is not None:
-        raise ValueError("VecNormalize: expected an environment without it; the model normalises by itself")
+    check_actions(action_space)
 
 
 def check_step(step: int, observations: NDArray[Any], rewards: NDArray[Any], infos: list[dict[str, Any]]) -> None:

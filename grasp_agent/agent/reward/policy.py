@@ -98,6 +98,7 @@ class RewardPolicy(BasePolicy):
     def refresh(self) -> None:
         """Plans with the present averaged weights from now on."""
         self._layers = self.averaged.layers()
+        self._answered = None
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> RewardPolicy:
         """Moves or converts all tensors, as in `nn.Module`, and what is derived from them."""
@@ -108,6 +109,7 @@ class RewardPolicy(BasePolicy):
     def load_state_dict(self, state_dict: Any, *args: Any, **kwargs: Any) -> Any:
         """Takes over tensors, as in `nn.Module`, and plans with them."""
         found = super().load_state_dict(state_dict, *args, **kwargs)
+        self.forget()
         self.refresh()
         return found
 
@@ -115,12 +117,6 @@ class RewardPolicy(BasePolicy):
         """Discards the running plans: other episodes begin."""
         self._plans: RunningPlans | None = None
         self._answered: tuple[bytes, bool, NDArray[np.float32]] | None = None
-
-    def restart(self, rows: NDArray[np.bool_]) -> None:
-        """Discards the running plans of rows `[n]`, whose episodes begin."""
-        self._answered = None
-        if self._plans is not None and len(self._plans.steps) == len(rows):
-            self._plans.begin(rows)
 
     @property
     def objective(self) -> Return:
@@ -195,6 +191,21 @@ class RewardPolicy(BasePolicy):
         taken = to_space(actions, self.action_space)
         return (taken if is_batch else taken[0]), RunningPlans._make(part.copy() for part in plans)
 
+    def collect(self, observations: Any, plans: RunningPlans | None, salt: int) -> tuple[NDArray[Any], RunningPlans]:
+        """Returns actions with noise, for learning, and the plans from the next step on.
+
+        Args:
+            observations: `[n, S]`.
+            plans: those that the last call returned; None for none.
+            salt: of the noise, another one for each call.
+        """
+        assert isinstance(self.action_space, spaces.Box)
+        rows, _ = self.obs_to_tensor(observations)
+        assert isinstance(rows, Tensor)
+        known = RunningPlans.blank(len(rows), self.horizon, self.model.action_size) if plans is None else plans
+        actions, plans = self._planned(rows.float(), known, deterministic=False, salt=salt)
+        return to_space(actions, self.action_space), plans
+
     def _predict(self, observation: Any, deterministic: bool = False) -> Tensor:
         """Returns actions `[n, A]` in [-1, 1] of observations `[n, S]`, at the beginning of their episodes."""
         blank = RunningPlans.blank(len(observation), self.horizon, self.model.action_size)
@@ -202,7 +213,7 @@ class RewardPolicy(BasePolicy):
 
     @single_precision()
     def _planned(
-        self, rows: Tensor, plans: RunningPlans, deterministic: bool
+        self, rows: Tensor, plans: RunningPlans, deterministic: bool, salt: int = 0
     ) -> tuple[NDArray[np.float32], RunningPlans]:
         """Returns actions `[n, A]` in [-1, 1] of observations `[n, S]`, and the plans from the next step on."""
         bound = rows.new_ones(self.model.action_size)
@@ -217,13 +228,13 @@ class RewardPolicy(BasePolicy):
             criteria=_CRITERIA,
         )
         calls = int(plans.steps.max(initial=0))
-        seed = int(np.random.SeedSequence((self.seed, calls)).generate_state(1)[0])
+        seed = int(np.random.SeedSequence((self.seed, calls, salt)).generate_state(1)[0])
         found = self.planner.plan(problem, warm=torch.from_numpy(plans.actions).to(rows.device), seed=seed)
         ahead = found.actions.cpu().numpy()
         following, action = np.concatenate([ahead[:, 1:], ahead[:, -1:]], 1), ahead[:, 0]
         noise = plans.noise
         if not deterministic and self.noise:
-            fresh = np.random.default_rng((self.seed, calls, 1)).standard_normal(noise.shape, np.float32)
+            fresh = np.random.default_rng((self.seed, calls, salt, 1)).standard_normal(noise.shape, np.float32)
             noise = _CORRELATION * noise + np.float32((1 - _CORRELATION**2) ** 0.5) * fresh
             action = (action + self.noise * noise).clip(-1, 1)
         return action, RunningPlans(following, noise.astype(np.float32), plans.steps + 1)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
+from itertools import pairwise
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
@@ -10,6 +12,7 @@ from gymnasium import spaces
 from torch import Tensor
 
 from grasp_agent import serialization
+from grasp_agent.agent.reward.experience import check_spaces
 from grasp_agent.agent.saved_settings import (
     CODEC,
     check_planned,
@@ -19,14 +22,14 @@ from grasp_agent.agent.saved_settings import (
     options_of,
     setting_to_config,
 )
-from grasp_agent.reading import check_finite, reading
+from grasp_agent.reading import check_finite, parse_json, reading
 from grasp_agent.serialization import space_from_config, space_to_config
 
 KIND = "reward"
 """Of files, beside those of agents that plan for goals."""
 CODED = ("planner", "model")
-_TRAINING = ("learning_rate", "learning_starts", "first_steps", "batch_size", "train_freq", "gradient_steps")
-PLAIN = ("horizon", "gamma", "pessimism", "noise", *_TRAINING)
+_COUNTS = ("buffer_size", "learning_starts", "first_steps", "batch_size", "train_freq", "gradient_steps")
+PLAIN = ("horizon", "gamma", "pessimism", "noise", "learning_rate", *_COUNTS)
 _BOUNDS = ("lowest", "highest")  # tensors that are infinite before training
 
 
@@ -64,6 +67,17 @@ class SavedRewardAgent(NamedTuple):
         }
         return config, {name: tensor.detach().cpu() for name, tensor in self.tensors.items()}
 
+    def check_loadable(self) -> None:
+        """Checks that a file with these settings can be loaded: writes and reads them once, without tensors.
+
+        Raises:
+            ValueError: that names the setting which files cannot hold.
+        """
+        config = parse_json(json.dumps(self.encode()[0]).encode())
+        given = {"planner": self.settings["planner"], "objective": self.has_objective or None}
+        with reading("settings", "expected settings that can be saved and loaded"):
+            self.decode(config, {}, given)
+
     @classmethod
     def read(cls, path: str | Path | IO[bytes], changes: Mapping[str, Any]) -> SavedRewardAgent:
         """Reads a file.
@@ -94,14 +108,13 @@ class SavedRewardAgent(NamedTuple):
             known["planner"] = None
         if config["has_objective"] and changes.get("objective") is None:
             raise ValueError("its rewards came from a function, which no file holds: load(..., objective=)")
-        for name in ("horizon", "batch_size"):
+        for name in ("horizon", *_COUNTS):
             CODEC.check_limit(name, config[name])
         planner = CODEC.decode(known["planner"])
         check_planned(planner, config["horizon"])
         found = {name: space_from_config(config[name]) for name in ("observation_space", "action_space")}
-        for name, space in found.items():
-            if not isinstance(space, spaces.Box):
-                raise ValueError(f"{name}: expected a Box, got {space}")
+        check_spaces(found["observation_space"], found["action_space"])
+        _check_shapes(tensors, CODEC.decode(known["model"]), **found)
         return cls(
             settings={
                 **{name: config[name] for name in PLAIN},
@@ -118,6 +131,27 @@ class SavedRewardAgent(NamedTuple):
             updates=count_of(config, "updates"),
             tensors=dict(tensors),
         )
+
+
+def _check_shapes(
+    tensors: Mapping[str, Tensor], model: Any, observation_space: spaces.Space[Any], action_space: spaces.Space[Any]
+) -> None:
+    """Refuses a file whose networks are not of the size that its settings say, before any are made, and odd bounds."""
+    if not tensors:
+        return  # settings that are checked before training
+    assert observation_space.shape is not None and action_space.shape is not None
+    size = observation_space.shape[0]
+    sizes = [size + action_space.shape[0], *[model.width] * model.depth, size + 2]
+    for group in ("model", "averaged"):
+        for index, shape in enumerate(pairwise(sizes)):
+            name, wanted = f"{group}.weights.{index}", (model.members, *shape)
+            if name not in tensors or tuple(tensors[name].shape) != wanted:
+                raise ValueError(f"{name}: expected a tensor {list(wanted)}")
+        for name in ("std", "scale"):
+            if not (tensors[f"{group}.{name}"] > 0).all():
+                raise ValueError(f"{group}.{name}: expected positive numbers")
+        if not (tensors[f"{group}.lowest"] <= tensors[f"{group}.highest"]).all():
+            raise ValueError(f"{group}.lowest: expected at most {group}.highest")
 
 
 def fitting(tensors: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -11,11 +11,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits, silu
 
-from grasp_agent.validation import fraction, more_than, whole
+from grasp_agent.validation import at_least, fraction, whole
 
 # All values below are chosen by hand.
 _FLOOR = 1e-3  # least scale of an entry, as a part of its standard deviation, or for rewards alone
 _FARTHEST = 10.0  # scales at which targets are cut
+_WIDER = 3.0  # times as great a deviation of an input than before, up to which its predictions are kept
 _BEYOND = 0.5  # of the seen range, by which predicted states may leave it
 
 
@@ -44,7 +45,7 @@ class RewardModelConfig:
 
     def __post_init__(self) -> None:
         whole(1, members=self.members, width=self.width, depth=self.depth)
-        more_than(-1e-12, weight_decay=self.weight_decay, ends_weight=self.ends_weight)
+        at_least(0, weight_decay=self.weight_decay, ends_weight=self.ends_weight)
         fraction(average=self.average)
 
 
@@ -66,6 +67,9 @@ class Transitions(NamedTuple):
 class Layers(NamedTuple):
     """Networks of all members, with normalisation inside: planning functions of raw states."""
 
+    mean: Tensor
+    """`[S + A]`, of the inputs."""
+
     weights: list[Tensor]
     biases: list[Tensor]
     skip: Tensor
@@ -78,7 +82,7 @@ class Layers(NamedTuple):
         """Returns the next state `[k, M, S + 2]` of states `[k, M, S + 2]`; see `RewardModel`."""
         members, size = len(state), self.lowest.shape[0] - 1
         now = state[..., :size]
-        inputs = torch.cat([now, action], -1)
+        inputs = torch.cat([now, action], -1) - self.mean
         hidden = inputs
         *inner, last = zip(self.weights, self.biases, strict=True)
         for weight, bias in inner:
@@ -172,6 +176,10 @@ class RewardModel(nn.Module):
     def _rescale(self, mean: Tensor, std: Tensor, shift: Tensor, scale: Tensor) -> None:
         """Changes first and last layers such that predictions under this normalisation are those under the last one."""
         ratio, moved = std / self.std, (mean - self.mean) / self.std
+        known = (
+            ratio <= _WIDER
+        )  # an entry that hardly moved before: what was learned of it says little, at great weights
+        ratio, moved = torch.where(known, ratio, 1), torch.where(known, moved, 0)
         for weight, bias in ((self.weights[0], self.biases[0]), (self.skip, self.biases[-1])):
             bias += (moved @ weight)[:, None]
             weight *= ratio[:, None]
@@ -201,10 +209,8 @@ class RewardModel(nn.Module):
     def layers(self) -> Layers:
         """Returns the networks with the normalisation inside, for planning."""
         weights, biases = [w.detach().clone() for w in self.weights], [b.detach().clone() for b in self.biases]
-        skip = self.skip / self.std[:, None]
-        offset = (self.mean / self.std)[None]
-        biases[0] -= offset @ weights[0]
         weights[0] /= self.std[:, None]
-        biases[-1] = (biases[-1] - (self.mean[None] @ skip)) * self.scale + self.shift
+        biases[-1] = biases[-1] * self.scale + self.shift
         weights[-1] *= self.scale
-        return Layers(weights, biases, skip * self.scale, self.lowest.clone(), self.highest.clone())
+        skip = self.skip / self.std[:, None] * self.scale
+        return Layers(self.mean.clone(), weights, biases, skip, self.lowest.clone(), self.highest.clone())
