@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
+from contextlib import closing
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -271,20 +272,13 @@ def _files(task: Task) -> list[Path]:
 
 def play(task: Task, places: Mapping[str, Path]) -> Played:
     """Plays the episodes of one task with an agent made for them, from its file in the place where it is here."""
-    import torch
-
     import grasp_envs  # noqa: F401  registers its environments in a new process
+    from grasp_agent.models.threads import one_thread
 
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    env = made(task.env_id, task.options)
-    try:
+    with one_thread(), closing(made(task.env_id, task.options)) as env:
         given = located(task.given, task.file, places.get(str(task.file)))
         agent = participant(given, task.env_id).make(env, task.seeds[0])
         outcome = _evaluated(agent, env, task)
-    finally:
-        env.close()
-        torch.set_num_threads(threads)
     lengths = np.cumsum([row.steps for row in outcome.episodes])[:-1]
     times = [[round(float(second), 6) for second in part] for part in np.split(outcome.seconds, lengths)]
     return list(outcome.episodes), times

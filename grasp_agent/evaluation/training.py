@@ -13,7 +13,6 @@ from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 import gymnasium as gym
-import torch
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
@@ -23,6 +22,7 @@ from grasp_agent.evaluation.evaluate import evaluate
 from grasp_agent.evaluation.folder import check_no_links
 from grasp_agent.execution import Content, results
 from grasp_agent.files import atomic_write, locked
+from grasp_agent.models.threads import one_thread
 from grasp_agent.reading import read_json, reading
 from grasp_agent.validation import at_least
 from grasp_agent.zoo.algorithms import algorithm
@@ -112,12 +112,8 @@ def train_agent(task: TrainingTask, folder: Path, *, on_steps: Callable[[int], o
         if known is not None:
             return known
         train = _train_grasp if task.name == "grasp" else _train_baseline
-        threads = torch.get_num_threads()
-        torch.set_num_threads(1)  # so that a training is the same wherever it runs
-        try:
+        with one_thread():  # so that a training is the same wherever it runs
             return _finish(task, home, train(task, home, done))
-        finally:
-            torch.set_num_threads(threads)
 
 
 def finished(task: TrainingTask, folder: Path) -> TrainedAgent | None:

@@ -116,7 +116,7 @@ class RewardPolicy(BasePolicy):
     def forget(self) -> None:
         """Discards the running plans: other episodes begin."""
         self._plans: RunningPlans | None = None
-        self._answered: tuple[bytes, bool, NDArray[np.float32]] | None = None
+        self._answered: tuple[bytes, NDArray[np.float32]] | None = None  # the last deterministic answer, and to what
 
     @property
     def objective(self) -> Return:
@@ -182,12 +182,12 @@ class RewardPolicy(BasePolicy):
             plans.begin(starts)
         key = rows.cpu().numpy().tobytes()
         last = self._answered if state is None and starts is None and deterministic else None
-        if last is not None and last[:2] == (key, True):
-            actions = last[2]
+        if last is not None and last[0] == key:
+            actions = last[1]
         else:
             actions, plans = self._planned(rows, plans, deterministic)
         if state is None:
-            self._plans, self._answered = plans, (key, deterministic, actions)
+            self._plans, self._answered = plans, (key, actions) if deterministic else None
         taken = to_space(actions, self.action_space)
         return (taken if is_batch else taken[0]), RunningPlans._make(part.copy() for part in plans)
 

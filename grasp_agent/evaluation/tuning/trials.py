@@ -85,23 +85,20 @@ class Tuned(NamedTuple):
 
 def train_and_evaluate(training: Training) -> Outcome:
     """Trains an agent and evaluates it; settings with which that fails are an outcome too."""
-    import torch
-
     import grasp_envs  # noqa: F401  registers its environments in a new process
+    from grasp_agent.models.threads import one_thread
 
-    threads, began = torch.get_num_threads(), time.process_time()
-    torch.set_num_threads(1)
+    began = time.process_time()
     try:
-        agent = make_agent(training.config)
-        agent.learn(training.config.steps)
-        with opened(training.config.env, agent, options=training.config.env_kwargs) as env:
-            found = evaluate(agent, env, training.episodes, training.first)
+        with one_thread():
+            agent = make_agent(training.config)
+            agent.learn(training.config.steps)
+            with opened(training.config.env, agent, options=training.config.env_kwargs) as env:
+                found = evaluate(agent, env, training.episodes, training.first)
         if agent.env is not None:
             agent.env.close()
     except Exception as error:  # settings may break a training in any way: the others go on
         return Outcome(None, time.process_time() - began, False, str(error) or type(error).__name__)
-    finally:
-        torch.set_num_threads(threads)
     seconds, is_success = time.process_time() - began, found.summary()["success_end"] is not None
     if not math.isfinite(found.score):
         return Outcome(None, seconds, is_success, f"expected a finite return, got {found.score}")

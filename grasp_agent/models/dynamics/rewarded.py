@@ -69,7 +69,6 @@ class Layers(NamedTuple):
 
     mean: Tensor
     """`[S + A]`, of the inputs."""
-
     weights: list[Tensor]
     biases: list[Tensor]
     skip: Tensor
@@ -83,14 +82,19 @@ class Layers(NamedTuple):
         members, size = len(state), self.lowest.shape[0] - 1
         now = state[..., :size]
         inputs = torch.cat([now, action], -1) - self.mean
-        hidden = inputs
-        *inner, last = zip(self.weights, self.biases, strict=True)
-        for weight, bias in inner:
-            hidden = silu(torch.baddbmm(bias[:members], hidden, weight[:members]))
-        out = torch.baddbmm(torch.baddbmm(last[1][:members], hidden, last[0][:members]), inputs, self.skip[:members])
+        layers = [(weight[:members], bias[:members]) for weight, bias in zip(self.weights, self.biases, strict=True)]
+        out = _network(inputs, layers, self.skip[:members])
         values = torch.cat([now + out[..., :size], out[..., size : size + 1]], -1)
         values = torch.minimum(torch.maximum(values, self.lowest), self.highest)
         return torch.cat([values, out[..., size + 1 :].sigmoid()], -1)
+
+
+def _network(inputs: Tensor, layers: list[tuple[Tensor, Tensor]], skip: Tensor) -> Tensor:
+    """Returns the outputs `[k, M, S + 2]` of layers, pairs of weights and biases, and a linear path."""
+    hidden, (*inner, (weight, bias)) = inputs, layers
+    for inner_weight, inner_bias in inner:
+        hidden = silu(torch.baddbmm(inner_bias, hidden, inner_weight))
+    return torch.baddbmm(torch.baddbmm(bias, hidden, weight), inputs, skip)
 
 
 class RewardModel(nn.Module):
@@ -141,11 +145,6 @@ class RewardModel(nn.Module):
             self.register_buffer(name, torch.full((size,), value))
         self.register_buffer("normalised", torch.tensor(False))
 
-    @property
-    def size(self) -> int:
-        """Entries of a planning state."""
-        return self.state_size + 2
-
     def planning_state(self, observations: Tensor) -> Tensor:
         """Returns planning states `[..., S + 2]` of observations `[..., S]`."""
         return torch.nn.functional.pad(observations, (0, 2))
@@ -176,9 +175,7 @@ class RewardModel(nn.Module):
     def _rescale(self, mean: Tensor, std: Tensor, shift: Tensor, scale: Tensor) -> None:
         """Changes first and last layers such that predictions under this normalisation are those under the last one."""
         ratio, moved = std / self.std, (mean - self.mean) / self.std
-        known = (
-            ratio <= _WIDER
-        )  # an entry that hardly moved before: what was learned of it says little, at great weights
+        known = ratio <= _WIDER  # what was learned of an entry that hardly moved says little, and at great weights
         ratio, moved = torch.where(known, ratio, 1), torch.where(known, moved, 0)
         for weight, bias in ((self.weights[0], self.biases[0]), (self.skip, self.biases[-1])):
             bias += (moved @ weight)[:, None]
@@ -190,11 +187,7 @@ class RewardModel(nn.Module):
     def forward(self, states: Tensor, actions: Tensor) -> Tensor:
         """Returns normalised changes, rewards and logits of ends, `[K, M, S + 2]`, of `[K, M, S]` and `[K, M, A]`."""
         inputs = (torch.cat([states, actions], -1) - self.mean) / self.std
-        hidden = inputs
-        *inner, last = zip(self.weights, self.biases, strict=True)
-        for weight, bias in inner:
-            hidden = silu(torch.baddbmm(bias, hidden, weight))
-        return torch.baddbmm(torch.baddbmm(last[1], hidden, last[0]), inputs, self.skip)
+        return _network(inputs, list(zip(self.weights, self.biases, strict=True)), self.skip)
 
     def loss(self, data: Transitions) -> Tensor:
         """Returns the training loss of transitions `[K, M]`, each member's own."""
