@@ -3,8 +3,8 @@
     python -m benchmarks.rewards --jobs 2                          # resumes where it was stopped
     python -m benchmarks.rewards --envs HalfCheetah-v5 --seeds 0
 
-Each agent is trained from scratch with default settings (SAC: Stable-Baselines3's) and seeds from 0, and plays episodes
-with seeds from 10000 after each number of steps of the same training.
+Each agent is trained from scratch with default settings (the rival: Stable-Baselines3's, SAC, or DQN where actions are
+discrete) and seeds from 0, and plays episodes with seeds from 10000 after each number of steps of the same training.
 """
 
 from __future__ import annotations
@@ -16,17 +16,30 @@ from typing import Any
 import gymnasium as gym
 import torch
 import tyro
-from stable_baselines3 import SAC
+from gymnasium import spaces
+from stable_baselines3 import DQN, SAC
 
 from benchmarks import pages
 from benchmarks.learning_cost import Constant
 from grasp_agent import GraspAgent, evaluate
 from grasp_agent.evaluation import aggregates
 
-STEPS = (5000, 10_000)
 EPISODES, SEED = 3, 10_000
-ENVS = ("HalfCheetah-v5",)
-GRASP, SACS, RIVALS = "grasp", "sac", ("random", "nothing")
+ENVS: dict[str, tuple[int, ...]] = {
+    "HalfCheetah-v5": (5000, 10_000),
+    "InvertedDoublePendulum-v5": (5000, 10_000),
+    "Hopper-v5": (5000, 10_000),
+    "Walker2d-v5": (5000, 10_000),
+    "Reacher-v5": (4000, 8000),
+    "Pusher-v5": (8000, 15_000),
+    "Swimmer-v5": (5000, 10_000),
+    "InvertedPendulum-v5": (3000, 6000),
+    "Pendulum-v1": (3000, 6000),
+    "CartPole-v1": (1500, 3000),
+    "Acrobot-v1": (3000, 6000),
+}
+"""Environments, and the steps after which agents play."""
+GRASP, SB3, RIVALS = "grasp", "sb3", ("random", "nothing")
 Row = dict[str, Any]
 
 
@@ -38,13 +51,15 @@ def measured(job: tuple[str, str, int]) -> Row:
     """
     name, env_id, seed = job
     torch.set_num_threads(1)
+    stops = ENVS[env_id]
     env, played = gym.make(env_id), gym.make(env_id)
     row: Row = {"agent": name, "env": env_id, "seed": seed, "learning_cpu_s": [], "returns": [], "ms": []}
     agent: Any = Constant(env.action_space, still=name == "nothing")
     if name not in RIVALS:
-        kind: Any = SAC if name == SACS else GraspAgent
+        rival = SAC if isinstance(env.action_space, spaces.Box) else DQN
+        kind: Any = rival if name == SB3 else GraspAgent
         agent = kind("MlpPolicy", env, seed=seed, device="cpu")
-    for before, steps in zip((0, *STEPS), STEPS if name not in RIVALS else STEPS[:1], strict=False):
+    for before, steps in zip((0, *stops), stops if name not in RIVALS else stops[:1], strict=False):
         began = time.process_time()
         if name not in RIVALS:
             agent.learn(steps - before, reset_num_timesteps=before == 0)
@@ -62,11 +77,11 @@ def page(rows: list[Row]) -> str:
         lines = [f"## `{env_id}`", ""]
         lines += ["| agent | steps | trainings | return, IQM | worst to best | CPU s of learning | ms per action |"]
         lines += ["|---|---|---|---|---|---|---|"]
-        for name in (GRASP, SACS, *RIVALS):
+        for name in (GRASP, SB3, *RIVALS):
             found = sorted(
                 (row for row in rows if row["env"] == env_id and row["agent"] == name), key=lambda r: r["seed"]
             )
-            for index, steps in enumerate(STEPS if name not in RIVALS else (0,)):
+            for index, steps in enumerate(ENVS[env_id] if name not in RIVALS else (0,)):
                 means = [sum(row["returns"][index]) / EPISODES for row in found if len(row["returns"]) > index]
                 if not means:
                     continue
@@ -81,7 +96,8 @@ def page(rows: list[Row]) -> str:
     return pages.page(
         "Rewards",
         "python -m benchmarks.rewards",
-        '`GraspAgent("MlpPolicy", env)` and Stable-Baselines3\'s SAC, both with default settings, trained from scratch '
+        '`GraspAgent("MlpPolicy", env)` and Stable-Baselines3\'s SAC (DQN for discrete actions; "sb3"), all with '
+        "default settings, trained from scratch "
         f"with seeds from 0; each training's mean return over {EPISODES} episodes with seeds from {SEED}, with "
         "deterministic actions; interquartile mean (IQM) over trainings. Doing nothing and random actions play the "
         "same episodes.",
@@ -90,9 +106,9 @@ def page(rows: list[Row]) -> str:
 
 
 def main(
-    envs: tuple[str, ...] = ENVS,
+    envs: tuple[str, ...] = tuple(ENVS),
     seeds: tuple[int, ...] = (0, 1, 2, 3, 4),
-    agents: tuple[str, ...] = (GRASP, SACS),
+    agents: tuple[str, ...] = (GRASP, SB3),
     out: Path | None = None,
     jobs: int = 1,
 ) -> None:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from grasp_agent.evaluation.evaluate import evaluate
     from grasp_agent.models import EncoderConfig, EnsembleMLP, MLPConfig, TrainConfig
     from grasp_agent.models.dynamics.rewarded import RewardModelConfig
+    from grasp_agent.models.dynamics.state_value import ValueConfig
     from grasp_agent.planners import GRASP, Criteria
     from grasp_agent.task import Frame, Goal, Structure
     from grasp_agent.video.record import record, record_beside, record_grid, record_search
@@ -35,6 +36,7 @@ _HOMES = {
     "ReplanRule": "agent.replan_rule",
     "RewardAgent": "agent.reward.agent",
     "RewardModelConfig": "models.dynamics.rewarded",
+    "ValueConfig": "models.dynamics.state_value",
     "ExploreConfig": "agent.exploration",
     "EncoderConfig": "models",
     "EnsembleMLP": "models",
@@ -74,6 +76,7 @@ __all__ = [
     "RewardModelConfig",
     "Structure",
     "TrainConfig",
+    "ValueConfig",
     "baseline",
     "bundled",
     "compare",

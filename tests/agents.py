@@ -7,14 +7,46 @@ import threading
 from typing import Any
 
 import gymnasium as gym
+import numpy as np
+from gymnasium import spaces
+from gymnasium.wrappers import FlattenObservation
 
 from grasp_agent import GRASP, ExploreConfig, GraspAgent, MLPConfig, ReplanRule, TrainConfig
 from grasp_agent.agent.pixel_perception import PixelPerception
 from grasp_agent.models import EncoderConfig
+from grasp_agent.models.dynamics.rewarded import RewardModelConfig
+from grasp_agent.models.dynamics.state_value import ValueConfig
+from grasp_agent.planners import ICEM
 
 ENV = "grasp/BallNav-v0"
 PIXELS = "grasp-tests/Pixels-v0"
 _PIXEL_OPTIONS = {"layout": "barrier", "observation": "pixels", "goal": "pixels"}
+FLAT, CHOICES = "agents:grasp-tests/Flat-v0", "agents:grasp-tests/Choices-v0"
+
+
+class Steering(gym.ActionWrapper[Any, Any, Any]):
+    """Rest, or one of four directions."""
+
+    def __init__(self, env: gym.Env[Any, Any]) -> None:
+        super().__init__(env)
+        self.action_space = spaces.Discrete(5)
+
+    def action(self, action: Any) -> Any:
+        return np.array([(0, 0), (1, 0), (-1, 0), (0, 1), (0, -1)][int(action)], np.float32)
+
+
+def flat(**options: Any) -> gym.Env[Any, Any]:
+    """Returns an environment with rewards and a Box of observations."""
+    return FlattenObservation(gym.make(ENV, **options).unwrapped)
+
+
+def choices(**options: Any) -> gym.Env[Any, Any]:
+    """Returns the same with discrete actions."""
+    return Steering(flat(**options))
+
+
+for name, entry in ((FLAT, flat), (CHOICES, choices)):
+    gym.register(name.split(":")[1], entry, max_episode_steps=100)
 gym.register(PIXELS, "grasp_envs.ball_nav:BallNavEnv", max_episode_steps=100, kwargs=_PIXEL_OPTIONS)
 
 
@@ -49,3 +81,24 @@ def threads() -> int:
     """Returns the number of threads of searches."""
     gc.collect()
     return sum(thread.name == "plan" for thread in threading.enumerate())
+
+
+def tiny_reward(env: Any = FLAT, **settings: Any) -> Any:
+    """Returns an agent for rewards that learns in seconds."""
+    given: dict[str, Any] = {
+        "planner": ICEM(iterations=2, samples=16, elites=4),
+        "model": RewardModelConfig(members=2, width=16),
+        "value": ValueConfig(width=16),
+        "learning_starts": 20,
+        "first_steps": 30,
+        "batch_size": 16,
+        "buffer_size": 1000,
+        "seed": 3,
+        "device": "cpu",
+    }
+    return GraspAgent("MlpPolicy", env, **{**given, **settings})
+
+
+def tiny_choices(env: Any = CHOICES, **settings: Any) -> Any:
+    """Returns the same with discrete actions."""
+    return tiny_reward(env, **settings)

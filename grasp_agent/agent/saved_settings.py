@@ -19,6 +19,7 @@ from grasp_agent.agent.settings import KINDS, AgentSettings
 from grasp_agent.agent.trainer import Fits
 from grasp_agent.models import EncoderConfig, MLPConfig, TrainConfig
 from grasp_agent.models.dynamics.rewarded import RewardModelConfig
+from grasp_agent.models.dynamics.state_value import ValueConfig
 from grasp_agent.models.world import World
 from grasp_agent.planners import Planner
 from grasp_agent.reading import parse_json
@@ -59,6 +60,7 @@ CODEC = Codec(
         MLPConfig,
         EncoderConfig,
         RewardModelConfig,
+        ValueConfig,
         TrainConfig,
         ExploreConfig,
         ReplanRule,

@@ -226,7 +226,7 @@ class _Best:
         self._shortlist = shortlist
         size, horizon = problem.size, problem.horizon
         self._problem = problem
-        self._actions = problem.clamp(usual.nan_to_num())
+        self._actions = problem.executable(problem.clamp(usual.nan_to_num()))
         self._states = problem.start[:, None].expand(-1, horizon, -1).nan_to_num()
         self._cost = torch.full((size,), torch.inf, dtype=problem.start.dtype, device=problem.start.device)
         self._accepted = torch.zeros_like(self._cost, dtype=torch.bool)
@@ -241,6 +241,7 @@ class _Best:
             return
         with clock.timing("verify"):
             actions = self._problem.clamp(torch.where(actions.isfinite(), actions, self._problem.rest))
+            actions = self._problem.executable(actions)
             if self._problem.criteria.stop and not whole:
                 actions, rollouts = self._problem.cut(actions), None
             if rollouts is None and actions.shape[1] > self._shortlist:

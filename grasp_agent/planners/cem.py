@@ -45,7 +45,7 @@ class CEM(Planner[CEMState]):
         candidates: number of distributions in parallel.
         samples: plans drawn from each in an iteration.
         elites: number of best plans to which the next distribution is fitted.
-        sigma: initial standard deviation, as a fraction of half the actions' range.
+        sigma: initial standard deviation, in units of `Problem.spread`.
         noise: the samples' noise along time; white as published.
     """
 
@@ -87,7 +87,7 @@ class ICEM(Planner[CEMState]):
         elites: number of best plans to which the next distribution is fitted.
         kept: fraction of the elites that are kept for the next iteration.
         momentum: fraction of the old mean and standard deviation in the next ones.
-        sigma: initial standard deviation, as a fraction of half the actions' range.
+        sigma: initial standard deviation, in units of `Problem.spread`.
         noise: the samples' noise along time.
         factored: True selects elites for each block of the problem separately: the fair comparison, on factored
             problems, with planners that know the blocks.
@@ -141,7 +141,7 @@ def initial_distributions(
     means = problem.resting(max(count, 1) if given is None else max(count, given.size)).clone()
     if given is not None:
         means[:, : given.size] = given.actions
-    std = (sigma * (problem.high - problem.low) / 2).expand_as(means)
+    std = (sigma * problem.spread).expand_as(means)
     parts = len(problem.independent) if factored else 1
     costs = means.new_full((*means.shape[:2], elites, parts), torch.inf)
     if given is not None:

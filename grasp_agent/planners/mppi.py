@@ -33,7 +33,7 @@ class MPPI(Planner[MPPIState]):
     Attributes:
         candidates: number of means in parallel.
         samples: plans drawn around each mean in an iteration.
-        sigma: their standard deviation, as a fraction of half the actions' range.
+        sigma: their standard deviation, in units of `Problem.spread`.
         temperature: lambda, in units of the samples' mean excess over the best cost, so that it does not depend on the
             scale of the cost.
         noise: the samples' noise along time; white as published.
@@ -64,8 +64,7 @@ class MPPI(Planner[MPPIState]):
         sides, horizon, size = state.mean.shape[1:]
         draw = self.noise.sample(noise, sides * problem.shared(self.samples), horizon, size).unflatten(0, (sides, -1))
         draw = draw.index_fill(1, torch.zeros(1, dtype=torch.long, device=draw.device), 0)  # the mean is a sample, too
-        half = (problem.high - problem.low) / 2
-        samples = problem.clamp(state.mean[:, :, None] + self.sigma * half * draw)
+        samples = problem.clamp(state.mean[:, :, None] + self.sigma * problem.spread * draw)
         cost = problem.merit(samples.flatten(1, 2)).unflatten(1, samples.shape[1:3])
         lowest = cost.min(-1, keepdim=True)
         excess = (cost - lowest.values).nan_to_num(posinf=torch.inf, nan=torch.inf)

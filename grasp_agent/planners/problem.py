@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from grasp_agent.planners.candidates import Fold
+from grasp_agent.planners.choices import relaxed, rounded
 from grasp_agent.planners.ensemble import Ensemble
 from grasp_agent.planners.linalg.least_squares import least_squares
 from grasp_agent.planners.objective import NoGoal, Objective
@@ -40,6 +41,9 @@ class Problem:
         start: `[B, S]` start states.
         low: `[A]` lower bounds of the actions.
         high: `[A]` upper bounds of the actions.
+        choices: for discrete actions, how many entries belong to each choice, A in sum: actions are projected to
+            mixtures of choices, and rounded to choices where plans are scored; they need bounds -1 and 1, and an
+            objective.
         horizon: number of actions in a plan.
         members: K, number of members that `dynamics` evaluates.
         action_jacobian: the model's own derivative by the action; None uses autograd.
@@ -73,6 +77,7 @@ class Problem:
     low: Tensor
     high: Tensor
     horizon: int
+    choices: tuple[int, ...] = ()
     members: int = 1
     action_jacobian: Jacobian | None = None
     action_pullback: Pullback | None = None
@@ -100,6 +105,8 @@ class Problem:
             )
         if not bool((self.low < self.high).all() and self.low.isfinite().all() and self.high.isfinite().all()):
             raise ValueError("low, high: expected finite bounds with low < high")
+        if self.choices and (sum(self.choices) != len(self.low) or self.objective is None):
+            raise ValueError(f"choices: expected {len(self.low)} in sum, and an objective, got {self.choices}")
         if isinstance(self.goal, NoGoal) == (self.objective is None):
             raise ValueError("problem: expected a goal or an objective, one of them")
         if self.horizon < 1:
@@ -138,6 +145,11 @@ class Problem:
         return Scoring(self.goal, self.start, self.criteria, self.support, self.terminal, self.refusals)
 
     @property
+    def spread(self) -> Tensor:
+        """`[A]`, the unit of noise on actions: half their range, or all of it for choices."""
+        return (self.high - self.low) / (1 if self.choices else 2)
+
+    @property
     def rest(self) -> Tensor:
         """`[A]`, the middle of the bounds: zero for symmetric actions."""
         return (self.low + self.high) / 2
@@ -156,8 +168,12 @@ class Problem:
         return -(-count // self.steppers) * self.steppers
 
     def clamp(self, actions: Tensor) -> Tensor:
-        """Returns actions `[..., A]` projected into the bounds."""
-        return actions.clamp(self.low, self.high)
+        """Returns actions `[..., A]` projected into the bounds, or to mixtures of choices."""
+        return relaxed(actions, self.choices) if self.choices else actions.clamp(self.low, self.high)
+
+    def executable(self, actions: Tensor) -> Tensor:
+        """Returns actions `[..., A]` as they are executed: choices rounded, others as they are."""
+        return rounded(actions, self.choices) if self.choices else actions
 
     def shifted(self, states: Tensor) -> Tensor:
         """Returns the states before a plan's actions: s_0 .. s_{H-1} of s_1 .. s_H, `[B, N, H, S]`."""
@@ -276,6 +292,7 @@ class Problem:
             actions: the candidates.
             rollouts: `[K, B, N, H, S]`, where they are known.
         """
+        actions = self.executable(actions)
         rollouts = self.rollout(actions) if rollouts is None else rollouts
         if self.objective is None:
             return self.scoring.evaluate(rollouts)

@@ -12,7 +12,8 @@ from agents import ENV
 from stable_baselines3 import SAC
 from stable_baselines3.common.base_class import BaseAlgorithm
 
-Observation = dict[str, Any]
+Observation = Any
+"""A dictionary of arrays, or an array."""
 
 
 class Kind(NamedTuple):
@@ -23,6 +24,14 @@ class Kind(NamedTuple):
     """Builds an untrained model from an environment and settings."""
     file: Path
     """File of a briefly trained model."""
+    shape: tuple[int, ...] = (2,)
+    """Of an action."""
+    dtype: type[np.generic] = np.float32
+    """Of an action."""
+    foreign: str = "grasp/Reacher-v0"
+    """An environment with other spaces."""
+    other: dict[str, Any] = {"horizon": 7}  # noqa: RUF012
+    """A setting that may be replaced."""
 
     def load(self, **how: Any) -> Any:
         """Loads the briefly trained model."""
@@ -48,15 +57,23 @@ def observations(count: int, first: int = 0, *, single: bool = False) -> Observa
     drawn = [env.reset(seed=first + row)[0] for row in range(count)]
     space = env.observation_space
     env.close()
-    assert isinstance(space, gym.spaces.Dict)
     if single:
         return drawn[0]
+    if not isinstance(space, gym.spaces.Dict):
+        return np.array(drawn, space.dtype).reshape(-1, *(space.shape or ()))
     return {k: np.array([o[k] for o in drawn], b.dtype).reshape(-1, *(b.shape or ())) for k, b in space.items()}
 
 
+def each(observation: Observation, function: Callable[[Any], Any]) -> Observation:
+    """Returns an observation with all its arrays changed."""
+    if isinstance(observation, dict):
+        return {key: function(value) for key, value in observation.items()}
+    return function(observation)
+
+
 def row(batch: Observation, index: int) -> Observation:
-    return {key: value[index] for key, value in batch.items()}
+    return each(batch, lambda value: value[index])
 
 
-def short(**options: Any) -> gym.Env[Any, Any]:
-    return gym.make(ENV, max_episode_steps=20, **options)
+def short(env_id: str | None = None, **options: Any) -> gym.Env[Any, Any]:
+    return gym.make(env_id or ENV, max_episode_steps=20, **options)

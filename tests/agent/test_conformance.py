@@ -17,8 +17,8 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch
-from agents import ENV, tiny
-from kinds import Kind, Observation, observations, row, sac, short
+from agents import ENV, tiny, tiny_seer
+from kinds import Kind, Observation, each, observations, row, sac, short
 from stable_baselines3 import SAC
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.env_util import make_vec_env
@@ -29,15 +29,15 @@ from grasp_agent import GRASP, GraspAgent
 
 
 class TestPredict:
-    def test_one_observation_gives_one_action(self, model: Any, obs: Observation):
+    def test_one_observation_gives_one_action(self, kind: Kind, model: Any, obs: Observation):
         action, _ = model.predict(obs)
-        assert (type(action), action.shape, action.dtype) == (np.ndarray, (2,), np.float32)
+        assert (type(action), action.shape, action.dtype) == (np.ndarray, kind.shape, kind.dtype)
         assert model.action_space.contains(action)
 
     @pytest.mark.parametrize("count", [0, 1, 4])
-    def test_a_batch_keeps_its_axis(self, model: Any, count: int):
+    def test_a_batch_keeps_its_axis(self, kind: Kind, model: Any, count: int):
         actions, _ = model.predict(observations(count), deterministic=True)
-        assert (actions.shape, actions.dtype) == ((count, 2), np.float32)
+        assert (actions.shape, actions.dtype) == ((count, *kind.shape), kind.dtype)
         assert all(model.action_space.contains(action) for action in actions)
 
     @pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy keyword")  # torch's, in SAC
@@ -45,7 +45,7 @@ class TestPredict:
     @pytest.mark.parametrize("count", [None, 3])
     def test_observations_come_in_several_forms(self, kind: Kind, form: Any, count: int | None):
         plain = observations(1, single=True) if count is None else observations(count)
-        other = {key: value.tolist() if form is list else form(value) for key, value in plain.items()}
+        other = each(plain, lambda value: value.tolist() if form is list else form(value))
         expected, found = (kind.load().predict(o, deterministic=True)[0] for o in (plain, other))
         np.testing.assert_allclose(found, expected, atol=1e-5)
 
@@ -54,19 +54,19 @@ class TestPredict:
         by_place, _ = model.predict(obs, None, None, True)
         np.testing.assert_array_equal(by_place, by_name)
 
-    def test_the_returned_state_may_be_passed_on(self, model: Any):
+    def test_the_returned_state_may_be_passed_on(self, kind: Kind, model: Any):
         batch = observations(2)
         _, state = model.predict(batch, deterministic=True)
         starts = np.array([True, False])
         actions, _ = model.predict(batch, state=state, episode_start=starts, deterministic=True)
-        assert actions.shape == (2, 2) and starts.tolist() == [True, False]
+        assert actions.shape == (2, *kind.shape) and starts.tolist() == [True, False]
         for given in (np.ones(2, bool), [True, True], np.zeros(2, bool)):
-            assert model.predict(batch, state=None, episode_start=given)[0].shape == (2, 2)
+            assert model.predict(batch, state=None, episode_start=given)[0].shape == (2, *kind.shape)
 
     def test_a_row_of_a_batch_is_the_single_call(self, kind: Kind):
         batch = observations(3)
         # The default for images ranks samples: after a rounding error another one may be the best.
-        how = {"planner": GRASP()} if kind.algorithm is GraspAgent else {}
+        how = {"planner": GRASP()} if kind.make in (tiny, tiny_seer) else {}
         together, _ = kind.load(**how).predict(batch, deterministic=True)
         for index in range(3):
             alone, _ = kind.load(**how).predict(row(batch, index), deterministic=True)
@@ -100,11 +100,12 @@ class TestPredict:
         assert states() == before
 
     def test_the_input_is_neither_changed_nor_returned(self, model: Any, obs: Observation):
-        kept = {key: value.copy() for key, value in obs.items()}
-        action, _ = model.predict(obs, deterministic=True)
-        action[:] = 9
-        for key, value in obs.items():
-            np.testing.assert_array_equal(value, kept[key])
+        given, kept = copy.deepcopy(obs), copy.deepcopy(obs)
+        action, _ = model.predict(given, deterministic=True)
+        action[...] = 9
+        parts = given.values() if isinstance(given, dict) else [given]
+        for value, before in zip(parts, kept.values() if isinstance(kept, dict) else [kept], strict=True):
+            np.testing.assert_array_equal(value, before)
             assert not np.shares_memory(value, action)
 
     def test_a_pair_of_observation_and_info_is_refused(self, model: Any, obs: Observation):
@@ -113,6 +114,10 @@ class TestPredict:
 
     @pytest.mark.parametrize("key", ["observation", "achieved_goal", "desired_goal"])
     def test_a_wrong_shape_is_refused(self, model: Any, obs: Observation, key: str):
+        if not isinstance(obs, dict):
+            with pytest.raises(ValueError, match="Unexpected observation shape"):
+                model.predict(np.zeros(5, np.float32))
+            return
         if key not in obs:
             pytest.skip("goals as images have no vectors")
         with pytest.raises(ValueError, match="Unexpected observation shape"):
@@ -120,18 +125,18 @@ class TestPredict:
 
     @pytest.mark.parametrize("key", ["observation", "achieved_goal", "desired_goal"])
     def test_a_missing_key_is_named(self, model: Any, obs: Observation, key: str):
-        if key not in obs:
-            pytest.skip("goals as images have no vectors")
+        if not isinstance(obs, dict) or key not in obs:
+            pytest.skip("goals as images have no vectors, and a Box has no keys")
         with pytest.raises((KeyError, ValueError), match=key):
             model.predict({name: value for name, value in obs.items() if name != key})
 
     @pytest.mark.parametrize("count", [1, 3])
-    def test_gymnasiums_vector_environments_are_supported(self, model: Any, count: int):
+    def test_gymnasiums_vector_environments_are_supported(self, kind: Kind, model: Any, count: int):
         env = gym.make_vec(ENV, num_envs=count, vectorization_mode="sync")
         observation, _ = env.reset(seed=0)
         for _ in range(3):
             actions, _ = model.predict(observation)
-            assert actions.shape == (count, 2)
+            assert actions.shape == (count, *kind.shape)
             observation, *_ = env.step(actions)
         env.close()
 
@@ -189,9 +194,8 @@ class TestSaving:
             model.set_parameters({name: {"strange": torch.zeros(1)} for name in model.get_parameters()})
 
     def test_settings_may_be_replaced_when_loading(self, kind: Kind):
-        settings = {"horizon": 7} if kind.algorithm is GraspAgent else {"gamma": 0.5}
-        (name, value), *_ = settings.items()
-        assert getattr(kind.load(**settings), name) == value
+        (name, value), *_ = kind.other.items()
+        assert getattr(kind.load(**kind.other), name) == value
 
 
 class TestIntendedDifferences:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import IO, Any, ClassVar, TypeVar
 
@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from gymnasium import spaces
 from stable_baselines3.common.policies import BasePolicy
+from torch import Tensor
 
 from grasp_agent import serialization
 from grasp_agent.agent.reward.algorithm import RewardAlgorithm
@@ -17,6 +18,7 @@ from grasp_agent.agent.reward.experience import check_env
 from grasp_agent.agent.reward.policy import RewardPolicy, StepReward, checked_planner
 from grasp_agent.agent.reward.saved import CODED, PLAIN, SavedRewardAgent, fitting
 from grasp_agent.models.dynamics.rewarded import RewardModelConfig
+from grasp_agent.models.dynamics.state_value import ValueConfig
 from grasp_agent.models.precision import single_precision
 from grasp_agent.planners import Planner
 from grasp_agent.reading import reading
@@ -36,15 +38,19 @@ class RewardAgent(RewardAlgorithm):
 
     Args:
         policy: "MlpPolicy", or a subclass of `RewardPolicy`.
-        env: environment, several of them, or its id; observations are a Box of one axis, actions a bounded one.
+        env: environment, several of them, or its id; observations are a Box of one axis; actions are a bounded one,
+            Discrete, MultiDiscrete or MultiBinary.
         objective: the reward of a step, `(states [..., S], actions [..., A]) -> [...]`, for the states that actions led
             to, in the environment's units; it takes the place of the learned reward, in planning alone.
         planner: CEM, ICEM, MPPI or GradientShooting; None for `grasp_agent.agent.reward.policy.REWARD_PLANNER`.
-        horizon: steps of a plan.
+        horizon: steps of a plan; None for 6 where their ends are valued, else 12.
         gamma: discount of a step.
         pessimism: weight of the standard deviation over the members' returns, see `Return`.
-        noise: standard deviation of the noise on actions that are not deterministic, as a part of half their range.
+        noise: standard deviation of the noise on actions that are not deterministic, as a part of half their range;
+            of choices, the probability that one is random.
         model: shape and training of the networks.
+        value: shape and training of the networks that value the ends of plans; None for plans without, which need a
+            longer horizon.
         learning_rate: of the model, a number.
         buffer_size: steps that are kept.
         learning_starts: steps of random actions before the model is trained.
@@ -71,11 +77,12 @@ class RewardAgent(RewardAlgorithm):
         *,
         objective: StepReward | None = None,
         planner: Planner[Any] | None = None,
-        horizon: int = 12,
+        horizon: int | None = None,
         gamma: float = 0.99,
         pessimism: float = 0.5,
         noise: float = 0.1,
         model: RewardModelConfig | None = None,
+        value: ValueConfig | None = ValueConfig(),  # noqa: B008  frozen
         learning_rate: float = 2e-3,
         buffer_size: int = 1_000_000,
         learning_starts: int = 1000,
@@ -110,18 +117,23 @@ class RewardAgent(RewardAlgorithm):
             gamma=gamma,
             train_freq=train_freq,
             gradient_steps=gradient_steps,
-            policy_kwargs={**plans, "objective": objective, "model": model, "seed": fresh_seed(seed)},
+            policy_kwargs={**plans, "objective": objective, "model": model, "value": value, "seed": fresh_seed(seed)},
             seed=seed,
             device=device,
             support_multi_env=True,
             sde_support=False,
-            supported_action_spaces=(spaces.Box,),
+            supported_action_spaces=(spaces.Box, spaces.Discrete, spaces.MultiDiscrete, spaces.MultiBinary),
             **logged,
         )
         if _init_setup_model:
             self._read_spec()
             self._setup_model()
             self._content().check_loadable()
+
+    @property
+    def horizon(self) -> int:
+        """Steps of a plan."""
+        return self.policy.horizon
 
     @property
     def planner(self) -> Planner[Any]:
@@ -132,6 +144,27 @@ class RewardAgent(RewardAlgorithm):
     def planner(self, planner: Planner[Any] | None) -> None:
         self.policy.planner = checked_planner(planner)
         self.policy.forget()
+
+    def set_parameters(  # type: ignore[override]
+        self,
+        load_path_or_dict: str | Path | IO[bytes] | Mapping[str, Mapping[str, Tensor]],
+        exact_match: bool = True,
+        device: torch.device | str = "auto",
+    ) -> None:
+        """Takes over the networks of another agent of the same kind.
+
+        Args:
+            load_path_or_dict: a saved agent's file, or the result of `get_parameters`.
+            exact_match: False keeps parameters that a dictionary does not hold.
+            device: not used; the agent stays where it is.
+
+        Raises:
+            ValueError: if they do not fit.
+        """
+        given: Any = load_path_or_dict
+        if not isinstance(given, Mapping):
+            given = {"policy": fitting(SavedRewardAgent.read(given, {}).tensors, self.policy.state_dict())}
+        super().set_parameters(dict(given), exact_match)
 
     def save(  # type: ignore[override]
         self, path: str | Path | IO[bytes], exclude: Iterable[str] | None = None, include: Iterable[str] | None = None
@@ -148,11 +181,16 @@ class RewardAgent(RewardAlgorithm):
 
     def _content(self) -> SavedRewardAgent:
         policy = self.policy
-        known = {"model": policy.model.config, **{name: getattr(policy, name) for name in ("planner", "horizon")}}
+        value = None if policy.value is None else policy.value.config
+        known = {
+            "model": policy.model.config,
+            "value": value,
+            **{name: getattr(policy, name) for name in ("planner", "horizon")},
+        }
         known |= {name: getattr(policy, name) for name in ("gamma", "pessimism", "noise")}
         known["train_freq"] = self.train_freq.frequency  # type: ignore[union-attr]
         known |= {name: getattr(self, name) for name in (*PLAIN, *CODED) if name not in known}
-        assert isinstance(self.observation_space, spaces.Box) and isinstance(self.action_space, spaces.Box)
+        assert isinstance(self.observation_space, spaces.Box)
         return SavedRewardAgent(
             settings=known,
             has_objective=policy.step_reward is not None,
@@ -162,7 +200,7 @@ class RewardAgent(RewardAlgorithm):
             env_kwargs=self.env_kwargs,
             seed=self.seed,
             num_timesteps=self.num_timesteps,
-            updates=self._updates,
+            updates=self._training.updates,
             tensors=policy.state_dict(),
         )
 
@@ -205,7 +243,7 @@ class RewardAgent(RewardAlgorithm):
             agent._setup_model()
             agent.policy.load_state_dict(fitting(saved.tensors, agent.policy.state_dict()))
         agent.env_id, agent.env_kwargs = saved.env_id, saved.env_kwargs
-        agent.num_timesteps, agent._updates = saved.num_timesteps, saved.updates
+        agent.num_timesteps, agent._training.updates = saved.num_timesteps, saved.updates
         if env is not None:
             agent.set_env(env, force_reset)
         return agent

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any, TypeVar
 
 import numpy as np
-import torch
 from gymnasium import spaces
 from numpy.typing import NDArray
 from stable_baselines3.common.buffers import ReplayBuffer
@@ -13,9 +12,10 @@ from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.type_aliases import MaybeCallback
 from stable_baselines3.common.utils import check_for_correct_spaces
 
-from grasp_agent.agent.reward.experience import check_env, check_step, recorded, sampled
+from grasp_agent.agent.reward.experience import check_env, check_step
 from grasp_agent.agent.reward.plans import RunningPlans
 from grasp_agent.agent.reward.policy import RewardPolicy
+from grasp_agent.agent.reward.training import Training
 from grasp_agent.agent.saved_settings import savable_options
 from grasp_agent.interruption import stoppable
 from grasp_agent.models.precision import single_precision
@@ -25,8 +25,6 @@ from grasp_agent.task.vec_env import Environment, spec_of, vectorised
 from grasp_agent.validation import whole
 
 Self = TypeVar("Self", bound="RewardAlgorithm")
-_GROWTH = 1.25  # of the data, after which the normalisation is fitted again; chosen by hand
-_MOVING = 10  # gradient steps before which the moving average of weights is a plain mean, about; chosen by hand
 
 
 class RewardAlgorithm(OffPolicyAlgorithm):
@@ -42,9 +40,6 @@ class RewardAlgorithm(OffPolicyAlgorithm):
     first_steps: int
     env_id: str | None = None
     env_kwargs: dict[str, Any]
-    _updates: int = 0
-    _stored: int = 0
-    _normalised_at: int = 0
     _plans: RunningPlans | None = None
 
     def _read_spec(self) -> None:
@@ -55,10 +50,7 @@ class RewardAlgorithm(OffPolicyAlgorithm):
     def _setup_model(self) -> None:
         super()._setup_model()
         self._random = np.random.default_rng(self.seed)
-        decay = self.policy.model.config.weight_decay
-        self._optimiser = torch.optim.AdamW(
-            self.policy.model.parameters(), lr=self.lr_schedule(1), weight_decay=decay, foreach=True
-        )
+        self._training = Training(self.policy, self.lr_schedule(1))
 
     def set_random_seed(self, seed: int | None = None) -> None:
         """Seeds the agent and its environments; unlike Stable-Baselines3, no global generator."""
@@ -127,13 +119,13 @@ class RewardAlgorithm(OffPolicyAlgorithm):
         self, learning_starts: int, action_noise: Any = None, n_envs: int = 1
     ) -> tuple[NDArray[Any], NDArray[Any]]:
         """Returns the actions for the environment and those of the replay buffer, random ones at first."""
-        assert isinstance(self.action_space, spaces.Box)
-        if self.num_timesteps < learning_starts or not self._updates:
+        if self.num_timesteps < learning_starts or not self._training.updates:
             taken = np.array([self.action_space.sample() for _ in range(n_envs)])
         else:
             assert self._last_obs is not None
             taken, self._plans = self.policy.collect(self._last_obs, self._plans, self.num_timesteps)
-        return taken, from_space(taken, self.action_space)
+        stored = from_space(taken, self.action_space) if isinstance(self.action_space, spaces.Box) else taken
+        return taken, stored
 
     def _store_transition(
         self,
@@ -146,7 +138,7 @@ class RewardAlgorithm(OffPolicyAlgorithm):
     ) -> None:
         check_step(self.num_timesteps, new_obs, reward, infos)
         super()._store_transition(replay_buffer, buffer_action, new_obs, reward, dones, infos)
-        self._stored += len(dones)
+        self._training.stored += len(dones)
         if self._plans is not None:
             self._plans.begin(dones.astype(bool))
 
@@ -158,27 +150,12 @@ class RewardAlgorithm(OffPolicyAlgorithm):
             gradient_steps: their number.
             batch_size: steps of a batch, for each member.
         """
-        model, averaged = self.policy.model, self.policy.averaged
         assert self.replay_buffer is not None
-        buffer = self.replay_buffer
-        self._stored = max(self._stored, buffer.size() * buffer.n_envs)  # of a buffer that was loaded
-        if self._stored < min(self.learning_starts, buffer.buffer_size * buffer.n_envs):
+        buffer, training = self.replay_buffer, self._training
+        training.stored = max(training.stored, buffer.size() * buffer.n_envs)  # of a buffer that was loaded
+        if training.stored < min(self.learning_starts, buffer.buffer_size * buffer.n_envs):
             return  # after loading: a model that knows more is not fitted to the first few steps
-        if self._stored >= _GROWTH * self._normalised_at:
-            data, self._normalised_at = recorded(buffer), self._stored
-            model.normalise(data)
-            averaged.normalise(data)
-        loss = None
-        for _ in range(gradient_steps if self._updates else max(gradient_steps, self.first_steps)):
-            loss = model.loss(sampled(self.replay_buffer, self._random, model.config.members, batch_size))
-            self._optimiser.zero_grad()
-            loss.backward()
-            self._optimiser.step()
-            self._updates += 1
-            decay = min(model.config.average, self._updates / (_MOVING + self._updates))
-            with torch.no_grad():
-                for mean, latest in zip(averaged.parameters(), model.parameters(), strict=True):
-                    mean.lerp_(latest, 1 - decay)
+        training.normalise(buffer)
+        for _ in range(gradient_steps if training.updates else max(gradient_steps, self.first_steps)):
+            self.logger.record("model/loss", training.step(buffer, self._random, batch_size))
         self.policy.refresh()
-        if loss is not None:
-            self.logger.record("model/loss", float(loss.detach()))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import gymnasium as gym
@@ -11,9 +12,14 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.vec_env import VecEnv, unwrap_vec_normalize
+from torch import Tensor
 
 from grasp_agent.models.dynamics.rewarded import Transitions
-from grasp_agent.task.actions import check_actions
+from grasp_agent.models.dynamics.state_value import Backups
+from grasp_agent.task.action_codec import ActionCodec
+
+Where = tuple[NDArray[np.int64], NDArray[np.int64]]
+"""Moments and environments of steps in a replay buffer, `[...]`."""
 
 
 def check_env(env: gym.Env[Any, Any] | VecEnv) -> None:
@@ -23,8 +29,9 @@ def check_env(env: gym.Env[Any, Any] | VecEnv) -> None:
         ValueError: if its spaces do not fit, or it is normalised by running statistics of Stable-Baselines3.
     """
     check_spaces(env.observation_space, env.action_space)
-    if isinstance(env, VecEnv) and unwrap_vec_normalize(env) is not None:
-        raise ValueError("VecNormalize: expected an environment without it; the model normalises by itself")
+    normalising = unwrap_vec_normalize(env) if isinstance(env, VecEnv) else None
+    if normalising is not None and normalising.norm_obs:
+        raise ValueError("VecNormalize: expected norm_obs=False; the model normalises by itself")
 
 
 def check_spaces(space: spaces.Space[Any], action_space: spaces.Space[Any]) -> None:
@@ -36,7 +43,7 @@ def check_spaces(space: spaces.Space[Any], action_space: spaces.Space[Any]) -> N
             f"observation space: expected a Box with one axis, got {space}; gymnasium.wrappers.FlattenObservation "
             "makes one of others"
         )
-    check_actions(action_space)
+    ActionCodec(action_space)
 
 
 def check_step(step: int, observations: NDArray[Any], rewards: NDArray[Any], infos: list[dict[str, Any]]) -> None:
@@ -47,21 +54,65 @@ def check_step(step: int, observations: NDArray[Any], rewards: NDArray[Any], inf
             raise ValueError(f"environment step {step}: {name}: expected finite numbers, got {np.asarray(values)}")
 
 
-def recorded(buffer: ReplayBuffer) -> Transitions:
+def recorded(buffer: ReplayBuffer, codec: ActionCodec) -> Transitions:
     """Returns all steps `[M]` of a buffer."""
     times, envs = np.divmod(np.arange(buffer.size() * buffer.n_envs), buffer.n_envs)
-    return _steps(buffer, (times, envs))
+    return transitions(buffer, codec, (times, envs))
 
 
-def sampled(buffer: ReplayBuffer, random: np.random.Generator, members: int, count: int) -> Transitions:
-    """Returns random steps `[members, count]` of a buffer, others for each member."""
+def drawn(
+    buffer: ReplayBuffer, random: np.random.Generator, members: int, count: int, latest: int | None = None
+) -> Where:
+    """Returns where random steps `[members, count]` are in a buffer, others for each member.
+
+    Args:
+        buffer: recorded steps.
+        random: random numbers.
+        members: K.
+        count: of steps for each.
+        latest: moments that are drawn from, the latest ones; None for all.
+    """
     shape = members, count
-    return _steps(buffer, (random.integers(buffer.size(), size=shape), random.integers(buffer.n_envs, size=shape)))
+    moments = buffer.size() if latest is None else min(latest, buffer.size())
+    return (buffer.pos - 1 - random.integers(moments, size=shape)) % buffer.buffer_size, random.integers(
+        buffer.n_envs, size=shape
+    )
 
 
-def _steps(buffer: ReplayBuffer, where: tuple[NDArray[np.int64], NDArray[np.int64]]) -> Transitions:
+def backups(buffer: ReplayBuffer, where: Where, steps: int, discount: float) -> Backups:
+    """Returns what followed upon the states at moments and environments.
+
+    Args:
+        buffer: recorded steps.
+        where: the moments and environments.
+        steps: how many are looked ahead, unless the episode ends or the record does.
+        discount: of a step.
+    """
+    times, envs = where
+    newest, last, going = (buffer.pos - 1) % buffer.buffer_size, times, np.ones(times.shape, bool)
+    total, weights = np.zeros(times.shape, np.float32), np.ones(times.shape, np.float32)
+    for ahead in range(steps):
+        now = (times + ahead) % buffer.buffer_size
+        total += np.where(going, weights * buffer.rewards[now, envs], 0)
+        weights, last = np.where(going, np.float32(discount) * weights, weights), np.where(going, now, last)
+        going = going & (buffer.dones[now, envs] == 0) & (now != newest)
+    weights = weights * (1 - _ended(buffer, (last, envs)))
+    parts = buffer.observations[where], total, buffer.next_observations[last, envs], weights
+    return Backups(*_tensors(buffer, *parts))
+
+
+def transitions(buffer: ReplayBuffer, codec: ActionCodec, where: Where) -> Transitions:
     """Returns the steps of moments and environments."""
-    vectors = (buffer.observations, buffer.actions, buffer.next_observations)
-    ended = buffer.dones[where] * (1 - buffer.timeouts[where])  # a time limit does not end an episode for good
-    parts = *(part[where] for part in vectors), buffer.rewards[where], ended
-    return Transitions(*(torch.as_tensor(part, dtype=torch.float32, device=buffer.device) for part in parts))
+    actions = buffer.actions[where]
+    if codec.choices:
+        actions = codec.encode(actions.reshape(*where[0].shape, *codec.space.shape))  # type: ignore[misc]
+    rest = buffer.next_observations[where], buffer.rewards[where], _ended(buffer, where)
+    return Transitions(*_tensors(buffer, buffer.observations[where], actions, *rest))
+
+
+def _ended(buffer: ReplayBuffer, where: Where) -> NDArray[np.float32]:
+    return buffer.dones[where] * (1 - buffer.timeouts[where])  # a time limit does not end an episode for good
+
+
+def _tensors(buffer: ReplayBuffer, *parts: NDArray[Any]) -> Iterator[Tensor]:
+    return (torch.as_tensor(part, dtype=torch.float32, device=buffer.device) for part in parts)

@@ -16,10 +16,11 @@ from torch import Tensor
 from grasp_agent.agent.policy import checked_starts
 from grasp_agent.agent.reward.plans import RunningPlans
 from grasp_agent.models.dynamics.rewarded import RewardModel, RewardModelConfig
+from grasp_agent.models.dynamics.state_value import StateValue, ValueConfig
 from grasp_agent.models.precision import single_precision
 from grasp_agent.planners import ICEM, Coloured, Criteria, Planner, Problem, Return
 from grasp_agent.planners.requirements import check_objective
-from grasp_agent.task.actions import to_space
+from grasp_agent.task.action_codec import ActionCodec
 from grasp_agent.validation import at_least, fraction, instance, whole
 
 _CRITERIA = Criteria(feedback=False)
@@ -28,6 +29,8 @@ StepReward = Callable[[Tensor, Tensor], Tensor]
 """`(states [..., S], actions [..., A]) -> [...]`: rewards of actions that led to states, in the environment's units."""
 
 
+HORIZON, LONG_HORIZON = 6, 12
+"""Default steps of plans whose ends are valued, and of others."""
 REWARD_PLANNER = ICEM(iterations=2, samples=100, elites=10, sigma=0.5, noise=Coloured(beta=0.5), verify_every=2)
 """The default planner for rewards; chosen on one training in HalfCheetah-v5."""
 
@@ -46,20 +49,25 @@ class RewardPolicy(BasePolicy):
 
     Args:
         observation_space: a Box of one axis.
-        action_space: a bounded Box of one axis.
+        action_space: a bounded Box of one axis, or choices, see `ActionCodec`.
         lr_schedule: not used.
         planner: a planner that plans for rewards; None for `REWARD_PLANNER`.
-        horizon: steps of a plan.
+        horizon: steps of a plan; None for `HORIZON` where its end is valued, else `LONG_HORIZON`.
         gamma: discount of a step.
         pessimism: see `Return`.
         model: shape and training of the networks; None for the default ones.
+        value: shape and training of the networks that value the ends of plans; None for plans without.
         objective: the reward of a step, in place of the learned one.
-        noise: standard deviation of the noise on actions that are not `deterministic`, as a part of half their range.
+        noise: standard deviation of the noise on actions that are not `deterministic`, as a part of half their range;
+            of choices, the probability that one is random.
         seed: of everything random.
 
     Attributes:
+        codec: translates between actions and the vectors of plans.
         model: the model that is trained.
         averaged: the moving average of its weights, with which plans are made.
+        value: the networks that value states, if any.
+        averaged_value: the moving average of their weights.
 
     Raises:
         ValueError: if a setting does not fit.
@@ -68,30 +76,39 @@ class RewardPolicy(BasePolicy):
     def __init__(
         self,
         observation_space: spaces.Box,
-        action_space: spaces.Box,
+        action_space: spaces.Space[Any],
         lr_schedule: Any = None,
         *,
         planner: Planner[Any] | None,
-        horizon: int,
+        horizon: int | None,
         gamma: float,
         pessimism: float,
         model: RewardModelConfig | None,
+        value: ValueConfig | None,
         objective: StepReward | None,
         noise: float,
         seed: int,
     ) -> None:
-        super().__init__(observation_space, action_space, squash_output=True)
+        super().__init__(observation_space, action_space, squash_output=isinstance(action_space, spaces.Box))
+        if horizon is None:
+            horizon = HORIZON if value is not None and objective is None else LONG_HORIZON
         whole(1, horizon=horizon)
         fraction(gamma=gamma)
         at_least(0, pessimism=pessimism, noise=noise)
         instance(RewardModelConfig, model=model)
+        instance(ValueConfig, value=value)
         if objective is not None and not callable(objective):
             raise ValueError(f"objective: expected a function of states and actions, or None, got {objective!r}")
         planner = checked_planner(planner)
         self.planner, self.horizon, self.noise, self.seed = planner, horizon, noise, seed
         self.gamma, self.pessimism, self.step_reward = gamma, pessimism, objective
-        self.model = RewardModel(observation_space.shape[0], action_space.shape[0], model, seed=seed)
+        self.codec, size = ActionCodec(action_space), observation_space.shape[0]
+        self.model = RewardModel(size, self.codec.size, model, seed=seed)
         self.averaged = deepcopy(self.model).requires_grad_(False)
+        self.value: StateValue | None = None
+        if value is not None:
+            self.value = StateValue(size, self.model.config.members, gamma, value, seed=seed)
+        self.averaged_value = None if self.value is None else deepcopy(self.value).requires_grad_(False)
         self.forget()
         self.refresh()
 
@@ -121,9 +138,9 @@ class RewardPolicy(BasePolicy):
     @property
     def objective(self) -> Return:
         """What plans are worth: the predicted rewards, or those of a given function, until the predicted end."""
-        given, size = self.step_reward, self.model.state_size
-        assert isinstance(self.action_space, spaces.Box)
-        bounds = self.action_space.low, self.action_space.high
+        given, size, value = self.step_reward, self.model.state_size, self.averaged_value
+        space = self.action_space
+        bounds = (space.low, space.high) if isinstance(space, spaces.Box) else (np.zeros(1), np.ones(1))
         low, high = (torch.from_numpy(bound).to(self.model.mean) for bound in bounds)
 
         def reward(_: Tensor, actions: Tensor, following: Tensor) -> Tensor:
@@ -139,6 +156,7 @@ class RewardPolicy(BasePolicy):
             ends=lambda _, __, following: following[..., size + 1],
             discount=self.gamma,
             pessimism=self.pessimism,
+            value=None if value is None or given is not None else lambda last: value.returns(last[..., :size]),
         )
 
     def predict(
@@ -165,13 +183,13 @@ class RewardPolicy(BasePolicy):
         Raises:
             ValueError: for an observation that does not fit the space, or is not finite.
         """
-        assert isinstance(self.action_space, spaces.Box)
+        _check_no_pair(observation)
         rows, is_batch = self.obs_to_tensor(observation)
         assert isinstance(rows, Tensor)
         rows = rows.float()
         if not rows.isfinite().all():
             raise ValueError("observation: expected finite numbers, got NaN or infinity")
-        blank = RunningPlans.blank(len(rows), self.horizon, self.action_space.shape[0])
+        blank = RunningPlans.blank(len(rows), self.horizon, self.codec.size)
         if state is not None:
             plans = RunningPlans.of(state, blank)
         else:
@@ -188,8 +206,8 @@ class RewardPolicy(BasePolicy):
             actions, plans = self._planned(rows, plans, deterministic)
         if state is None:
             self._plans, self._answered = plans, (key, actions) if deterministic else None
-        taken = to_space(actions, self.action_space)
-        return (taken if is_batch else taken[0]), RunningPlans._make(part.copy() for part in plans)
+        taken = self.codec.decode(actions)
+        return (taken if is_batch else taken.squeeze(0)), RunningPlans._make(part.copy() for part in plans)
 
     def collect(self, observations: Any, plans: RunningPlans | None, salt: int) -> tuple[NDArray[Any], RunningPlans]:
         """Returns actions with noise, for learning, and the plans from the next step on.
@@ -199,12 +217,11 @@ class RewardPolicy(BasePolicy):
             plans: those that the last call returned; None for none.
             salt: of the noise, another one for each call.
         """
-        assert isinstance(self.action_space, spaces.Box)
         rows, _ = self.obs_to_tensor(observations)
         assert isinstance(rows, Tensor)
         known = RunningPlans.blank(len(rows), self.horizon, self.model.action_size) if plans is None else plans
         actions, plans = self._planned(rows.float(), known, deterministic=False, salt=salt)
-        return to_space(actions, self.action_space), plans
+        return self.codec.decode(actions), plans
 
     def _predict(self, observation: Any, deterministic: bool = False) -> Tensor:
         """Returns actions `[n, A]` in [-1, 1] of observations `[n, S]`, at the beginning of their episodes."""
@@ -224,6 +241,7 @@ class RewardPolicy(BasePolicy):
             low=-bound,
             high=bound,
             horizon=self.horizon,
+            choices=self.codec.choices,
             members=self.model.config.members,
             criteria=_CRITERIA,
         )
@@ -234,7 +252,25 @@ class RewardPolicy(BasePolicy):
         following, action = np.concatenate([ahead[:, 1:], ahead[:, -1:]], 1), ahead[:, 0]
         noise = plans.noise
         if not deterministic and self.noise:
-            fresh = np.random.default_rng((self.seed, calls, salt, 1)).standard_normal(noise.shape, np.float32)
-            noise = _CORRELATION * noise + np.float32((1 - _CORRELATION**2) ** 0.5) * fresh
-            action = (action + self.noise * noise).clip(-1, 1)
+            action, noise = self._noisy(action, noise, np.random.default_rng((self.seed, calls, salt, 1)))
         return action, RunningPlans(following, noise.astype(np.float32), plans.steps + 1)
+
+    def _noisy(
+        self, action: NDArray[np.float32], noise: NDArray[np.float32], random: np.random.Generator
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Returns actions `[n, A]` with noise, and the noise `[n, A]`, which goes on from that of the last step."""
+        if self.codec.choices:
+            kept = random.random((len(action), len(self.codec.choices))) >= self.noise
+            kept = np.repeat(kept, self.codec.choices, axis=-1)
+            return np.where(kept, action, self.codec.random(random, len(action))), noise
+        fresh = random.standard_normal(noise.shape, np.float32)
+        noise = _CORRELATION * noise + np.float32((1 - _CORRELATION**2) ** 0.5) * fresh
+        return (action + self.noise * noise).clip(-1, 1), noise
+
+
+def _check_no_pair(observation: Any) -> None:
+    if isinstance(observation, tuple) and len(observation) == 2 and isinstance(observation[1], dict):
+        raise ValueError(
+            "observation: expected an array, got a pair: mixing Gym API with SB3 VecEnv API? env.reset() of Gymnasium "
+            "returns (observation, info)"
+        )

@@ -24,10 +24,11 @@ from grasp_agent.agent.saved_settings import (
 )
 from grasp_agent.reading import check_finite, parse_json, reading
 from grasp_agent.serialization import space_from_config, space_to_config
+from grasp_agent.task.action_codec import ActionCodec
 
 KIND = "reward"
 """Of files, beside those of agents that plan for goals."""
-CODED = ("planner", "model")
+CODED = ("planner", "model", "value")
 _COUNTS = ("buffer_size", "learning_starts", "first_steps", "batch_size", "train_freq", "gradient_steps")
 PLAIN = ("horizon", "gamma", "pessimism", "noise", "learning_rate", *_COUNTS)
 _BOUNDS = ("lowest", "highest")  # tensors that are infinite before training
@@ -41,7 +42,7 @@ class SavedRewardAgent(NamedTuple):
     has_objective: bool
     """Whether rewards came from a function, which no file holds."""
     observation_space: spaces.Box
-    action_space: spaces.Box
+    action_space: spaces.Space[Any]
     env_id: str | None
     """Id of the environment, if it has one."""
     env_kwargs: dict[str, Any]
@@ -114,12 +115,14 @@ class SavedRewardAgent(NamedTuple):
         check_planned(planner, config["horizon"])
         found = {name: space_from_config(config[name]) for name in ("observation_space", "action_space")}
         check_spaces(found["observation_space"], found["action_space"])
-        _check_shapes(tensors, CODEC.decode(known["model"]), **found)
+        networks = CODEC.decode(known["model"]), CODEC.decode(known["value"])
+        _check_shapes(tensors, *networks, **found)
         return cls(
             settings={
                 **{name: config[name] for name in PLAIN},
                 "planner": planner,
-                "model": CODEC.decode(known["model"]),
+                "model": networks[0],
+                "value": networks[1],
                 **changes,
             },
             has_objective=bool(config["has_objective"]),
@@ -134,16 +137,25 @@ class SavedRewardAgent(NamedTuple):
 
 
 def _check_shapes(
-    tensors: Mapping[str, Tensor], model: Any, observation_space: spaces.Space[Any], action_space: spaces.Space[Any]
+    tensors: Mapping[str, Tensor],
+    model: Any,
+    value: Any,
+    observation_space: spaces.Space[Any],
+    action_space: spaces.Space[Any],
 ) -> None:
     """Refuses a file whose networks are not of the size that its settings say, before any are made, and odd bounds."""
     if not tensors:
         return  # settings that are checked before training
-    assert observation_space.shape is not None and action_space.shape is not None
+    assert observation_space.shape is not None
     size = observation_space.shape[0]
-    sizes = [size + action_space.shape[0], *[model.width] * model.depth, size + 2]
-    for group in ("model", "averaged"):
-        for index, shape in enumerate(pairwise(sizes)):
+    sizes = {"model": [size + ActionCodec(action_space).size, *[model.width] * model.depth, size + 2]}
+    if value is not None:
+        sizes["value"] = [size, *[value.width] * value.depth, 1]
+    for group, widths in [
+        (f"{prefix}{name}", widths) for name, widths in sizes.items() for prefix in ("", "averaged_")
+    ]:
+        group = "averaged" if group == "averaged_model" else group
+        for index, shape in enumerate(pairwise(widths)):
             name, wanted = f"{group}.weights.{index}", (model.members, *shape)
             if name not in tensors or tuple(tensors[name].shape) != wanted:
                 raise ValueError(f"{name}: expected a tensor {list(wanted)}")

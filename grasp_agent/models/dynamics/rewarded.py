@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import NamedTuple
@@ -97,6 +98,34 @@ def _network(inputs: Tensor, layers: list[tuple[Tensor, Tensor]], skip: Tensor) 
     return torch.baddbmm(torch.baddbmm(bias, hidden, weight), inputs, skip)
 
 
+def random_layers(
+    sizes: Sequence[int], members: int, generator: torch.Generator
+) -> tuple[nn.ParameterList, nn.ParameterList]:
+    """Returns weights `[K, I, O]` and biases `[K, 1, O]` of layers of these sizes."""
+    weights, biases = nn.ParameterList(), nn.ParameterList()
+    for fan_in, fan_out in pairwise(sizes):
+        for parameters, shape in ((weights, (fan_in, fan_out)), (biases, (1, fan_out))):
+            draw = 2 * torch.rand(members, *shape, generator=generator) - 1
+            parameters.append(nn.Parameter(draw / math.sqrt(fan_in)))
+    return weights, biases
+
+
+def rescale_inputs(weight: Tensor, bias: Tensor, old: tuple[Tensor, Tensor], new: tuple[Tensor, Tensor]) -> None:
+    """Changes a first layer such that its outputs under a new normalisation are those under the old one.
+
+    Args:
+        weight: `[K, I, O]`.
+        bias: `[K, 1, O]`.
+        old: mean and standard deviation `[I]` of the inputs until now.
+        new: those from now on.
+    """
+    ratio, moved = new[1] / old[1], (new[0] - old[0]) / old[1]
+    known = ratio <= _WIDER  # what was learned of an entry that hardly moved says little, and at great weights
+    ratio, moved = torch.where(known, ratio, 1), torch.where(known, moved, 0)
+    bias += (moved @ weight)[:, None]
+    weight *= ratio[:, None]
+
+
 class RewardModel(nn.Module):
     """K residual MLPs with a linear path, and heads for the change of the state, the reward and the end.
 
@@ -128,11 +157,8 @@ class RewardModel(nn.Module):
         self.state_size, self.action_size = state_size, action_size
         inputs, members = state_size + action_size, self.config.members
         generator = torch.Generator().manual_seed(seed)
-        self.weights, self.biases = nn.ParameterList(), nn.ParameterList()
-        for fan_in, fan_out in pairwise([inputs, *[self.config.width] * self.config.depth, state_size + 2]):
-            for parameters, shape in ((self.weights, (fan_in, fan_out)), (self.biases, (1, fan_out))):
-                draw = 2 * torch.rand(members, *shape, generator=generator) - 1
-                parameters.append(nn.Parameter(draw / math.sqrt(fan_in)))
+        sizes = [inputs, *[self.config.width] * self.config.depth, state_size + 2]
+        self.weights, self.biases = random_layers(sizes, members, generator)
         self.skip = nn.Parameter(torch.zeros(members, inputs, state_size + 2))
         for name, size, value in (
             ("mean", inputs, 0.0),
@@ -174,12 +200,8 @@ class RewardModel(nn.Module):
 
     def _rescale(self, mean: Tensor, std: Tensor, shift: Tensor, scale: Tensor) -> None:
         """Changes first and last layers such that predictions under this normalisation are those under the last one."""
-        ratio, moved = std / self.std, (mean - self.mean) / self.std
-        known = ratio <= _WIDER  # what was learned of an entry that hardly moved says little, and at great weights
-        ratio, moved = torch.where(known, ratio, 1), torch.where(known, moved, 0)
         for weight, bias in ((self.weights[0], self.biases[0]), (self.skip, self.biases[-1])):
-            bias += (moved @ weight)[:, None]
-            weight *= ratio[:, None]
+            rescale_inputs(weight, bias, (self.mean, self.std), (mean, std))
         for part in (self.weights[-1], self.biases[-1], self.skip):
             part *= self.scale / scale
         self.biases[-1] += (self.shift - shift) / scale

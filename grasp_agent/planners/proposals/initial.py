@@ -47,7 +47,7 @@ class Rollout:
     """The model's rollout of smooth random actions.
 
     Attributes:
-        sigma: standard deviation of the actions, as a fraction of half their range.
+        sigma: standard deviation of the actions, in units of `Problem.spread`.
         shape: the noise along time.
     """
 
@@ -56,9 +56,8 @@ class Rollout:
 
     def __call__(self, problem: Problem, count: int, noise: NoiseSource) -> Candidates:
         """See `Initial`."""
-        half = (problem.high - problem.low) / 2
-        draw = self.shape.sample(noise, count, problem.horizon, half.shape[0])
-        actions = problem.clamp(problem.rest + self.sigma * half * draw).expand(problem.size, -1, -1, -1)
+        draw = self.shape.sample(noise, count, problem.horizon, len(problem.low))
+        actions = problem.clamp(problem.rest + self.sigma * problem.spread * draw).expand(problem.size, -1, -1, -1)
         return Candidates(problem.follow(actions), actions)
 
 
