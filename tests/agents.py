@@ -86,7 +86,8 @@ def threads() -> int:
 def tiny_reward(env: Any = FLAT, **settings: Any) -> Any:
     """Returns an agent for rewards that learns in seconds."""
     given: dict[str, Any] = {
-        "planner": ICEM(iterations=2, samples=16, elites=4),
+        "planner": ICEM(iterations=1, samples=8, elites=2),
+        "horizon": 3,
         "model": RewardModelConfig(members=2, width=16),
         "value": ValueConfig(width=16),
         "learning_starts": 20,

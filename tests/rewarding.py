@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from pathlib import Path
+from typing import Any, cast
 
 import gymnasium as gym
 import numpy as np
@@ -96,3 +97,9 @@ class Constant:
 
 def returned(agent: Any) -> float:
     return float(np.mean([episode.return_ for episode in evaluate(agent, limited(), 10, 500).episodes]))
+
+
+def reloaded(agent: RewardAgent, folder: Path) -> RewardAgent:
+    """Returns a copy that was read from a file."""
+    agent.save(folder / "agent.zip")
+    return cast(RewardAgent, GraspAgent.load(folder / "agent.zip", device="cpu"))

@@ -9,6 +9,14 @@ from torch import Tensor
 from torch.nn.functional import one_hot
 
 
+def check_choices(choices: tuple[int, ...], low: Tensor, high: Tensor, objective: object) -> None:
+    """Checks that choices fit the bounds `[A]` of actions; raises ValueError where not, or where there is a goal."""
+    if min(choices) < 1 or sum(choices) != len(low) or objective is None:
+        raise ValueError(f"choices: expected numbers from 1, {len(low)} in sum, and an objective, got {choices}")
+    if not bool((low == -1).all() and (high == 1).all()):
+        raise ValueError(f"choices: expected bounds -1 and 1, got {low.tolist()} and {high.tolist()}")
+
+
 def relaxed(actions: Tensor, choices: tuple[int, ...]) -> Tensor:
     """Returns actions `[..., A]` projected to the nearest mixtures of choices (Duchi et al. 2008, figure 1).
 

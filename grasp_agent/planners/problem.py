@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from grasp_agent.planners.candidates import Fold
-from grasp_agent.planners.choices import relaxed, rounded
+from grasp_agent.planners.choices import check_choices, relaxed, rounded
 from grasp_agent.planners.ensemble import Ensemble
 from grasp_agent.planners.linalg.least_squares import least_squares
 from grasp_agent.planners.objective import NoGoal, Objective
@@ -105,8 +105,8 @@ class Problem:
             )
         if not bool((self.low < self.high).all() and self.low.isfinite().all() and self.high.isfinite().all()):
             raise ValueError("low, high: expected finite bounds with low < high")
-        if self.choices and (sum(self.choices) != len(self.low) or self.objective is None):
-            raise ValueError(f"choices: expected {len(self.low)} in sum, and an objective, got {self.choices}")
+        if self.choices:
+            check_choices(self.choices, self.low, self.high, self.objective)
         if isinstance(self.goal, NoGoal) == (self.objective is None):
             raise ValueError("problem: expected a goal or an objective, one of them")
         if self.horizon < 1:

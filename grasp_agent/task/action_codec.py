@@ -19,7 +19,7 @@ class ActionCodec:
     A choice among n is a vector of n entries, 1 for what is chosen and -1 for the others.
 
     Args:
-        space: a bounded Box of one axis, Discrete, MultiDiscrete of one axis or MultiBinary of one axis.
+        space: a bounded Box of one axis, Discrete, MultiDiscrete of one axis or MultiBinary(n).
 
     Attributes:
         size: A, entries of a vector.
@@ -68,6 +68,6 @@ def _choices(space: spaces.Space[Any]) -> tuple[tuple[int, ...], NDArray[np.int6
         return (int(space.n),), np.array([space.start], np.int64)
     if isinstance(space, spaces.MultiDiscrete) and space.nvec.ndim == 1:
         return tuple(space.nvec.tolist()), np.asarray(space.start, np.int64)
-    if isinstance(space, spaces.MultiBinary) and len(space.shape) == 1:
+    if isinstance(space, spaces.MultiBinary) and isinstance(space.n, int):  # as Stable-Baselines3 takes them
         return (2,) * space.shape[0], np.zeros(space.shape[0], np.int64)
     return (), np.zeros(0, np.int64)

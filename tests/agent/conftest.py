@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import kinds
 import numpy as np
@@ -51,12 +51,6 @@ _ENVS = {"grasp from pixels": PIXELS, "grasp for rewards": FLAT, "grasp with cho
 @pytest.fixture(scope="session")
 def trained() -> RewardAgent:
     return small().learn(400)
-
-
-@pytest.fixture
-def agent(trained: RewardAgent, tmp_path: Path) -> RewardAgent:
-    trained.save(tmp_path / "agent.zip")
-    return cast(RewardAgent, GraspAgent.load(tmp_path / "agent.zip", device="cpu"))
 
 
 @pytest.fixture(params=["grasp", *_ENVS, "sac"])

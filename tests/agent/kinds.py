@@ -75,5 +75,5 @@ def row(batch: Observation, index: int) -> Observation:
     return each(batch, lambda value: value[index])
 
 
-def short(env_id: str | None = None, **options: Any) -> gym.Env[Any, Any]:
-    return gym.make(env_id or ENV, max_episode_steps=20, **options)
+def short(**options: Any) -> gym.Env[Any, Any]:
+    return gym.make(ENV, max_episode_steps=20, **options)

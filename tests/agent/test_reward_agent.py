@@ -4,21 +4,30 @@ from __future__ import annotations
 
 import os
 import signal
+from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 import pytest
 import torch
-from rewarding import Choosing, Constant, Field, drawn, limited, returned, small
+from rewarding import Choosing, Constant, Field, drawn, limited, reloaded, returned, small
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.vec_env import DummyVecEnv
 
 from grasp_agent import GRASP, evaluate
+from grasp_agent.agent.reward import training
 from grasp_agent.agent.reward.agent import RewardAgent
+from grasp_agent.agent.reward.experience import drawn as drawn_steps
 from grasp_agent.agent.reward.experience import recorded
+from grasp_agent.models.dynamics.state_value import ValueConfig
 from grasp_agent.planners import ICEM
+
+
+@pytest.fixture
+def agent(trained: RewardAgent, tmp_path: Path) -> RewardAgent:
+    return reloaded(trained, tmp_path)
 
 
 class TestLearning:
@@ -34,8 +43,44 @@ class TestLearning:
         found = np.mean([episode.return_ for episode in evaluate(cast(Any, agent), Choosing(), 10, 500).episodes])
         assert found > returned(Constant([-1.0, 2.0])) / 1.8  # one direction at a time is slower
         assert agent.replay_buffer is not None and agent.replay_buffer.actions.dtype == np.int64
-        noisy = {tuple(agent.predict(drawn(1)[0])[0].tolist()) for _ in range(60)}
-        assert 1 < len(noisy) <= 10  # a tenth of the choices are random
+        codec, action = agent.policy.codec, np.array([[3, 1]] * 20_000)
+        blank, random = np.zeros((20_000, 7), np.float32), np.random.default_rng(0)
+        changed = codec.decode(agent.policy._noisy(codec.encode(action), blank, random)[0]) != action
+        np.testing.assert_allclose(changed.mean(0), [0.1 * 4 / 5, 0.1 / 2], atol=0.01)
+        assert abs(np.corrcoef(changed.T)[0, 1]) < 0.03
+
+    def test_plans_are_worth_more_where_their_ends_are(self, trained: RewardAgent):
+        policy, value = trained.policy, trained.policy.averaged_value
+        assert value is not None and policy.value is not None
+        places = torch.tensor([[0.6, -0.4, 5.0], [-0.7, 0.7, 5.0]]).expand(2, -1, -1)
+        spot, far = value.returns(places).mean(0).tolist()
+        assert spot > far and not torch.equal(value.weights[-1], policy.value.weights[-1])
+        rollouts = torch.nn.functional.pad(places[:, None, :, None], (0, 2))  # one step, without reward
+        found = policy.objective.returns(torch.zeros(1, 5), rollouts, torch.zeros(1, 2, 1, 2))
+        torch.testing.assert_close(found[:, 0], 0.99 * value.returns(places), atol=1e-4, rtol=1e-4)
+
+    def test_values_are_those_of_the_latest_planned_steps(self, monkeypatch: pytest.MonkeyPatch):
+        asked: list[int | None] = []
+
+        def spy(*given: Any) -> Any:
+            asked.append(given[4] if len(given) > 4 else None)
+            return drawn_steps(*given)
+
+        monkeypatch.setattr(training, "drawn", spy)
+        agent = small(value=ValueConfig(recent=30)).learn(200)
+        latest = [count for count in asked if count is not None]
+        assert latest[:3] == [1, 2, 3] and max(latest) == latest[-1] == 30
+        asked.clear()
+        agent.learn(160)  # random steps again, up to 150
+        assert [count for count in asked if count is not None][:2] == [1, 2]
+        asked.clear()
+        small(make_vec_env(limited, 8), value=ValueConfig(recent=3)).learn(240)
+        assert max(count for count in asked if count is not None) == 1
+
+    def test_an_own_reward_has_no_values(self):
+        agent = small(objective=lambda states, actions: states[..., 0]).learn(200)
+        assert agent.policy.averaged_value is not None and not agent.policy.averaged_value.weights[-1].any()
+        assert agent.policy.objective.value is None
 
     def test_without_values_plans_are_longer(self):
         plain = small(value=None, horizon=None)

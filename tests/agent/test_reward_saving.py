@@ -14,13 +14,18 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch
-from rewarding import Wordy, drawn, limited, small
+from rewarding import Wordy, drawn, limited, reloaded, small
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
 from grasp_agent import GRASP, GraspAgent
 from grasp_agent.agent.reward.agent import RewardAgent
 from grasp_agent.planners import ICEM
+
+
+@pytest.fixture
+def agent(trained: RewardAgent, tmp_path: Path) -> RewardAgent:
+    return reloaded(trained, tmp_path)
 
 
 class TestFiles:
@@ -47,6 +52,22 @@ class TestFiles:
         loaded = RewardAgent.load(tmp_path / "a.zip", horizon=3, planner=ICEM(iterations=1), device="cpu")
         assert (loaded.policy.horizon, loaded.planner.iterations) == (3, 1)
 
+    @pytest.mark.parametrize("name", ["model", "value"])
+    def test_networks_cannot_be_replaced(self, trained: RewardAgent, tmp_path: Path, name: str):
+        trained.save(tmp_path / "a.zip")
+        with pytest.raises(ValueError, match=f"load: {name}: expected none"):
+            GraspAgent.load(tmp_path / "a.zip", **cast(Any, {name: None}))
+
+    def test_parameters_come_from_any_file(self, trained: RewardAgent, tmp_path: Path):
+        class Mine(ICEM):
+            pass
+
+        given: dict[str, Any] = {"objective": lambda states, actions: states[..., 0], "planner": Mine(iterations=1)}
+        with_own, plain = small(seed=9, **given), small()
+        with_own.save(tmp_path / "a.zip")
+        plain.set_parameters(tmp_path / "a.zip")
+        assert all(map(torch.equal, plain.policy.parameters(), with_own.policy.parameters()))
+
     def test_an_own_reward_has_to_be_given_again(self, tmp_path: Path):
         def own(states: torch.Tensor, actions: torch.Tensor) -> torch.Tensor:
             return states[..., 0]
@@ -66,6 +87,11 @@ class TestFiles:
             ("gamma", "x", "gamma"),
             ("observation_space", {"discrete": 3, "start": 0}, "observation space"),
             ("first_steps", 10**12, "first_steps"),
+            ("value", 3, "value: expected a ValueConfig"),
+            ("value", {"type": "ValueConfig", "width": 4096, "depth": 5}, "expected a tensor"),
+            ("value", None, "weights: expected"),
+            ("action_space", {"discrete": 10**9, "start": 0}, "at most 4096 choices"),
+            ("action_space", {"discrete": 3, "start": 0}, "expected a tensor"),
             ("model", {"type": "RewardModelConfig", "width": 4096, "depth": 5}, "expected a tensor"),
         ],
     )
@@ -93,6 +119,8 @@ class TestFiles:
         ({"horizon": 0}, "horizon: expected a whole number of at least 1"),
         ({"gamma": 1.5}, "gamma: expected a fraction"),
         ({"pessimism": -1}, "pessimism: expected at least 0"),
+        ({"value": 3}, "value: expected a ValueConfig"),
+        ({"env": "CartPole-v1", "noise": 1.5}, "noise: expected a fraction"),
         ({"objective": 3}, "objective: expected a function"),
         ({"model": 3}, "model: expected a RewardModelConfig"),
         ({"learning_rate": 0}, "learning_rate: expected more than 0"),

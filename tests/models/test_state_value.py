@@ -16,7 +16,8 @@ from grasp_agent.models.dynamics.state_value import Backups, StateValue, ValueCo
 
 
 def line(length: int = 8, size: int = 100, *, envs: int = 1, limit: int | None = None) -> ReplayBuffer:
-    """Walks 0, 1, .. to an end for good; or cut by a time limit. The reward is the place that is left."""
+    """Walks 0, 1, .. to an end for good; or cut by a time limit. The reward is the place that is left, ten times the
+    environment's number more."""
     box = spaces.Box(-np.inf, np.inf, (1,), np.float32)
     buffer = ReplayBuffer(size, box, box, "cpu", n_envs=envs)
     for step in range(300):
@@ -24,7 +25,7 @@ def line(length: int = 8, size: int = 100, *, envs: int = 1, limit: int | None =
         last = place == (limit or length) - 1
         now, then = (np.full((envs, 1), value, np.float32) for value in (place, place + 1))
         infos = [{"TimeLimit.truncated": limit is not None and last}] * envs
-        buffer.add(now, then, now, np.full(envs, float(place)), np.full(envs, last), infos)
+        buffer.add(now, then, now, place + 10.0 * np.arange(envs), np.full(envs, last), infos)
     return buffer
 
 
@@ -50,6 +51,22 @@ def test_backups_are_discounted_sums_up_to_the_end(steps: int):
                 break
         assert found.rewards[row].item() == pytest.approx(total)
         assert (found.last[row].item(), found.weights[row].item()) == (last, pytest.approx(weight))
+
+
+def test_backups_are_those_of_their_environment():
+    buffer = line(8, envs=2)
+    times = np.arange(20, 40)
+    one, other = (backups(buffer, (times, np.full(20, env)), 3, 0.5) for env in range(2))
+    steps = 3 - np.maximum(0, buffer.observations[times, 0, 0] + 3 - 8)
+    np.testing.assert_allclose((other.rewards - one.rewards).numpy(), 10 * (2 - 0.5 ** (steps - 1)), rtol=1e-5)
+
+
+def test_a_reset_that_was_not_recorded_ends_the_sum():
+    buffer = line(8, size=1000)
+    buffer.observations[10, 0] = 77  # `learn` began again: 9 led elsewhere
+    found = backups(buffer, (np.array([8, 9, 10]), np.zeros(3, int)), 3, 1.0)
+    assert found.rewards.tolist() == [0 + 1, 1, 2 + 3 + 4]
+    assert found.last[:2, 0].tolist() == [2, 2] and (found.weights[:2] == 1).all()
 
 
 def test_a_time_limit_ends_the_sum_but_not_the_return():

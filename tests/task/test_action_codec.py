@@ -52,9 +52,10 @@ def test_random_choices_are_uniform():
         (spaces.Box(-np.inf, np.inf, (2,)), "bounded Box"),
         (spaces.MultiDiscrete(np.array([[2, 3], [4, 5]])), "action space: expected"),
         (spaces.Text(3), "action space: expected"),
+        (spaces.MultiBinary([3]), "action space: expected"),
         (spaces.Discrete(10**9), "at most 4096 choices"),
     ],
-    ids=["unbounded", "two axes", "text", "many"],
+    ids=["unbounded", "two axes", "text", "binary of a list", "many"],
 )
 def test_other_spaces_are_refused(space: Any, match: str):
     with pytest.raises(ValueError, match=match):

@@ -9,6 +9,7 @@ from typing import IO, Any, ClassVar, TypeVar
 import numpy as np
 import torch
 from gymnasium import spaces
+from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.policies import BasePolicy
 from torch import Tensor
 
@@ -16,7 +17,7 @@ from grasp_agent import serialization
 from grasp_agent.agent.reward.algorithm import RewardAlgorithm
 from grasp_agent.agent.reward.experience import check_env
 from grasp_agent.agent.reward.policy import RewardPolicy, StepReward, checked_planner
-from grasp_agent.agent.reward.saved import CODED, PLAIN, SavedRewardAgent, fitting
+from grasp_agent.agent.reward.saved import CODED, GIVEN, PLAIN, SavedRewardAgent, fitting
 from grasp_agent.models.dynamics.rewarded import RewardModelConfig
 from grasp_agent.models.dynamics.state_value import ValueConfig
 from grasp_agent.models.precision import single_precision
@@ -48,7 +49,10 @@ class RewardAgent(RewardAlgorithm):
         pessimism: weight of the standard deviation over the members' returns, see `Return`.
         noise: standard deviation of the noise on actions that are not deterministic, as a part of half their range;
             of choices, the probability that one is random.
-        model: shape and training of the networks.
+        prior: a trained model of Stable-Baselines3 with these spaces, such as `SAC.load("sac.zip")`: plans start from
+            its policy, which also acts at first, in some episodes of learning, and in `predict` where it had more
+            return than plans (see `by_prior`). It is not trained further, and not saved.
+        model: shape and training of the networks; None for the default ones.
         value: shape and training of the networks that value the ends of plans; None for plans without, which need a
             longer horizon.
         learning_rate: of the model, a number.
@@ -81,6 +85,7 @@ class RewardAgent(RewardAlgorithm):
         gamma: float = 0.99,
         pessimism: float = 0.5,
         noise: float = 0.1,
+        prior: BaseAlgorithm | None = None,
         model: RewardModelConfig | None = None,
         value: ValueConfig | None = ValueConfig(),  # noqa: B008  frozen
         learning_rate: float = 2e-3,
@@ -99,12 +104,10 @@ class RewardAgent(RewardAlgorithm):
         whole(1, buffer_size=buffer_size, batch_size=batch_size, train_freq=train_freq)
         whole(0, learning_starts=learning_starts, first_steps=first_steps, gradient_steps=gradient_steps)
         more_than(0, learning_rate=learning_rate)
-        if env is None and _init_setup_model:
-            raise ValueError("env: expected an environment or its id, got None")
-        if env is not None:
-            env = vectorised(env, verbose)
-            check_env(env)
+        if env is not None or _init_setup_model:
+            env = _checked(env, verbose)
         self.first_steps, self.env_kwargs = first_steps, {}
+        made = {"objective": objective, "model": model, "value": value, "prior": prior}
         plans = {"planner": planner, "horizon": horizon, "gamma": gamma, "pessimism": pessimism, "noise": noise}
         logged: dict[str, Any] = {"tensorboard_log": tensorboard_log, "verbose": verbose}
         super().__init__(
@@ -117,7 +120,7 @@ class RewardAgent(RewardAlgorithm):
             gamma=gamma,
             train_freq=train_freq,
             gradient_steps=gradient_steps,
-            policy_kwargs={**plans, "objective": objective, "model": model, "value": value, "seed": fresh_seed(seed)},
+            policy_kwargs={**plans, **made, "seed": fresh_seed(seed)},
             seed=seed,
             device=device,
             support_multi_env=True,
@@ -134,6 +137,18 @@ class RewardAgent(RewardAlgorithm):
     def horizon(self) -> int:
         """Steps of a plan."""
         return self.policy.horizon
+
+    @property
+    def by_prior(self) -> bool:
+        """Whether `predict` acts by the prior's policy, without plans; `learn` sets it, and it may be set."""
+        return self.policy.by_prior
+
+    @by_prior.setter
+    def by_prior(self, by_prior: bool) -> None:
+        if by_prior and self.policy.prior is None:
+            raise ValueError("by_prior: expected an agent with a prior, got one without")
+        self.policy.by_prior = by_prior
+        self.policy.forget()
 
     @property
     def planner(self) -> Planner[Any]:
@@ -163,7 +178,8 @@ class RewardAgent(RewardAlgorithm):
         """
         given: Any = load_path_or_dict
         if not isinstance(given, Mapping):
-            given = {"policy": fitting(SavedRewardAgent.read(given, {}).tensors, self.policy.state_dict())}
+            mine = {"planner": self.planner, **dict.fromkeys(GIVEN, True)}  # of a file, tensors alone are wanted
+            given = {"policy": fitting(SavedRewardAgent.read(given, mine).tensors, self.policy.state_dict())}
         super().set_parameters(dict(given), exact_match)
 
     def save(  # type: ignore[override]
@@ -194,6 +210,7 @@ class RewardAgent(RewardAlgorithm):
         return SavedRewardAgent(
             settings=known,
             has_objective=policy.step_reward is not None,
+            has_prior=policy.prior is not None,
             observation_space=self.observation_space,
             action_space=self.action_space,
             env_id=self.env_id,
@@ -231,10 +248,12 @@ class RewardAgent(RewardAlgorithm):
             ValueError: for a missing, cut or foreign file, a setting that does not fit, or an environment with other
                 spaces.
         """
-        unknown = set(kwargs) - {*PLAIN, *CODED, "objective"}
+        unknown = set(kwargs) - {*PLAIN, *CODED, *GIVEN}
         if unknown:
-            names = ", ".join((*PLAIN, *CODED, "objective"))
+            names = ", ".join((*PLAIN, *CODED, *GIVEN))
             raise ValueError(f"load: unknown setting {unknown.pop()!r}; expected one of {names}")
+        for name in {"model", "value"} & set(kwargs):
+            raise ValueError(f"load: {name}: expected none, as the networks are those of the file")
         saved = SavedRewardAgent.read(path, kwargs)
         with reading(serialization.name_of(path), "cannot be loaded"):
             agent = cls("MlpPolicy", None, seed=saved.seed, device=device, _init_setup_model=False, **saved.settings)
@@ -247,6 +266,14 @@ class RewardAgent(RewardAlgorithm):
         if env is not None:
             agent.set_env(env, force_reset)
         return agent
+
+
+def _checked(env: Environment | str | None, verbose: int) -> Environment:
+    if env is None:
+        raise ValueError("env: expected an environment or its id, got None")
+    found = vectorised(env, verbose)
+    check_env(found)
+    return found
 
 
 def is_for_rewards(policy: Any, settings: dict[str, Any]) -> bool:

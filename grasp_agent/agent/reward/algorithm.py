@@ -11,10 +11,12 @@ from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.type_aliases import MaybeCallback
 from stable_baselines3.common.utils import check_for_correct_spaces
+from torch import Tensor
 
 from grasp_agent.agent.reward.experience import check_env, check_step
 from grasp_agent.agent.reward.plans import RunningPlans
 from grasp_agent.agent.reward.policy import RewardPolicy
+from grasp_agent.agent.reward.prior import Contest
 from grasp_agent.agent.reward.training import Training
 from grasp_agent.agent.saved_settings import savable_options
 from grasp_agent.interruption import stoppable
@@ -41,6 +43,8 @@ class RewardAlgorithm(OffPolicyAlgorithm):
     env_id: str | None = None
     env_kwargs: dict[str, Any]
     _plans: RunningPlans | None = None
+    _contest: Contest | None = None
+    _can_plan: bool = False
 
     def _read_spec(self) -> None:
         spec = spec_of(self.env) if self.env is not None else None
@@ -110,8 +114,12 @@ class RewardAlgorithm(OffPolicyAlgorithm):
             raise ValueError("learn: expected an environment; give one to load() or set_env()")
         whole(0, total_timesteps=total_timesteps)
         self._plans = None
+        if self.policy.prior is not None and (reset_num_timesteps or self._contest is None):
+            self._contest, self._can_plan = Contest(self.n_envs), False
         with stoppable(), one_thread():
             super().learn(total_timesteps, callback, log_interval, tb_log_name, reset_num_timesteps, progress_bar)
+        if self._contest is not None:
+            self.policy.by_prior = self._contest.policy_is_better
         self.policy.forget()
         return self
 
@@ -119,11 +127,18 @@ class RewardAlgorithm(OffPolicyAlgorithm):
         self, learning_starts: int, action_noise: Any = None, n_envs: int = 1
     ) -> tuple[NDArray[Any], NDArray[Any]]:
         """Returns the actions for the environment and those of the replay buffer, random ones at first."""
-        if self.num_timesteps < learning_starts or not self._training.updates:
+        can_plan, contest = self.num_timesteps >= learning_starts and self._training.updates > 0, self._contest
+        if contest is not None:
+            if can_plan and not self._can_plan:
+                contest.begin_plans()
+            self._can_plan = can_plan
+        self._training.planned = self._training.planned + n_envs if can_plan else 0
+        if not can_plan and contest is None:
             taken = np.array([self.action_space.sample() for _ in range(n_envs)])
         else:
             assert self._last_obs is not None
-            taken, self._plans = self.policy.collect(self._last_obs, self._plans, self.num_timesteps)
+            rows = None if contest is None else contest.by_policy
+            taken, self._plans = self.policy.collect(self._last_obs, self._plans, self.num_timesteps, rows)
         stored = from_space(taken, self.action_space) if isinstance(self.action_space, spaces.Box) else taken
         return taken, stored
 
@@ -139,6 +154,8 @@ class RewardAlgorithm(OffPolicyAlgorithm):
         check_step(self.num_timesteps, new_obs, reward, infos)
         super()._store_transition(replay_buffer, buffer_action, new_obs, reward, dones, infos)
         self._training.stored += len(dones)
+        if self._contest is not None:
+            self._contest.step(reward, dones, can_plan=self._can_plan)
         if self._plans is not None:
             self._plans.begin(dones.astype(bool))
 
@@ -156,6 +173,9 @@ class RewardAlgorithm(OffPolicyAlgorithm):
         if training.stored < min(self.learning_starts, buffer.buffer_size * buffer.n_envs):
             return  # after loading: a model that knows more is not fitted to the first few steps
         training.normalise(buffer)
+        losses: dict[str, Tensor] = {}
         for _ in range(gradient_steps if training.updates else max(gradient_steps, self.first_steps)):
-            self.logger.record("model/loss", training.step(buffer, self._random, batch_size))
+            losses = training.step(buffer, self._random, batch_size)
+        for name, loss in losses.items():
+            self.logger.record(f"{name}/loss", float(loss))
         self.policy.refresh()

@@ -95,7 +95,9 @@ def backups(buffer: ReplayBuffer, where: Where, steps: int, discount: float) -> 
         now = (times + ahead) % buffer.buffer_size
         total += np.where(going, weights * buffer.rewards[now, envs], 0)
         weights, last = np.where(going, np.float32(discount) * weights, weights), np.where(going, now, last)
-        going = going & (buffer.dones[now, envs] == 0) & (now != newest)
+        after = (now + 1) % buffer.buffer_size
+        goes_on = (buffer.next_observations[now, envs] == buffer.observations[after, envs]).all(-1)
+        going = going & (buffer.dones[now, envs] == 0) & (now != newest) & goes_on  # `learn` may reset unrecorded
     weights = weights * (1 - _ended(buffer, (last, envs)))
     parts = buffer.observations[where], total, buffer.next_observations[last, envs], weights
     return Backups(*_tensors(buffer, *parts))

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from copy import deepcopy
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
 from gymnasium import spaces
 from numpy.typing import NDArray
+from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.policies import BasePolicy
 from torch import Tensor
 
 from grasp_agent.agent.policy import checked_starts
 from grasp_agent.agent.reward.plans import RunningPlans
+from grasp_agent.agent.reward.prior import Prior
 from grasp_agent.models.dynamics.rewarded import RewardModel, RewardModelConfig
 from grasp_agent.models.dynamics.state_value import StateValue, ValueConfig
 from grasp_agent.models.precision import single_precision
@@ -60,6 +63,7 @@ class RewardPolicy(BasePolicy):
         objective: the reward of a step, in place of the learned one.
         noise: standard deviation of the noise on actions that are not `deterministic`, as a part of half their range;
             of choices, the probability that one is random.
+        prior: a model of Stable-Baselines3 from whose policy plans start; None for none.
         seed: of everything random.
 
     Attributes:
@@ -68,6 +72,8 @@ class RewardPolicy(BasePolicy):
         averaged: the moving average of its weights, with which plans are made.
         value: the networks that value states, if any.
         averaged_value: the moving average of their weights.
+        prior: the policy from which plans start, if any.
+        by_prior: whether it acts itself, without plans.
 
     Raises:
         ValueError: if a setting does not fit.
@@ -87,6 +93,7 @@ class RewardPolicy(BasePolicy):
         value: ValueConfig | None,
         objective: StepReward | None,
         noise: float,
+        prior: BaseAlgorithm | None,
         seed: int,
     ) -> None:
         super().__init__(observation_space, action_space, squash_output=isinstance(action_space, spaces.Box))
@@ -103,11 +110,15 @@ class RewardPolicy(BasePolicy):
         self.planner, self.horizon, self.noise, self.seed = planner, horizon, noise, seed
         self.gamma, self.pessimism, self.step_reward = gamma, pessimism, objective
         self.codec, size = ActionCodec(action_space), observation_space.shape[0]
+        if self.codec.choices:
+            fraction(noise=noise)
         self.model = RewardModel(size, self.codec.size, model, seed=seed)
         self.averaged = deepcopy(self.model).requires_grad_(False)
         self.value: StateValue | None = None
         if value is not None:
             self.value = StateValue(size, self.model.config.members, gamma, value, seed=seed)
+        self.prior = None if prior is None else Prior(prior, observation_space, self.codec)
+        self.by_prior = False
         self.averaged_value = None if self.value is None else deepcopy(self.value).requires_grad_(False)
         self.forget()
         self.refresh()
@@ -209,19 +220,34 @@ class RewardPolicy(BasePolicy):
         taken = self.codec.decode(actions)
         return (taken if is_batch else taken.squeeze(0)), RunningPlans._make(part.copy() for part in plans)
 
-    def collect(self, observations: Any, plans: RunningPlans | None, salt: int) -> tuple[NDArray[Any], RunningPlans]:
+    def collect(
+        self,
+        observations: Any,
+        plans: RunningPlans | None,
+        salt: int,
+        by_prior: NDArray[np.bool_] | None = None,
+    ) -> tuple[NDArray[Any], RunningPlans | None]:
         """Returns actions with noise, for learning, and the plans from the next step on.
 
         Args:
             observations: `[n, S]`.
             plans: those that the last call returned; None for none.
             salt: of the noise, another one for each call.
+            by_prior: `[n]`, where the prior acts; None for nowhere.
         """
         rows, _ = self.obs_to_tensor(observations)
         assert isinstance(rows, Tensor)
         known = RunningPlans.blank(len(rows), self.horizon, self.model.action_size) if plans is None else plans
+        if by_prior is None or self.prior is None:
+            actions, plans = self._planned(rows.float(), known, deterministic=False, salt=salt)
+            return self.codec.decode(actions), plans
+        proposed = self.prior.act(rows.float(), deterministic=False).cpu().numpy()
+        random = np.random.default_rng((self.seed, salt, 2))
+        proposed, noise = self._noisy(proposed, known.noise, random)
+        if by_prior.all():
+            return self.codec.decode(proposed), known._replace(noise=noise)
         actions, plans = self._planned(rows.float(), known, deterministic=False, salt=salt)
-        return self.codec.decode(actions), plans
+        return self.codec.decode(np.where(by_prior[:, None], proposed, actions)), plans
 
     def _predict(self, observation: Any, deterministic: bool = False) -> Tensor:
         """Returns actions `[n, A]` in [-1, 1] of observations `[n, S]`, at the beginning of their episodes."""
@@ -233,6 +259,8 @@ class RewardPolicy(BasePolicy):
         self, rows: Tensor, plans: RunningPlans, deterministic: bool, salt: int = 0
     ) -> tuple[NDArray[np.float32], RunningPlans]:
         """Returns actions `[n, A]` in [-1, 1] of observations `[n, S]`, and the plans from the next step on."""
+        if self.prior is not None and self.by_prior:
+            return self.prior.act(rows, deterministic).cpu().numpy(), plans._replace(steps=plans.steps + 1)
         bound = rows.new_ones(self.model.action_size)
         problem = Problem(
             dynamics=self._layers.step,
@@ -247,7 +275,10 @@ class RewardPolicy(BasePolicy):
         )
         calls = int(plans.steps.max(initial=0))
         seed = int(np.random.SeedSequence((self.seed, calls, salt)).generate_state(1)[0])
-        found = self.planner.plan(problem, warm=torch.from_numpy(plans.actions).to(rows.device), seed=seed)
+        planner = self.planner
+        if self.prior is not None and planner.proposals is None:
+            planner = replace(planner, proposals=self.prior)
+        found = planner.plan(problem, warm=torch.from_numpy(plans.actions).to(rows.device), seed=seed)
         ahead = found.actions.cpu().numpy()
         following, action = np.concatenate([ahead[:, 1:], ahead[:, -1:]], 1), ahead[:, 0]
         noise = plans.noise

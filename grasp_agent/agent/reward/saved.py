@@ -22,13 +22,18 @@ from grasp_agent.agent.saved_settings import (
     options_of,
     setting_to_config,
 )
+from grasp_agent.models.dynamics.rewarded import RewardModelConfig
+from grasp_agent.models.dynamics.state_value import ValueConfig
 from grasp_agent.reading import check_finite, parse_json, reading
 from grasp_agent.serialization import space_from_config, space_to_config
 from grasp_agent.task.action_codec import ActionCodec
+from grasp_agent.validation import instance
 
 KIND = "reward"
 """Of files, beside those of agents that plan for goals."""
 CODED = ("planner", "model", "value")
+GIVEN = ("objective", "prior")
+"""Settings that no file holds."""
 _COUNTS = ("buffer_size", "learning_starts", "first_steps", "batch_size", "train_freq", "gradient_steps")
 PLAIN = ("horizon", "gamma", "pessimism", "noise", "learning_rate", *_COUNTS)
 _BOUNDS = ("lowest", "highest")  # tensors that are infinite before training
@@ -41,6 +46,8 @@ class SavedRewardAgent(NamedTuple):
     """Arguments of `RewardAgent`, without environment and objective."""
     has_objective: bool
     """Whether rewards came from a function, which no file holds."""
+    has_prior: bool
+    """Whether plans start from a policy, which no file holds."""
     observation_space: spaces.Box
     action_space: spaces.Space[Any]
     env_id: str | None
@@ -62,6 +69,7 @@ class SavedRewardAgent(NamedTuple):
             **{name: self.settings[name] for name in PLAIN},
             **{name: setting_to_config(self.settings[name]) for name in CODED},
             "has_objective": self.has_objective,
+            "has_prior": self.has_prior,
             "observation_space": space_to_config(self.observation_space),
             "action_space": space_to_config(self.action_space),
             **{name: getattr(self, name) for name in ("env_id", "env_kwargs", "seed", "num_timesteps", "updates")},
@@ -75,7 +83,7 @@ class SavedRewardAgent(NamedTuple):
             ValueError: that names the setting which files cannot hold.
         """
         config = parse_json(json.dumps(self.encode()[0]).encode())
-        given = {"planner": self.settings["planner"], "objective": self.has_objective or None}
+        given = {"planner": self.settings["planner"], **dict.fromkeys(GIVEN, True)}
         with reading("settings", "expected settings that can be saved and loaded"):
             self.decode(config, {}, given)
 
@@ -109,6 +117,8 @@ class SavedRewardAgent(NamedTuple):
             known["planner"] = None
         if config["has_objective"] and changes.get("objective") is None:
             raise ValueError("its rewards came from a function, which no file holds: load(..., objective=)")
+        if config["has_prior"] and "prior" not in changes:
+            raise ValueError("its plans start from a prior, which no file holds: load(..., prior=), or prior=None")
         for name in ("horizon", *_COUNTS):
             CODEC.check_limit(name, config[name])
         planner = CODEC.decode(known["planner"])
@@ -116,6 +126,8 @@ class SavedRewardAgent(NamedTuple):
         found = {name: space_from_config(config[name]) for name in ("observation_space", "action_space")}
         check_spaces(found["observation_space"], found["action_space"])
         networks = CODEC.decode(known["model"]), CODEC.decode(known["value"])
+        instance(RewardModelConfig, model=networks[0])
+        instance(ValueConfig, value=networks[1])
         _check_shapes(tensors, *networks, **found)
         return cls(
             settings={
@@ -126,6 +138,7 @@ class SavedRewardAgent(NamedTuple):
                 **changes,
             },
             has_objective=bool(config["has_objective"]),
+            has_prior=bool(config["has_prior"]),
             **found,  # type: ignore[arg-type]
             env_id=None if config["env_id"] is None else env_id_of(config),
             env_kwargs=options_of(config["env_kwargs"]),
@@ -151,10 +164,8 @@ def _check_shapes(
     sizes = {"model": [size + ActionCodec(action_space).size, *[model.width] * model.depth, size + 2]}
     if value is not None:
         sizes["value"] = [size, *[value.width] * value.depth, 1]
-    for group, widths in [
-        (f"{prefix}{name}", widths) for name, widths in sizes.items() for prefix in ("", "averaged_")
-    ]:
-        group = "averaged" if group == "averaged_model" else group
+    sizes |= {"averaged" if name == "model" else f"averaged_{name}": widths for name, widths in sizes.items()}
+    for group, widths in sizes.items():
         for index, shape in enumerate(pairwise(widths)):
             name, wanted = f"{group}.weights.{index}", (model.members, *shape)
             if name not in tensors or tuple(tensors[name].shape) != wanted:

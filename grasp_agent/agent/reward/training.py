@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from grasp_agent.agent.reward.experience import backups, drawn, recorded, transitions
 from grasp_agent.agent.reward.policy import RewardPolicy
+from grasp_agent.models.dynamics.state_value import StateValue
 
 _GROWTH = 1.25  # of the data, after which the normalisation is fitted again; chosen by hand
 _MOVING = 10  # gradient steps before which the moving average of weights is a plain mean, about; chosen by hand
@@ -24,12 +25,12 @@ class Training:
     Attributes:
         updates: gradient steps that were taken.
         stored: steps that were ever put into the buffer.
+        planned: how many of the latest ones were not random.
     """
 
     def __init__(self, policy: RewardPolicy, learning_rate: float) -> None:
-        self.policy, self.updates, self.stored = policy, 0, 0
+        self.policy, self.updates, self.stored, self.planned = policy, 0, 0, 0
         self._normalised_at = 0
-        self._planned_from: int | None = None  # steps after this many were planned with the networks
         networks = (policy.model, policy.value)
         trained = [parameter for network in networks if network is not None for parameter in network.parameters()]
         decay = policy.model.config.weight_decay
@@ -46,7 +47,7 @@ class Training:
             if value is not None:
                 value.normalise(model.mean[:size], model.std[:size], data.rewards)
 
-    def step(self, buffer: ReplayBuffer, random: np.random.Generator, batch_size: int) -> float:
+    def step(self, buffer: ReplayBuffer, random: np.random.Generator, batch_size: int) -> dict[str, Tensor]:
         """Takes one gradient step.
 
         Args:
@@ -55,33 +56,28 @@ class Training:
             batch_size: steps for each member.
 
         Returns:
-            The model's loss.
+            The losses by name.
         """
         policy = self.policy
-        if self._planned_from is None:
-            self._planned_from = self.stored
         where = drawn(buffer, random, policy.model.config.members, batch_size)
-        loss = policy.model.loss(transitions(buffer, policy.codec, where))
-        valued = self._value_loss(buffer, random, batch_size, self.stored - self._planned_from)
+        losses = {"model": policy.model.loss(transitions(buffer, policy.codec, where))}
+        if self.planned and policy.value is not None and policy.step_reward is None:
+            losses["value"] = self._value_loss(policy.value, buffer, random, batch_size)
         self._optimiser.zero_grad()
-        (loss if valued is None else loss + valued).backward()
+        torch.stack([*losses.values()]).sum().backward()
         self._optimiser.step()
         self.updates += 1
         self._follow(policy.averaged, policy.model, policy.model.config.average)
         if policy.value is not None and policy.averaged_value is not None:
             self._follow(policy.averaged_value, policy.value, policy.value.config.average)
-        return float(loss.detach())
+        return {name: loss.detach() for name, loss in losses.items()}
 
     def _value_loss(
-        self, buffer: ReplayBuffer, random: np.random.Generator, batch_size: int, planned: int
-    ) -> Tensor | None:
-        """Returns the loss of the values of the latest states; None before any steps were planned."""
-        value, target = self.policy.value, self.policy.averaged_value
-        if value is None or target is None:
-            return None
-        latest = min(value.config.recent, planned) // buffer.n_envs
-        if not latest:
-            return None
+        self, value: StateValue, buffer: ReplayBuffer, random: np.random.Generator, batch_size: int
+    ) -> Tensor:
+        """Returns the loss of the values of the latest planned states."""
+        latest, target = max(1, min(value.config.recent, self.planned) // buffer.n_envs), self.policy.averaged_value
+        assert target is not None
         where = drawn(buffer, random, self.policy.model.config.members, batch_size, latest)
         return value.loss(backups(buffer, where, value.config.steps, value.discount), target)
 

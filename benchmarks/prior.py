@@ -1,0 +1,88 @@
+"""A half-trained SAC as prior: what planning on top of it adds, at equal further steps.
+
+    python -m benchmarks.prior --jobs 2
+
+SAC learns 10,000 steps of HalfCheetah-v5. From there, 5,000 further steps: SAC goes on; an agent for rewards learns
+with that SAC as prior; and it learns without one, from nothing.
+"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import torch
+import tyro
+from stable_baselines3 import SAC
+
+from benchmarks import pages
+from grasp_agent import GraspAgent, evaluate
+from grasp_agent.evaluation import aggregates
+
+ENV, BEFORE, FURTHER = "HalfCheetah-v5", 10_000, 5000
+EPISODES, SEED = 3, 10_000
+Row = dict[str, Any]
+
+
+def measured(seed: int) -> Row:
+    """Trains the three agents with a training seed and plays with each."""
+    torch.set_num_threads(1)
+    env, row = gym.make(ENV), Row(seed=seed, returns={}, cpu_s={})
+
+    def note(name: str, agent: Any, began: float) -> None:
+        row["cpu_s"][name] = round(time.process_time() - began)
+        row["returns"][name] = [round(e.return_, 2) for e in evaluate(agent, env, EPISODES, SEED).episodes]
+
+    began = time.process_time()
+    sac = SAC("MlpPolicy", gym.make(ENV), seed=seed, device="cpu").learn(BEFORE)
+    note(f"SAC, {BEFORE:,} steps", sac, began)
+    for name, prior in (("plans from this SAC", sac), ("plans alone", None)):
+        began = time.process_time()
+        kind: Any = GraspAgent
+        agent = kind("MlpPolicy", gym.make(ENV), prior=prior, seed=seed, device="cpu")
+        note(f"{name}, {FURTHER:,} further steps", agent.learn(FURTHER), began)
+    began = time.process_time()
+    sac.learn(FURTHER, reset_num_timesteps=False)
+    note(f"SAC, {FURTHER:,} further steps", sac, began)
+    return row
+
+
+def page(rows: list[Row]) -> str:
+    """Returns the page of results."""
+    lines = ["| agent | trainings | return, IQM | worst to best | CPU s of these steps |", "|---|---|---|---|---|"]
+    for name in rows[0]["returns"]:
+        means = [sum(row["returns"][name]) / EPISODES for row in rows]
+        spent = sum(row["cpu_s"][name] for row in rows) / len(rows)
+        middle = float(aggregates.iqm(aggregates.scores_of(means)))
+        lines.append(f"| {name} | {len(rows)} | {middle:.0f} | {min(means):.0f} to {max(means):.0f} | {spent:.0f} |")
+    return pages.page(
+        "A policy as prior",
+        "python -m benchmarks.prior",
+        f"`GraspAgent(..., prior=sac)` in {ENV}: Stable-Baselines3's SAC, default settings, learns {BEFORE:,} steps; "
+        f"then, in {FURTHER:,} further steps, it goes on, or an agent for rewards learns with it as prior, or without. "
+        f"Each training's mean return over {EPISODES} episodes with seeds from {SEED}, deterministic actions; "
+        "interquartile mean (IQM) over trainings.",
+        "\n".join(lines),
+    )
+
+
+def main(seeds: tuple[int, ...] = (0, 1, 2, 3, 4), out: Path | None = None, jobs: int = 1) -> None:
+    """Measures what is missing in the file and, for the file of this repository, writes the page.
+
+    Args:
+        seeds: training seeds.
+        out: the file; None for this repository's.
+        jobs: processes at a time.
+    """
+    path = out or pages.RESULTS / "prior.json"
+    known = {row["seed"] for row in pages.rows(path)}
+    pages.gather(path, measured, [seed for seed in seeds if seed not in known], jobs)
+    if out is None:
+        pages.publish("prior", page(pages.rows(path)))
+    print(page(pages.rows(path)))
+
+
+if __name__ == "__main__":
+    tyro.cli(main)
