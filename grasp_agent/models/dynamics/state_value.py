@@ -19,7 +19,7 @@ _LEAST = 1e-6  # root mean square of rewards
 
 @dataclass(frozen=True, kw_only=True)
 class ValueConfig:
-    """Shape and training of a `StateValue`.
+    """Shape and training of a `StateValue`; learning rate and weight decay are those of the model.
 
     Attributes:
         width: units of a hidden layer.
