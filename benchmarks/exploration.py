@@ -10,7 +10,7 @@ environment starts them. Each agent is trained from scratch with seeds from 0 an
 
 from __future__ import annotations
 
-import time
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ import tyro
 import grasp_agent  # noqa: F401  registers the environments
 from benchmarks import pages
 from benchmarks.learning_cost import Constant
+from benchmarks.stages import RIVALS, stages
 from grasp_agent import GraspAgent, evaluate
 from grasp_agent.evaluation import seeds_report
 from grasp_agent.zoo.algorithms import untrained
@@ -28,7 +29,7 @@ from grasp_agent.zoo.algorithms import untrained
 STEPS = (10_000, 20_000)
 EPISODES, SEED = 50, 10_000
 ENVS = ("grasp/BallNavTrap-v0", "grasp/PointMazeLarge-v0")
-GRASP, SAC, RIVALS = "grasp", "sac", ("random", "nothing")
+GRASP, SAC = "grasp", "sac"
 Row = dict[str, Any]
 
 
@@ -49,10 +50,8 @@ def measured(job: tuple[str, str, int]) -> Row:
         agent: Any = untrained(SAC, env, steps=STEPS[-1], seed=seed)
     else:
         agent = GraspAgent("MultiInputPolicy", env, seed=seed, device="cpu")
-    for before, steps in zip((0, *STEPS), STEPS, strict=False):
-        began = time.process_time()
-        agent.learn(steps - before, reset_num_timesteps=before == 0)
-        row["learning_cpu_s"].append(round(time.process_time() - began))
+    for seconds in stages(agent, STEPS):
+        row["learning_cpu_s"].append(seconds)
         row["success"].append([bool(e.success_end) for e in evaluate(agent, played, EPISODES, SEED).episodes])
     return row
 
@@ -104,14 +103,10 @@ def main(
         out: the file; None for this repository's.
         jobs: processes at a time.
     """
-    path = out or pages.RESULTS / "exploration.json"
-    known = {(row["agent"], row["env"], row["seed"]) for row in pages.rows(path)}
     wanted = [(name, env_id, 0) for env_id in envs for name in RIVALS]
     wanted += [(name, env_id, seed) for name in agents for seed in seeds for env_id in envs]
-    pages.gather(path, measured, [job for job in wanted if job not in known], jobs)
-    if out is None:
-        pages.publish("exploration", page(pages.rows(path)))
-    print(page(pages.rows(path)))
+    by_key = dict(zip(wanted, wanted, strict=True))
+    pages.complete("exploration", page, measured, by_key, itemgetter("agent", "env", "seed"), out, jobs)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """OGBench's point mazes: fitted to offline data, success over the five tasks, beside published figures.
 
     python scripts/make_ogbench_data.py --env pointmaze-giant-navigate-v0 --out giant.npz     # and medium, large
-    python -m benchmarks.ogbench_mazes --data medium=medium.npz large=large.npz giant=giant.npz
+    python -m benchmarks.ogbench_mazes --data medium medium.npz large large.npz giant giant.npz
 
 Each maze has its own data, made by the published procedure (1M steps, see `scripts/make_ogbench_data.py` for what
 differs): OGBench's files cannot be had everywhere; they are read in the same way. The agent has default settings, and
@@ -20,12 +20,13 @@ import tyro
 
 from benchmarks import pages
 from benchmarks.learning_cost import Constant
+from benchmarks.stages import RIVALS
 from grasp_agent import GraspAgent, evaluate
 from grasp_agent.evaluation import seeds_report
 from grasp_agent.evaluation.rollout import made
 
 SEED, EPISODES = 10_000, 250
-GRASP, RIVALS = "grasp", ("random", "nothing")
+GRASP = "grasp"
 PUBLISHED = {
     "GCIQL (Park et al. 2024, arXiv 2410.20092)": {"medium": 53, "large": 34, "giant": 0},
     "QRL (the same)": {"medium": 82, "large": 86, "giant": 68},
@@ -102,6 +103,11 @@ def tasks(rows: list[Row]) -> str:
     return "\n".join(lines)
 
 
+def key(row: Row) -> tuple[str, str, int, int]:
+    """Returns what tells a row from others."""
+    return row["agent"], row["maze"], row["seed"], len(row["success"])
+
+
 def page(rows: list[Row]) -> str:
     """Returns the page of results."""
     parts = []
@@ -144,15 +150,10 @@ def main(
         out: the file; None for this repository's.
         jobs: processes at a time.
     """
-    path = out or pages.RESULTS / "ogbench_mazes.json"
-    known = {(row["agent"], row["maze"], row["seed"], len(row["success"])) for row in pages.rows(path)}
     wanted = [(GRASP, maze, file, seed, episodes) for seed in seeds for maze, file in data.items()]
     wanted += [(name, maze, "", 0, 10) for maze in data for name in RIVALS]
-    wanted = [job for job in wanted if (job[0], job[1], job[3], job[4]) not in known]
-    pages.gather(path, measured, wanted, jobs)
-    if out is None:
-        pages.publish("ogbench_mazes", page(pages.rows(path)))
-    print(page(pages.rows(path)))
+    by_key = {(agent, maze, seed, count): (agent, maze, file, seed, count) for agent, maze, file, seed, count in wanted}
+    pages.complete("ogbench_mazes", page, measured, by_key, key, out, jobs)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +76,34 @@ def gather(path: Path, measured: Callable[[Any], dict[str, Any]], jobs: Sequence
     """
     for _, row in tqdm(results(measured, jobs, jobs=processes), total=len(jobs)):
         write(path, json.dumps([*rows(path), row]) + "\n")
+
+
+def complete(
+    name: str,
+    page: Callable[[list[Any]], str],
+    measured: Callable[[Any], dict[str, Any]],
+    wanted: Mapping[Any, Any],
+    key: Callable[[dict[str, Any]], Any],
+    out: Path | None,
+    processes: int,
+) -> None:
+    """Measures the rows that a file misses, prints the page and, for the file of this repository, writes it.
+
+    Args:
+        name: of file and page.
+        page: returns the page of rows.
+        measured: see `gather`.
+        wanted: jobs by the keys of their rows.
+        key: returns the key of a row.
+        out: the file; None for this repository's.
+        processes: at a time.
+    """
+    path = out or RESULTS / f"{name}.json"
+    known = {key(row) for row in rows(path)}
+    gather(path, measured, [job for own, job in wanted.items() if own not in known], processes)
+    if out is None:
+        publish(name, page(rows(path)))
+    print(page(rows(path)))
 
 
 def keep(name: str, results: Any) -> None:

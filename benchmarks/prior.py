@@ -9,6 +9,7 @@ with that SAC as prior; and it learns without one, from nothing.
 from __future__ import annotations
 
 import time
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -76,12 +77,7 @@ def main(seeds: tuple[int, ...] = (0, 1, 2, 3, 4), out: Path | None = None, jobs
         out: the file; None for this repository's.
         jobs: processes at a time.
     """
-    path = out or pages.RESULTS / "prior.json"
-    known = {row["seed"] for row in pages.rows(path)}
-    pages.gather(path, measured, [seed for seed in seeds if seed not in known], jobs)
-    if out is None:
-        pages.publish("prior", page(pages.rows(path)))
-    print(page(pages.rows(path)))
+    pages.complete("prior", page, measured, dict(zip(seeds, seeds, strict=True)), itemgetter("seed"), out, jobs)
 
 
 if __name__ == "__main__":

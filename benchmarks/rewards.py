@@ -9,7 +9,7 @@ discrete) and seeds from 0, and plays episodes with seeds from 10000 after each 
 
 from __future__ import annotations
 
-import time
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from stable_baselines3 import DQN, SAC
 
 from benchmarks import pages
 from benchmarks.learning_cost import Constant
+from benchmarks.stages import RIVALS, stages
 from grasp_agent import GraspAgent, evaluate
 from grasp_agent.evaluation import aggregates
 
@@ -39,7 +40,7 @@ ENVS: dict[str, tuple[int, ...]] = {
     "Acrobot-v1": (3000, 6000),
 }
 """Environments, and the steps after which agents play."""
-GRASP, SB3, RIVALS = "grasp", "sb3", ("random", "nothing")
+GRASP, SB3 = "grasp", "sb3"
 Row = dict[str, Any]
 
 
@@ -51,19 +52,16 @@ def measured(job: tuple[str, str, int]) -> Row:
     """
     name, env_id, seed = job
     torch.set_num_threads(1)
-    stops = ENVS[env_id]
     env, played = gym.make(env_id), gym.make(env_id)
     row: Row = {"agent": name, "env": env_id, "seed": seed, "learning_cpu_s": [], "returns": [], "ms": []}
-    agent: Any = Constant(env.action_space, still=name == "nothing")
-    if name not in RIVALS:
+    if name in RIVALS:
+        agent: Any = Constant(env.action_space, still=name == "nothing")
+    else:
         rival = SAC if isinstance(env.action_space, spaces.Box) else DQN
         kind: Any = rival if name == SB3 else GraspAgent
         agent = kind("MlpPolicy", env, seed=seed, device="cpu")
-    for before, steps in zip((0, *stops), stops if name not in RIVALS else stops[:1], strict=False):
-        began = time.process_time()
-        if name not in RIVALS:
-            agent.learn(steps - before, reset_num_timesteps=before == 0)
-        row["learning_cpu_s"].append(round(time.process_time() - began))
+    for seconds in (0,) if name in RIVALS else stages(agent, ENVS[env_id]):
+        row["learning_cpu_s"].append(seconds)
         episodes = evaluate(agent, played, EPISODES, SEED).episodes
         row["returns"].append([round(episode.return_, 2) for episode in episodes])
         row["ms"].append(round(1000 * sum(e.seconds_per_action_mean for e in episodes) / len(episodes), 2))
@@ -121,14 +119,10 @@ def main(
         out: the file; None for this repository's.
         jobs: processes at a time.
     """
-    path = out or pages.RESULTS / "rewards.json"
-    known = {(row["agent"], row["env"], row["seed"]) for row in pages.rows(path)}
     wanted = [(name, env_id, 0) for env_id in envs for name in RIVALS]
     wanted += [(name, env_id, seed) for env_id in envs for seed in seeds for name in agents]
-    pages.gather(path, measured, [job for job in wanted if job not in known], jobs)
-    if out is None:
-        pages.publish("rewards", page(pages.rows(path)))
-    print(page(pages.rows(path)))
+    by_key = dict(zip(wanted, wanted, strict=True))
+    pages.complete("rewards", page, measured, by_key, itemgetter("agent", "env", "seed"), out, jobs)
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ far from the starts, all with seeds from 10000. Doing nothing and random actions
 from __future__ import annotations
 
 import time
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ import tyro
 
 from benchmarks import pages
 from benchmarks.learning_cost import Constant
+from benchmarks.stages import RIVALS
 from grasp_agent import GraspAgent, evaluate
 from grasp_agent.evaluation import seeds_report
 from grasp_agent.zoo.algorithms import untrained
@@ -29,7 +31,7 @@ EPISODES, FAR_EPISODES, SEED = 50, 30, 10_000
 REDUNDANT = ("two", "fork")
 """Layouts whose observations have redundant entries."""
 REPORTED = ("comb", "fork", "two")
-GRASP, SAC, RIVALS = "grasp", "sac", ("random", "nothing")
+GRASP, SAC = "grasp", "sac"
 Row = dict[str, Any]
 
 
@@ -116,16 +118,11 @@ def main(
         out: the file; None for this repository's.
         jobs: processes at a time.
     """
-    path = out or pages.RESULTS / "unseen_mazes.json"
-    known = {(row["agent"], row["layout"], row["steps"], row["seed"]) for row in pages.rows(path)}
     wanted = [(name, layout, 0, 0) for layout in layouts for name in RIVALS]
     wanted += [(GRASP, layout, STEPS, seed) for layout in layouts for seed in seeds]
     wanted += [(SAC, layout, steps, seed) for steps in sac_steps for layout in layouts for seed in seeds]
-    wanted = [job for job in wanted if job not in known]
-    pages.gather(path, measured, wanted, jobs)
-    if out is None:
-        pages.publish("unseen_mazes", page(pages.rows(path)))
-    print(page(pages.rows(path)))
+    by_key = dict(zip(wanted, wanted, strict=True))
+    pages.complete("unseen_mazes", page, measured, by_key, itemgetter("agent", "layout", "steps", "seed"), out, jobs)
 
 
 if __name__ == "__main__":

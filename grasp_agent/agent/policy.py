@@ -80,6 +80,11 @@ class WorldModelPolicy(BasePolicy):
         return self._world
 
     @property
+    def is_fitted(self) -> bool:
+        """Whether there is a learned world model."""
+        return self._world is not None
+
+    @property
     def searching(self) -> bool:
         """Whether a search for a plan goes on in the next call of `predict`."""
         return bool(self._searches)

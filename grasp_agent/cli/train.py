@@ -43,6 +43,8 @@ MaybePlanner = Annotated[str | None, tyro.conf.arg(metavar="NAME", help_behavior
 class Train(Command):
     """Train an agent from scratch in an environment and save it, with its configuration next to it.
 
+    It learns for goals where the environment has goals or --goal gives one, else for rewards.
+
     The configuration of FILE.zip is FILE.config.json: `grasp train --config FILE.config.json --out OTHER` repeats the
     training exactly.
     """
@@ -62,9 +64,9 @@ class Train(Command):
     goal_tolerance: MaybeTolerance = None
     """Distance to the goal that counts as success."""
     horizon: MaybeInt = None
-    """Steps of a plan; by default half of the environment's time limit, from 10 to 50."""
+    """Steps of a plan; by default half of the environment's time limit, from 10 to 50; for rewards 10."""
     planner: MaybePlanner = None
-    """grasp, icem, cem, mppi, ilqr, shooting, latco or grasp-paper."""
+    """grasp, icem, cem, mppi, ilqr, shooting, latco or grasp-paper, with a goal."""
     seed: MaybeInt = None
     """Seed of everything random; 0 by default."""
     eval_every: MaybeInt = None
@@ -130,14 +132,17 @@ class Train(Command):
 
     def _train(self, config: TrainingConfig, out: Path) -> None:
         one_thread()
-        from grasp_agent.evaluation.config import make_agent
+        from grasp_agent.evaluation.config import is_for_rewards, make_agent
 
         log = None if self.tensorboard is None else str(self.tensorboard)
         early = kept(lambda: "nothing was saved: no step had been taken")
         with early, made(config.env, options=config.env_kwargs), user_errors(ValueError):
-            agent = make_agent(config, log)
+            for_rewards = is_for_rewards(config)
+            if for_rewards and self.resume:
+                raise UsageError("--resume: expected with a goal; an agent for rewards saves no experience")
+            agent = make_agent(config, log, rewards=True)
             before = self._earlier(agent, config, out)
-        say(config.summary())
+        say(config.summary() + ("; for rewards, as there is no goal" if for_rewards else ""))
         best = None if self.eval_every is None else self._best(_beside(out, "-best.zip"), before)
         checkpoint = out if self.resume else None
         with kept(lambda: self._kept(agent, config, out, before)):
@@ -179,11 +184,14 @@ class Train(Command):
 
     def _kept(self, agent: GraspAgent, config: TrainingConfig, out: Path, before: int) -> str:
         """Saves what an interrupted training has learned, and says what was kept."""
+        from grasp_agent.evaluation.config import is_for_rewards
+
         steps = f"{agent.num_timesteps:,} steps"
-        if not self.resume and agent.policy.world is not None:
+        if not self.resume and agent.policy.is_fitted:
             agent.save(out)
         elif not self.resume:
-            return f"nothing was saved: no model had been fitted in {steps} (--resume keeps all steps)"
+            hint = "" if is_for_rewards(config) else " (--resume keeps all steps)"
+            return f"nothing was saved: no model had been fitted in {steps}{hint}"
         elif agent.num_timesteps in (0, before):
             return f"{out} holds {before:,} steps, as before" if before else "nothing was saved: no step had been taken"
         config.write(_beside(out, ".config.json"))

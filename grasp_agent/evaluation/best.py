@@ -82,7 +82,7 @@ class BestAgent(BaseCallback):
     def _check(self) -> None:
         agent = cast("GraspAgent", self.model)
         self._checked_at = agent.num_timesteps
-        if agent.policy.world is None:
+        if not agent.policy.is_fitted:
             return
         stream = io.BytesIO()
         agent.save(stream)

@@ -8,7 +8,10 @@ from dataclasses import MISSING, Field, dataclass, field, fields, is_dataclass, 
 from pathlib import Path
 from typing import Any
 
+from gymnasium import spaces
+
 from grasp_agent.agent.agent import GraspAgent
+from grasp_agent.agent.reward.agent import RewardAgent
 from grasp_agent.agent.saved_settings import CODEC, CODED, env_id_of, options_of
 from grasp_agent.agent.settings import KINDS, AgentSettings
 from grasp_agent.evaluation.participants import PLANNERS, planner_called
@@ -26,6 +29,7 @@ _PROBLEM = "no configuration of a training"
 _PLANNER_NAMES = ("grasp", *PLANNERS)
 _OWN = ("env", "env_kwargs", "steps", "seed")
 _SETTINGS = tuple(known.name for known in fields(AgentSettings))
+_REWARD_SETTINGS = ("planner", "horizon")
 _GOAL_KEYS = ("tolerance", "weights", "running")
 
 
@@ -158,19 +162,43 @@ def _decoded(name: str, value: Any) -> Any:
         return CODEC.decode(value)
 
 
-def make_agent(config: TrainingConfig, tensorboard_log: str | None = None) -> GraspAgent:
+def is_for_rewards(config: TrainingConfig) -> bool:
+    """Returns whether there is no goal, neither a given one nor one of the environment, but a vector of observations.
+
+    Raises:
+        ValueError: if the environment cannot be made with its options.
+    """
+    if config.settings.goal is not None:
+        return False
+    env = made(config.env, config.env_kwargs)
+    space = env.observation_space
+    env.close()
+    return isinstance(space, spaces.Box) and len(space.shape) == 1
+
+
+def make_agent(config: TrainingConfig, tensorboard_log: str | None = None, *, rewards: bool = False) -> Any:
     """Returns an agent that has not learned yet, on the CPU.
 
     Args:
         config: its environment and settings.
         tensorboard_log: folder of TensorBoard's logs.
+        rewards: where there is no goal, return a `RewardAgent`.
 
     Raises:
         ValueError: if the environment cannot be made with its options, or an agent cannot learn in it.
     """
     env = made(config.env, config.env_kwargs) if config.env_kwargs else config.env
     given = {**config.settings.arguments, "seed": config.seed, "tensorboard_log": tensorboard_log}
-    return GraspAgent("MultiInputPolicy", env, device="cpu", **given)
+    if not (rewards and is_for_rewards(config)):
+        return GraspAgent("MultiInputPolicy", env, device="cpu", **given)
+    given = {name: value for name, value in given.items() if value is not None}
+    for name in given:
+        if name in _SETTINGS and name not in _REWARD_SETTINGS:
+            raise ValueError(
+                f"{name}: expected with a goal; {config.env} has none, so that the agent learns for rewards, with "
+                f"{' and '.join(_REWARD_SETTINGS)} alone"
+            )
+    return RewardAgent("MlpPolicy", env, device="cpu", **given)
 
 
 def planner_from_name(name: str) -> Planner[Any]:

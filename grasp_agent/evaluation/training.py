@@ -17,7 +17,8 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 
-from grasp_agent.agent.agent import GraspAgent
+from grasp_agent.agent.reward.agent import RewardAgent
+from grasp_agent.evaluation.config import TrainingConfig, make_agent
 from grasp_agent.evaluation.evaluate import evaluate
 from grasp_agent.evaluation.folder import check_no_links
 from grasp_agent.execution import Content, results
@@ -211,11 +212,12 @@ def learning_curve(path: Path) -> tuple[Point, ...]:
 
 
 def _train_grasp(task: TrainingTask, home: Path, done: Callable[[int], object]) -> list[Point]:
-    """Trains `GraspAgent`; continues from its checkpoint."""
+    """Trains `GraspAgent`; continues from its checkpoint, unless it learns for rewards, which has none."""
     (path,) = task.files(home)
     home.mkdir(parents=True, exist_ok=True)
-    agent = GraspAgent("MultiInputPolicy", task.env_id, seed=task.seed, device="cpu")
-    agent.learn(task.steps, _StepCounter(done), checkpoint=home / "checkpoint.zip")
+    agent = make_agent(TrainingConfig(env=task.env_id, steps=task.steps, seed=task.seed), rewards=True)
+    checkpoint = None if isinstance(agent, RewardAgent) else home / "checkpoint.zip"
+    agent.learn(task.steps, _StepCounter(done), checkpoint=checkpoint)
     agent.save(path)
     return [Point(task.steps, _score(agent, task.env_id))]
 

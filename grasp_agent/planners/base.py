@@ -210,7 +210,11 @@ class Planner(ABC, Generic[State]):
         if warm is not None and not best.done:
             copies = problem.members if problem.objective is None else 1  # one for each member that improves it
             actions = warm[:, None].expand(-1, copies, -1, -1)
-            running = Candidates(problem.follow(actions), actions)
+            if problem.objective is None:
+                states = problem.follow(actions)
+            else:  # planners for objectives take actions alone
+                states = problem.start[:, None, None].expand(-1, copies, problem.horizon, -1)
+            running = Candidates(states, actions)
             given = running if given is None else given.join(running)
         if given is not None and given.size > self.candidates:
             merit = problem.merit(given.actions)

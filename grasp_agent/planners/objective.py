@@ -35,11 +35,15 @@ class Return:
 
     The cost is `-(mean - pessimism * std)` of the members' returns: with the mean alone, or under a single member each,
     a search finds the plans that the model is wrong about (Chua et al. 2018, arXiv 1805.12114, average over members).
+    With a value, every state of a plan may be its end: the return is the mean over all ends, weighted as in TD(lambda)
+    (Sutton 1988). Late states, where predictions are worst and open-loop plans of unstable systems fall, count less
+    than with the last end alone, and the rewards on the way there still count.
 
     Attributes:
         reward: of each step.
         ends: probability that the episode ends with a step, which no rewards follow then; None for never.
-        value: what the last state is worth, `[..., S] -> [...]`; None for nothing.
+        value: what a state is worth, `[..., S] -> [...]`; None for nothing.
+        decay: lambda, the weight of each end in proportion to the one before; 1 takes the last end alone.
         discount: of a step.
         pessimism: weight of the standard deviation over members.
 
@@ -51,10 +55,11 @@ class Return:
     ends: StepFunction | None = None
     value: Callable[[Tensor], Tensor] | None = None
     discount: float = 0.99
+    decay: float = 1.0
     pessimism: float = 0.5
 
     def __post_init__(self) -> None:
-        fraction(discount=self.discount)
+        fraction(discount=self.discount, decay=self.decay)
         at_least(0, pessimism=self.pessimism)
 
     def cost(self, start: Tensor, rollouts: Tensor, actions: Tensor) -> Tensor:
@@ -73,10 +78,15 @@ class Return:
         if self.ends is not None:
             alive = (1 - self.ends(*step)).cumprod(-1)
             weights = torch.cat([torch.ones_like(alive[..., :1]), alive], -1) * weights
-        total = (self.reward(*step) * weights[..., :-1]).sum(-1)
-        if self.value is not None:
-            total = total + self.value(rollouts[..., -1, :]) * weights[..., -1]
-        return total
+        gained = self.reward(*step) * weights[..., :-1]
+        if self.value is None:
+            return gained.sum(-1)
+        if self.decay == 1:
+            return gained.sum(-1) + self.value(rollouts[..., -1, :]) * weights[..., -1]
+        totals = gained.cumsum(-1) + self.value(rollouts) * weights[..., 1:]
+        shares = self.decay ** torch.arange(horizon, dtype=totals.dtype, device=totals.device)
+        shares[:-1] *= 1 - self.decay
+        return totals @ shares
 
 
 class NoGoal:

@@ -82,10 +82,13 @@ class TestLearning:
         assert agent.policy.averaged_value is not None and not agent.policy.averaged_value.weights[-1].any()
         assert agent.policy.objective.value is None
 
-    def test_without_values_plans_are_longer(self):
-        plain = small(value=None, horizon=None)
-        assert (plain.horizon, small(horizon=None).horizon) == (12, 6)
+    def test_without_values_rewards_alone_count(self):
+        plain = small(value=None)
         assert plain.policy.value is None and plain.learn(200).num_timesteps == 200
+        assert plain.policy.objective.value is None
+
+    def test_plans_end_at_any_state_as_the_configuration_says(self):
+        assert small(value=ValueConfig(decay=0.4)).policy.objective.decay == 0.4
 
     def test_a_reward_of_ones_own_takes_the_place_of_the_learned_one(self):
         def other(states: torch.Tensor, actions: torch.Tensor) -> torch.Tensor:

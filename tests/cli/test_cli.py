@@ -124,10 +124,10 @@ def test_closed_output_is_not_an_error(command: str):
             'train Pendulum-v1 --steps 9 --out a.zip --goal {"0":NaN} --goal-tolerance 1',
             "goal: target values, entry 0: expected a finite number, got nan",
         ),
-        (
-            "train Pendulum-v1 --steps 9 --out a.zip",
-            "or a Box and a goal (goal=Goal.at(...); grasp train: --goal), got Box",
-        ),
+        ("train Pendulum-v1 --steps 9 --out a.zip --resume", "--resume: expected with a goal"),
+        ("train Pendulum-v1 --steps 9 --out a.zip --goal-tolerance 1", "goal_tolerance: expected with a goal"),
+        ("train Pendulum-v1 --steps 9 --out a.zip --planner grasp", "planner: expected one that plans for rewards"),
+        ("train FrozenLake-v1 --steps 9 --out a.zip", "action space: expected a Box"),
         (
             "train grasp/BallNav-v0 --steps 9 --out a.zip --eval-episodes 3",
             "--eval-episodes: expected with --eval-every",
@@ -315,7 +315,7 @@ class FakeAgent:
     def __init__(self, policy, env, seed, device, tensorboard_log, **settings):
         type(self).said = [(policy, env, seed)]
         assert set(settings.values()) == {None}
-        self.policy = SimpleNamespace(world=None)
+        self.policy = SimpleNamespace(is_fitted=False)
         self.num_timesteps, self.env = 7, None
 
     @classmethod
@@ -324,7 +324,7 @@ class FakeAgent:
 
     def learn(self, total_timesteps, callback, progress_bar, checkpoint):
         self.said.append((total_timesteps, progress_bar, checkpoint))
-        self.policy.world = "learned"
+        self.policy.is_fitted = True
         if self.interrupt:
             raise KeyboardInterrupt
 

@@ -9,7 +9,10 @@ from typing import Any
 import pytest
 
 from grasp_agent import GraspAgent
+from grasp_agent.agent.reward.agent import RewardAgent
 from grasp_agent.cli.main import main
+from grasp_agent.evaluation.config import TrainingConfig
+from grasp_agent.evaluation.training import TrainingTask, train_agent
 from grasp_agent.models.dynamics.rewarded import RewardModelConfig
 from grasp_agent.planners import ICEM
 
@@ -62,3 +65,27 @@ def test_its_search_is_not_shown(file: Path, capsys: pytest.CaptureFixture[str])
 def test_a_planner_with_proposals_for_goals_is_refused(file: Path, capsys: pytest.CaptureFixture[str]):
     assert main(["compare", "Pendulum-v1", "--agents", f"icem:{file}", "--episodes", "1"]) == 2
     assert "expected one that plans for rewards" in capsys.readouterr().err
+
+
+def test_one_is_trained_where_there_is_no_goal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.chdir(tmp_path)
+    asked = ["train", "Pendulum-v1", "--steps", "1001", "--horizon", "3", "--out", "a"]
+    assert main([*asked, "--eval-every", "1001", "--eval-episodes", "1"]) == 0
+    said = capsys.readouterr()
+    assert "for rewards, as there is no goal" in said.out + said.err
+    agent = GraspAgent.load("a.zip", device="cpu")
+    assert isinstance(agent, RewardAgent) and agent.num_timesteps == 1001 and agent.policy.is_fitted
+    assert agent.horizon == 3
+    assert GraspAgent.load("a-best.zip", device="cpu").num_timesteps == 1001
+    config = TrainingConfig.read("a.config.json")
+    assert (config.env, config.settings.horizon) == ("Pendulum-v1", 3)
+
+
+def test_one_is_trained_for_a_comparison(tmp_path: Path):
+    task = TrainingTask("grasp", "CartPole-v1", 40)
+    trained = train_agent(task, tmp_path)
+    assert isinstance(GraspAgent.load(trained.files[0], device="cpu"), RewardAgent)
+    assert trained.curve[0].steps == 40
+    assert train_agent(task, tmp_path) == trained

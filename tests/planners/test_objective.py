@@ -50,6 +50,20 @@ def test_the_return_is_discounted_ends_and_adds_the_last_value():
     assert known.cost(start, rollouts, actions).item() == pytest.approx(-expected)
 
 
+def test_every_state_of_a_plan_may_be_its_end():
+    rollouts = torch.arange(1.0, 4.0).view(1, 1, 1, 3, 1)  # states 1, 2, 3 after 0
+    start, actions = torch.zeros(1, 1), torch.zeros(1, 1, 3, 1)
+    ends = counted(lambda x: torch.where(x == 2, 0.25, 0.0))
+    # after each step: rewards so far, and the value there if the episode has not ended
+    totals = [10 + 0.5 * 100, 10 + 10 + 0.25 * 0.75 * 200, 10 + 10 + 0.25 * 0.75 * 30 + 0.125 * 0.75 * 300]
+    for decay, shares in ((0.0, (1, 0, 0)), (0.6, (0.4, 0.24, 0.36)), (1.0, (0, 0, 1))):
+        known = Return(
+            reward=counted(lambda x: 10 * x), ends=ends, value=lambda s: 100 * s[..., 0], discount=0.5, decay=decay
+        )
+        expected = sum(share * total for share, total in zip(shares, totals, strict=True))
+        assert known.returns(start, rollouts, actions).item() == pytest.approx(expected)
+
+
 def test_the_cost_is_pessimistic_over_members():
     rollouts = torch.tensor([1.0, 3.0]).view(2, 1, 1, 1, 1)
     start, actions = torch.zeros(1, 1), torch.zeros(1, 1, 1, 1)
@@ -64,7 +78,7 @@ def test_rewards_know_the_state_before_and_the_action():
     assert known.returns(torch.zeros(1, 1), rollouts, actions).item() == 1 * 5 + 2 * 7
 
 
-@pytest.mark.parametrize("settings", [{"discount": 1.5}, {"pessimism": -1.0}], ids=str)
+@pytest.mark.parametrize("settings", [{"discount": 1.5}, {"decay": -0.1}, {"pessimism": -1.0}], ids=str)
 def test_numbers_out_of_range_are_refused(settings: dict[str, Any]):
     with pytest.raises(ValueError, match=next(iter(settings))):
         Return(reward=near, **settings)

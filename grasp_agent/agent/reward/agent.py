@@ -16,7 +16,7 @@ from torch import Tensor
 from grasp_agent import serialization
 from grasp_agent.agent.reward.algorithm import RewardAlgorithm
 from grasp_agent.agent.reward.experience import check_env
-from grasp_agent.agent.reward.policy import RewardPolicy, StepReward, checked_planner
+from grasp_agent.agent.reward.policy import HORIZON, RewardPolicy, StepReward, checked_planner
 from grasp_agent.agent.reward.saved import CODED, GIVEN, PLAIN, SavedRewardAgent, fitting
 from grasp_agent.models.dynamics.rewarded import RewardModelConfig
 from grasp_agent.models.dynamics.state_value import ValueConfig
@@ -44,7 +44,7 @@ class RewardAgent(RewardAlgorithm):
         objective: the reward of a step, `(states [..., S], actions [..., A]) -> [...]`, for the states that actions led
             to, in the environment's units; it takes the place of the learned reward, in planning alone.
         planner: CEM, ICEM, MPPI or GradientShooting; None for `grasp_agent.agent.reward.policy.REWARD_PLANNER`.
-        horizon: steps of a plan; None for 6 where their ends are valued, else 12.
+        horizon: steps of a plan.
         gamma: discount of a step.
         pessimism: weight of the standard deviation over the members' returns, see `Return`.
         noise: standard deviation of the noise on actions that are not deterministic, as a part of half their range;
@@ -53,8 +53,7 @@ class RewardAgent(RewardAlgorithm):
             its policy, which also acts at first, in some episodes of learning, and in `predict` where it had more
             return than plans (see `by_prior`). It is not trained further, and not saved.
         model: shape and training of the networks; None for the default ones.
-        value: shape and training of the networks that value the ends of plans; None for plans without, which need a
-            longer horizon.
+        value: shape and training of the networks that value the states of plans; None for plans without.
         learning_rate: of the model, a number.
         buffer_size: steps that are kept.
         learning_starts: steps of random actions before the model is trained.
@@ -81,7 +80,7 @@ class RewardAgent(RewardAlgorithm):
         *,
         objective: StepReward | None = None,
         planner: Planner[Any] | None = None,
-        horizon: int | None = None,
+        horizon: int = HORIZON,
         gamma: float = 0.99,
         pessimism: float = 0.5,
         noise: float = 0.1,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
@@ -93,6 +94,7 @@ class RewardAlgorithm(OffPolicyAlgorithm):
         tb_log_name: str = "GRASP",
         reset_num_timesteps: bool = True,
         progress_bar: bool = False,
+        checkpoint: str | Path | None = None,
     ) -> Self:
         """Acts and trains in turns; see Stable-Baselines3's `learn`. A SIGTERM stops as Ctrl-C does.
 
@@ -103,13 +105,17 @@ class RewardAlgorithm(OffPolicyAlgorithm):
             tb_log_name: name of the run in TensorBoard.
             reset_num_timesteps: False continues the count of steps.
             progress_bar: show progress.
+            checkpoint: None; a learner for goals keeps its experience there.
 
         Returns:
             The agent itself.
 
         Raises:
-            ValueError: for an observation or a reward that is not finite; what was learned before is kept.
+            ValueError: for an observation or a reward that is not finite; what was learned before is kept; for a
+                checkpoint.
         """
+        if checkpoint is not None:
+            raise ValueError(f"checkpoint: expected None, as agents for rewards have none, got {str(checkpoint)!r}")
         if self.env is None:
             raise ValueError("learn: expected an environment; give one to load() or set_env()")
         whole(0, total_timesteps=total_timesteps)

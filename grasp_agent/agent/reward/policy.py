@@ -32,10 +32,10 @@ StepReward = Callable[[Tensor, Tensor], Tensor]
 """`(states [..., S], actions [..., A]) -> [...]`: rewards of actions that led to states, in the environment's units."""
 
 
-HORIZON, LONG_HORIZON = 6, 12
-"""Default steps of plans whose ends are valued, and of others."""
-REWARD_PLANNER = ICEM(iterations=2, samples=100, elites=10, sigma=0.5, noise=Coloured(beta=0.5), verify_every=2)
-"""The default planner for rewards; chosen on one training in HalfCheetah-v5."""
+HORIZON = 10
+"""Default steps of a plan."""
+REWARD_PLANNER = ICEM(iterations=2, samples=64, elites=10, sigma=0.5, noise=Coloured(beta=0.5), verify_every=2)
+"""The default planner for rewards; chosen, with the horizon, on single trainings in HalfCheetah-v5."""
 
 
 def checked_planner(planner: Planner[Any] | None) -> Planner[Any]:
@@ -55,7 +55,7 @@ class RewardPolicy(BasePolicy):
         action_space: a bounded Box of one axis, or choices, see `ActionCodec`.
         lr_schedule: not used.
         planner: a planner that plans for rewards; None for `REWARD_PLANNER`.
-        horizon: steps of a plan; None for `HORIZON` where its end is valued, else `LONG_HORIZON`.
+        horizon: steps of a plan.
         gamma: discount of a step.
         pessimism: see `Return`.
         model: shape and training of the networks; None for the default ones.
@@ -86,7 +86,7 @@ class RewardPolicy(BasePolicy):
         lr_schedule: Any = None,
         *,
         planner: Planner[Any] | None,
-        horizon: int | None,
+        horizon: int,
         gamma: float,
         pessimism: float,
         model: RewardModelConfig | None,
@@ -97,8 +97,6 @@ class RewardPolicy(BasePolicy):
         seed: int,
     ) -> None:
         super().__init__(observation_space, action_space, squash_output=isinstance(action_space, spaces.Box))
-        if horizon is None:
-            horizon = HORIZON if value is not None and objective is None else LONG_HORIZON
         whole(1, horizon=horizon)
         fraction(gamma=gamma)
         at_least(0, pessimism=pessimism, noise=noise)
@@ -147,6 +145,11 @@ class RewardPolicy(BasePolicy):
         self._answered: tuple[bytes, NDArray[np.float32]] | None = None  # the last deterministic answer, and to what
 
     @property
+    def is_fitted(self) -> bool:
+        """Whether the model has been trained."""
+        return bool(self.model.normalised)
+
+    @property
     def objective(self) -> Return:
         """What plans are worth: the predicted rewards, or those of a given function, until the predicted end."""
         given, size, value = self.step_reward, self.model.state_size, self.averaged_value
@@ -167,7 +170,8 @@ class RewardPolicy(BasePolicy):
             ends=lambda _, __, following: following[..., size + 1],
             discount=self.gamma,
             pessimism=self.pessimism,
-            value=None if value is None or given is not None else lambda last: value.returns(last[..., :size]),
+            value=None if value is None or given is not None else lambda states: value.returns(states[..., :size]),
+            decay=1.0 if value is None else value.config.decay,
         )
 
     def predict(

@@ -75,19 +75,18 @@ class Layers(NamedTuple):
     skip: Tensor
     """`[K, S + A, S + 2]`, the linear path."""
     lowest: Tensor
-    """`[S + 1]`, bounds of predicted states and rewards."""
+    """`[S + 2]`, bounds of predicted states, rewards and probabilities of an end."""
     highest: Tensor
 
     def step(self, state: Tensor, action: Tensor) -> Tensor:
         """Returns the next state `[k, M, S + 2]` of states `[k, M, S + 2]`; see `RewardModel`."""
-        members, size = len(state), self.lowest.shape[0] - 1
+        members, size = len(state), self.lowest.shape[0] - 2
         now = state[..., :size]
         inputs = torch.cat([now, action], -1) - self.mean
         layers = [(weight[:members], bias[:members]) for weight, bias in zip(self.weights, self.biases, strict=True)]
         out = _network(inputs, layers, self.skip[:members])
-        values = torch.cat([now + out[..., :size], out[..., size : size + 1]], -1)
-        values = torch.minimum(torch.maximum(values, self.lowest), self.highest)
-        return torch.cat([values, out[..., size + 1 :].sigmoid()], -1)
+        parts = now + out[..., :size], out[..., size : size + 1], out[..., size + 1 :].sigmoid()
+        return torch.cat(parts, -1).clamp(self.lowest, self.highest)
 
 
 def _network(inputs: Tensor, layers: list[tuple[Tensor, Tensor]], skip: Tensor) -> Tensor:
@@ -228,4 +227,5 @@ class RewardModel(nn.Module):
         biases[-1] = biases[-1] * self.scale + self.shift
         weights[-1] *= self.scale
         skip = self.skip / self.std[:, None] * self.scale
-        return Layers(self.mean.clone(), weights, biases, skip, self.lowest.clone(), self.highest.clone())
+        bounds = (torch.cat([bound, bound.new_full((1,), end)]) for bound, end in ((self.lowest, 0), (self.highest, 1)))
+        return Layers(self.mean.clone(), weights, biases, skip, *bounds)

@@ -27,6 +27,7 @@ class ValueConfig:
         expectile: which expectile, of the returns of the recorded actions, a state is worth; 0.5 is their mean.
         average: decay of the moving average of weights, from which targets and plans are made.
         steps: recorded steps before the value of a later state takes the place of further rewards.
+        decay: lambda, of plans, see `grasp_agent.Return`; 1 values the last states of plans alone.
         recent: planned steps, the latest ones, from which values are learned: those of what the agent does now.
 
     Raises:
@@ -38,11 +39,12 @@ class ValueConfig:
     expectile: float = 0.7
     average: float = 0.98
     steps: int = 5
+    decay: float = 0.9
     recent: int = 3000
 
     def __post_init__(self) -> None:
         whole(1, width=self.width, depth=self.depth, steps=self.steps, recent=self.recent)
-        fraction(expectile=self.expectile, average=self.average)
+        fraction(expectile=self.expectile, average=self.average, decay=self.decay)
 
 
 class Backups(NamedTuple):
