@@ -128,8 +128,7 @@ def main(
     """
     wanted = [(name, env_id, 0) for env_id in envs for name in RIVALS]
     wanted += [(name, env_id, seed) for seed in seeds for env_id in envs for name in agents]
-    by_key = dict(zip(wanted, wanted, strict=True))
-    pages.complete("contacts", page, measured, by_key, itemgetter("agent", "env", "seed"), out, jobs)
+    pages.complete("contacts", page, measured, wanted, itemgetter("agent", "env", "seed"), out, jobs)
 
 
 if __name__ == "__main__":

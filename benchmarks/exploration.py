@@ -105,8 +105,7 @@ def main(
     """
     wanted = [(name, env_id, 0) for env_id in envs for name in RIVALS]
     wanted += [(name, env_id, seed) for name in agents for seed in seeds for env_id in envs]
-    by_key = dict(zip(wanted, wanted, strict=True))
-    pages.complete("exploration", page, measured, by_key, itemgetter("agent", "env", "seed"), out, jobs)
+    pages.complete("exploration", page, measured, wanted, itemgetter("agent", "env", "seed"), out, jobs)
 
 
 if __name__ == "__main__":

@@ -152,8 +152,9 @@ def main(
     """
     wanted = [(GRASP, maze, file, seed, episodes) for seed in seeds for maze, file in data.items()]
     wanted += [(name, maze, "", 0, 10) for maze in data for name in RIVALS]
-    by_key = {(agent, maze, seed, count): (agent, maze, file, seed, count) for agent, maze, file, seed, count in wanted}
-    pages.complete("ogbench_mazes", page, measured, by_key, key, out, jobs)
+    known = {key(row) for row in pages.rows(out or pages.RESULTS / "ogbench_mazes.json")}
+    wanted = [job for job in wanted if (job[0], job[1], *job[3:]) not in known]
+    pages.complete("ogbench_mazes", page, measured, wanted, key, out, jobs)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -82,7 +82,7 @@ def complete(
     name: str,
     page: Callable[[list[Any]], str],
     measured: Callable[[Any], dict[str, Any]],
-    wanted: Mapping[Any, Any],
+    wanted: Sequence[Any],
     key: Callable[[dict[str, Any]], Any],
     out: Path | None,
     processes: int,
@@ -93,14 +93,14 @@ def complete(
         name: of file and page.
         page: returns the page of rows.
         measured: see `gather`.
-        wanted: jobs by the keys of their rows.
+        wanted: jobs; one that is the key of a known row is done.
         key: returns the key of a row.
         out: the file; None for this repository's.
         processes: at a time.
     """
     path = out or RESULTS / f"{name}.json"
     known = {key(row) for row in rows(path)}
-    gather(path, measured, [job for own, job in wanted.items() if own not in known], processes)
+    gather(path, measured, [job for job in wanted if job not in known], processes)
     if out is None:
         publish(name, page(rows(path)))
     print(page(rows(path)))

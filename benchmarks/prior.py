@@ -77,7 +77,7 @@ def main(seeds: tuple[int, ...] = (0, 1, 2, 3, 4), out: Path | None = None, jobs
         out: the file; None for this repository's.
         jobs: processes at a time.
     """
-    pages.complete("prior", page, measured, dict(zip(seeds, seeds, strict=True)), itemgetter("seed"), out, jobs)
+    pages.complete("prior", page, measured, seeds, itemgetter("seed"), out, jobs)
 
 
 if __name__ == "__main__":

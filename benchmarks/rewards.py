@@ -121,8 +121,7 @@ def main(
     """
     wanted = [(name, env_id, 0) for env_id in envs for name in RIVALS]
     wanted += [(name, env_id, seed) for env_id in envs for seed in seeds for name in agents]
-    by_key = dict(zip(wanted, wanted, strict=True))
-    pages.complete("rewards", page, measured, by_key, itemgetter("agent", "env", "seed"), out, jobs)
+    pages.complete("rewards", page, measured, wanted, itemgetter("agent", "env", "seed"), out, jobs)
 
 
 if __name__ == "__main__":

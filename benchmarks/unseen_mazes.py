@@ -121,8 +121,7 @@ def main(
     wanted = [(name, layout, 0, 0) for layout in layouts for name in RIVALS]
     wanted += [(GRASP, layout, STEPS, seed) for layout in layouts for seed in seeds]
     wanted += [(SAC, layout, steps, seed) for steps in sac_steps for layout in layouts for seed in seeds]
-    by_key = dict(zip(wanted, wanted, strict=True))
-    pages.complete("unseen_mazes", page, measured, by_key, itemgetter("agent", "layout", "steps", "seed"), out, jobs)
+    pages.complete("unseen_mazes", page, measured, wanted, itemgetter("agent", "layout", "steps", "seed"), out, jobs)
 
 
 if __name__ == "__main__":

@@ -31,8 +31,11 @@ from grasp_agent.files import named
 
 if TYPE_CHECKING:
     from grasp_agent import GraspAgent
+    from grasp_agent.agent.reward.agent import RewardAgent
     from grasp_agent.evaluation.best import BestAgent, Checked
     from grasp_agent.evaluation.config import TrainingConfig
+
+    Learner = GraspAgent | RewardAgent
 
 MaybeId = tyro.conf.Positional[Annotated[str | None, tyro.conf.arg(metavar="[ENV]", help_behavior_hint="")]]
 MaybeFolder = Annotated[Path | None, tyro.conf.arg(metavar="FOLDER", help_behavior_hint="")]
@@ -66,7 +69,7 @@ class Train(Command):
     horizon: MaybeInt = None
     """Steps of a plan; by default half of the environment's time limit, from 10 to 50; for rewards 10."""
     planner: MaybePlanner = None
-    """grasp, icem, cem, mppi, ilqr, shooting, latco or grasp-paper, with a goal."""
+    """grasp, icem, cem, mppi, ilqr, shooting, latco or grasp-paper; for rewards icem, cem, mppi or shooting."""
     seed: MaybeInt = None
     """Seed of everything random; 0 by default."""
     eval_every: MaybeInt = None
@@ -132,17 +135,17 @@ class Train(Command):
 
     def _train(self, config: TrainingConfig, out: Path) -> None:
         one_thread()
-        from grasp_agent.evaluation.config import is_for_rewards, make_agent
+        from grasp_agent.agent.reward.agent import RewardAgent
+        from grasp_agent.evaluation.config import make_learner
 
         log = None if self.tensorboard is None else str(self.tensorboard)
         early = kept(lambda: "nothing was saved: no step had been taken")
         with early, made(config.env, options=config.env_kwargs), user_errors(ValueError):
-            for_rewards = is_for_rewards(config)
-            if for_rewards and self.resume:
-                raise UsageError("--resume: expected with a goal; an agent for rewards saves no experience")
-            agent = make_agent(config, log, rewards=True)
+            agent = make_learner(config, log)
+            if isinstance(agent, RewardAgent):
+                self._check_rewards(agent, config)
             before = self._earlier(agent, config, out)
-        say(config.summary() + ("; for rewards, as there is no goal" if for_rewards else ""))
+        say(config.summary() + ("; for rewards, as there is no goal" if isinstance(agent, RewardAgent) else ""))
         best = None if self.eval_every is None else self._best(_beside(out, "-best.zip"), before)
         checkpoint = out if self.resume else None
         with kept(lambda: self._kept(agent, config, out, before)):
@@ -157,7 +160,14 @@ class Train(Command):
         if best is not None and best.best is not None:
             say(f"{_beside(out, '-best.zip')}: {best.best.score:.3g} after {best.best.steps:,} steps")
 
-    def _earlier(self, agent: GraspAgent, config: TrainingConfig, out: Path) -> int:
+    def _check_rewards(self, agent: RewardAgent, config: TrainingConfig) -> None:
+        if self.resume:
+            raise UsageError("--resume: expected with a goal; an agent for rewards saves no experience")
+        if config.steps <= agent.learning_starts:
+            most = f"more than {agent.learning_starts:,}, the steps of random actions before it learns"
+            raise UsageError(f"--steps: expected {most} for rewards, got {config.steps:,}")
+
+    def _earlier(self, agent: Learner, config: TrainingConfig, out: Path) -> int:
         """Returns the environment steps of a checkpoint; refuses a file of another agent."""
         if not (self.resume and out.exists()):
             return 0
@@ -174,7 +184,7 @@ class Train(Command):
         return BestAgent(path, every=self.eval_every, **counts, resume=before > 0, on_checked=_say_checked)
 
     @contextmanager
-    def _shown(self, agent: GraspAgent, config: TrainingConfig) -> Iterator[bool]:
+    def _shown(self, agent: Learner, config: TrainingConfig) -> Iterator[bool]:
         """Shows progress where stderr is no terminal; yields whether learning shall show a bar instead."""
         if sys.stderr.isatty():
             yield True
@@ -182,15 +192,15 @@ class Train(Command):
         with lines(lambda: f"{config.env}: {agent.num_timesteps:,} of {config.steps:,} steps"):
             yield False
 
-    def _kept(self, agent: GraspAgent, config: TrainingConfig, out: Path, before: int) -> str:
+    def _kept(self, agent: Learner, config: TrainingConfig, out: Path, before: int) -> str:
         """Saves what an interrupted training has learned, and says what was kept."""
-        from grasp_agent.evaluation.config import is_for_rewards
+        from grasp_agent.agent.reward.agent import RewardAgent
 
         steps = f"{agent.num_timesteps:,} steps"
         if not self.resume and agent.policy.is_fitted:
             agent.save(out)
         elif not self.resume:
-            hint = "" if is_for_rewards(config) else " (--resume keeps all steps)"
+            hint = "" if isinstance(agent, RewardAgent) else " (--resume keeps all steps)"
             return f"nothing was saved: no model had been fitted in {steps}{hint}"
         elif agent.num_timesteps in (0, before):
             return f"{out} holds {before:,} steps, as before" if before else "nothing was saved: no step had been taken"

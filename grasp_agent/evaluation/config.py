@@ -14,7 +14,7 @@ from grasp_agent.agent.agent import GraspAgent
 from grasp_agent.agent.reward.agent import RewardAgent
 from grasp_agent.agent.saved_settings import CODEC, CODED, env_id_of, options_of
 from grasp_agent.agent.settings import KINDS, AgentSettings
-from grasp_agent.evaluation.participants import PLANNERS, planner_called
+from grasp_agent.evaluation.participants import PLANNERS, planner_called, without_proposals
 from grasp_agent.evaluation.rollout import made
 from grasp_agent.files import atomic_write
 from grasp_agent.planners import GRASP, Planner
@@ -35,7 +35,7 @@ _GOAL_KEYS = ("tolerance", "weights", "running")
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingConfig:
-    """All that a training of `GraspAgent` depends on; two trainings of the same configuration give the same agent.
+    """All that a training depends on; two trainings of the same configuration give the same agent.
 
     Attributes:
         env: id of the environment, MODULE:ID for one that a module registers.
@@ -162,42 +162,46 @@ def _decoded(name: str, value: Any) -> Any:
         return CODEC.decode(value)
 
 
-def is_for_rewards(config: TrainingConfig) -> bool:
-    """Returns whether there is no goal, neither a given one nor one of the environment, but a vector of observations.
-
-    Raises:
-        ValueError: if the environment cannot be made with its options.
-    """
-    if config.settings.goal is not None:
-        return False
-    env = made(config.env, config.env_kwargs)
-    space = env.observation_space
-    env.close()
-    return isinstance(space, spaces.Box) and len(space.shape) == 1
-
-
-def make_agent(config: TrainingConfig, tensorboard_log: str | None = None, *, rewards: bool = False) -> Any:
-    """Returns an agent that has not learned yet, on the CPU.
+def make_agent(config: TrainingConfig, tensorboard_log: str | None = None) -> GraspAgent:
+    """Returns an agent for goals that has not learned yet, on the CPU.
 
     Args:
         config: its environment and settings.
         tensorboard_log: folder of TensorBoard's logs.
-        rewards: where there is no goal, return a `RewardAgent`.
 
     Raises:
         ValueError: if the environment cannot be made with its options, or an agent cannot learn in it.
     """
     env = made(config.env, config.env_kwargs) if config.env_kwargs else config.env
     given = {**config.settings.arguments, "seed": config.seed, "tensorboard_log": tensorboard_log}
-    if not (rewards and is_for_rewards(config)):
-        return GraspAgent("MultiInputPolicy", env, device="cpu", **given)
-    given = {name: value for name, value in given.items() if value is not None}
+    return GraspAgent("MultiInputPolicy", env, device="cpu", **given)
+
+
+def make_learner(config: TrainingConfig, tensorboard_log: str | None = None) -> GraspAgent | RewardAgent:
+    """Returns an agent as `make_agent` does, or one for rewards: where observations are a vector and there is no goal.
+
+    Args:
+        config: its environment and settings.
+        tensorboard_log: folder of TensorBoard's logs.
+
+    Raises:
+        ValueError: as `make_agent`, and for a setting that only an agent for goals has.
+    """
+    env: Any = made(config.env, config.env_kwargs)
+    space = env.observation_space
+    if config.settings.goal is not None or not isinstance(space, spaces.Box) or len(space.shape) != 1:
+        env.close()
+        return make_agent(config, tensorboard_log)
+    known = {**config.settings.arguments, "seed": config.seed, "tensorboard_log": tensorboard_log}
+    given = {name: value for name, value in known.items() if value is not None}
     for name in given:
         if name in _SETTINGS and name not in _REWARD_SETTINGS:
             raise ValueError(
                 f"{name}: expected with a goal; {config.env} has none, so that the agent learns for rewards, with "
                 f"{' and '.join(_REWARD_SETTINGS)} alone"
             )
+    if "planner" in given:
+        given["planner"] = without_proposals(given["planner"])
     return RewardAgent("MlpPolicy", env, device="cpu", **given)
 
 

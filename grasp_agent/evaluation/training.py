@@ -18,7 +18,7 @@ from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 
 from grasp_agent.agent.reward.agent import RewardAgent
-from grasp_agent.evaluation.config import TrainingConfig, make_agent
+from grasp_agent.evaluation.config import TrainingConfig, make_learner
 from grasp_agent.evaluation.evaluate import evaluate
 from grasp_agent.evaluation.folder import check_no_links
 from grasp_agent.execution import Content, results
@@ -92,7 +92,7 @@ class TrainingTask(NamedTuple):
 
 
 def train_agent(task: TrainingTask, folder: Path, *, on_steps: Callable[[int], object] | None = None) -> TrainedAgent:
-    """Trains one agent; a finished training is not repeated, an interrupted one continues.
+    """Trains one agent; a finished training is not repeated, an interrupted one continues, unless it is for rewards.
 
     Of files that are already there, none is loaded that runs code; those of finished trainings are returned unread, and
     are to be loaded as an `OwnFile`.
@@ -215,7 +215,7 @@ def _train_grasp(task: TrainingTask, home: Path, done: Callable[[int], object]) 
     """Trains `GraspAgent`; continues from its checkpoint, unless it learns for rewards, which has none."""
     (path,) = task.files(home)
     home.mkdir(parents=True, exist_ok=True)
-    agent = make_agent(TrainingConfig(env=task.env_id, steps=task.steps, seed=task.seed), rewards=True)
+    agent = make_learner(TrainingConfig(env=task.env_id, steps=task.steps, seed=task.seed))
     checkpoint = None if isinstance(agent, RewardAgent) else home / "checkpoint.zip"
     agent.learn(task.steps, _StepCounter(done), checkpoint=checkpoint)
     agent.save(path)

@@ -18,7 +18,7 @@ class Candidates(NamedTuple):
     """Plans, as virtual states and actions."""
 
     states: Tensor
-    """`[B, N, H, S]`, s_1 .. s_H."""
+    """`[B, N, H, S]`, s_1 .. s_H; of a running plan under an objective, whose planners take actions alone, s_0."""
     actions: Tensor
     """`[B, N, H, A]`, a_0 .. a_{H-1}."""
     rollouts: Tensor | None = None

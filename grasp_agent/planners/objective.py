@@ -36,15 +36,15 @@ class Return:
     The cost is `-(mean - pessimism * std)` of the members' returns: with the mean alone, or under a single member each,
     a search finds the plans that the model is wrong about (Chua et al. 2018, arXiv 1805.12114, average over members).
     With a value, every state of a plan may be its end: the return is the mean over all ends, weighted as in TD(lambda)
-    (Sutton 1988). Late states, where predictions are worst and open-loop plans of unstable systems fall, count less
-    than with the last end alone, and the rewards on the way there still count.
+    (Sutton 1988): the end after h of H steps by (1 - decay) decay^(h - 1), the last one by decay^(H - 1). Late states,
+    where predictions are worst and open-loop plans of unstable systems fall, count less than with the last end alone.
 
     Attributes:
         reward: of each step.
         ends: probability that the episode ends with a step, which no rewards follow then; None for never.
         value: what a state is worth, `[..., S] -> [...]`; None for nothing.
-        decay: lambda, the weight of each end in proportion to the one before; 1 takes the last end alone.
         discount: of a step.
+        decay: lambda, in [0, 1]; 1 takes the last end alone.
         pessimism: weight of the standard deviation over members.
 
     Raises:
@@ -81,7 +81,7 @@ class Return:
         gained = self.reward(*step) * weights[..., :-1]
         if self.value is None:
             return gained.sum(-1)
-        if self.decay == 1:
+        if self.decay == 1:  # no other value has to be asked for
             return gained.sum(-1) + self.value(rollouts[..., -1, :]) * weights[..., -1]
         totals = gained.cumsum(-1) + self.value(rollouts) * weights[..., 1:]
         shares = self.decay ** torch.arange(horizon, dtype=totals.dtype, device=totals.device)

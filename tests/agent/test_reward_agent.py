@@ -16,7 +16,7 @@ from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.vec_env import DummyVecEnv
 
-from grasp_agent import GRASP, evaluate
+from grasp_agent import GRASP, GraspAgent, evaluate
 from grasp_agent.agent.reward import training
 from grasp_agent.agent.reward.agent import RewardAgent
 from grasp_agent.agent.reward.experience import drawn as drawn_steps
@@ -89,6 +89,8 @@ class TestLearning:
 
     def test_plans_end_at_any_state_as_the_configuration_says(self):
         assert small(value=ValueConfig(decay=0.4)).policy.objective.decay == 0.4
+        usual: Any = GraspAgent("MlpPolicy", limited(), device="cpu")
+        assert (usual.horizon, usual.policy.objective.decay) == (10, 0.9)
 
     def test_a_reward_of_ones_own_takes_the_place_of_the_learned_one(self):
         def other(states: torch.Tensor, actions: torch.Tensor) -> torch.Tensor:

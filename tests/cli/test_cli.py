@@ -126,6 +126,7 @@ def test_closed_output_is_not_an_error(command: str):
         ),
         ("train Pendulum-v1 --steps 9 --out a.zip --resume", "--resume: expected with a goal"),
         ("train Pendulum-v1 --steps 9 --out a.zip --goal-tolerance 1", "goal_tolerance: expected with a goal"),
+        ("train Pendulum-v1 --steps 9 --out a.zip", "--steps: expected more than 1,000"),
         ("train Pendulum-v1 --steps 9 --out a.zip --planner grasp", "planner: expected one that plans for rewards"),
         ("train FrozenLake-v1 --steps 9 --out a.zip", "action space: expected a Box"),
         (

@@ -6,12 +6,14 @@ import json
 from pathlib import Path
 from typing import Any
 
+import gymnasium as gym
 import pytest
 
 from grasp_agent import GraspAgent
 from grasp_agent.agent.reward.agent import RewardAgent
 from grasp_agent.cli.main import main
-from grasp_agent.evaluation.config import TrainingConfig
+from grasp_agent.evaluation.config import TrainingConfig, make_learner, planner_from_name
+from grasp_agent.evaluation.participants import participants
 from grasp_agent.evaluation.training import TrainingTask, train_agent
 from grasp_agent.models.dynamics.rewarded import RewardModelConfig
 from grasp_agent.planners import ICEM
@@ -62,9 +64,18 @@ def test_its_search_is_not_shown(file: Path, capsys: pytest.CaptureFixture[str])
     assert "expected an agent that plans for goals, got one for rewards" in capsys.readouterr().err
 
 
-def test_a_planner_with_proposals_for_goals_is_refused(file: Path, capsys: pytest.CaptureFixture[str]):
-    assert main(["compare", "Pendulum-v1", "--agents", f"icem:{file}", "--episodes", "1"]) == 2
+def test_a_planner_that_needs_a_goal_is_refused(file: Path, capsys: pytest.CaptureFixture[str]):
+    assert main(["compare", "Pendulum-v1", "--agents", f"ilqr:{file}", "--episodes", "1"]) == 2
     assert "expected one that plans for rewards" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["icem", "cem", "mppi", "shooting"])
+def test_planners_have_no_proposals_for_goals(name: str, file: Path):
+    (participant,) = participants([f"{name}:{file}"], "Pendulum-v1")
+    player: Any = participant.make(gym.make("Pendulum-v1"), 0)
+    assert player.planner.proposals is None
+    config = TrainingConfig(env="Pendulum-v1", steps=1001).with_settings(planner=planner_from_name(name))
+    assert type(make_learner(config).planner) is type(player.planner)
 
 
 def test_one_is_trained_where_there_is_no_goal(
@@ -81,6 +92,32 @@ def test_one_is_trained_where_there_is_no_goal(
     assert GraspAgent.load("a-best.zip", device="cpu").num_timesteps == 1001
     config = TrainingConfig.read("a.config.json")
     assert (config.env, config.settings.horizon) == ("Pendulum-v1", 3)
+
+
+@pytest.mark.parametrize(("calls", "kept"), [(1, False), (2, True)], ids=["before a fit", "after it"])
+def test_ctrl_c_keeps_what_was_learned(
+    calls: int, kept: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    done = []
+
+    def train(agent: RewardAgent, **_: Any) -> None:
+        done.append(1)
+        if len(done) == calls:
+            raise KeyboardInterrupt
+        assert agent.replay_buffer is not None
+        agent._training.normalise(agent.replay_buffer)
+
+    monkeypatch.setattr(RewardAgent, "train", train)
+    out = tmp_path / "a.zip"
+    assert main(["train", "Pendulum-v1", "--steps", "1100", "--out", str(out)]) == 130
+    assert out.exists() == kept
+    said = "saved what was learned in" if kept else "nothing was saved: no model had been fitted in"
+    assert said in (text := capsys.readouterr().err) and "--resume" not in text
+
+
+def test_an_agent_for_rewards_has_no_checkpoints():
+    with pytest.raises(ValueError, match="checkpoint: expected None"):
+        RewardAgent("MlpPolicy", "Pendulum-v1", device="cpu").learn(1, checkpoint="a.zip")
 
 
 def test_one_is_trained_for_a_comparison(tmp_path: Path):

@@ -25,7 +25,7 @@ ENV = "grasp/BallNav-v0"
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Few episodes, and a tiny agent."""
     monkeypatch.setattr(training, "_EPISODES", 2)
-    monkeypatch.setattr(training, "make_agent", lambda config, **_: tiny(config.env))
+    monkeypatch.setattr(training, "make_learner", lambda config, **_: tiny(config.env))
 
 
 def test_an_algorithm_is_saved_after_the_steps_and_ten_times_as_many(tmp_path: Path):

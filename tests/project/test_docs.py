@@ -214,6 +214,7 @@ def _comparable(goal: grasp_agent.Goal | None) -> Any:
         ("benchmarks.unseen_mazes", "unseen_mazes"),
         ("benchmarks.ogbench_mazes", "ogbench_mazes"),
         ("benchmarks.exploration", "exploration"),
+        ("benchmarks.contacts", "contacts"),
         ("benchmarks.rewards", "rewards"),
     ],
 )

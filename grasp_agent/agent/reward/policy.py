@@ -59,7 +59,7 @@ class RewardPolicy(BasePolicy):
         gamma: discount of a step.
         pessimism: see `Return`.
         model: shape and training of the networks; None for the default ones.
-        value: shape and training of the networks that value the ends of plans; None for plans without.
+        value: shape and training of the networks that value the states of plans; None for plans without.
         objective: the reward of a step, in place of the learned one.
         noise: standard deviation of the noise on actions that are not `deterministic`, as a part of half their range;
             of choices, the probability that one is random.

@@ -10,6 +10,7 @@ from grasp_agent.evaluation.participants.resolve import (
     participant,
     participants,
     planner_called,
+    without_proposals,
 )
 
 __all__ = [
@@ -25,4 +26,5 @@ __all__ = [
     "participant",
     "participants",
     "planner_called",
+    "without_proposals",
 ]

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from grasp_agent import planners
 from grasp_agent.agent.agent import GraspAgent
+from grasp_agent.agent.reward.saved import KIND as REWARD
 from grasp_agent.evaluation.participants import archives
 from grasp_agent.evaluation.participants.base import TEXT, Given, OwnFile, Participant, check
 from grasp_agent.evaluation.rollout import Predictor, label, made, own_goal
@@ -181,6 +182,7 @@ def _planner(given: str, env_id: str) -> Participant | None:
     base, steps = _with_steps(name)
     if base not in PLANNERS:
         return None
+    archive: Any = None
     if rest:
         path = archives.existing(rest)
         archive = archives.read_archive(path) if path else None
@@ -192,6 +194,8 @@ def _planner(given: str, env_id: str) -> Participant | None:
         source = _model_for(env_id, steps)
         who = archives.from_bundled(source)
     planner = planner_called(base)
+    if archive is not None and archive.config.get("kind") == REWARD:
+        planner = without_proposals(planner)
     key = f"{who.key} {planner!r}"
     return who._replace(name=name, make=lambda *_: _planned(source, planner, base), key=key)
 
@@ -200,6 +204,11 @@ def planner_called(name: str) -> Planner[Any]:
     """Returns one of `PLANNERS`, with the proposals of GRASP; the published algorithm has none."""
     planner = PLANNERS[name]()
     return planner if name == "grasp-paper" else replace(planner, proposals=planners.GRASP().proposals)
+
+
+def without_proposals(planner: Planner[Any]) -> Planner[Any]:
+    """Returns a planner without proposals, as plans for rewards have no goal to propose for."""
+    return replace(planner, proposals=None)
 
 
 def _planned(source: str | Path, planner: Planner[Any], name: str) -> GraspAgent:

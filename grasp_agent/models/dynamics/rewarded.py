@@ -227,5 +227,6 @@ class RewardModel(nn.Module):
         biases[-1] = biases[-1] * self.scale + self.shift
         weights[-1] *= self.scale
         skip = self.skip / self.std[:, None] * self.scale
+        # the probability of an end has bounds only so that all entries are clamped at once
         bounds = (torch.cat([bound, bound.new_full((1,), end)]) for bound, end in ((self.lowest, 0), (self.highest, 1)))
         return Layers(self.mean.clone(), weights, biases, skip, *bounds)

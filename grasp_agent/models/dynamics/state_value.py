@@ -12,9 +12,10 @@ from torch.nn.functional import silu
 from grasp_agent.models.dynamics.rewarded import random_layers, rescale_inputs
 from grasp_agent.validation import fraction, whole
 
-# Both values are chosen by hand.
+# All values are chosen by hand.
 _LONGEST = 1000.0  # steps that returns are taken to last, at most
 _LEAST = 1e-6  # root mean square of rewards
+_ROWS = 2**15  # states of each network that are valued at a time
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,7 +127,8 @@ class StateValue(nn.Module):
 
     def returns(self, states: Tensor) -> Tensor:
         """Returns values `[k, ...]`, in units of rewards, of states `[k, ..., S]`, in the possible range."""
-        found = self(states.flatten(1, -2)).view(states.shape[:-1])
+        parts = states.flatten(1, -2).split(_ROWS, 1)
+        found = torch.cat([self(part) for part in parts], 1).view(states.shape[:-1])
         return torch.minimum(torch.maximum(found * self.scale, self.lowest), self.highest)
 
     def loss(self, data: Backups, target: StateValue) -> Tensor:
