@@ -12,6 +12,7 @@ from stable_baselines3.common.buffers import ReplayBuffer
 from torch import Tensor
 
 from grasp_agent.agent.reward.experience import Where, backups, drawn
+from grasp_agent.models.dynamics import state_value
 from grasp_agent.models.dynamics.state_value import Backups, StateValue, ValueConfig
 
 
@@ -133,6 +134,16 @@ def test_values_stay_the_same_under_another_normalisation():
     before = value.returns(data.states)
     value.normalise(torch.tensor([2.0]), torch.tensor([2.5]), torch.tensor([0.5, 3.0]))
     torch.testing.assert_close(value.returns(data.states), before, atol=1e-3, rtol=1e-3)
+
+
+def test_many_states_are_valued_in_parts(monkeypatch: pytest.MonkeyPatch):
+    data = chain()
+    value, asked = trained(data, 0.9, updates=20), []
+    whole = value.returns(data.states)
+    monkeypatch.setattr(state_value, "_ROWS", 3)
+    value.register_forward_hook(lambda _, __, found: asked.append(found.shape[1]))
+    torch.testing.assert_close(value.returns(data.states), whole)
+    assert asked == [3, 1]
 
 
 def test_at_first_nothing_is_worth_more_than_anything_else():
