@@ -9,6 +9,7 @@ discrete) and seeds from 0, and plays episodes with seeds from 10000 after each 
 
 from __future__ import annotations
 
+import statistics
 from operator import itemgetter
 from pathlib import Path
 from typing import Any
@@ -73,7 +74,9 @@ def page(rows: list[Row]) -> str:
     parts = []
     for env_id in dict.fromkeys(row["env"] for row in rows):
         lines = [f"## `{env_id}`", ""]
-        lines += ["| agent | steps | trainings | return, IQM | worst to best | CPU s of learning | ms per action |"]
+        lines += [
+            "| agent | steps | trainings | return, IQM | worst to best | CPU s of learning | ms per action, median |"
+        ]
         lines += ["|---|---|---|---|---|---|---|"]
         for name in (GRASP, SB3, *RIVALS):
             found = sorted(
@@ -88,7 +91,7 @@ def page(rows: list[Row]) -> str:
                 middle = aggregates.iqm(aggregates.scores_of(means))
                 cells = [name, f"{steps:,}" if steps else "-", f"{len(means)}", f"{float(middle):.0f}"]
                 cells += [f"{min(means):.0f} to {max(means):.0f}"]
-                cells += [f"{sum(spent) / len(spent):.0f}" if steps else "-", f"{sum(delays) / len(delays):.1f}"]
+                cells += [f"{sum(spent) / len(spent):.0f}" if steps else "-", f"{statistics.median(delays):.1f}"]
                 lines.append(f"| {' | '.join(cells)} |")
         parts.append("\n".join(lines))
     return pages.page(
