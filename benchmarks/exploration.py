@@ -10,18 +10,15 @@ environment starts them. Each agent is trained from scratch with seeds from 0 an
 
 from __future__ import annotations
 
-from operator import itemgetter
-from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
 import torch
-import tyro
 
 import grasp_agent  # noqa: F401  registers the environments
 from benchmarks import pages
 from benchmarks.learning_cost import Constant
-from benchmarks.stages import RIVALS, stages
+from benchmarks.stages import RIVALS, command, stages
 from grasp_agent import GraspAgent, evaluate
 from grasp_agent.evaluation import seeds_report
 from grasp_agent.zoo.algorithms import untrained
@@ -87,26 +84,5 @@ def page(rows: list[Row]) -> str:
     )
 
 
-def main(
-    envs: tuple[str, ...] = ENVS,
-    seeds: tuple[int, ...] = (0, 1, 2, 3, 4),
-    agents: tuple[str, ...] = (GRASP, SAC),
-    out: Path | None = None,
-    jobs: int = 1,
-) -> None:
-    """Measures what is missing in the file and, for the file of this repository, writes the page.
-
-    Args:
-        envs: ids of environments.
-        seeds: training seeds.
-        agents: that are trained.
-        out: the file; None for this repository's.
-        jobs: processes at a time.
-    """
-    wanted = [(name, env_id, 0) for env_id in envs for name in RIVALS]
-    wanted += [(name, env_id, seed) for name in agents for seed in seeds for env_id in envs]
-    pages.complete("exploration", page, measured, wanted, itemgetter("agent", "env", "seed"), out, jobs)
-
-
 if __name__ == "__main__":
-    tyro.cli(main)
+    command("exploration", page, measured, ENVS, (GRASP, SAC))

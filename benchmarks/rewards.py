@@ -10,19 +10,16 @@ discrete) and seeds from 0, and plays episodes with seeds from 10000 after each 
 from __future__ import annotations
 
 import statistics
-from operator import itemgetter
-from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
 import torch
-import tyro
 from gymnasium import spaces
 from stable_baselines3 import DQN, SAC
 
 from benchmarks import pages
 from benchmarks.learning_cost import Constant
-from benchmarks.stages import RIVALS, stages
+from benchmarks.stages import RIVALS, command, stages
 from grasp_agent import GraspAgent, evaluate
 from grasp_agent.evaluation import aggregates
 
@@ -106,26 +103,5 @@ def page(rows: list[Row]) -> str:
     )
 
 
-def main(
-    envs: tuple[str, ...] = tuple(ENVS),
-    seeds: tuple[int, ...] = (0, 1, 2, 3, 4),
-    agents: tuple[str, ...] = (GRASP, SB3),
-    out: Path | None = None,
-    jobs: int = 1,
-) -> None:
-    """Measures what is missing in the file and, for the file of this repository, writes the page.
-
-    Args:
-        envs: ids of environments.
-        seeds: training seeds.
-        agents: that are trained.
-        out: the file; None for this repository's.
-        jobs: processes at a time.
-    """
-    wanted = [(name, env_id, 0) for env_id in envs for name in RIVALS]
-    wanted += [(name, env_id, seed) for env_id in envs for seed in seeds for name in agents]
-    pages.complete("rewards", page, measured, wanted, itemgetter("agent", "env", "seed"), out, jobs)
-
-
 if __name__ == "__main__":
-    tyro.cli(main)
+    command("rewards", page, measured, tuple(ENVS), (GRASP, SB3))
