@@ -57,7 +57,7 @@ def measured(job: tuple[str, str, int]) -> Row:
     Args:
         job: name of the agent, id of the environment and training seed.
     """
-    import panda_gym  # noqa: F401  registers the environments
+    import panda_gym  # noqa: F401  registers the environments  # pyright: ignore[reportMissingImports]
 
     name, env_id, seed = job
     torch.set_num_threads(1)
