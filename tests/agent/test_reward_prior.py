@@ -84,19 +84,28 @@ class TestContest:
 
     @pytest.mark.parametrize(("policy", "plans"), [(5.0, 1.0), (1.0, 5.0)])
     def test_the_better_one_acts_but_in_a_tenth_of_the_episodes(self, policy: float, plans: float):
-        contest = Contest(1)
+        contest = Contest(1, policy_first=True)
         actors = self.play(contest, policy, plans, 61)
         assert actors[0] and contest.policy_is_better == (policy > plans)
         share = np.mean(actors[11:])
         assert share == pytest.approx(0.9 if policy > plans else 0.1, abs=0.021)
 
     def test_an_episode_of_both_says_nothing(self):
-        contest = Contest(2)
+        contest = Contest(2, policy_first=True)
         contest.step(np.array([100.0, 0.0]), np.array([False, True]), can_plan=False)
         assert contest.by_policy.all()
         contest.begin_plans()
         contest.step(np.array([100.0, 1.0]), np.array([True, False]), can_plan=True)
         assert not contest.policy_is_better and not contest._known[False]
+
+    def test_episodes_of_random_actions_say_nothing(self):
+        contest = Contest(1, policy_first=False)
+        for done in (False, True):
+            contest.step(np.array([100.0]), np.array([done]), can_plan=False)
+        assert not contest.by_policy.any()
+        contest.begin_plans()
+        self.play(contest, 5.0, 1.0, 12)
+        assert contest.policy_is_better
 
 
 def test_where_it_does_better_it_acts():
@@ -115,8 +124,9 @@ def test_where_it_does_better_it_acts():
 
 def test_where_plans_do_better_they_act(sac: BaseAlgorithm):
     before = [parameter.clone() for parameter in sac.policy.parameters()]
-    agent = small(prior=sac).learn(400)
-    assert not agent.by_prior and returned(agent) > returned(Constant([-1.0, 2.0])) / 2.5
+    agents = [small(prior=sac, seed=seed).learn(400) for seed in range(3)]
+    assert sum(agent.by_prior for agent in agents) <= 1
+    assert np.median([returned(agent) for agent in agents]) > returned(Constant([-1.0, 2.0])) / 2.5
     assert all(map(torch.equal, before, sac.policy.parameters()))  # it is not trained further
 
 

@@ -90,6 +90,7 @@ class TestFiles:
             ("value", 3, "value: expected a ValueConfig"),
             ("value", {"type": "ValueConfig", "width": 4096, "depth": 5}, "expected a tensor"),
             ("value", None, "weights: expected"),
+            ("prior", "x", r"prior: expected null, \"given\" or \"sac\""),
             ("action_space", {"discrete": 10**9, "start": 0}, "at most 4096 choices"),
             ("action_space", {"discrete": 3, "start": 0}, "expected a tensor"),
             ("model", {"type": "RewardModelConfig", "width": 4096, "depth": 5}, "expected a tensor"),

@@ -16,8 +16,9 @@ from torch import Tensor
 from grasp_agent import serialization
 from grasp_agent.agent.reward.algorithm import RewardAlgorithm
 from grasp_agent.agent.reward.experience import check_env
+from grasp_agent.agent.reward.learned_prior import SAC_BESIDE
 from grasp_agent.agent.reward.policy import HORIZON, RewardPolicy, StepReward, checked_planner
-from grasp_agent.agent.reward.saved import CODED, GIVEN, PLAIN, SavedRewardAgent, fitting
+from grasp_agent.agent.reward.saved import CODED, GIVEN, GIVEN_PRIOR, PLAIN, SavedRewardAgent, fitting
 from grasp_agent.models.dynamics.rewarded import RewardModelConfig
 from grasp_agent.models.dynamics.state_value import ValueConfig
 from grasp_agent.models.precision import single_precision
@@ -51,7 +52,8 @@ class RewardAgent(RewardAlgorithm):
             of choices, the probability that one is random.
         prior: a trained model of Stable-Baselines3 with these spaces, such as `SAC.load("sac.zip")`: plans start from
             its policy, which also acts at first, in some episodes of learning, and in `predict` where it had more
-            return than plans (see `by_prior`). It is not trained further, and not saved.
+            return than plans (see `by_prior`). It is not trained further, and not saved. "sac" for Stable-Baselines3's
+            SAC that learns beside the model, from the same steps; plans start from it where it has more return.
         model: shape and training of the networks; None for the default ones.
         value: shape and training of the networks that value the states of plans; None for plans without.
         learning_rate: of the model, a number.
@@ -84,7 +86,7 @@ class RewardAgent(RewardAlgorithm):
         gamma: float = 0.99,
         pessimism: float = 0.5,
         noise: float = 0.1,
-        prior: BaseAlgorithm | None = None,
+        prior: BaseAlgorithm | str | None = None,
         model: RewardModelConfig | None = None,
         value: ValueConfig | None = ValueConfig(),  # noqa: B008  frozen
         learning_rate: float = 2e-3,
@@ -209,7 +211,8 @@ class RewardAgent(RewardAlgorithm):
         return SavedRewardAgent(
             settings=known,
             has_objective=policy.step_reward is not None,
-            has_prior=policy.prior is not None,
+            prior=None if policy.prior is None else SAC_BESIDE if policy.prior.networks is not None else GIVEN_PRIOR,
+            by_prior=policy.by_prior,
             observation_space=self.observation_space,
             action_space=self.action_space,
             env_id=self.env_id,
@@ -254,12 +257,17 @@ class RewardAgent(RewardAlgorithm):
         for name in {"model", "value"} & set(kwargs):
             raise ValueError(f"load: {name}: expected none, as the networks are those of the file")
         saved = SavedRewardAgent.read(path, kwargs)
+        if saved.prior == SAC_BESIDE and "prior" in kwargs:
+            raise ValueError("load: prior: expected none, as the file holds one")
         with reading(serialization.name_of(path), "cannot be loaded"):
             agent = cls("MlpPolicy", None, seed=saved.seed, device=device, _init_setup_model=False, **saved.settings)
             agent.observation_space, agent.action_space = saved.observation_space, saved.action_space
             agent.n_envs = 1
             agent._setup_model()
             agent.policy.load_state_dict(fitting(saved.tensors, agent.policy.state_dict()))
+        if agent.policy.prior is not None:
+            agent.by_prior = saved.by_prior
+            agent.policy.prior.judge(better=saved.by_prior)
         agent.env_id, agent.env_kwargs = saved.env_id, saved.env_kwargs
         agent.num_timesteps, agent._training.updates = saved.num_timesteps, saved.updates
         if env is not None:

@@ -15,6 +15,7 @@ from stable_baselines3.common.utils import check_for_correct_spaces
 from torch import Tensor
 
 from grasp_agent.agent.reward.experience import check_env, check_step
+from grasp_agent.agent.reward.learned_prior import LearnedPrior
 from grasp_agent.agent.reward.plans import RunningPlans
 from grasp_agent.agent.reward.policy import RewardPolicy
 from grasp_agent.agent.reward.prior import Contest
@@ -121,7 +122,8 @@ class RewardAlgorithm(OffPolicyAlgorithm):
         whole(0, total_timesteps=total_timesteps)
         self._plans = None
         if self.policy.prior is not None and (reset_num_timesteps or self._contest is None):
-            self._contest, self._can_plan = Contest(self.n_envs), False
+            first = self.policy.prior.acts_at_first
+            self._contest, self._can_plan = Contest(self.n_envs, policy_first=first), False
         with stoppable(), one_thread():
             super().learn(total_timesteps, callback, log_interval, tb_log_name, reset_num_timesteps, progress_bar)
         if self._contest is not None:
@@ -139,7 +141,7 @@ class RewardAlgorithm(OffPolicyAlgorithm):
                 contest.begin_plans()
             self._can_plan = can_plan
         self._training.planned = self._training.planned + n_envs if can_plan else 0
-        if not can_plan and contest is None:
+        if not can_plan and (contest is None or not contest.by_policy.any()):
             taken = np.array([self.action_space.sample() for _ in range(n_envs)])
         else:
             assert self._last_obs is not None
@@ -162,6 +164,8 @@ class RewardAlgorithm(OffPolicyAlgorithm):
         self._training.stored += len(dones)
         if self._contest is not None:
             self._contest.step(reward, dones, can_plan=self._can_plan)
+            assert self.policy.prior is not None
+            self.policy.prior.judge(better=self._contest.policy_is_better)
         if self._plans is not None:
             self._plans.begin(dones.astype(bool))
 
@@ -180,8 +184,11 @@ class RewardAlgorithm(OffPolicyAlgorithm):
             return  # after loading: a model that knows more is not fitted to the first few steps
         training.normalise(buffer)
         losses: dict[str, Tensor] = {}
-        for _ in range(gradient_steps if training.updates else max(gradient_steps, self.first_steps)):
+        count = gradient_steps if training.updates else max(gradient_steps, self.first_steps)
+        for _ in range(count):
             losses = training.step(buffer, self._random, batch_size)
+        if isinstance(self.policy.prior, LearnedPrior):
+            self.policy.prior.train(buffer, count, training.updates, self.logger)
         for name, loss in losses.items():
             self.logger.record(f"{name}/loss", float(loss))
         self.policy.refresh()

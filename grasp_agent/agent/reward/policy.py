@@ -16,8 +16,8 @@ from stable_baselines3.common.policies import BasePolicy
 from torch import Tensor
 
 from grasp_agent.agent.policy import checked_starts
+from grasp_agent.agent.reward.learned_prior import prior_of
 from grasp_agent.agent.reward.plans import RunningPlans
-from grasp_agent.agent.reward.prior import Prior
 from grasp_agent.models.dynamics.rewarded import RewardModel, RewardModelConfig
 from grasp_agent.models.dynamics.state_value import StateValue, ValueConfig
 from grasp_agent.models.precision import single_precision
@@ -63,7 +63,7 @@ class RewardPolicy(BasePolicy):
         objective: the reward of a step, in place of the learned one.
         noise: standard deviation of the noise on actions that are not `deterministic`, as a part of half their range;
             of choices, the probability that one is random.
-        prior: a model of Stable-Baselines3 from whose policy plans start; None for none.
+        prior: a model of Stable-Baselines3 from whose policy plans start; "sac" for one that learns; None for none.
         seed: of everything random.
 
     Attributes:
@@ -93,7 +93,7 @@ class RewardPolicy(BasePolicy):
         value: ValueConfig | None,
         objective: StepReward | None,
         noise: float,
-        prior: BaseAlgorithm | None,
+        prior: BaseAlgorithm | str | None,
         seed: int,
     ) -> None:
         super().__init__(observation_space, action_space, squash_output=isinstance(action_space, spaces.Box))
@@ -115,7 +115,8 @@ class RewardPolicy(BasePolicy):
         self.value: StateValue | None = None
         if value is not None:
             self.value = StateValue(size, self.model.config.members, gamma, value, seed=seed)
-        self.prior = None if prior is None else Prior(prior, observation_space, self.codec)
+        self.prior = prior_of(prior, observation_space, self.codec, gamma, seed)
+        self.networks_of_prior = None if self.prior is None else self.prior.networks  # among the tensors
         self.by_prior = False
         self.averaged_value = None if self.value is None else deepcopy(self.value).requires_grad_(False)
         self.forget()
@@ -245,7 +246,7 @@ class RewardPolicy(BasePolicy):
         if by_prior is None or self.prior is None:
             actions, plans = self._planned(rows.float(), known, deterministic=False, salt=salt)
             return self.codec.decode(actions), plans
-        proposed = self.prior.act(rows.float(), deterministic=False).cpu().numpy()
+        proposed = self.prior.act(rows.float(), (self.seed, salt, 3)).cpu().numpy()
         random = np.random.default_rng((self.seed, salt, 2))
         proposed, noise = self._noisy(proposed, known.noise, random)
         if by_prior.all():
@@ -264,7 +265,8 @@ class RewardPolicy(BasePolicy):
     ) -> tuple[NDArray[np.float32], RunningPlans]:
         """Returns actions `[n, A]` in [-1, 1] of observations `[n, S]`, and the plans from the next step on."""
         if self.prior is not None and self.by_prior:
-            return self.prior.act(rows, deterministic).cpu().numpy(), plans._replace(steps=plans.steps + 1)
+            seed = None if deterministic else (self.seed, int(plans.steps.max(initial=0)), salt, 4)
+            return self.prior.act(rows, seed).cpu().numpy(), plans._replace(steps=plans.steps + 1)
         bound = rows.new_ones(self.model.action_size)
         problem = Problem(
             dynamics=self._layers.step,
@@ -280,7 +282,7 @@ class RewardPolicy(BasePolicy):
         calls = int(plans.steps.max(initial=0))
         seed = int(np.random.SeedSequence((self.seed, calls, salt)).generate_state(1)[0])
         planner = self.planner
-        if self.prior is not None and planner.proposals is None:
+        if self.prior is not None and self.prior.proposing and planner.proposals is None:
             planner = replace(planner, proposals=self.prior)
         found = planner.plan(problem, warm=torch.from_numpy(plans.actions).to(rows.device), seed=seed)
         ahead = found.actions.cpu().numpy()

@@ -6,6 +6,8 @@ Plans from a policy's rollouts: Sikchi et al. 2021, arXiv 2008.10066 (LOOP).
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -13,7 +15,7 @@ import torch
 from gymnasium import spaces
 from numpy.typing import NDArray
 from stable_baselines3.common.base_class import BaseAlgorithm
-from torch import Tensor
+from torch import Tensor, nn
 
 from grasp_agent.planners import Candidates, NoiseSource, Problem
 from grasp_agent.task.action_codec import ActionCodec
@@ -31,14 +33,25 @@ class Prior:
         observation_space: that of the agent.
         codec: of the agent's actions.
 
+    Attributes:
+        proposing: whether searches begin with its rollouts.
+        acts_at_first: whether it acts before there is a model.
+        networks: what is saved with the agent; None where the prior is given anew.
+
     Raises:
         ValueError: if its spaces are others.
     """
 
+    proposing: bool = True
+    acts_at_first: bool = True
+    networks: nn.Module | None = None
+
     def __init__(self, algorithm: BaseAlgorithm, observation_space: spaces.Box, codec: ActionCodec) -> None:
         if not isinstance(algorithm, BaseAlgorithm) or algorithm.policy is None:
             given = f"{algorithm!r}"[:200]
-            raise ValueError(f'prior: expected a model of Stable-Baselines3, such as SAC.load("sac.zip"), got {given}')
+            raise ValueError(
+                f'prior: expected "sac" or a model of Stable-Baselines3, such as SAC.load("sac.zip"), got {given}'
+            )
         for name, mine, theirs in (
             ("observation", observation_space, algorithm.observation_space),
             ("action", codec.space, algorithm.action_space),
@@ -47,12 +60,16 @@ class Prior:
                 raise ValueError(f"prior: expected the {name} space {mine}, got {theirs}")
         self.algorithm, self._codec = algorithm, codec
 
+    def judge(self, *, better: bool) -> None:
+        """Notes whether it has more return than plans."""
+
     @torch.no_grad()
-    def act(self, states: Tensor, deterministic: bool = True) -> Tensor:
-        """Returns actions `[n, A]` in [-1, 1] of states `[n, S]`."""
+    def act(self, states: Tensor, seed: Sequence[int] | None = None) -> Tensor:
+        """Returns actions `[n, A]` in [-1, 1] of states `[n, S]`, random ones with a seed."""
         policy: Any = self.algorithm.policy
         policy.set_training_mode(False)
-        found = policy._predict(states.to(policy.device, torch.float32), deterministic=deterministic)
+        with nullcontext() if seed is None else seeded(*seed):
+            found = policy._predict(states.to(policy.device, torch.float32), deterministic=seed is None)
         if not policy.squash_output:
             given = found.cpu().numpy()
             if isinstance(self._codec.space, spaces.Box):
@@ -77,10 +94,11 @@ class Contest:
 
     Args:
         count: of environments.
+        policy_first: whether the policy acts before there is a model to plan with; else random actions do.
     """
 
-    def __init__(self, count: int) -> None:
-        self.by_policy = np.ones(count, bool)  # at first there is no model to plan with
+    def __init__(self, count: int, *, policy_first: bool) -> None:
+        self._policy_first, self.by_policy = policy_first, np.full(count, policy_first)
         self._returns, self._whole = np.zeros(count), np.ones(count, bool)
         self._known: dict[bool, deque[float]] = {True: deque(maxlen=_KEPT), False: deque(maxlen=_KEPT)}
         self._episodes = 0
@@ -99,9 +117,24 @@ class Contest:
         """Notes rewards `[n]` and ends of episodes `[n]`, and decides who acts in the next ones."""
         self._returns += rewards
         for row in np.flatnonzero(dones):
-            if self._whole[row]:
+            if self._whole[row] and (can_plan or self.by_policy[row]):
                 self._known[bool(self.by_policy[row])].append(float(self._returns[row]))
             self._returns[row], self._whole[row] = 0, True
             self._episodes += 1
             better = self.policy_is_better
-            self.by_policy[row] = not can_plan or (better if self._episodes % _SELDOM else not better)
+            if can_plan:
+                self.by_policy[row] = better if self._episodes % _SELDOM else not better
+
+
+@contextmanager
+def seeded(*seed: int) -> Iterator[None]:
+    """Seeds the global generators, from which Stable-Baselines3 draws, and puts them back afterwards."""
+    numpy_state, numbers = np.random.get_state(), np.random.SeedSequence(seed).generate_state(2)
+    devices = [torch.cuda.current_device()] if torch.cuda.is_initialized() else []
+    with torch.random.fork_rng(devices=devices):
+        torch.manual_seed(int(numbers[0]))
+        np.random.seed(numbers[1])
+        try:
+            yield
+        finally:
+            np.random.set_state(numpy_state)

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from grasp_agent import serialization
 from grasp_agent.agent.reward.experience import check_spaces
+from grasp_agent.agent.reward.learned_prior import SAC_BESIDE
 from grasp_agent.agent.saved_settings import (
     CODEC,
     check_planned,
@@ -34,6 +35,8 @@ KIND = "reward"
 CODED = ("planner", "model", "value")
 GIVEN = ("objective", "prior")
 """Settings that no file holds."""
+GIVEN_PRIOR = "given"
+"""Stands for a prior that no file holds."""
 _COUNTS = ("buffer_size", "learning_starts", "first_steps", "batch_size", "train_freq", "gradient_steps")
 PLAIN = ("horizon", "gamma", "pessimism", "noise", "learning_rate", *_COUNTS)
 _BOUNDS = ("lowest", "highest")  # tensors that are infinite before training
@@ -46,8 +49,10 @@ class SavedRewardAgent(NamedTuple):
     """Arguments of `RewardAgent`, without environment and objective."""
     has_objective: bool
     """Whether rewards came from a function, which no file holds."""
-    has_prior: bool
-    """Whether plans start from a policy, which no file holds."""
+    prior: str | None
+    """"sac" for one that the file holds, "given" for one that no file holds, None for none."""
+    by_prior: bool
+    """Whether it acts itself."""
     observation_space: spaces.Box
     action_space: spaces.Space[Any]
     env_id: str | None
@@ -69,10 +74,10 @@ class SavedRewardAgent(NamedTuple):
             **{name: self.settings[name] for name in PLAIN},
             **{name: setting_to_config(self.settings[name]) for name in CODED},
             "has_objective": self.has_objective,
-            "has_prior": self.has_prior,
             "observation_space": space_to_config(self.observation_space),
             "action_space": space_to_config(self.action_space),
             **{name: getattr(self, name) for name in ("env_id", "env_kwargs", "seed", "num_timesteps", "updates")},
+            **{name: getattr(self, name) for name in ("prior", "by_prior")},
         }
         return config, {name: tensor.detach().cpu() for name, tensor in self.tensors.items()}
 
@@ -117,7 +122,10 @@ class SavedRewardAgent(NamedTuple):
             known["planner"] = None
         if config["has_objective"] and changes.get("objective") is None:
             raise ValueError("its rewards came from a function, which no file holds: load(..., objective=)")
-        if config["has_prior"] and "prior" not in changes:
+        prior = config["prior"]
+        if prior not in (None, GIVEN_PRIOR, SAC_BESIDE):
+            raise ValueError(f'prior: expected null, "{GIVEN_PRIOR}" or "{SAC_BESIDE}", got {prior!r}')
+        if prior == GIVEN_PRIOR and "prior" not in changes:
             raise ValueError("its plans start from a prior, which no file holds: load(..., prior=), or prior=None")
         for name in ("horizon", *_COUNTS):
             CODEC.check_limit(name, config[name])
@@ -136,9 +144,11 @@ class SavedRewardAgent(NamedTuple):
                 "model": networks[0],
                 "value": networks[1],
                 **changes,
+                **({"prior": prior} if prior == SAC_BESIDE else {}),
             },
             has_objective=bool(config["has_objective"]),
-            has_prior=bool(config["has_prior"]),
+            prior=prior,
+            by_prior=bool(config["by_prior"]),
             **found,  # type: ignore[arg-type]
             env_id=None if config["env_id"] is None else env_id_of(config),
             env_kwargs=options_of(config["env_kwargs"]),
