@@ -171,12 +171,14 @@ class Planner(ABC, Generic[State]):
     ) -> None:
         """Offers plans to `best`, until one is accepted, or the iterations or the time are used up."""
         # Plans that are scored as they are: rest, as no plan can stop before its first action; and the running plan.
+        # Objectives accept none, so that they are scored with the first others.
         standing = [problem.resting(1)] if problem.criteria.stop else []
         if warm is not None:
             warm = problem.clamp(warm.nan_to_num())
             standing.append(warm[:, None])
-        if standing:
+        if standing and problem.objective is None:
             best.offer(torch.cat(standing, 1), clock, whole=True)
+            standing = []
             if best.done or clock.over:
                 return
         given = self._given(problem, warm, noise, best, clock)
@@ -186,7 +188,7 @@ class Planner(ABC, Generic[State]):
         if on_step is not None:
             on_step(0, state)
         if self.iterations == 0 or given is None:
-            best.offer(torch.cat([problem.resting(1), self.actions(problem, state)], dim=1), clock)
+            best.offer(torch.cat([*standing, problem.resting(1), self.actions(problem, state)], dim=1), clock)
         while best.iterations < self.iterations and not best.done and not clock.over:
             best.iterations += 1
             with clock.timing("step"):
@@ -197,7 +199,8 @@ class Planner(ABC, Generic[State]):
             past = best.iterations - self.opening
             if last or (past >= 0 and past % self.verify_every == 0):
                 state = sound = _repair(state, sound, self.unbounded)
-                best.offer(self.actions(problem, state), clock)
+                best.offer(torch.cat([*standing, self.actions(problem, state)], dim=1), clock)
+                standing = []
 
     def _given(
         self, problem: Problem, warm: Tensor | None, noise: NoiseSource, best: _Best, clock: Clock

@@ -20,7 +20,9 @@ from grasp_agent.planners import (
     NoiseSource,
     Planner,
     Problem,
+    Return,
     Rollout,
+    cem,
 )
 from grasp_agent.planners.base import _repair
 
@@ -65,11 +67,31 @@ def test_samples_are_distributed_among_all_members(planner: Planner[Any]):
         assert set(used) == {3}
 
 
-def test_given_plans_keep_the_cost_of_each_of_their_parts():
-    problem = several()
-    given = Rollout()(problem, 3, noise(2))
-    state = ICEM(factored=True).init(problem, given, noise())
-    torch.testing.assert_close(state.costs[:, :, 0], problem.scoring.part_merits(problem.follow(given.actions)))
+def test_given_plans_are_among_the_first_samples_alone(monkeypatch: pytest.MonkeyPatch):
+    problem, scored = several(), []
+    given, cost = Rollout()(problem, 3, noise(2)), cem.plan_costs
+    monkeypatch.setattr(cem, "plan_costs", lambda *args, **kinds: (scored.append(args[1]), cost(*args, **kinds))[1])
+    planner = ICEM(factored=True, samples=30)
+    state = planner.init(problem, given, noise())
+    assert state.costs.isinf().all() and not scored
+    for _ in range(2):
+        state = planner.step(problem, state, noise())
+    torch.testing.assert_close(scored[0][:, :, 0], given.actions)
+    assert not scored[1].eq(given.actions[:, :, None]).flatten(3).all(-1).any()
+    assert len(scored[0].flatten(0, 1)[0].unique(dim=0)) == problem.shared(30)
+
+
+def test_a_running_plan_that_nothing_beats_is_kept_for_an_objective():
+    bound, best = torch.ones(2), torch.full((1, 5, 2), 0.25)
+    problem = Problem(
+        dynamics=lambda state, action: state,
+        objective=Return(reward=lambda _, action, __: -(action - 0.25).abs().sum(-1)),
+        start=torch.zeros(1, 2), low=-bound, high=bound, horizon=5,
+    )  # fmt: skip
+    torch.testing.assert_close(MPPI(iterations=2).plan(problem, warm=best).actions, best)
+    torch.testing.assert_close(ICEM(iterations=1, samples=20).plan(problem, warm=best).actions, best)
+    with_budget = ICEM(iterations=1, samples=20, budget=1e-9).plan(problem, warm=best)
+    torch.testing.assert_close(with_budget.actions, best)
 
 
 def test_samples_that_diverge_do_not_blind_mppi():
