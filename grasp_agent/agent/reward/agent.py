@@ -63,6 +63,9 @@ class RewardAgent(RewardAlgorithm):
         batch_size: steps of a batch, for each member.
         train_freq: environment steps between two trainings.
         gradient_steps: of each training.
+        update_interval: environment steps for which plans are made with the same weights, at most (at first a
+            twentieth of all steps). With new ones at every step, an agent leaves poses that it would never leave
+            afterwards, and the values of these poses stay too great.
         tensorboard_log: folder of TensorBoard's logs.
         verbose: 0 silent, 1 information, 2 debugging.
         seed: of everything random.
@@ -96,18 +99,19 @@ class RewardAgent(RewardAlgorithm):
         batch_size: int = 128,
         train_freq: int = 1,
         gradient_steps: int = 1,
+        update_interval: int = 200,
         tensorboard_log: str | None = None,
         verbose: int = 0,
         seed: int | None = None,
         device: torch.device | str = "auto",
         _init_setup_model: bool = True,
     ) -> None:
-        whole(1, buffer_size=buffer_size, batch_size=batch_size, train_freq=train_freq)
+        whole(1, buffer_size=buffer_size, batch_size=batch_size, train_freq=train_freq, update_interval=update_interval)
         whole(0, learning_starts=learning_starts, first_steps=first_steps, gradient_steps=gradient_steps)
         more_than(0, learning_rate=learning_rate)
         if env is not None or _init_setup_model:
             env = _checked(env, verbose)
-        self.first_steps, self.env_kwargs = first_steps, {}
+        self.first_steps, self.update_interval, self.env_kwargs = first_steps, update_interval, {}
         made = {"objective": objective, "model": model, "value": value, "prior": prior}
         plans = {"planner": planner, "horizon": horizon, "gamma": gamma, "pessimism": pessimism, "noise": noise}
         logged: dict[str, Any] = {"tensorboard_log": tensorboard_log, "verbose": verbose}

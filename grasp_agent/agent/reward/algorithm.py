@@ -28,6 +28,7 @@ from grasp_agent.task.actions import from_space
 from grasp_agent.task.vec_env import Environment, spec_of, vectorised
 from grasp_agent.validation import whole
 
+_RENEWED = 0.05  # of all steps, after which plans get new weights at the latest; chosen by hand
 Self = TypeVar("Self", bound="RewardAlgorithm")
 
 
@@ -36,17 +37,20 @@ class RewardAlgorithm(OffPolicyAlgorithm):
 
     Attributes:
         first_steps: gradient steps of the first training.
+        update_interval: steps for which plans are made with the same weights, at most.
         env_id: id of the environment, if it has one.
         env_kwargs: its options.
     """
 
     policy: RewardPolicy  # pyright: ignore
     first_steps: int
+    update_interval: int
     env_id: str | None = None
     env_kwargs: dict[str, Any]
     _plans: RunningPlans | None = None
     _contest: Contest | None = None
     _can_plan: bool = False
+    _refreshed: int = 0  # stored steps when plans got new weights
 
     def _read_spec(self) -> None:
         spec = spec_of(self.env) if self.env is not None else None
@@ -128,6 +132,7 @@ class RewardAlgorithm(OffPolicyAlgorithm):
             super().learn(total_timesteps, callback, log_interval, tb_log_name, reset_num_timesteps, progress_bar)
         if self._contest is not None:
             self.policy.by_prior = self._contest.policy_is_better
+        self.policy.refresh()
         self.policy.forget()
         return self
 
@@ -184,11 +189,14 @@ class RewardAlgorithm(OffPolicyAlgorithm):
             return  # after loading: a model that knows more is not fitted to the first few steps
         training.normalise(buffer)
         losses: dict[str, Tensor] = {}
-        count = gradient_steps if training.updates else max(gradient_steps, self.first_steps)
+        first = not training.updates
+        count = max(gradient_steps, self.first_steps) if first else gradient_steps
         for _ in range(count):
             losses = training.step(buffer, self._random, batch_size)
         if isinstance(self.policy.prior, LearnedPrior):
             self.policy.prior.train(buffer, count, training.updates, self.logger)
         for name, loss in losses.items():
             self.logger.record(f"{name}/loss", float(loss))
-        self.policy.refresh()
+        if first or training.stored - self._refreshed >= min(self.update_interval, _RENEWED * training.stored):
+            self._refreshed = training.stored
+            self.policy.refresh()

@@ -37,7 +37,15 @@ GIVEN = ("objective", "prior")
 """Settings that no file holds."""
 GIVEN_PRIOR = "given"
 """Stands for a prior that no file holds."""
-_COUNTS = ("buffer_size", "learning_starts", "first_steps", "batch_size", "train_freq", "gradient_steps")
+_COUNTS = (
+    "buffer_size",
+    "learning_starts",
+    "first_steps",
+    "batch_size",
+    "train_freq",
+    "gradient_steps",
+    "update_interval",
+)
 PLAIN = ("horizon", "gamma", "pessimism", "noise", "learning_rate", *_COUNTS)
 _BOUNDS = ("lowest", "highest")  # tensors that are infinite before training
 

@@ -40,7 +40,7 @@ class ValueConfig:
     expectile: float = 0.7
     average: float = 0.98
     steps: int = 5
-    decay: float = 0.9
+    decay: float = 0.8
     recent: int = 3000
 
     def __post_init__(self) -> None:
