@@ -31,7 +31,7 @@ SHORTER = {
     },
     "guides/comparing.md": {"episodes=3": "episodes=1"},
     "guides/many_machines.md": {"steps=300": "steps=30", "episodes=5": "episodes=1"},
-    "guides/rewards.md": {"learn(1500)": "learn(50)"},
+    "guides/rewards.md": {"learn(1500)": "learn(50)", "learn(400)": "learn(50)"},
     "guides/video.md": {"episodes=4": "episodes=2"},
 }
 FILES = {
@@ -43,7 +43,7 @@ FILES = {
     "guides/rewards.md": {"swing-up.zip"},
     "guides/video.md": {"ball.mp4", "beside.mp4", "grid.mp4", "search.mp4"},
 }
-SLOW = {"guides/comparing.md", "guides/video.md"}
+SLOW = {"guides/comparing.md", "guides/many_machines.md", "guides/video.md"}
 OWN_TESTS = {"guides/your_environment.md", "guides/ogbench.md"}  # have tests of their own
 
 
