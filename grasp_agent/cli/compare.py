@@ -187,6 +187,7 @@ class Compare(Command):
 
     def _check(self, agents: list[str]) -> None:
         """Refuses unknown agents before the training starts."""
+        from grasp_agent.evaluation.config import check_planners
         from grasp_agent.evaluation.participants import PLANNERS, participant
         from grasp_agent.zoo.algorithms import ALGORITHMS, algorithm
 
@@ -198,6 +199,8 @@ class Compare(Command):
                     algorithm(name)
                 elif name not in ("grasp", *PLANNERS):
                     participant(name, self.env)
+            if planners := [name for name in agents if name in PLANNERS]:
+                check_planners(planners, self.env)
         if agents and not trained_names(agents):
             what = "grasp, another planner or an algorithm"
             raise UsageError(f"--train: expected an agent that is trained ({what}) in --agents, got {self.agents}")

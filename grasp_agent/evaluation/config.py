@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, Field, dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from grasp_agent.evaluation.participants import PLANNERS, planner_called, withou
 from grasp_agent.evaluation.rollout import made
 from grasp_agent.files import atomic_write
 from grasp_agent.planners import GRASP, Planner
+from grasp_agent.planners.requirements import check_objective
 from grasp_agent.reading import read_json, reading
 from grasp_agent.task.goal import Goal
 from grasp_agent.validation import at_least, finite, instance, whole
@@ -188,8 +189,7 @@ def make_learner(config: TrainingConfig, tensorboard_log: str | None = None) -> 
         ValueError: as `make_agent`, and for a setting that only an agent for goals has.
     """
     env: Any = made(config.env, config.env_kwargs)
-    space = env.observation_space
-    if config.settings.goal is not None or not isinstance(space, spaces.Box) or len(space.shape) != 1:
+    if config.settings.goal is not None or not _learns_for_rewards(env):
         env.close()
         return make_agent(config, tensorboard_log)
     known = {**config.settings.arguments, "seed": config.seed, "tensorboard_log": tensorboard_log}
@@ -203,6 +203,28 @@ def make_learner(config: TrainingConfig, tensorboard_log: str | None = None) -> 
     if "planner" in given:
         given["planner"] = without_proposals(given["planner"])
     return RewardAgent("MlpPolicy", env, device="cpu", **given)
+
+
+def _learns_for_rewards(env: Any) -> bool:
+    """Returns whether an agent without a goal of its own learns for rewards: where observations are a vector."""
+    space = env.observation_space
+    return isinstance(space, spaces.Box) and len(space.shape) == 1
+
+
+def check_planners(names: Iterable[str], env_id: str) -> None:
+    """Checks that trained agents can plan with some of `PLANNERS`.
+
+    Args:
+        names: of the planners.
+        env_id: the environment.
+
+    Raises:
+        ValueError: for one that needs a goal, where there is none, or an environment that cannot be made.
+    """
+    env = made(env_id, {})
+    env.close()
+    for name in names if _learns_for_rewards(env) else ():
+        check_objective(without_proposals(planner_called(name)))
 
 
 def planner_from_name(name: str) -> Planner[Any]:

@@ -126,3 +126,11 @@ def test_one_is_trained_for_a_comparison(tmp_path: Path):
     assert isinstance(GraspAgent.load(trained.files[0], device="cpu"), RewardAgent)
     assert trained.curve[0].steps == 40
     assert train_agent(task, tmp_path) == trained
+
+
+def test_planners_that_need_a_goal_are_refused_before_they_are_trained(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    asked = ["compare", "Pendulum-v1", "--agents", "grasp,ilqr", "--train", "10000000", "--out", str(tmp_path / "out")]
+    assert main(asked) == 2
+    assert "planner: expected one that plans for rewards, without a goal, got ILQR" in capsys.readouterr().err
