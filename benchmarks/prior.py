@@ -30,12 +30,12 @@ Row = dict[str, Any]
 
 
 def measured(seed: int) -> Row:
-    """Trains the three agents with a training seed and plays with each."""
+    """Trains the agents with a training seed and plays with each."""
     torch.set_num_threads(1)
     env, row = gym.make(ENV), Row(seed=seed, returns={}, cpu_s={}, ms={})
 
     def note(name: str, agent: Any, began: float) -> None:
-        row["cpu_s"][name] = round(time.process_time() - began)
+        row["cpu_s"].setdefault(name, round(time.process_time() - began))
         episodes = evaluate(agent, env, EPISODES, SEED).episodes
         row["returns"][name] = [round(episode.return_, 2) for episode in episodes]
         row["ms"][name] = round(1000 * sum(e.seconds_per_action_mean for e in episodes) / EPISODES, 2)
@@ -53,8 +53,10 @@ def measured(seed: int) -> Row:
     note(f"SAC, {FURTHER:,} further steps", sac, began)
     began = time.process_time()
     beside = kind("MlpPolicy", gym.make(ENV), prior="sac", seed=seed, device="cpu").learn(BEFORE)
+    spent = round(time.process_time() - began)
     for by_prior, name in ((False, "plans, SAC beside"), (True, "the policy of that SAC")):
         beside.by_prior = by_prior
+        row["cpu_s"][f"{name}, {BEFORE:,} steps"] = spent  # of both together
         note(f"{name}, {BEFORE:,} steps", beside, began)
     return row
 

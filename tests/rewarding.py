@@ -81,6 +81,12 @@ def small(env: Any = None, **settings: Any) -> RewardAgent:
     return made
 
 
+def made(kind: Any, env: Any = None) -> Any:
+    """Returns an untrained model of Stable-Baselines3 with small networks."""
+    settings: dict[str, Any] = {"seed": 0, "device": "cpu", "policy_kwargs": {"net_arch": [16]}}  # they write into it
+    return kind("MlpPolicy", limited() if env is None else env, **settings)
+
+
 def drawn(count: int) -> np.ndarray:
     return np.array([Field().reset(seed=row)[0] for row in range(count)])
 

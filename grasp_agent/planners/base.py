@@ -171,12 +171,12 @@ class Planner(ABC, Generic[State]):
     ) -> None:
         """Offers plans to `best`, until one is accepted, or the iterations or the time are used up."""
         # Plans that are scored as they are: rest, as no plan can stop before its first action; and the running plan.
-        # Objectives accept none, so that they are scored with the first others.
+        # Objectives accept none, so that they are scored with the first others, if these are sure to come.
         standing = [problem.resting(1)] if problem.criteria.stop else []
         if warm is not None:
             warm = problem.clamp(warm.nan_to_num())
             standing.append(warm[:, None])
-        if standing and problem.objective is None:
+        if standing and (problem.objective is None or self.budget is not None or self.proposals is not None):
             best.offer(torch.cat(standing, 1), clock, whole=True)
             standing = []
             if best.done or clock.over:
@@ -189,6 +189,7 @@ class Planner(ABC, Generic[State]):
             on_step(0, state)
         if self.iterations == 0 or given is None:
             best.offer(torch.cat([*standing, problem.resting(1), self.actions(problem, state)], dim=1), clock)
+            standing = []
         while best.iterations < self.iterations and not best.done and not clock.over:
             best.iterations += 1
             with clock.timing("step"):

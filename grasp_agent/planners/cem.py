@@ -120,7 +120,7 @@ class ICEM(Planner[CEMState]):
         shrunk = state.iteration * math.log(self.decay) > _FEWEST
         count = 2 * self.elites if shrunk else max(2 * self.elites, int(self.samples / self.decay**state.iteration))
         samples = sample_plans(problem, state, self.noise, count, noise)
-        if not state.iteration:
+        if not state.iteration and problem.objective is not None:
             samples = torch.cat([state.mean[:, :, None], samples[:, :, 1:]], 2)
         costs = plan_costs(problem, samples, factored=self.factored)
         kept = round(self.kept * self.elites)
@@ -139,13 +139,15 @@ class ICEM(Planner[CEMState]):
 def initial_distributions(
     problem: Problem, given: Candidates | None, count: int, elites: int, sigma: float, *, factored: bool
 ) -> CEMState:
-    """Returns distributions around given plans, or around rest; nothing is scored yet."""
+    """Returns distributions around given plans, or around rest; given plans are the first elites."""
     means = problem.resting(max(count, 1) if given is None else max(count, given.size)).clone()
     if given is not None:
         means[:, : given.size] = given.actions
     std = (sigma * problem.spread).expand_as(means)
     parts = len(problem.independent) if factored else 1
-    costs = means.new_full((*means.shape[:2], elites, parts), torch.inf)  # the first iteration scores the means
+    costs = means.new_full((*means.shape[:2], elites, parts), torch.inf)
+    if given is not None and problem.objective is None:  # for an objective, iCEM's first iteration scores them
+        costs[:, : given.size, 0] = plan_costs(problem, given.actions[:, None], factored=factored)[:, 0]
     return CEMState(means, std, means[:, :, None].expand(-1, -1, elites, -1, -1), costs, 0)
 
 

@@ -8,13 +8,16 @@ from typing import Any, cast
 import numpy as np
 import pytest
 import torch
-from rewarding import Choosing, drawn, limited, reloaded, small
+from gymnasium.wrappers import TimeLimit
+from rewarding import Choosing, Field, drawn, limited, made, reloaded, small
+from stable_baselines3 import SAC
 from stable_baselines3.common.env_util import make_vec_env
 
 from grasp_agent import GraspAgent
 from grasp_agent.agent.reward.agent import RewardAgent
 from grasp_agent.agent.reward.learned_prior import LearnedPrior
 
+LAYER = "networks_of_prior.policy.actor.mu.weight"
 QUICK: dict[str, Any] = {"prior": "sac", "learning_starts": 50, "first_steps": 60}
 
 
@@ -24,22 +27,30 @@ def prior_of(agent: RewardAgent) -> LearnedPrior:
     return found
 
 
+def weights_of(agent: RewardAgent) -> dict[str, torch.Tensor]:
+    return {name: tensor for name, tensor in tensors_of(agent).items() if not name.endswith("proposing")}
+
+
 def tensors_of(agent: RewardAgent) -> dict[str, torch.Tensor]:
     return {name: tensor for name, tensor in agent.policy.state_dict().items() if name.startswith("networks_of_prior")}
 
 
+def short() -> TimeLimit[Any, Any]:
+    return TimeLimit(Field(), 3)  # so that it acts in the twentieth episode
+
+
 @pytest.fixture(scope="module")
 def agent() -> RewardAgent:
-    return small(**QUICK).learn(80)
+    return small(short(), **QUICK).learn(80)
 
 
 def test_it_is_trained_as_often_as_the_model(agent: RewardAgent):
-    before = tensors_of(small(**QUICK))
+    before = tensors_of(small(short(), **QUICK))
     assert cast(Any, prior_of(agent).algorithm)._n_updates == agent._training.updates > 60
-    assert all(not torch.equal(tensor, before[name]) for name, tensor in tensors_of(agent).items())
+    assert all(not torch.equal(tensor, before[name]) for name, tensor in weights_of(agent).items())
 
 
-def test_it_reads_actions_as_the_buffer_holds_them(agent: RewardAgent):
+def test_it_reads_actions_as_the_buffer_holds_them():
     taken: list[Any] = []
     env = limited()
     step = env.step
@@ -50,19 +61,24 @@ def test_it_reads_actions_as_the_buffer_holds_them(agent: RewardAgent):
     np.testing.assert_allclose(other.replay_buffer.actions[:5, 0], scaled, atol=1e-6)
 
 
-def test_learning_repeats_and_leaves_global_generators_alone(agent: RewardAgent):
-    drawn_next = []
+def test_learning_repeats_and_leaves_global_generators_alone(agent: RewardAgent, monkeypatch: pytest.MonkeyPatch):
+    drawn_next, acted = [], []
+    act = LearnedPrior.act
+    monkeypatch.setattr(LearnedPrior, "act", lambda *args: (acted.append(len(args)), act(*args))[1])
     for learns in (False, True):
         torch.manual_seed(1)
         np.random.seed(1)
-        again = small(**QUICK)
+        again = small(short(), **QUICK)
         if learns:
             again.learn(80)
-            again.policy.by_prior = True
+            assert acted.count(3) >= 3  # with a seed, in `learn`
+            again.by_prior = True
             again.predict(drawn(3))
         drawn_next.append((float(torch.rand(())), float(np.random.rand())))
     assert drawn_next[0] == drawn_next[1]
     first = tensors_of(agent)
+    assert agent.replay_buffer is not None and again.replay_buffer is not None
+    np.testing.assert_array_equal(again.replay_buffer.actions[:80], agent.replay_buffer.actions[:80])
     assert all(torch.equal(tensor, first[name]) for name, tensor in tensors_of(again).items())
 
 
@@ -99,10 +115,12 @@ def test_learning_judges_it():
 
 class TestFiles:
     def test_they_hold_it(self, agent: RewardAgent, tmp_path: Path):
-        agent.by_prior = True
-        again = reloaded(agent, tmp_path)
-        assert again.by_prior and prior_of(again).proposing
-        np.testing.assert_array_equal(again.predict(drawn(3))[0], agent.predict(drawn(3))[0])
+        for by_prior, better in ((True, False), (False, True), (False, False), (True, True)):
+            agent.by_prior = by_prior
+            prior_of(agent).judge(better=better)
+            again = reloaded(agent, tmp_path)
+            assert (again.by_prior, prior_of(again).proposing) == (by_prior, better)
+            np.testing.assert_array_equal(again.predict(drawn(3))[0], agent.predict(drawn(3))[0])
         agent.by_prior = False
         mine = tensors_of(agent)
         assert "networks_of_prior.log_ent_coef" in mine
@@ -113,12 +131,30 @@ class TestFiles:
         before = {name: tensor.clone() for name, tensor in tensors_of(again).items()}
         again.set_env(limited())
         again.learn(60, reset_num_timesteps=False)
-        assert all(not torch.equal(tensor, before[name]) for name, tensor in tensors_of(again).items())
+        assert all(not torch.equal(tensor, before[name]) for name, tensor in weights_of(again).items())
 
-    def test_another_prior_is_refused(self, agent: RewardAgent, tmp_path: Path):
+    def test_it_can_be_dropped_and_added(self, agent: RewardAgent, tmp_path: Path):
+        def loaded(prior: Any) -> RewardAgent:
+            return cast(RewardAgent, GraspAgent.load(tmp_path / "a.zip", device="cpu", **cast(Any, {"prior": prior})))
+
         agent.save(tmp_path / "a.zip")
-        with pytest.raises(ValueError, match="prior: expected none, as the file holds one"):
-            GraspAgent.load(tmp_path / "a.zip", **cast(Any, {"prior": None}))
+        without = loaded(None)
+        assert without.policy.prior is None and not without.by_prior
+        assert torch.equal(without.policy.model.skip, agent.policy.model.skip)
+        without.save(tmp_path / "a.zip")
+        fresh = loaded("sac")
+        assert torch.equal(fresh.policy.model.skip, agent.policy.model.skip)
+        assert not torch.equal(weights_of(fresh)[LAYER], weights_of(agent)[LAYER])
+        fresh.save(tmp_path / "a.zip")
+        given = loaded(made(SAC))
+        assert given.policy.prior is not None and not isinstance(given.policy.prior, LearnedPrior)
+
+    def test_parameters_of_an_agent_without_it_are_refused(self, agent: RewardAgent):
+        plain = small()
+        with pytest.raises(ValueError, match=r"networks_of_prior.* is missing"):
+            agent.set_parameters(plain.get_parameters())
+        with pytest.raises(ValueError, match=r"networks_of_prior.* is unknown"):
+            plain.set_parameters(agent.get_parameters())
 
 
 def test_choices_are_refused():

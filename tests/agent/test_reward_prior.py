@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from copy import deepcopy
 from pathlib import Path
 from typing import Any, cast
 
@@ -10,10 +9,12 @@ import numpy as np
 import pytest
 import torch
 from gymnasium import spaces
-from rewarding import Choosing, Constant, Field, drawn, limited, returned, small
+from rewarding import SPOT, Choosing, Constant, Field, drawn, limited, made, returned, small
 from stable_baselines3 import DQN, PPO, SAC, TD3
 from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.env_util import make_vec_env
+from stable_baselines3.common.vec_env import VecNormalize
 
 from grasp_agent import GraspAgent
 from grasp_agent.agent.reward.agent import RewardAgent
@@ -22,11 +23,6 @@ from grasp_agent.planners import NoiseSource, Problem, Return
 from grasp_agent.task.action_codec import ActionCodec
 
 BOX = cast(spaces.Box, Field().observation_space)
-SMALL: dict[str, Any] = {"seed": 0, "device": "cpu", "policy_kwargs": {"net_arch": [16]}}
-
-
-def made(kind: Any, env: Any = None) -> Any:
-    return kind("MlpPolicy", limited() if env is None else env, **deepcopy(SMALL))  # they write into it
 
 
 @pytest.fixture(scope="module")
@@ -124,9 +120,12 @@ def test_where_it_does_better_it_acts():
 
 def test_where_plans_do_better_they_act(sac: BaseAlgorithm):
     before = [parameter.clone() for parameter in sac.policy.parameters()]
-    agents = [small(prior=sac, seed=seed).learn(400) for seed in range(3)]
-    assert sum(agent.by_prior for agent in agents) <= 1
-    assert np.median([returned(agent) for agent in agents]) > returned(Constant([-1.0, 2.0])) / 2.5
+    away = made(SAC)
+    away.policy._predict = lambda states, deterministic=False: torch.ones(len(states), 2)
+    spot = torch.from_numpy(SPOT).float()
+    agent = small(prior=away, objective=lambda states, _: -(states[..., :2] - spot).abs().sum(-1)).learn(400)
+    assert not agent.by_prior and agent._contest is not None and all(agent._contest._known.values())
+    small(prior=sac).learn(160)
     assert all(map(torch.equal, before, sac.policy.parameters()))  # it is not trained further
 
 
@@ -136,6 +135,58 @@ def test_it_acts_before_there_is_a_model():
     agent = small(make_vec_env(limited, 2), prior=model, noise=0.0).learn(20)
     assert agent.replay_buffer is not None
     np.testing.assert_allclose(agent.replay_buffer.actions[:10], 0.5, atol=1e-6)
+
+
+def test_before_there_is_a_model_it_answers(sac: BaseAlgorithm):
+    agent = small(prior=sac)
+    expected = sac.predict(drawn(3), deterministic=True)[0]
+    np.testing.assert_allclose(agent.predict(drawn(3), deterministic=True)[0], expected, atol=1e-6)
+    assert not agent.by_prior
+
+
+def test_who_acts_in_predict_does_not_change_what_is_learned(sac: BaseAlgorithm):
+    actions = []
+    for by_prior in (False, True):
+        agent = small(prior=sac).learn(200)
+        agent.by_prior = by_prior
+        agent.learn(20, reset_num_timesteps=False)
+        assert agent.replay_buffer is not None
+        actions.append(agent.replay_buffer.actions[:220])
+    np.testing.assert_array_equal(actions[0], actions[1])
+
+
+class TestVerdicts:
+    def decided(self, sac: BaseAlgorithm) -> RewardAgent:
+        agent = small(prior=sac)
+        agent._contest = Contest(1, policy_first=True)
+        agent._contest._known[True].append(0.0)
+        agent._contest._known[False].append(-1e6)
+        return agent
+
+    def test_they_are_known_while_it_learns(self, sac: BaseAlgorithm):
+        seen, agent = [], self.decided(sac)
+
+        class Watch(BaseCallback):
+            def _on_step(self) -> bool:
+                seen.append(agent.by_prior)
+                return True
+
+        agent.learn(60, Watch())
+        assert seen == [False] * 25 + [True] * 35
+
+    def test_later_learning_and_files_keep_them(self, sac: BaseAlgorithm, tmp_path: Path):
+        agent = self.decided(sac).learn(30)
+        agent.learn(30)
+        assert agent.by_prior
+        agent.save(tmp_path / "a.zip")
+        again = cast(RewardAgent, GraspAgent.load(tmp_path / "a.zip", limited(), device="cpu", prior=sac))
+        assert again.by_prior and again.learn(60, reset_num_timesteps=False).by_prior
+
+    def test_another_environment_gets_its_own(self, sac: BaseAlgorithm):
+        agent = self.decided(sac).learn(30)
+        agent.set_env(limited())
+        agent.learn(30, reset_num_timesteps=False)
+        assert agent._contest is not None and max(map(max, filter(None, agent._contest._known.values()))) < 0
 
 
 def test_no_file_holds_it(sac: BaseAlgorithm, tmp_path: Path):
@@ -159,6 +210,20 @@ def test_no_file_holds_it(sac: BaseAlgorithm, tmp_path: Path):
 def test_what_does_not_fit_is_refused(prior: Any, match: str):
     with pytest.raises(ValueError, match=match):
         small(prior=prior)
+
+
+def test_one_that_learned_from_normalised_observations_is_refused():
+    model = made(SAC, VecNormalize(make_vec_env(limited, 1)))
+    with pytest.raises(ValueError, match="prior: expected one that learned without VecNormalize"):
+        small(prior=model)
+
+
+def test_who_acts_is_true_or_false(sac: BaseAlgorithm):
+    agent = small(prior=sac)
+    with pytest.raises(ValueError, match="by_prior: expected True or False, got 'plans'"):
+        agent.by_prior = "plans"  # type: ignore[assignment]
+    agent.by_prior = np.bool_(True)  # type: ignore[assignment]
+    assert agent.by_prior is True
 
 
 def test_without_a_prior_none_can_act():

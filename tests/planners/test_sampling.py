@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -67,18 +68,29 @@ def test_samples_are_distributed_among_all_members(planner: Planner[Any]):
         assert set(used) == {3}
 
 
-def test_given_plans_are_among_the_first_samples_alone(monkeypatch: pytest.MonkeyPatch):
-    problem, scored = several(), []
+def test_given_plans_keep_the_cost_of_each_of_their_parts():
+    problem = several()
+    given = Rollout()(problem, 3, noise(2))
+    state = ICEM(factored=True).init(problem, given, noise())
+    torch.testing.assert_close(state.costs[:, :, 0], problem.scoring.part_merits(problem.follow(given.actions)))
+
+
+def test_for_an_objective_given_plans_are_among_the_first_samples_alone(monkeypatch: pytest.MonkeyPatch):
+    bound, scored = tensor(1, 1), []
+    problem = Problem(
+        dynamics=lambda state, action: state + action, objective=Return(reward=lambda _, __, state: state.sum(-1)),
+        start=tensor([0, 0]), low=-bound, high=bound, horizon=5,
+    )  # fmt: skip
     given, cost = Rollout()(problem, 3, noise(2)), cem.plan_costs
     monkeypatch.setattr(cem, "plan_costs", lambda *args, **kinds: (scored.append(args[1]), cost(*args, **kinds))[1])
-    planner = ICEM(factored=True, samples=30)
+    planner = ICEM(samples=30)
     state = planner.init(problem, given, noise())
     assert state.costs.isinf().all() and not scored
     for _ in range(2):
         state = planner.step(problem, state, noise())
     torch.testing.assert_close(scored[0][:, :, 0], given.actions)
     assert not scored[1].eq(given.actions[:, :, None]).flatten(3).all(-1).any()
-    assert len(scored[0].flatten(0, 1)[0].unique(dim=0)) == problem.shared(30)
+    assert len(scored[0].flatten(0, 1)[0].unique(dim=0)) == 30
 
 
 def test_a_running_plan_that_nothing_beats_is_kept_for_an_objective():
@@ -90,8 +102,39 @@ def test_a_running_plan_that_nothing_beats_is_kept_for_an_objective():
     )  # fmt: skip
     torch.testing.assert_close(MPPI(iterations=2).plan(problem, warm=best).actions, best)
     torch.testing.assert_close(ICEM(iterations=1, samples=20).plan(problem, warm=best).actions, best)
-    with_budget = ICEM(iterations=1, samples=20, budget=1e-9).plan(problem, warm=best)
-    torch.testing.assert_close(with_budget.actions, best)
+
+
+def test_a_running_plan_is_never_lost_when_the_time_is_up():
+    bound, best = tensor(1, 1), tensor([[0.25, 0.25]] * 5)
+
+    def slow(state: Tensor, action: Tensor) -> Tensor:
+        time.sleep(0.002)
+        return state
+
+    problem = Problem(
+        dynamics=slow, objective=Return(reward=lambda _, action, __: -(action - 0.25).abs().sum(-1)),
+        start=tensor([0, 0]), low=-bound, high=bound, horizon=5,
+    )  # fmt: skip
+    poor = Rollout()(problem, 4, noise(2))
+
+    def proposals(problem: Problem, count: int, noise: NoiseSource) -> Candidates:
+        return poor
+
+    for budget in (1e-9, 0.01, 0.03, 0.1):
+        planner = ICEM(iterations=2, samples=20, budget=budget, proposals=proposals)
+        torch.testing.assert_close(planner.plan(problem, warm=best).actions, best)
+
+
+@pytest.mark.parametrize("planner", [ICEM(iterations=2, verify_every=2), MPPI(iterations=2, verify_every=2)])
+def test_a_plan_for_an_objective_takes_three_rollouts(planner: Planner[Any]):
+    calls, bound = [], torch.ones(2)
+    problem = Problem(
+        dynamics=lambda state, action: (calls.append(1), state)[1],
+        objective=Return(reward=lambda _, action, __: -action.abs().sum(-1)),
+        start=torch.zeros(1, 2), low=-bound, high=bound, horizon=5,
+    )  # fmt: skip
+    planner.plan(problem, warm=torch.zeros(1, 5, 2))
+    assert len(calls) == 3 * 5
 
 
 def test_samples_that_diverge_do_not_blind_mppi():

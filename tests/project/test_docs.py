@@ -31,7 +31,10 @@ SHORTER = {
     },
     "guides/comparing.md": {"episodes=3": "episodes=1"},
     "guides/many_machines.md": {"steps=300": "steps=30", "episodes=5": "episodes=1"},
-    "guides/rewards.md": {"learn(1500)": "learn(50)", "learn(400)": "learn(50)"},
+    "guides/rewards.md": {
+        "learn(1500)": "learn(50)",
+        "learning_starts=200, seed=0).learn(400)": "learning_starts=20, first_steps=5, seed=0).learn(30)",
+    },
     "guides/video.md": {"episodes=4": "episodes=2"},
 }
 FILES = {

@@ -18,7 +18,7 @@ from grasp_agent.agent.reward.algorithm import RewardAlgorithm
 from grasp_agent.agent.reward.experience import check_env
 from grasp_agent.agent.reward.learned_prior import SAC_BESIDE
 from grasp_agent.agent.reward.policy import HORIZON, RewardPolicy, StepReward, checked_planner
-from grasp_agent.agent.reward.saved import CODED, GIVEN, GIVEN_PRIOR, PLAIN, SavedRewardAgent, fitting
+from grasp_agent.agent.reward.saved import CODED, GIVEN, GIVEN_PRIOR, PLAIN, SavedRewardAgent, fitting, with_prior_of
 from grasp_agent.models.dynamics.rewarded import RewardModelConfig
 from grasp_agent.models.dynamics.state_value import ValueConfig
 from grasp_agent.models.precision import single_precision
@@ -63,9 +63,6 @@ class RewardAgent(RewardAlgorithm):
         batch_size: steps of a batch, for each member.
         train_freq: environment steps between two trainings.
         gradient_steps: of each training.
-        update_interval: environment steps for which plans are made with the same weights, at most (at first a
-            twentieth of all steps). With new ones at every step, an agent leaves poses that it would never leave
-            afterwards, and the values of these poses stay too great.
         tensorboard_log: folder of TensorBoard's logs.
         verbose: 0 silent, 1 information, 2 debugging.
         seed: of everything random.
@@ -99,19 +96,18 @@ class RewardAgent(RewardAlgorithm):
         batch_size: int = 128,
         train_freq: int = 1,
         gradient_steps: int = 1,
-        update_interval: int = 200,
         tensorboard_log: str | None = None,
         verbose: int = 0,
         seed: int | None = None,
         device: torch.device | str = "auto",
         _init_setup_model: bool = True,
     ) -> None:
-        whole(1, buffer_size=buffer_size, batch_size=batch_size, train_freq=train_freq, update_interval=update_interval)
+        whole(1, buffer_size=buffer_size, batch_size=batch_size, train_freq=train_freq)
         whole(0, learning_starts=learning_starts, first_steps=first_steps, gradient_steps=gradient_steps)
         more_than(0, learning_rate=learning_rate)
         if env is not None or _init_setup_model:
             env = _checked(env, verbose)
-        self.first_steps, self.update_interval, self.env_kwargs = first_steps, update_interval, {}
+        self.first_steps, self.env_kwargs = first_steps, {}
         made = {"objective": objective, "model": model, "value": value, "prior": prior}
         plans = {"planner": planner, "horizon": horizon, "gamma": gamma, "pessimism": pessimism, "noise": noise}
         logged: dict[str, Any] = {"tensorboard_log": tensorboard_log, "verbose": verbose}
@@ -150,9 +146,11 @@ class RewardAgent(RewardAlgorithm):
 
     @by_prior.setter
     def by_prior(self, by_prior: bool) -> None:
+        if not isinstance(by_prior, bool | np.bool_):
+            raise ValueError(f"by_prior: expected True or False, got {by_prior!r}")
         if by_prior and self.policy.prior is None:
             raise ValueError("by_prior: expected an agent with a prior, got one without")
-        self.policy.by_prior = by_prior
+        self.policy.by_prior = bool(by_prior)
         self.policy.forget()
 
     @property
@@ -175,7 +173,7 @@ class RewardAgent(RewardAlgorithm):
 
         Args:
             load_path_or_dict: a saved agent's file, or the result of `get_parameters`.
-            exact_match: False keeps parameters that a dictionary does not hold.
+            exact_match: False keeps parameters that are not given.
             device: not used; the agent stays where it is.
 
         Raises:
@@ -184,7 +182,9 @@ class RewardAgent(RewardAlgorithm):
         given: Any = load_path_or_dict
         if not isinstance(given, Mapping):
             mine = {"planner": self.planner, **dict.fromkeys(GIVEN, True)}  # of a file, tensors alone are wanted
-            given = {"policy": fitting(SavedRewardAgent.read(given, mine).tensors, self.policy.state_dict())}
+            given = {"policy": SavedRewardAgent.read(given, mine).tensors}
+        if exact_match and isinstance(given.get("policy"), Mapping):
+            given = {**given, "policy": fitting(given["policy"], self.policy.state_dict())}
         super().set_parameters(dict(given), exact_match)
 
     def save(  # type: ignore[override]
@@ -261,17 +261,14 @@ class RewardAgent(RewardAlgorithm):
         for name in {"model", "value"} & set(kwargs):
             raise ValueError(f"load: {name}: expected none, as the networks are those of the file")
         saved = SavedRewardAgent.read(path, kwargs)
-        if saved.prior == SAC_BESIDE and "prior" in kwargs:
-            raise ValueError("load: prior: expected none, as the file holds one")
         with reading(serialization.name_of(path), "cannot be loaded"):
             agent = cls("MlpPolicy", None, seed=saved.seed, device=device, _init_setup_model=False, **saved.settings)
             agent.observation_space, agent.action_space = saved.observation_space, saved.action_space
             agent.n_envs = 1
             agent._setup_model()
-            agent.policy.load_state_dict(fitting(saved.tensors, agent.policy.state_dict()))
-        if agent.policy.prior is not None:
-            agent.by_prior = saved.by_prior
-            agent.policy.prior.judge(better=saved.by_prior)
+            wanted = agent.policy.state_dict()
+            agent.policy.load_state_dict(fitting(with_prior_of(wanted, saved.tensors), wanted))
+        agent.policy.by_prior = saved.by_prior and agent.policy.prior is not None
         agent.env_id, agent.env_kwargs = saved.env_id, saved.env_kwargs
         agent.num_timesteps, agent._training.updates = saved.num_timesteps, saved.updates
         if env is not None:

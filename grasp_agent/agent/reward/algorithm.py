@@ -28,7 +28,6 @@ from grasp_agent.task.actions import from_space
 from grasp_agent.task.vec_env import Environment, spec_of, vectorised
 from grasp_agent.validation import whole
 
-_RENEWED = 0.05  # of all steps, after which plans get new weights at the latest; chosen by hand
 Self = TypeVar("Self", bound="RewardAlgorithm")
 
 
@@ -37,20 +36,17 @@ class RewardAlgorithm(OffPolicyAlgorithm):
 
     Attributes:
         first_steps: gradient steps of the first training.
-        update_interval: steps for which plans are made with the same weights, at most.
         env_id: id of the environment, if it has one.
         env_kwargs: its options.
     """
 
     policy: RewardPolicy  # pyright: ignore
     first_steps: int
-    update_interval: int
     env_id: str | None = None
     env_kwargs: dict[str, Any]
     _plans: RunningPlans | None = None
     _contest: Contest | None = None
     _can_plan: bool = False
-    _refreshed: int = 0  # stored steps when plans got new weights
 
     def _read_spec(self) -> None:
         spec = spec_of(self.env) if self.env is not None else None
@@ -88,6 +84,7 @@ class RewardAlgorithm(OffPolicyAlgorithm):
             shape = self.buffer_size, self.observation_space, self.action_space, self.device, wrapped.num_envs
             self.replay_buffer, self.n_envs = ReplayBuffer(*shape), wrapped.num_envs
         super().set_env(wrapped, force_reset)
+        self._contest = None  # returns of another environment
         self._read_spec()
         self.policy.forget()
 
@@ -125,15 +122,16 @@ class RewardAlgorithm(OffPolicyAlgorithm):
             raise ValueError("learn: expected an environment; give one to load() or set_env()")
         whole(0, total_timesteps=total_timesteps)
         self._plans = None
-        if self.policy.prior is not None and (reset_num_timesteps or self._contest is None):
-            first = self.policy.prior.acts_at_first
-            self._contest, self._can_plan = Contest(self.n_envs, policy_first=first), False
-        with stoppable(), one_thread():
-            super().learn(total_timesteps, callback, log_interval, tb_log_name, reset_num_timesteps, progress_bar)
-        if self._contest is not None:
-            self.policy.by_prior = self._contest.policy_is_better
-        self.policy.refresh()
-        self.policy.forget()
+        if self.policy.prior is not None and self._contest is None:
+            first, known = self.policy.prior.acts_at_first, self.policy.by_prior
+            self._contest, self._can_plan = Contest(self.n_envs, policy_first=first, verdict=known), False
+        if self._contest is not None and reset_num_timesteps:
+            self._contest.begin_episodes()
+        try:
+            with stoppable(), one_thread():
+                super().learn(total_timesteps, callback, log_interval, tb_log_name, reset_num_timesteps, progress_bar)
+        finally:
+            self.policy.forget()
         return self
 
     def _sample_action(
@@ -168,11 +166,19 @@ class RewardAlgorithm(OffPolicyAlgorithm):
         super()._store_transition(replay_buffer, buffer_action, new_obs, reward, dones, infos)
         self._training.stored += len(dones)
         if self._contest is not None:
-            self._contest.step(reward, dones, can_plan=self._can_plan)
-            assert self.policy.prior is not None
-            self.policy.prior.judge(better=self._contest.policy_is_better)
+            self._judge(reward, dones)
         if self._plans is not None:
             self._plans.begin(dones.astype(bool))
+
+    def _judge(self, rewards: NDArray[Any], dones: NDArray[Any]) -> None:
+        """Notes rewards `[n]` and ends of episodes `[n]`, and leaves `predict` to what has more return by now."""
+        assert self._contest is not None and self.policy.prior is not None
+        if self._vec_normalize_env is not None:
+            rewards = self._vec_normalize_env.get_original_reward()
+        self._contest.step(rewards, dones, can_plan=self._can_plan)
+        if dones.any():
+            self.policy.by_prior = self._contest.policy_is_better
+            self.policy.prior.judge(better=self.policy.by_prior)
 
     @single_precision()
     def train(self, gradient_steps: int, batch_size: int) -> None:
@@ -189,14 +195,11 @@ class RewardAlgorithm(OffPolicyAlgorithm):
             return  # after loading: a model that knows more is not fitted to the first few steps
         training.normalise(buffer)
         losses: dict[str, Tensor] = {}
-        first = not training.updates
-        count = max(gradient_steps, self.first_steps) if first else gradient_steps
+        count = gradient_steps if training.updates else max(gradient_steps, self.first_steps)
         for _ in range(count):
             losses = training.step(buffer, self._random, batch_size)
         if isinstance(self.policy.prior, LearnedPrior):
-            self.policy.prior.train(buffer, count, training.updates, self.logger)
+            self.policy.prior.train(buffer, count, (self.policy.seed, training.updates), self.logger)
         for name, loss in losses.items():
             self.logger.record(f"{name}/loss", float(loss))
-        if first or training.stored - self._refreshed >= min(self.update_interval, _RENEWED * training.stored):
-            self._refreshed = training.stored
-            self.policy.refresh()
+        self.policy.refresh()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from gymnasium import spaces
 from stable_baselines3 import SAC
@@ -33,7 +35,7 @@ class LearnedPrior(Prior):
         ValueError: if actions are choices.
     """
 
-    proposing = acts_at_first = False
+    acts_at_first = False
 
     def __init__(self, observation_space: spaces.Box, codec: ActionCodec, discount: float, seed: int) -> None:
         if not isinstance(codec.space, spaces.Box):
@@ -54,25 +56,36 @@ class LearnedPrior(Prior):
         assert sac.log_ent_coef is not None
         self.networks, weight = nn.Module(), nn.Parameter(sac.log_ent_coef.detach())
         self.networks.policy, self.networks.log_ent_coef = sac.policy, weight
+        self.networks.register_buffer("proposing", torch.tensor(False))
         sac.log_ent_coef, sac.ent_coef_optimizer = weight, torch.optim.Adam([weight], lr=sac.lr_schedule(1))
-        self._sac, self._seed = sac, seed
+        self._sac = sac
+
+    @property
+    def _proposing(self) -> torch.Tensor:
+        assert self.networks is not None
+        return self.networks.get_buffer("proposing")
+
+    @property
+    def proposing(self) -> bool:  # type: ignore[override]
+        """Whether searches begin with its rollouts: those of a poor policy mislead."""
+        return bool(self._proposing)
 
     def judge(self, *, better: bool) -> None:
-        """Begins searches with its rollouts where it has more return than plans: those of a poor policy mislead."""
-        self.proposing = better
+        """See `Prior.judge`; searches begin with its rollouts where it has more return than plans."""
+        self._proposing.fill_(better)
 
-    def train(self, buffer: ReplayBuffer, steps: int, salt: int, logger: Logger) -> None:
+    def train(self, buffer: ReplayBuffer, steps: int, seed: Sequence[int], logger: Logger) -> None:
         """Takes gradient steps.
 
         Args:
             buffer: recorded steps.
             steps: their number.
-            salt: of the random numbers, another one for each call.
+            seed: of the random numbers, another one for each call.
             logger: of losses.
         """
         self._sac.replay_buffer = buffer
         self._sac.set_logger(logger)
-        with seeded(self._seed, salt):
+        with seeded(*seed, device=self._sac.policy.device):
             self._sac.train(steps, self._sac.batch_size)
 
 

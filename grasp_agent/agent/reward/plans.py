@@ -7,6 +7,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from grasp_agent.task.action_codec import ActionCodec
+
+_CORRELATION = 0.9  # of the noise on actions, from step to step; chosen by hand
+
 
 class RunningPlans(NamedTuple):
     """The plans of n environments, from which their next searches start."""
@@ -45,3 +49,31 @@ class RunningPlans(NamedTuple):
         """Discards the plans of rows `[n]`, whose episodes begin."""
         for part in self:
             part[rows] = 0
+
+
+def noisy(
+    codec: ActionCodec,
+    scale: float,
+    action: NDArray[np.float32],
+    noise: NDArray[np.float32],
+    random: np.random.Generator,
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Adds noise, which goes on from that of the last step; of choices, some are drawn anew.
+
+    Args:
+        codec: of the actions.
+        scale: standard deviation of the noise, or the probability that a choice is drawn anew.
+        action: `[n, A]` in [-1, 1].
+        noise: `[n, A]`, that of the last step [standard deviations].
+        random: random numbers.
+
+    Returns:
+        The actions `[n, A]`, and the noise `[n, A]`.
+    """
+    if codec.choices:
+        kept = random.random((len(action), len(codec.choices))) >= scale
+        kept = np.repeat(kept, codec.choices, axis=-1)
+        return np.where(kept, action, codec.random(random, len(action))), noise
+    fresh = random.standard_normal(noise.shape, np.float32)
+    noise = _CORRELATION * noise + np.float32((1 - _CORRELATION**2) ** 0.5) * fresh
+    return (action + scale * noise).clip(-1, 1), noise

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from torch import Tensor
 
 from grasp_agent.agent.policy import checked_starts
 from grasp_agent.agent.reward.learned_prior import prior_of
-from grasp_agent.agent.reward.plans import RunningPlans
+from grasp_agent.agent.reward.plans import RunningPlans, noisy
 from grasp_agent.models.dynamics.rewarded import RewardModel, RewardModelConfig
 from grasp_agent.models.dynamics.state_value import StateValue, ValueConfig
 from grasp_agent.models.precision import single_precision
@@ -27,7 +28,6 @@ from grasp_agent.task.action_codec import ActionCodec
 from grasp_agent.validation import at_least, fraction, instance, whole
 
 _CRITERIA = Criteria(feedback=False)
-_CORRELATION = 0.9  # of the noise on actions, from step to step; chosen by hand
 StepReward = Callable[[Tensor, Tensor], Tensor]
 """`(states [..., S], actions [..., A]) -> [...]`: rewards of actions that led to states, in the environment's units."""
 
@@ -74,7 +74,7 @@ class RewardPolicy(BasePolicy):
         value: the networks that value states, if any.
         averaged_value: the moving average of their weights.
         prior: the policy from which plans start, if any.
-        by_prior: whether it acts itself, without plans.
+        by_prior: whether it acts itself, without plans, in `predict`.
 
     Raises:
         ValueError: if a setting does not fit.
@@ -124,8 +124,8 @@ class RewardPolicy(BasePolicy):
         self.refresh()
 
     def refresh(self) -> None:
-        """Plans with the present averaged weights from now on, until the next call."""
-        self._layers, self._planned_value = self.averaged.layers(), deepcopy(self.averaged_value)
+        """Plans with the present averaged weights from now on."""
+        self._layers = self.averaged.layers()
         self._answered = None
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> RewardPolicy:
@@ -154,7 +154,7 @@ class RewardPolicy(BasePolicy):
     @property
     def objective(self) -> Return:
         """What plans are worth: the predicted rewards, or those of a given function, until the predicted end."""
-        given, size, value = self.step_reward, self.model.state_size, self._planned_value
+        given, size, value = self.step_reward, self.model.state_size, self.averaged_value
         space = self.action_space
         bounds = (space.low, space.high) if isinstance(space, spaces.Box) else (np.zeros(1), np.ones(1))
         low, high = (torch.from_numpy(bound).to(self.model.mean) for bound in bounds)
@@ -220,7 +220,7 @@ class RewardPolicy(BasePolicy):
         if last is not None and last[0] == key:
             actions = last[1]
         else:
-            actions, plans = self._planned(rows, plans, deterministic)
+            actions, plans = self._answer(rows, plans, deterministic)
         if state is None:
             self._plans, self._answered = plans, (key, actions) if deterministic else None
         taken = self.codec.decode(actions)
@@ -244,30 +244,37 @@ class RewardPolicy(BasePolicy):
         rows, _ = self.obs_to_tensor(observations)
         assert isinstance(rows, Tensor)
         known = RunningPlans.blank(len(rows), self.horizon, self.model.action_size) if plans is None else plans
-        if by_prior is None or self.prior is None:
-            actions, plans = self._planned(rows.float(), known, deterministic=False, salt=salt)
+        plan = partial(self._planned, rows.float(), known, deterministic=False, salt=salt)
+        if by_prior is None or self.prior is None or not by_prior.any():
+            actions, plans = plan()
             return self.codec.decode(actions), plans
         proposed = self.prior.act(rows.float(), (self.seed, salt, 3)).cpu().numpy()
         random = np.random.default_rng((self.seed, salt, 2))
-        proposed, noise = self._noisy(proposed, known.noise, random)
+        proposed, noise = noisy(self.codec, self.noise, proposed, known.noise, random)
         if by_prior.all():
             return self.codec.decode(proposed), known._replace(noise=noise)
-        actions, plans = self._planned(rows.float(), known, deterministic=False, salt=salt)
+        actions, plans = plan()
         return self.codec.decode(np.where(by_prior[:, None], proposed, actions)), plans
 
     def _predict(self, observation: Any, deterministic: bool = False) -> Tensor:
         """Returns actions `[n, A]` in [-1, 1] of observations `[n, S]`, at the beginning of their episodes."""
         blank = RunningPlans.blank(len(observation), self.horizon, self.model.action_size)
-        return torch.from_numpy(self._planned(observation.float(), blank, deterministic)[0]).to(observation.device)
+        return torch.from_numpy(self._answer(observation.float(), blank, deterministic)[0]).to(observation.device)
+
+    def _answer(
+        self, rows: Tensor, plans: RunningPlans, deterministic: bool
+    ) -> tuple[NDArray[np.float32], RunningPlans]:
+        """Returns actions as `_planned` does, or the prior's where it acts itself."""
+        if self.prior is None or not (self.by_prior or (self.prior.acts_at_first and not self.is_fitted)):
+            return self._planned(rows, plans, deterministic)
+        seed = None if deterministic else (self.seed, int(plans.steps.max(initial=0)), 4)
+        return self.prior.act(rows, seed).cpu().numpy(), plans._replace(steps=plans.steps + 1)
 
     @single_precision()
     def _planned(
         self, rows: Tensor, plans: RunningPlans, deterministic: bool, salt: int = 0
     ) -> tuple[NDArray[np.float32], RunningPlans]:
         """Returns actions `[n, A]` in [-1, 1] of observations `[n, S]`, and the plans from the next step on."""
-        if self.prior is not None and self.by_prior:
-            seed = None if deterministic else (self.seed, int(plans.steps.max(initial=0)), salt, 4)
-            return self.prior.act(rows, seed).cpu().numpy(), plans._replace(steps=plans.steps + 1)
         bound = rows.new_ones(self.model.action_size)
         problem = Problem(
             dynamics=self._layers.step,
@@ -290,20 +297,9 @@ class RewardPolicy(BasePolicy):
         following, action = np.concatenate([ahead[:, 1:], ahead[:, -1:]], 1), ahead[:, 0]
         noise = plans.noise
         if not deterministic and self.noise:
-            action, noise = self._noisy(action, noise, np.random.default_rng((self.seed, calls, salt, 1)))
+            random = np.random.default_rng((self.seed, calls, salt, 1))
+            action, noise = noisy(self.codec, self.noise, action, noise, random)
         return action, RunningPlans(following, noise.astype(np.float32), plans.steps + 1)
-
-    def _noisy(
-        self, action: NDArray[np.float32], noise: NDArray[np.float32], random: np.random.Generator
-    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Returns actions `[n, A]` with noise, and the noise `[n, A]`, which goes on from that of the last step."""
-        if self.codec.choices:
-            kept = random.random((len(action), len(self.codec.choices))) >= self.noise
-            kept = np.repeat(kept, self.codec.choices, axis=-1)
-            return np.where(kept, action, self.codec.random(random, len(action))), noise
-        fresh = random.standard_normal(noise.shape, np.float32)
-        noise = _CORRELATION * noise + np.float32((1 - _CORRELATION**2) ** 0.5) * fresh
-        return (action + self.noise * noise).clip(-1, 1), noise
 
 
 def _check_no_pair(observation: Any) -> None:

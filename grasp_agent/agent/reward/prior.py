@@ -21,6 +21,7 @@ from grasp_agent.planners import Candidates, NoiseSource, Problem
 from grasp_agent.task.action_codec import ActionCodec
 
 # Both numbers are chosen by hand.
+CPU = torch.device("cpu")
 _KEPT = 10  # episodes of each, over which returns are compared
 _SELDOM = 10  # of so many episodes, one is acted by the one with less return
 
@@ -58,6 +59,9 @@ class Prior:
         ):
             if mine != theirs:
                 raise ValueError(f"prior: expected the {name} space {mine}, got {theirs}")
+        normalising = algorithm.get_vec_normalize_env()
+        if normalising is not None and normalising.norm_obs:
+            raise ValueError("prior: expected one that learned without VecNormalize(norm_obs=True)")
         self.algorithm, self._codec = algorithm, codec
 
     def judge(self, *, better: bool) -> None:
@@ -68,7 +72,7 @@ class Prior:
         """Returns actions `[n, A]` in [-1, 1] of states `[n, S]`, random ones with a seed."""
         policy: Any = self.algorithm.policy
         policy.set_training_mode(False)
-        with nullcontext() if seed is None else seeded(*seed):
+        with nullcontext() if seed is None else seeded(*seed, device=policy.device):
             found = policy._predict(states.to(policy.device, torch.float32), deterministic=seed is None)
         if not policy.squash_output:
             given = found.cpu().numpy()
@@ -95,19 +99,25 @@ class Contest:
     Args:
         count: of environments.
         policy_first: whether the policy acts before there is a model to plan with; else random actions do.
+        verdict: whether the policy has more return, until this is known.
     """
 
-    def __init__(self, count: int, *, policy_first: bool) -> None:
-        self._policy_first, self.by_policy = policy_first, np.full(count, policy_first)
+    def __init__(self, count: int, *, policy_first: bool, verdict: bool = False) -> None:
+        self._policy_first, self._verdict = policy_first, verdict
+        self.by_policy = np.full(count, policy_first)
         self._returns, self._whole = np.zeros(count), np.ones(count, bool)
         self._known: dict[bool, deque[float]] = {True: deque(maxlen=_KEPT), False: deque(maxlen=_KEPT)}
         self._episodes = 0
 
     @property
     def policy_is_better(self) -> bool:
-        """Whether the policy's last episodes have more return; plans act where nothing is known."""
+        """Whether the policy's last episodes have more return than those of plans."""
         policy, plans = (self._known[kind] for kind in (True, False))
-        return bool(policy) and bool(plans) and float(np.mean(policy)) > float(np.mean(plans))
+        return float(np.mean(policy)) > float(np.mean(plans)) if policy and plans else self._verdict
+
+    def begin_episodes(self) -> None:
+        """Has learning begin anew, in new episodes; what is known of both is kept."""
+        self._returns[:], self._whole[:], self.by_policy[:] = 0, True, self._policy_first
 
     def begin_plans(self) -> None:
         """Has plans act from now on, in the midst of episodes, whose returns say nothing then."""
@@ -127,12 +137,14 @@ class Contest:
 
 
 @contextmanager
-def seeded(*seed: int) -> Iterator[None]:
+def seeded(*seed: int, device: torch.device = CPU) -> Iterator[None]:
     """Seeds the global generators, from which Stable-Baselines3 draws, and puts them back afterwards."""
     numpy_state, numbers = np.random.get_state(), np.random.SeedSequence(seed).generate_state(2)
-    devices = [torch.cuda.current_device()] if torch.cuda.is_initialized() else []
+    devices = [device] if device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices):
-        torch.manual_seed(int(numbers[0]))
+        torch.default_generator.manual_seed(int(numbers[0]))
+        for one in devices:
+            torch.cuda.default_generators[one.index or 0].manual_seed(int(numbers[0]))
         np.random.seed(numbers[1])
         try:
             yield

@@ -44,9 +44,9 @@ _COUNTS = (
     "batch_size",
     "train_freq",
     "gradient_steps",
-    "update_interval",
 )
 PLAIN = ("horizon", "gamma", "pessimism", "noise", "learning_rate", *_COUNTS)
+_OF_PRIOR = "networks_of_prior."  # begins the names of the tensors of a prior that learns
 _BOUNDS = ("lowest", "highest")  # tensors that are infinite before training
 
 
@@ -151,8 +151,8 @@ class SavedRewardAgent(NamedTuple):
                 "planner": planner,
                 "model": networks[0],
                 "value": networks[1],
-                **changes,
                 **({"prior": prior} if prior == SAC_BESIDE else {}),
+                **changes,
             },
             has_objective=bool(config["has_objective"]),
             prior=prior,
@@ -195,10 +195,24 @@ def _check_shapes(
             raise ValueError(f"{group}.lowest: expected at most {group}.highest")
 
 
+def with_prior_of(wanted: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Returns tensors of a file with those of a policy's prior, where only one of them has a prior that learns."""
+    mine, theirs = ({name for name in given if name.startswith(_OF_PRIOR)} for given in (wanted, tensors))
+    if bool(mine) == bool(theirs):
+        return dict(tensors)
+    return {name: tensor for name, tensor in tensors.items() if name not in theirs} | {
+        name: wanted[name] for name in mine
+    }
+
+
 def fitting(tensors: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Returns tensors of a file; raises ValueError unless they have the names and shapes of a policy's."""
-    if set(tensors) != set(wanted):
-        raise ValueError(f"weights: expected {len(wanted)} tensors of this policy, got {', '.join(tensors) or 'none'}")
+    missing, foreign = sorted(set(wanted) - set(tensors)), sorted(set(tensors) - set(wanted))
+    if missing or foreign:
+        odd = (f"{names[0]} is {what}" for names, what in ((missing, "missing"), (foreign, "unknown")) if names)
+        raise ValueError(
+            f"weights: expected the {len(wanted)} tensors of this policy, got {len(tensors)}: {', '.join(odd)}"
+        )
     for name, tensor in tensors.items():
         if tensor.shape != wanted[name].shape:
             raise ValueError(f"{name}: expected {list(wanted[name].shape)}, got {list(tensor.shape)}")
