@@ -114,6 +114,7 @@ def success(agent: Any) -> float:
     return float(evaluate(agent, gym.make(ENV), EPISODES, SEED).summary()["success_end"])
 
 
+@pytest.mark.slow
 def test_the_block_is_fetched_and_brought_to_its_goal(agent: GraspAgent, unaware: GraspAgent) -> None:
     """Doing nothing never succeeds, as block and goal lie apart; nor does a planner that sees only these."""
     world = agent.policy.world

@@ -101,6 +101,7 @@ def test_several_processes_find_the_same_as_one():
         assert rows[0] == rows[1]
 
 
+@pytest.mark.slow
 def test_an_executor_finds_the_same_as_one_process_also_without_the_users_disk(tmp_path: Path):
     """The agent's file is sent: it is moved away before its episodes are played."""
     file = tmp_path / "agent.zip"
