@@ -34,30 +34,30 @@ def measured(seed: int) -> Row:
     torch.set_num_threads(1)
     env, row = gym.make(ENV), Row(seed=seed, returns={}, cpu_s={}, ms={})
 
-    def note(name: str, agent: Any, began: float) -> None:
-        row["cpu_s"].setdefault(name, round(time.process_time() - began))
+    def note(name: str, agent: Any, spent: float) -> None:
+        row["cpu_s"][name] = round(spent)
         episodes = evaluate(agent, env, EPISODES, SEED).episodes
         row["returns"][name] = [round(episode.return_, 2) for episode in episodes]
         row["ms"][name] = round(1000 * sum(e.seconds_per_action_mean for e in episodes) / EPISODES, 2)
 
     began = time.process_time()
     sac = SAC("MlpPolicy", gym.make(ENV), seed=seed, device="cpu").learn(BEFORE)
-    note(f"SAC, {BEFORE:,} steps", sac, began)
+    note(f"SAC, {BEFORE:,} steps", sac, time.process_time() - began)
     kind: Any = GraspAgent
     for name, prior in (("plans from this SAC", sac), ("plans alone", None)):
         began = time.process_time()
         agent = kind("MlpPolicy", gym.make(ENV), prior=prior, seed=seed, device="cpu")
-        note(f"{name}, {FURTHER:,} further steps", agent.learn(FURTHER), began)
+        agent.learn(FURTHER)
+        note(f"{name}, {FURTHER:,} further steps", agent, time.process_time() - began)
     began = time.process_time()
     sac.learn(FURTHER, reset_num_timesteps=False)
-    note(f"SAC, {FURTHER:,} further steps", sac, began)
+    note(f"SAC, {FURTHER:,} further steps", sac, time.process_time() - began)
     began = time.process_time()
     beside = kind("MlpPolicy", gym.make(ENV), prior="sac", seed=seed, device="cpu").learn(BEFORE)
-    spent = round(time.process_time() - began)
+    spent = time.process_time() - began  # of both together
     for by_prior, name in ((False, "plans, SAC beside"), (True, "the policy of that SAC")):
         beside.by_prior = by_prior
-        row["cpu_s"][f"{name}, {BEFORE:,} steps"] = spent  # of both together
-        note(f"{name}, {BEFORE:,} steps", beside, began)
+        note(f"{name}, {BEFORE:,} steps", beside, spent)
     return row
 
 

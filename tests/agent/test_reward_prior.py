@@ -122,8 +122,9 @@ def test_where_plans_do_better_they_act(sac: BaseAlgorithm):
     before = [parameter.clone() for parameter in sac.policy.parameters()]
     away = made(SAC)
     away.policy._predict = lambda states, deterministic=False: torch.ones(len(states), 2)
-    spot = torch.from_numpy(SPOT).float()
-    agent = small(prior=away, objective=lambda states, _: -(states[..., :2] - spot).abs().sum(-1)).learn(400)
+    target = torch.from_numpy(SPOT).float()
+    agent = small(prior=away, objective=lambda states, _: -(states[..., :2] - target).abs().sum(-1)).learn(400)
+    assert returned(agent) > returned(Constant([-1.0, 2.0])) / 2.5
     assert not agent.by_prior and agent._contest is not None and all(agent._contest._known.values())
     small(prior=sac).learn(160)
     assert all(map(torch.equal, before, sac.policy.parameters()))  # it is not trained further

@@ -124,7 +124,7 @@ class RewardAlgorithm(OffPolicyAlgorithm):
         self._plans = None
         if self.policy.prior is not None and self._contest is None:
             first, known = self.policy.prior.acts_at_first, self.policy.by_prior
-            self._contest, self._can_plan = Contest(self.n_envs, policy_first=first, verdict=known), False
+            self._contest, self._can_plan = Contest(self.n_envs, policy_first=first, assumed_better=known), False
         if self._contest is not None and reset_num_timesteps:
             self._contest.begin_episodes()
         try:

@@ -58,11 +58,11 @@ def noisy(
     noise: NDArray[np.float32],
     random: np.random.Generator,
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Adds noise, which goes on from that of the last step; of choices, some are drawn anew.
+    """Adds noise, which goes on from that of the last step; of choices, some are redrawn.
 
     Args:
         codec: of the actions.
-        scale: standard deviation of the noise, or the probability that a choice is drawn anew.
+        scale: standard deviation of the noise, or the probability that a choice is redrawn.
         action: `[n, A]` in [-1, 1].
         noise: `[n, A]`, that of the last step [standard deviations].
         random: random numbers.

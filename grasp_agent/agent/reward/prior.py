@@ -37,7 +37,7 @@ class Prior:
     Attributes:
         proposing: whether searches begin with its rollouts.
         acts_at_first: whether it acts before there is a model.
-        networks: what is saved with the agent; None where the prior is given anew.
+        networks: what is saved with the agent; None for a prior that is passed to `load` again.
 
     Raises:
         ValueError: if its spaces are others.
@@ -99,11 +99,11 @@ class Contest:
     Args:
         count: of environments.
         policy_first: whether the policy acts before there is a model to plan with; else random actions do.
-        verdict: whether the policy has more return, until this is known.
+        assumed_better: whether the policy has more return, until both have been measured.
     """
 
-    def __init__(self, count: int, *, policy_first: bool, verdict: bool = False) -> None:
-        self._policy_first, self._verdict = policy_first, verdict
+    def __init__(self, count: int, *, policy_first: bool, assumed_better: bool = False) -> None:
+        self._policy_first, self._assumed_better = policy_first, assumed_better
         self.by_policy = np.full(count, policy_first)
         self._returns, self._whole = np.zeros(count), np.ones(count, bool)
         self._known: dict[bool, deque[float]] = {True: deque(maxlen=_KEPT), False: deque(maxlen=_KEPT)}
@@ -113,10 +113,10 @@ class Contest:
     def policy_is_better(self) -> bool:
         """Whether the policy's last episodes have more return than those of plans."""
         policy, plans = (self._known[kind] for kind in (True, False))
-        return float(np.mean(policy)) > float(np.mean(plans)) if policy and plans else self._verdict
+        return float(np.mean(policy)) > float(np.mean(plans)) if policy and plans else self._assumed_better
 
     def begin_episodes(self) -> None:
-        """Has learning begin anew, in new episodes; what is known of both is kept."""
+        """Starts new episodes, as a new call of `learn` does; the measured returns are kept."""
         self._returns[:], self._whole[:], self.by_policy[:] = 0, True, self._policy_first
 
     def begin_plans(self) -> None:

@@ -37,14 +37,7 @@ GIVEN = ("objective", "prior")
 """Settings that no file holds."""
 GIVEN_PRIOR = "given"
 """Stands for a prior that no file holds."""
-_COUNTS = (
-    "buffer_size",
-    "learning_starts",
-    "first_steps",
-    "batch_size",
-    "train_freq",
-    "gradient_steps",
-)
+_COUNTS = ("buffer_size", "learning_starts", "first_steps", "batch_size", "train_freq", "gradient_steps")
 PLAIN = ("horizon", "gamma", "pessimism", "noise", "learning_rate", *_COUNTS)
 _OF_PRIOR = "networks_of_prior."  # begins the names of the tensors of a prior that learns
 _BOUNDS = ("lowest", "highest")  # tensors that are infinite before training
